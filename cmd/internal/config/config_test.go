@@ -1,0 +1,140 @@
+package config
+
+import (
+	"os"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"testing"
+
+	"github.com/spf13/pflag"
+
+	"gotong/configs"
+	"gotong/grid/node"
+)
+
+func TestSampleEqualsDefaults(t *testing.T) {
+	file := filepath.Join(t.TempDir(), FileName)
+	if err := os.WriteFile(file, configs.Sample, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	got, err := load(file, nil, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want, have := flatten(node.DefaultConfig()), flatten(got.Config)
+	for key := range want {
+		if !strings.HasPrefix(originOf(t, got, key), "file ") {
+			t.Errorf("%s is missing in the sample", key)
+		}
+		if key == "advertise" { // an empty list and no list are the same
+			continue
+		}
+		if !reflect.DeepEqual(have[key], want[key]) {
+			t.Errorf("%s: sample %v, default %v", key, have[key], want[key])
+		}
+	}
+}
+
+func originOf(t *testing.T, r Result, key string) string {
+	t.Helper()
+	for _, v := range r.Values {
+		if v.Key == key {
+			return v.Origin
+		}
+	}
+	t.Fatalf("no value for %s", key)
+	return ""
+}
+
+func TestLaterSourcesWin(t *testing.T) {
+	file := filepath.Join(t.TempDir(), FileName)
+	if err := os.WriteFile(file, []byte("name: from-file\ngive: 2GB\nslots: 3\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	flags := pflag.NewFlagSet("", pflag.ContinueOnError)
+	flags.Int("slots", 0, "")
+	flags.StringSlice("advertise", nil, "")
+	if err := flags.Parse([]string{"--slots=5", "--advertise=a:1", "--advertise=b:2"}); err != nil {
+		t.Fatal(err)
+	}
+	got, err := load(file, flags, []string{"GOTONG_GIVE=3GiB", "GOTONG_STORE_KEEP_FREE=5MB", "GOTONG_HOME=/nowhere", "OTHER=1"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := got.Config
+	if c.Name != "from-file" || c.Give != 3<<30 || c.Slots != 5 || c.Store.KeepFree != 5e6 ||
+		!reflect.DeepEqual(c.Advertise, []string{"a:1", "b:2"}) || c.Redundancy != "auto" {
+		t.Errorf("got %+v", c)
+	}
+	for key, want := range map[string]string{
+		"name": "file " + file, "give": "environment GOTONG_GIVE", "slots": "flag --slots", "redundancy": "default",
+	} {
+		if origin := originOf(t, got, key); origin != want {
+			t.Errorf("origin of %s: %q, want %q", key, origin, want)
+		}
+	}
+}
+
+func TestFaultsNameTheirKey(t *testing.T) {
+	for _, test := range []struct{ name, yaml, env, want string }{
+		{"unknown key", "nmae: x\n", "", `unknown key "nmae"`},
+		{"unknown nested key", "store:\n  keep: 1GB\n", "", `unknown key "store.keep"`},
+		{"unknown variable", "", "GOTONG_STORE_KEEPFREE=1GB", "GOTONG_STORE_KEEPFREE"},
+		{"bad size", "give: lots\n", "", "lots"},
+		{"bad redundancy", "redundancy: 0+3\n", "", "redundancy"},
+		{"bad listen", "listen: here\n", "", "listen"},
+		{"bad preset", "gossip:\n  preset: moon\n", "", "gossip.preset"},
+		{"not yaml", "\tname: [\n", "", FileName},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			file := filepath.Join(t.TempDir(), FileName)
+			if err := os.WriteFile(file, []byte(test.yaml), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			var environ []string
+			if test.env != "" {
+				environ = []string{test.env}
+			}
+			_, err := load(file, nil, environ)
+			if err == nil || !strings.Contains(err.Error(), test.want) {
+				t.Errorf("error %v does not name %q", err, test.want)
+			}
+		})
+	}
+}
+
+func TestSaveKeepsWhatDiffers(t *testing.T) {
+	home := t.TempDir()
+	want := node.DefaultConfig()
+	want.Name, want.Listen, want.Give, want.Slots = "ada", "127.0.0.1:7000", 50e9, 2
+	want.Advertise = []string{"example.org:7000"}
+	if err := Save(home, want); err != nil {
+		t.Fatal(err)
+	}
+	got, err := load(filepath.Join(home, FileName), nil, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !reflect.DeepEqual(got.Config, want) {
+		t.Errorf("got %+v\nwant %+v", got.Config, want)
+	}
+	if origin := originOf(t, got, "log.level"); origin != "default" {
+		t.Errorf("an unchanged key was written: %s", origin)
+	}
+}
+
+func FuzzFile(f *testing.F) {
+	f.Add(configs.Sample)
+	f.Add([]byte("name: [1, 2]\n"))
+	f.Add([]byte("give: -1\n"))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		file := filepath.Join(t.TempDir(), FileName)
+		if err := os.WriteFile(file, data, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if r, err := load(file, nil, nil); err == nil && r.Config.Validate() != nil {
+			t.Error("an invalid configuration was accepted")
+		}
+	})
+}

@@ -1,0 +1,167 @@
+package node
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/dustin/go-humanize"
+
+	"gotong/grid"
+	"gotong/storage"
+)
+
+// Size is a number of bytes that is written and read with a unit: 200GB is
+// 200·10⁹, 200GiB is 200·2³⁰.
+type Size uint64
+
+// String returns the size as people read it, with decimal units.
+func (s Size) String() string { return strings.ReplaceAll(humanize.Bytes(uint64(s)), " ", "") }
+
+// MarshalText implements encoding.TextMarshaler. It is exact: a size that no
+// whole number of a unit gives is written in bytes.
+func (s Size) MarshalText() ([]byte, error) {
+	for _, unit := range []struct {
+		bytes uint64
+		name  string
+	}{{1e12, "TB"}, {1e9, "GB"}, {1 << 30, "GiB"}, {1e6, "MB"}, {1 << 20, "MiB"}, {1e3, "kB"}} {
+		if s > 0 && uint64(s)%unit.bytes == 0 {
+			return fmt.Appendf(nil, "%d%s", uint64(s)/unit.bytes, unit.name), nil
+		}
+	}
+	return fmt.Appendf(nil, "%dB", uint64(s)), nil
+}
+
+// UnmarshalText implements encoding.TextUnmarshaler.
+func (s *Size) UnmarshalText(text []byte) error {
+	n, err := humanize.ParseBytes(string(text))
+	if err != nil {
+		return fmt.Errorf("size %q: want a number with a unit, such as 200GB or 200GiB", text)
+	}
+	*s = Size(n)
+	return nil
+}
+
+// Config is everything that a user may set for one peer. The zero value is not
+// valid; start from DefaultConfig. The keys of the configuration file are the
+// mapstructure names joined by dots.
+type Config struct {
+	Name       string   `mapstructure:"name"`       // what others see; empty: the host name
+	Site       string   `mapstructure:"site"`       // failure domain; empty: the owner
+	Listen     string   `mapstructure:"listen"`     // HOST:PORT of the one port
+	Advertise  []string `mapstructure:"advertise"`  // HOST:PORT that others should dial, besides what is found
+	Give       Size     `mapstructure:"give"`       // raw bytes pledged to others
+	Slots      int      `mapstructure:"slots"`      // tasks run at once, for others and oneself
+	Redundancy string   `mapstructure:"redundancy"` // auto or K+M
+
+	Discovery DiscoveryConfig `mapstructure:"discovery"`
+	Gossip    GossipConfig    `mapstructure:"gossip"`
+	Store     StoreConfig     `mapstructure:"store"`
+	Tasks     TasksConfig     `mapstructure:"tasks"`
+	Retention RetentionConfig `mapstructure:"retention"`
+	Log       LogConfig       `mapstructure:"log"`
+}
+
+// DiscoveryConfig says how addresses of members are found besides gossip.
+type DiscoveryConfig struct {
+	MDNS bool `mapstructure:"mdns"` // offer and look for addresses on the local network
+}
+
+// GossipConfig tunes failure detection.
+type GossipConfig struct {
+	Preset string `mapstructure:"preset"` // lan, wan or local
+}
+
+// StoreConfig bounds what the shard store may do to the donor's disk.
+type StoreConfig struct {
+	KeepFree Size `mapstructure:"keep_free"` // never fill the disk further than this
+}
+
+// TasksConfig bounds what a guest may use on this machine.
+type TasksConfig struct {
+	MaxMemory  Size          `mapstructure:"max_memory"`  // of one guest
+	MaxTimeout time.Duration `mapstructure:"max_timeout"` // of one task
+	CacheBytes Size          `mapstructure:"cache_bytes"` // modules and inputs kept for later tasks
+}
+
+// RetentionConfig is what the owner asks of the holders.
+type RetentionConfig struct {
+	Floor time.Duration `mapstructure:"floor"` // holders keep deleted data at least this long
+}
+
+// LogConfig says what the peer writes to standard error.
+type LogConfig struct {
+	Level  string `mapstructure:"level"`  // debug, info, warn or error
+	Format string `mapstructure:"format"` // text or json
+}
+
+// DefaultConfig returns the documented defaults. Give, Slots and Listen are
+// filled in by init and join, which look at the machine.
+func DefaultConfig() Config {
+	return Config{
+		Redundancy: "auto",
+		Discovery:  DiscoveryConfig{MDNS: true},
+		Gossip:     GossipConfig{Preset: "lan"},
+		Store:      StoreConfig{KeepFree: 1e9},
+		Tasks:      TasksConfig{MaxMemory: 1 << 30, MaxTimeout: time.Hour, CacheBytes: 2e9},
+		Retention:  RetentionConfig{Floor: 7 * 24 * time.Hour},
+		Log:        LogConfig{Level: "info", Format: "text"},
+	}
+}
+
+// maxSlots bounds Slots; a larger number is a typing error.
+const maxSlots = 4096
+
+// Validate returns all faults at once, each with the key it concerns.
+func (c Config) Validate() error {
+	var faults []error
+	fault := func(key, format string, args ...any) {
+		faults = append(faults, fmt.Errorf("%s: "+format, append([]any{key}, args...)...))
+	}
+	if len(c.Name) > grid.MaxNameLen {
+		fault("name", "longer than %d bytes", grid.MaxNameLen)
+	}
+	if len(c.Site) > grid.MaxNameLen {
+		fault("site", "longer than %d bytes", grid.MaxNameLen)
+	}
+	if c.Listen != "" {
+		if _, _, err := net.SplitHostPort(c.Listen); err != nil {
+			fault("listen", "%q is not HOST:PORT", c.Listen)
+		}
+	}
+	if len(c.Advertise) > grid.MaxAddresses {
+		fault("advertise", "more than %d addresses", grid.MaxAddresses)
+	}
+	for _, address := range c.Advertise {
+		if host, port, err := net.SplitHostPort(address); err != nil || host == "" || port == "" || len(address) > grid.MaxAddressLen {
+			fault("advertise", "%q is not HOST:PORT", address)
+		}
+	}
+	if c.Slots < 0 || c.Slots > maxSlots {
+		fault("slots", "%d is not between 0 and %d", c.Slots, maxSlots)
+	}
+	if _, err := storage.ParseRedundancy(c.Redundancy); err != nil {
+		fault("redundancy", "%w", err)
+	}
+	oneOf := func(key, value string, allowed ...string) {
+		if !slices.Contains(allowed, value) {
+			fault(key, "%q is not one of %s", value, strings.Join(allowed, ", "))
+		}
+	}
+	oneOf("gossip.preset", c.Gossip.Preset, "lan", "wan", "local")
+	oneOf("log.level", c.Log.Level, "debug", "info", "warn", "error")
+	oneOf("log.format", c.Log.Format, "text", "json")
+	if c.Tasks.MaxMemory < 1<<20 {
+		fault("tasks.max_memory", "%s is less than 1MiB", c.Tasks.MaxMemory)
+	}
+	if c.Tasks.MaxTimeout <= 0 {
+		fault("tasks.max_timeout", "%s is not positive", c.Tasks.MaxTimeout)
+	}
+	if c.Retention.Floor < 0 {
+		fault("retention.floor", "%s is negative", c.Retention.Floor)
+	}
+	return errors.Join(faults...)
+}
