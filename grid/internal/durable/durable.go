@@ -1,0 +1,68 @@
+// Package durable writes small files so that a power cut leaves either the old
+// content or the new, never a mixture, and so that what was written is on the
+// disk when the call returns.
+package durable
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+)
+
+// WriteFile replaces the file at path: temporary file in the same directory,
+// write, fsync, close, rename, fsync of the directory. An error of fsync is
+// final: the temporary file is removed and nothing is tried again.
+func WriteFile(path string, data []byte, perm fs.FileMode) error {
+	dir := filepath.Dir(path)
+	temp, err := os.CreateTemp(dir, "."+filepath.Base(path)+".*.tmp")
+	if err != nil {
+		return err
+	}
+	if err := fill(temp, data, perm); err != nil {
+		return errors.Join(err, os.Remove(temp.Name()))
+	}
+	if err := os.Rename(temp.Name(), path); err != nil {
+		return errors.Join(err, os.Remove(temp.Name()))
+	}
+	return SyncDir(dir)
+}
+
+func fill(temp *os.File, data []byte, perm fs.FileMode) error {
+	_, err := temp.Write(data)
+	if err == nil {
+		err = temp.Chmod(perm)
+	}
+	if err == nil {
+		err = temp.Sync()
+	}
+	return errors.Join(err, temp.Close())
+}
+
+// Remove deletes the file and makes the deletion durable.
+func Remove(path string) error {
+	if err := os.Remove(path); err != nil {
+		return err
+	}
+	return SyncDir(filepath.Dir(path))
+}
+
+// ReadFile reads a file that may have at most max bytes; a longer one is an
+// error, not a truncated answer.
+func ReadFile(path string, max int64) ([]byte, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close() // opened for reading only
+	data, err := io.ReadAll(io.LimitReader(f, max+1))
+	if err != nil {
+		return nil, err
+	}
+	if int64(len(data)) > max {
+		return nil, fmt.Errorf("%s: more than %d bytes", path, max)
+	}
+	return data, nil
+}
