@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
-	"time"
 
 	"gotong/grid"
 )
@@ -31,6 +30,19 @@ var (
 	ErrTooFewShards = errors.New("too few shards")
 	ErrTooFewPeers  = errors.New("too few holders")
 	ErrStaleEpoch   = errors.New("delegation epoch superseded")
+
+	// ErrExists: the shard is stored there already, whole; nothing was lost and
+	// nothing need be sent. Counts as an acknowledgement.
+	ErrExists = errors.New("already stored")
+	// ErrDisk: the disk failed to make data durable. What was being written is
+	// lost, and what was written before is suspect until it was read again.
+	ErrDisk = errors.New("disk failed to store")
+	// ErrHeadGap: links are missing between the heads known there and those
+	// given; send older ones too.
+	ErrHeadGap = errors.New("heads between are missing")
+	// ErrHeadFork: another head with that number is known there. The one given
+	// is kept as evidence.
+	ErrHeadFork = errors.New("contradicts a known head")
 )
 
 // Error says which operation on which shard at which peer failed.
@@ -178,18 +190,3 @@ const (
 	ShardBad     ShardState = "bad"
 	ShardNone    ShardState = "no"
 )
-
-// Header describes a segment. It is immutable, travels with every shard, and
-// its hash is the SegmentID. SignHeader and ParseHeader (header.go) fix its
-// bytes; docs/format.md describes them.
-type Header struct {
-	Vault      VaultID
-	Owner      grid.OwnerID
-	Grant      []byte // encoded identity.Signed delegation of Owner to the signer
-	Redundancy Redundancy
-	ShardBytes int        // length of each shard; the segment is K×ShardBytes, padded
-	Roots      [][32]byte // BLAKE3 of each of the N shards
-	Created    time.Time  // second resolution
-	Floor      time.Duration
-	Expires    time.Time // zero: never
-}

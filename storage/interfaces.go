@@ -1,0 +1,135 @@
+package storage
+
+import (
+	"context"
+	"io"
+	"iter"
+
+	"gotong/grid"
+)
+
+// MaxHave bounds the segments of one Have.
+const MaxHave = 4096
+
+// Bounds of one answer of Heads, for each vault.
+const (
+	MaxHeadLinks     = 64      // newest links
+	MaxHeadLinkBytes = 1 << 20 // bytes of those links; the newest is always given
+	MaxHeadForks     = 16      // contradicting heads kept as evidence
+	MaxOwnerVaults   = 64      // vaults of one owner on one holder
+)
+
+// ShardCreator takes shards.
+type ShardCreator interface {
+	// CreateShard begins shard index of the segment that header describes.
+	// The holder list is kept beside the shard. ctx governs the writer too:
+	// when it ends before Commit returned, nothing is stored.
+	//
+	// Errors: ErrExists when the shard is stored already (its holder list was
+	// merged with the one given), ErrQuota, ErrFull, ErrDenied, ErrDeleted,
+	// ErrDisk. The header must come from SignHeader or a Parse function.
+	CreateShard(ctx context.Context, header SignedHeader, index int, holders []Holder) (ShardWriter, error)
+}
+
+// ShardWriter takes the bytes of one shard, ShardBytes in all. Exactly one of
+// Commit and Abort ends it; Abort after Commit does nothing, so that it can be
+// deferred. It is not for concurrent use. Write does not keep p.
+type ShardWriter interface {
+	io.Writer
+
+	// Commit returns nil when the bytes match the root in the header and are
+	// durable. After an error nothing was stored: ErrCorrupt when they do not
+	// match, ErrFull, ErrDisk, or the error of the context.
+	Commit() error
+
+	// Abort forgets what was written.
+	Abort()
+}
+
+// ShardOpener gives shards.
+type ShardOpener interface {
+	// OpenShard gives n bytes of a shard from off; n < 0 means to its end. A
+	// range beyond the end is an error. Errors: ErrNotFound, ErrCorrupt when
+	// the shard is known to be bad, ErrDenied. ctx governs the reader too.
+	OpenShard(ctx context.Context, id ShardID, off, n int64) (ShardReader, error)
+}
+
+// ShardReader reads a shard or a range of one. The caller closes it. A store
+// that reads a whole shard verifies it on the way and ends a bad one with
+// ErrCorrupt instead of io.EOF; over the wire nothing is sure, so whoever reads
+// verifies against Header().Roots before using a byte.
+//
+// A reader may implement io.WriterTo.
+type ShardReader interface {
+	io.ReadCloser
+
+	// Header returns the header stored with the shard; its id is the segment's.
+	Header() SignedHeader
+
+	// Holders returns the holder list kept beside the shard.
+	Holders() []Holder
+}
+
+// ShardStater tells what is stored.
+type ShardStater interface {
+	// Have answers for each of at most MaxHave segments, in the order asked.
+	Have(ctx context.Context, ids []SegmentID) ([]SegmentAnswer, error)
+}
+
+// SegmentAnswer is what one peer says about one segment.
+type SegmentAnswer struct {
+	Segment SegmentID
+	Shards  []ShardAnswer // by rising index; none when the peer has none
+	Holders []Holder      // the holder list kept beside them; may be empty
+}
+
+// ShardAnswer is what one peer says about one shard.
+type ShardAnswer struct {
+	Index int
+	State ShardState
+}
+
+// ShardLister lists shards.
+type ShardLister interface {
+	// List yields the stored shards of a vault ordered by id, or one error last.
+	List(ctx context.Context, vault VaultID) iter.Seq2[ShardID, error]
+}
+
+// ShardDeleter removes shards.
+type ShardDeleter interface {
+	// DeleteShard removes a shard for good; ErrNotFound when there is none.
+	DeleteShard(ctx context.Context, id ShardID) error
+}
+
+// HeadStore keeps the heads of vaults. What it holds is append-only: a head is
+// dropped only when a newer one stands and its floor has passed.
+type HeadStore interface {
+	// PutHeads takes consecutive links of one vault, oldest first, as raw
+	// bytes that ParseHead accepts; links known already are skipped. A store
+	// that has none of that vault takes a chain that begins anywhere.
+	//
+	// nil means that all are durable. Errors: ErrStaleEpoch when a higher epoch
+	// is known, ErrHeadGap, ErrHeadFork (kept as evidence; a head of a higher
+	// epoch than all known is no fork but supersedes), ErrCorrupt, ErrDenied,
+	// ErrQuota, ErrFull, ErrDisk.
+	PutHeads(ctx context.Context, raw [][]byte) error
+
+	// Heads returns the heads of all vaults of owner, ordered by vault.
+	Heads(ctx context.Context, owner grid.OwnerID) ([]VaultHeads, error)
+}
+
+// VaultHeads is what one store knows of the heads of one vault. A reader
+// verifies every byte with ParseHead and takes the newest over all stores.
+type VaultHeads struct {
+	Vault VaultID
+	Links [][]byte // raw, oldest first, at most MaxHeadLinks; the last is the newest
+	Forks [][]byte // raw heads off that chain, at most MaxHeadForks
+}
+
+// RemoteShards is all that one peer offers another.
+type RemoteShards interface {
+	ShardCreator
+	ShardOpener
+	ShardStater
+	HeadStore
+}
