@@ -1,0 +1,88 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	controlv1 "gotong/proto/control/v1"
+)
+
+func (a *app) lsCommand() *cobra.Command {
+	var recursive bool
+	c := &cobra.Command{
+		Use:     "ls SNAPSHOT [PATH]",
+		Short:   "List the files of a snapshot",
+		Example: "  gotong ls latest\n  gotong ls -r latest /home/me/photos --json",
+		Args: func(c *cobra.Command, args []string) error {
+			return firstError(minimumArgs(1)(c, args), maximumArgs(2)(c, args))
+		},
+	}
+	c.Flags().BoolVarP(&recursive, "recursive", "r", false, "list what is below directories too")
+	c.RunE = func(c *cobra.Command, args []string) error {
+		request := &controlv1.LsRequest{Snapshot: args[0], Recursive: recursive}
+		if len(args) == 2 {
+			request.Path = args[1]
+		}
+		return a.withPeer(c.Context(), func(ctx context.Context, peer controlv1.ControlClient) error {
+			stream, err := peer.Ls(ctx, request)
+			if err != nil {
+				return err
+			}
+			return each(stream, a.printEntry)
+		})
+	}
+	return c
+}
+
+func firstError(errs ...error) error {
+	for _, err := range errs {
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (a *app) printEntry(e *controlv1.LsEntry) error {
+	modified := time.Unix(0, e.MtimeUnixNano)
+	if a.json {
+		return a.printJSON(struct {
+			Path  string    `json:"path"`
+			Type  string    `json:"type"`
+			Mode  string    `json:"mode"`
+			Size  uint64    `json:"size"`
+			MTime time.Time `json:"mtime"`
+			UID   uint32    `json:"uid"`
+			GID   uint32    `json:"gid"`
+			Link  string    `json:"link,omitempty"`
+		}{string(e.Path), e.Type, fmt.Sprintf("%04o", e.Mode), e.Size, modified.UTC(), e.Uid, e.Gid, string(e.LinkTarget)})
+	}
+	name := printable(string(e.Path))
+	if len(e.LinkTarget) > 0 {
+		name += " -> " + printable(string(e.LinkTarget))
+	}
+	_, err := fmt.Fprintf(a.stdout, "%s%s %10d %s %s\n", typeLetter(e.Type), os.FileMode(e.Mode & 0o777).String()[1:], e.Size, modified.Format(time.DateTime), name)
+	return err
+}
+
+func typeLetter(kind string) string {
+	switch kind {
+	case "dir":
+		return "d"
+	case "symlink":
+		return "l"
+	case "fifo":
+		return "p"
+	case "socket":
+		return "s"
+	case "chardev":
+		return "c"
+	case "blockdev":
+		return "b"
+	}
+	return "-"
+}

@@ -1,0 +1,100 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/dustin/go-humanize"
+	"github.com/spf13/cobra"
+
+	"gotong/grid"
+	controlv1 "gotong/proto/control/v1"
+)
+
+// peerJSON is one peer as scripts read it.
+type peerJSON struct {
+	ID          string  `json:"id"`
+	Name        string  `json:"name"`
+	Owner       string  `json:"owner"`
+	Site        string  `json:"site"`
+	State       string  `json:"state"`
+	Address     string  `json:"address"`
+	Version     string  `json:"version"`
+	PledgeBytes uint64  `json:"pledge_bytes"`
+	UsedBytes   uint64  `json:"used_bytes"`
+	Slots       uint32  `json:"slots"`
+	RTT         float64 `json:"rtt_ms"`
+	Forked      bool    `json:"forked,omitempty"`
+	Admin       bool    `json:"admin,omitempty"`
+}
+
+func newPeerJSON(p *controlv1.PeerInfo) peerJSON {
+	return peerJSON{p.Id, p.Name, p.Owner, p.Site, p.State, p.Address, p.Version,
+		p.PledgeBytes, p.UsedBytes, p.Slots, p.RttMs, p.Forked, p.Admin}
+}
+
+func (a *app) peersCommand() *cobra.Command {
+	c := &cobra.Command{
+		Use:     "peers",
+		Short:   "List the peers of the grid, this one first",
+		Example: "  gotong peers\n  gotong peers --json",
+		Args:    exactArgs(0),
+	}
+	c.RunE = func(c *cobra.Command, _ []string) error {
+		return a.withPeer(c.Context(), func(ctx context.Context, peer controlv1.ControlClient) error {
+			list, err := peer.Peers(ctx, &controlv1.PeersRequest{Live: true})
+			if err != nil {
+				return err
+			}
+			return a.printPeers(list.Peers)
+		})
+	}
+	return c
+}
+
+func (a *app) printPeers(peers []*controlv1.PeerInfo) error {
+	if a.json {
+		out := make([]peerJSON, 0, len(peers))
+		for _, p := range peers {
+			out = append(out, newPeerJSON(p))
+		}
+		return a.printJSON(struct {
+			Peers []peerJSON `json:"peers"`
+		}{out})
+	}
+	return a.table("NAME\tPEER\tSTATE\tSITE\tGIVES\tHOLDS\tSLOTS\tRTT\tADDRESS", func(w io.Writer) {
+		for _, p := range peers {
+			fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%d\t%s\t%s\n", printable(p.Name), p.Id[:8], stateText(p), printable(shortSite(p)),
+				bytesText(p.PledgeBytes), bytesText(p.UsedBytes), p.Slots, rttText(p.RttMs), printable(p.Address))
+		}
+	})
+}
+
+// stateText is the state with what else the reader should know of it.
+func stateText(p *controlv1.PeerInfo) string {
+	text := p.State
+	if p.State == string(grid.StateAway) && p.SinceUnix > 0 {
+		text += " since " + humanize.Time(time.Unix(p.SinceUnix, 0))
+	}
+	if p.Forked {
+		text += " (forked)"
+	}
+	return text
+}
+
+// shortSite abbreviates a site that is only the owner's id.
+func shortSite(p *controlv1.PeerInfo) string {
+	if p.Site == p.Owner {
+		return "owner " + p.Owner[:8]
+	}
+	return p.Site
+}
+
+func rttText(ms float64) string {
+	if ms <= 0 {
+		return "-"
+	}
+	return fmt.Sprintf("%.1fms", ms)
+}

@@ -1,0 +1,76 @@
+package cli
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+
+	"golang.org/x/term"
+)
+
+const (
+	maxSecretFileBytes = 4096 // a phrase or a code with room for white space
+	phraseColumns      = 4
+)
+
+// readPhraseFile returns the text of a phrase file, "" when none is named.
+func (a *app) readPhraseFile(name string) (string, error) {
+	if name == "" {
+		return "", nil
+	}
+	text, err := a.readSmall(name)
+	if err != nil {
+		return "", fmt.Errorf("recovery phrase: %w", err)
+	}
+	return text, nil
+}
+
+// readSmall reads a small text file, or standard input for "-".
+func (a *app) readSmall(name string) (string, error) {
+	var r io.Reader = a.stdin
+	if name == "-" && isTerminal(a.stdin) {
+		return a.askHidden("Input (not shown): ")
+	}
+	if name != "-" {
+		f, err := os.Open(name)
+		if err != nil {
+			return "", err
+		}
+		defer f.Close()
+		r = f
+	}
+	text, err := io.ReadAll(io.LimitReader(r, maxSecretFileBytes+1))
+	if err != nil {
+		return "", err
+	}
+	if len(text) > maxSecretFileBytes {
+		return "", fmt.Errorf("%s: longer than %d bytes", name, maxSecretFileBytes)
+	}
+	return strings.TrimSpace(string(text)), nil
+}
+
+// askHidden reads a line from the terminal without showing it.
+func (a *app) askHidden(prompt string) (string, error) {
+	f, ok := a.stdin.(*os.File)
+	if !ok || !isTerminal(f) {
+		return "", errNoTerminal
+	}
+	fmt.Fprint(a.stderr, prompt)
+	text, err := term.ReadPassword(int(f.Fd()))
+	fmt.Fprintln(a.stderr)
+	return strings.TrimSpace(string(text)), err
+}
+
+// printPhrase writes the words numbered, in columns, as they are copied by hand.
+func printPhrase(w io.Writer, phrase string) {
+	out := bufio.NewWriter(w)
+	defer out.Flush()
+	for i, word := range strings.Fields(phrase) {
+		fmt.Fprintf(out, "  %2d. %-9s", i+1, word)
+		if i%phraseColumns == phraseColumns-1 {
+			fmt.Fprintln(out)
+		}
+	}
+}

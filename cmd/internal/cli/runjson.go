@@ -1,0 +1,41 @@
+package cli
+
+import (
+	"unicode/utf8"
+
+	controlv1 "gotong/proto/control/v1"
+)
+
+// taskJSON is one task as scripts read it. Output that is not UTF-8 stands in
+// base64 under another name, so that no byte is lost or altered.
+type taskJSON struct {
+	Type         string  `json:"type"`
+	Index        uint64  `json:"index"`
+	Item         string  `json:"item"`
+	Peer         string  `json:"peer"`
+	State        string  `json:"state"`
+	ExitCode     int32   `json:"exit_code"`
+	Stdout       *string `json:"stdout,omitempty"`
+	StdoutBase64 []byte  `json:"stdout_base64,omitempty"`
+	Stderr       *string `json:"stderr,omitempty"`
+	StderrBase64 []byte  `json:"stderr_base64,omitempty"`
+	Seconds      float64 `json:"seconds"`
+	Why          string  `json:"why,omitempty"`
+}
+
+func newTaskJSON(t *controlv1.RunTask) taskJSON {
+	out := taskJSON{Type: "task", Index: t.Index, Item: string(t.Item), Peer: t.Peer, State: t.State,
+		ExitCode: t.ExitCode, Seconds: t.Seconds, Why: t.Why}
+	out.Stdout, out.StdoutBase64 = textOrBytes(t.Stdout)
+	out.Stderr, out.StderrBase64 = textOrBytes(t.Stderr)
+	return out
+}
+
+// textOrBytes returns exactly one of the two: the text if it is UTF-8.
+func textOrBytes(b []byte) (*string, []byte) {
+	if !utf8.Valid(b) {
+		return nil, b
+	}
+	text := string(b)
+	return &text, nil
+}

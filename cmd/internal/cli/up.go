@@ -1,0 +1,57 @@
+package cli
+
+import (
+	"fmt"
+	"log/slog"
+
+	"github.com/spf13/cobra"
+
+	"gotong/grid/node"
+)
+
+func (a *app) upCommand() *cobra.Command {
+	c := &cobra.Command{
+		Use:   "up",
+		Short: "Be a peer: serve until stopped",
+		Long: `Up runs the peer of the home directory in the foreground. SIGTERM or Ctrl-C lets
+running transfers end and stops within 10 seconds; a kill at any moment is safe.
+Flags override the home's configuration for this run only.`,
+		Example: "  gotong up\n  gotong up --home /srv/gotong --json",
+		Args:    exactArgs(0),
+	}
+	addPeerFlags(c)
+	c.RunE = func(c *cobra.Command, _ []string) error {
+		loaded, err := a.loadConfig(c)
+		if err != nil {
+			return err
+		}
+		peer, err := node.Open(a.home, node.Options{Config: loaded.Config, Logger: a.logger(loaded.Config.Log)})
+		if err != nil {
+			return err
+		}
+		return peer.Run(c.Context(), func(r node.Ready) { a.printReady(r) })
+	}
+	return c
+}
+
+func (a *app) printReady(r node.Ready) {
+	if a.json {
+		_ = a.printJSON(struct { // a closed standard output must not end the peer
+			Type   string `json:"type"`
+			Peer   string `json:"peer"`
+			Listen string `json:"listen"`
+		}{"ready", r.Peer.String(), r.Listen})
+		return
+	}
+	fmt.Fprintf(a.stdout, "%s is up: peer %s of grid %s, listening on %s\n", printable(r.Name), r.Peer.Short(), printable(r.GridName), r.Listen)
+}
+
+func (a *app) logger(c node.LogConfig) *slog.Logger {
+	var level slog.Level
+	_ = level.UnmarshalText([]byte(c.Level)) // validated with the configuration
+	options := &slog.HandlerOptions{Level: level}
+	if c.Format == "json" {
+		return slog.New(slog.NewJSONHandler(a.stderr, options))
+	}
+	return slog.New(slog.NewTextHandler(a.stderr, options))
+}

@@ -1,0 +1,145 @@
+package node
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	controlv1 "gotong/proto/control/v1"
+)
+
+// home is the directory of one peer:
+//
+//	config.yaml    what the user set
+//	lock           held by the process that uses the home
+//	control.sock   where commands talk to the running peer
+//	peer/          everything else; it appears in one rename when init or join
+//	               is through, so a home is set up or it is not
+//	.peer-new/     init or join at work; leftovers are swept by the next try
+type home struct {
+	dir string
+}
+
+const (
+	stateName    = "peer"
+	newStateName = ".peer-new"
+	lockName     = "lock"
+	socketName   = "control.sock"
+
+	// maxSocketPath is what sockaddr_un takes on every platform, less the
+	// closing zero byte; Linux has 4 more.
+	maxSocketPath = 103
+)
+
+func (h home) state() state    { return state{filepath.Join(h.dir, stateName)} }
+func (h home) newState() state { return state{filepath.Join(h.dir, newStateName)} }
+
+// state names the files below peer/.
+type state struct {
+	dir string
+}
+
+func (s state) nodeKey() string { return filepath.Join(s.dir, "node.key") }
+func (s state) roster() string  { return filepath.Join(s.dir, "roster") }
+func (s state) records() string { return filepath.Join(s.dir, "records") }
+func (s state) invites() string { return filepath.Join(s.dir, "invites") }
+func (s state) shards() string  { return filepath.Join(s.dir, "shards") }
+func (s state) vault() string   { return filepath.Join(s.dir, "vault") }
+func (s state) secrets() string { return filepath.Join(s.dir, "vault.secrets") }
+func (s state) tasks() string   { return filepath.Join(s.dir, "tasks") }
+
+// isSetUp reports whether init or join completed.
+func (h home) isSetUp() bool {
+	_, err := os.Stat(h.state().dir)
+	return err == nil
+}
+
+// socketPath returns where the control socket is. A home whose path is too
+// long for a socket address has it in a private directory under the
+// temporary one, named after the home.
+func (h home) socketPath() string {
+	path := filepath.Join(h.dir, socketName)
+	if len(path) <= maxSocketPath {
+		return path
+	}
+	name := sha256.Sum256([]byte(h.dir))
+	return filepath.Join(os.TempDir(), "gotong-"+hex.EncodeToString(name[:8]), socketName)
+}
+
+// lock takes the home for this process. The returned function gives it back.
+func (h home) lock() (release func(), err error) {
+	f, err := os.OpenFile(filepath.Join(h.dir, lockName), os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("lock of home: %w", err)
+	}
+	if err := lockFile(f); err != nil {
+		f.Close()
+		if errors.Is(err, errLocked) {
+			return nil, &Failure{Kind: controlv1.Kind_KIND_BUSY, What: "another gotong process uses " + h.dir,
+				Meaning: "nothing was changed", Next: "stop it, or give another --home"}
+		}
+		return nil, fmt.Errorf("lock of home: %w", err)
+	}
+	return func() { f.Close() }, nil
+}
+
+// begin makes an empty place for the state of a new peer. The home must not be
+// set up.
+func (h home) begin() (state, error) {
+	if h.isSetUp() {
+		return state{}, &Failure{Kind: controlv1.Kind_KIND_REFUSED, What: h.dir + " is the home of a peer already",
+			Meaning: "nothing was changed", Next: "gotong up, or give another --home"}
+	}
+	fresh := h.newState()
+	if err := os.RemoveAll(fresh.dir); err != nil {
+		return state{}, err
+	}
+	return fresh, os.Mkdir(fresh.dir, 0o700)
+}
+
+// finish makes the new state the peer's, durably.
+func (h home) finish(fresh state) error {
+	if err := syncDir(fresh.dir); err != nil {
+		return err
+	}
+	if err := os.Rename(fresh.dir, h.state().dir); err != nil {
+		return err
+	}
+	return syncDir(h.dir)
+}
+
+// open checks that the home is set up.
+func openHome(dir string) (home, error) {
+	h := home{dir}
+	if !h.isSetUp() {
+		return home{}, &Failure{Kind: controlv1.Kind_KIND_NOT_SET_UP, What: "no peer in " + dir,
+			Meaning: "nothing is backed up from here and nothing is kept for others", Next: "gotong init, or gotong join CODE"}
+	}
+	return h, nil
+}
+
+// makeHome makes the home directory when it is missing.
+func makeHome(dir string) (home, error) {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return home{}, fmt.Errorf("home: %w", err)
+	}
+	return home{dir}, nil
+}
+
+// syncDir makes the names in a directory durable. Platforms that cannot sync a
+// directory order renames themselves.
+func syncDir(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	if err := d.Sync(); err != nil && !errors.Is(err, fs.ErrInvalid) && !errors.Is(err, errors.ErrUnsupported) {
+		return fmt.Errorf("sync %s: %w", dir, err)
+	}
+	return nil
+}
