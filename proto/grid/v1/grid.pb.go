@@ -213,16 +213,70 @@ func (*OfferResponse) Descriptor() ([]byte, []int) {
 	return file_grid_v1_grid_proto_rawDescGZIP(), []int{3}
 }
 
+// RecordNumber says which record of a peer someone has.
+type RecordNumber struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Peer          []byte                 `protobuf:"bytes,1,opt,name=peer,proto3" json:"peer,omitempty"`
+	Number        uint64                 `protobuf:"varint,2,opt,name=number,proto3" json:"number,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RecordNumber) Reset() {
+	*x = RecordNumber{}
+	mi := &file_grid_v1_grid_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RecordNumber) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RecordNumber) ProtoMessage() {}
+
+func (x *RecordNumber) ProtoReflect() protoreflect.Message {
+	mi := &file_grid_v1_grid_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RecordNumber.ProtoReflect.Descriptor instead.
+func (*RecordNumber) Descriptor() ([]byte, []int) {
+	return file_grid_v1_grid_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *RecordNumber) GetPeer() []byte {
+	if x != nil {
+		return x.Peer
+	}
+	return nil
+}
+
+func (x *RecordNumber) GetNumber() uint64 {
+	if x != nil {
+		return x.Number
+	}
+	return 0
+}
+
 type RecordsRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Peers         [][]byte               `protobuf:"bytes,1,rep,name=peers,proto3" json:"peers,omitempty"` // empty: all
+	Have          []*RecordNumber        `protobuf:"bytes,2,rep,name=have,proto3" json:"have,omitempty"`   // records that the caller has; newer ones are answered
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *RecordsRequest) Reset() {
 	*x = RecordsRequest{}
-	mi := &file_grid_v1_grid_proto_msgTypes[4]
+	mi := &file_grid_v1_grid_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -234,7 +288,7 @@ func (x *RecordsRequest) String() string {
 func (*RecordsRequest) ProtoMessage() {}
 
 func (x *RecordsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_grid_v1_grid_proto_msgTypes[4]
+	mi := &file_grid_v1_grid_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -247,7 +301,7 @@ func (x *RecordsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RecordsRequest.ProtoReflect.Descriptor instead.
 func (*RecordsRequest) Descriptor() ([]byte, []int) {
-	return file_grid_v1_grid_proto_rawDescGZIP(), []int{4}
+	return file_grid_v1_grid_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *RecordsRequest) GetPeers() [][]byte {
@@ -257,16 +311,24 @@ func (x *RecordsRequest) GetPeers() [][]byte {
 	return nil
 }
 
+func (x *RecordsRequest) GetHave() []*RecordNumber {
+	if x != nil {
+		return x.Have
+	}
+	return nil
+}
+
 type RecordsResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Records       [][]byte               `protobuf:"bytes,1,rep,name=records,proto3" json:"records,omitempty"` // encoded signed records
+	Records       [][]byte               `protobuf:"bytes,1,rep,name=records,proto3" json:"records,omitempty"` // encoded signed records; as many as fit into one answer
+	Want          [][]byte               `protobuf:"bytes,2,rep,name=want,proto3" json:"want,omitempty"`       // peers whose record the caller has newer
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *RecordsResponse) Reset() {
 	*x = RecordsResponse{}
-	mi := &file_grid_v1_grid_proto_msgTypes[5]
+	mi := &file_grid_v1_grid_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -278,7 +340,7 @@ func (x *RecordsResponse) String() string {
 func (*RecordsResponse) ProtoMessage() {}
 
 func (x *RecordsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_grid_v1_grid_proto_msgTypes[5]
+	mi := &file_grid_v1_grid_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -291,7 +353,7 @@ func (x *RecordsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RecordsResponse.ProtoReflect.Descriptor instead.
 func (*RecordsResponse) Descriptor() ([]byte, []int) {
-	return file_grid_v1_grid_proto_rawDescGZIP(), []int{5}
+	return file_grid_v1_grid_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *RecordsResponse) GetRecords() [][]byte {
@@ -299,6 +361,93 @@ func (x *RecordsResponse) GetRecords() [][]byte {
 		return x.Records
 	}
 	return nil
+}
+
+func (x *RecordsResponse) GetWant() [][]byte {
+	if x != nil {
+		return x.Want
+	}
+	return nil
+}
+
+type OfferRecordsRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Records       [][]byte               `protobuf:"bytes,1,rep,name=records,proto3" json:"records,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *OfferRecordsRequest) Reset() {
+	*x = OfferRecordsRequest{}
+	mi := &file_grid_v1_grid_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *OfferRecordsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*OfferRecordsRequest) ProtoMessage() {}
+
+func (x *OfferRecordsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_grid_v1_grid_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use OfferRecordsRequest.ProtoReflect.Descriptor instead.
+func (*OfferRecordsRequest) Descriptor() ([]byte, []int) {
+	return file_grid_v1_grid_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *OfferRecordsRequest) GetRecords() [][]byte {
+	if x != nil {
+		return x.Records
+	}
+	return nil
+}
+
+type OfferRecordsResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *OfferRecordsResponse) Reset() {
+	*x = OfferRecordsResponse{}
+	mi := &file_grid_v1_grid_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *OfferRecordsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*OfferRecordsResponse) ProtoMessage() {}
+
+func (x *OfferRecordsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_grid_v1_grid_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use OfferRecordsResponse.ProtoReflect.Descriptor instead.
+func (*OfferRecordsResponse) Descriptor() ([]byte, []int) {
+	return file_grid_v1_grid_proto_rawDescGZIP(), []int{8}
 }
 
 type InfoRequest struct {
@@ -309,7 +458,7 @@ type InfoRequest struct {
 
 func (x *InfoRequest) Reset() {
 	*x = InfoRequest{}
-	mi := &file_grid_v1_grid_proto_msgTypes[6]
+	mi := &file_grid_v1_grid_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -321,7 +470,7 @@ func (x *InfoRequest) String() string {
 func (*InfoRequest) ProtoMessage() {}
 
 func (x *InfoRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_grid_v1_grid_proto_msgTypes[6]
+	mi := &file_grid_v1_grid_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -334,7 +483,7 @@ func (x *InfoRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InfoRequest.ProtoReflect.Descriptor instead.
 func (*InfoRequest) Descriptor() ([]byte, []int) {
-	return file_grid_v1_grid_proto_rawDescGZIP(), []int{6}
+	return file_grid_v1_grid_proto_rawDescGZIP(), []int{9}
 }
 
 type InfoResponse struct {
@@ -351,7 +500,7 @@ type InfoResponse struct {
 
 func (x *InfoResponse) Reset() {
 	*x = InfoResponse{}
-	mi := &file_grid_v1_grid_proto_msgTypes[7]
+	mi := &file_grid_v1_grid_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -363,7 +512,7 @@ func (x *InfoResponse) String() string {
 func (*InfoResponse) ProtoMessage() {}
 
 func (x *InfoResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_grid_v1_grid_proto_msgTypes[7]
+	mi := &file_grid_v1_grid_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -376,7 +525,7 @@ func (x *InfoResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InfoResponse.ProtoReflect.Descriptor instead.
 func (*InfoResponse) Descriptor() ([]byte, []int) {
-	return file_grid_v1_grid_proto_rawDescGZIP(), []int{7}
+	return file_grid_v1_grid_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *InfoResponse) GetPledgeBytes() uint64 {
@@ -439,11 +588,19 @@ const file_grid_v1_grid_proto_rawDesc = "" +
 	"\n" +
 	"statements\x18\x01 \x03(\fR\n" +
 	"statements\"\x0f\n" +
-	"\rOfferResponse\"&\n" +
+	"\rOfferResponse\":\n" +
+	"\fRecordNumber\x12\x12\n" +
+	"\x04peer\x18\x01 \x01(\fR\x04peer\x12\x16\n" +
+	"\x06number\x18\x02 \x01(\x04R\x06number\"X\n" +
 	"\x0eRecordsRequest\x12\x14\n" +
-	"\x05peers\x18\x01 \x03(\fR\x05peers\"+\n" +
+	"\x05peers\x18\x01 \x03(\fR\x05peers\x120\n" +
+	"\x04have\x18\x02 \x03(\v2\x1c.gotong.grid.v1.RecordNumberR\x04have\"?\n" +
 	"\x0fRecordsResponse\x12\x18\n" +
-	"\arecords\x18\x01 \x03(\fR\arecords\"\r\n" +
+	"\arecords\x18\x01 \x03(\fR\arecords\x12\x12\n" +
+	"\x04want\x18\x02 \x03(\fR\x04want\"/\n" +
+	"\x13OfferRecordsRequest\x12\x18\n" +
+	"\arecords\x18\x01 \x03(\fR\arecords\"\x16\n" +
+	"\x14OfferRecordsResponse\"\r\n" +
 	"\vInfoRequest\"\xbe\x01\n" +
 	"\fInfoResponse\x12!\n" +
 	"\fpledge_bytes\x18\x01 \x01(\x04R\vpledgeBytes\x12\x1d\n" +
@@ -454,12 +611,13 @@ const file_grid_v1_grid_proto_rawDesc = "" +
 	"\x05slots\x18\x04 \x01(\rR\x05slots\x12\x1d\n" +
 	"\n" +
 	"slots_free\x18\x05 \x01(\rR\tslotsFree\x12\x18\n" +
-	"\aversion\x18\x06 \x01(\tR\aversion2\xb0\x02\n" +
+	"\aversion\x18\x06 \x01(\tR\aversion2\x8b\x03\n" +
 	"\x04Grid\x12S\n" +
 	"\n" +
 	"SyncRoster\x12!.gotong.grid.v1.SyncRosterRequest\x1a\".gotong.grid.v1.SyncRosterResponse\x12D\n" +
 	"\x05Offer\x12\x1c.gotong.grid.v1.OfferRequest\x1a\x1d.gotong.grid.v1.OfferResponse\x12J\n" +
-	"\aRecords\x12\x1e.gotong.grid.v1.RecordsRequest\x1a\x1f.gotong.grid.v1.RecordsResponse\x12A\n" +
+	"\aRecords\x12\x1e.gotong.grid.v1.RecordsRequest\x1a\x1f.gotong.grid.v1.RecordsResponse\x12Y\n" +
+	"\fOfferRecords\x12#.gotong.grid.v1.OfferRecordsRequest\x1a$.gotong.grid.v1.OfferRecordsResponse\x12A\n" +
 	"\x04Info\x12\x1b.gotong.grid.v1.InfoRequest\x1a\x1c.gotong.grid.v1.InfoResponseB\x1dZ\x1bgotong/proto/grid/v1;gridv1b\x06proto3"
 
 var (
@@ -474,31 +632,37 @@ func file_grid_v1_grid_proto_rawDescGZIP() []byte {
 	return file_grid_v1_grid_proto_rawDescData
 }
 
-var file_grid_v1_grid_proto_msgTypes = make([]protoimpl.MessageInfo, 8)
+var file_grid_v1_grid_proto_msgTypes = make([]protoimpl.MessageInfo, 11)
 var file_grid_v1_grid_proto_goTypes = []any{
-	(*SyncRosterRequest)(nil),  // 0: gotong.grid.v1.SyncRosterRequest
-	(*SyncRosterResponse)(nil), // 1: gotong.grid.v1.SyncRosterResponse
-	(*OfferRequest)(nil),       // 2: gotong.grid.v1.OfferRequest
-	(*OfferResponse)(nil),      // 3: gotong.grid.v1.OfferResponse
-	(*RecordsRequest)(nil),     // 4: gotong.grid.v1.RecordsRequest
-	(*RecordsResponse)(nil),    // 5: gotong.grid.v1.RecordsResponse
-	(*InfoRequest)(nil),        // 6: gotong.grid.v1.InfoRequest
-	(*InfoResponse)(nil),       // 7: gotong.grid.v1.InfoResponse
+	(*SyncRosterRequest)(nil),    // 0: gotong.grid.v1.SyncRosterRequest
+	(*SyncRosterResponse)(nil),   // 1: gotong.grid.v1.SyncRosterResponse
+	(*OfferRequest)(nil),         // 2: gotong.grid.v1.OfferRequest
+	(*OfferResponse)(nil),        // 3: gotong.grid.v1.OfferResponse
+	(*RecordNumber)(nil),         // 4: gotong.grid.v1.RecordNumber
+	(*RecordsRequest)(nil),       // 5: gotong.grid.v1.RecordsRequest
+	(*RecordsResponse)(nil),      // 6: gotong.grid.v1.RecordsResponse
+	(*OfferRecordsRequest)(nil),  // 7: gotong.grid.v1.OfferRecordsRequest
+	(*OfferRecordsResponse)(nil), // 8: gotong.grid.v1.OfferRecordsResponse
+	(*InfoRequest)(nil),          // 9: gotong.grid.v1.InfoRequest
+	(*InfoResponse)(nil),         // 10: gotong.grid.v1.InfoResponse
 }
 var file_grid_v1_grid_proto_depIdxs = []int32{
-	0, // 0: gotong.grid.v1.Grid.SyncRoster:input_type -> gotong.grid.v1.SyncRosterRequest
-	2, // 1: gotong.grid.v1.Grid.Offer:input_type -> gotong.grid.v1.OfferRequest
-	4, // 2: gotong.grid.v1.Grid.Records:input_type -> gotong.grid.v1.RecordsRequest
-	6, // 3: gotong.grid.v1.Grid.Info:input_type -> gotong.grid.v1.InfoRequest
-	1, // 4: gotong.grid.v1.Grid.SyncRoster:output_type -> gotong.grid.v1.SyncRosterResponse
-	3, // 5: gotong.grid.v1.Grid.Offer:output_type -> gotong.grid.v1.OfferResponse
-	5, // 6: gotong.grid.v1.Grid.Records:output_type -> gotong.grid.v1.RecordsResponse
-	7, // 7: gotong.grid.v1.Grid.Info:output_type -> gotong.grid.v1.InfoResponse
-	4, // [4:8] is the sub-list for method output_type
-	0, // [0:4] is the sub-list for method input_type
-	0, // [0:0] is the sub-list for extension type_name
-	0, // [0:0] is the sub-list for extension extendee
-	0, // [0:0] is the sub-list for field type_name
+	4,  // 0: gotong.grid.v1.RecordsRequest.have:type_name -> gotong.grid.v1.RecordNumber
+	0,  // 1: gotong.grid.v1.Grid.SyncRoster:input_type -> gotong.grid.v1.SyncRosterRequest
+	2,  // 2: gotong.grid.v1.Grid.Offer:input_type -> gotong.grid.v1.OfferRequest
+	5,  // 3: gotong.grid.v1.Grid.Records:input_type -> gotong.grid.v1.RecordsRequest
+	7,  // 4: gotong.grid.v1.Grid.OfferRecords:input_type -> gotong.grid.v1.OfferRecordsRequest
+	9,  // 5: gotong.grid.v1.Grid.Info:input_type -> gotong.grid.v1.InfoRequest
+	1,  // 6: gotong.grid.v1.Grid.SyncRoster:output_type -> gotong.grid.v1.SyncRosterResponse
+	3,  // 7: gotong.grid.v1.Grid.Offer:output_type -> gotong.grid.v1.OfferResponse
+	6,  // 8: gotong.grid.v1.Grid.Records:output_type -> gotong.grid.v1.RecordsResponse
+	8,  // 9: gotong.grid.v1.Grid.OfferRecords:output_type -> gotong.grid.v1.OfferRecordsResponse
+	10, // 10: gotong.grid.v1.Grid.Info:output_type -> gotong.grid.v1.InfoResponse
+	6,  // [6:11] is the sub-list for method output_type
+	1,  // [1:6] is the sub-list for method input_type
+	1,  // [1:1] is the sub-list for extension type_name
+	1,  // [1:1] is the sub-list for extension extendee
+	0,  // [0:1] is the sub-list for field type_name
 }
 
 func init() { file_grid_v1_grid_proto_init() }
@@ -512,7 +676,7 @@ func file_grid_v1_grid_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_grid_v1_grid_proto_rawDesc), len(file_grid_v1_grid_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   8,
+			NumMessages:   11,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

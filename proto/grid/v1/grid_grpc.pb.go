@@ -19,10 +19,11 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	Grid_SyncRoster_FullMethodName = "/gotong.grid.v1.Grid/SyncRoster"
-	Grid_Offer_FullMethodName      = "/gotong.grid.v1.Grid/Offer"
-	Grid_Records_FullMethodName    = "/gotong.grid.v1.Grid/Records"
-	Grid_Info_FullMethodName       = "/gotong.grid.v1.Grid/Info"
+	Grid_SyncRoster_FullMethodName   = "/gotong.grid.v1.Grid/SyncRoster"
+	Grid_Offer_FullMethodName        = "/gotong.grid.v1.Grid/Offer"
+	Grid_Records_FullMethodName      = "/gotong.grid.v1.Grid/Records"
+	Grid_OfferRecords_FullMethodName = "/gotong.grid.v1.Grid/OfferRecords"
+	Grid_Info_FullMethodName         = "/gotong.grid.v1.Grid/Info"
 )
 
 // GridClient is the client API for Grid service.
@@ -37,8 +38,12 @@ type GridClient interface {
 	SyncRoster(ctx context.Context, in *SyncRosterRequest, opts ...grpc.CallOption) (*SyncRosterResponse, error)
 	// Offer hands over statements that the answer of SyncRoster asked for.
 	Offer(ctx context.Context, in *OfferRequest, opts ...grpc.CallOption) (*OfferResponse, error)
-	// Records answers the signed records of the named peers, or of all.
+	// Records answers the signed records of the named peers, or of all, that are
+	// newer than what the caller has.
 	Records(ctx context.Context, in *RecordsRequest, opts ...grpc.CallOption) (*RecordsResponse, error)
+	// OfferRecords hands over records: those that the answer of Records asked
+	// for, or the caller's own after it changed.
+	OfferRecords(ctx context.Context, in *OfferRecordsRequest, opts ...grpc.CallOption) (*OfferRecordsResponse, error)
 	// Info answers the present load of the peer itself.
 	Info(ctx context.Context, in *InfoRequest, opts ...grpc.CallOption) (*InfoResponse, error)
 }
@@ -81,6 +86,16 @@ func (c *gridClient) Records(ctx context.Context, in *RecordsRequest, opts ...gr
 	return out, nil
 }
 
+func (c *gridClient) OfferRecords(ctx context.Context, in *OfferRecordsRequest, opts ...grpc.CallOption) (*OfferRecordsResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(OfferRecordsResponse)
+	err := c.cc.Invoke(ctx, Grid_OfferRecords_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *gridClient) Info(ctx context.Context, in *InfoRequest, opts ...grpc.CallOption) (*InfoResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(InfoResponse)
@@ -103,8 +118,12 @@ type GridServer interface {
 	SyncRoster(context.Context, *SyncRosterRequest) (*SyncRosterResponse, error)
 	// Offer hands over statements that the answer of SyncRoster asked for.
 	Offer(context.Context, *OfferRequest) (*OfferResponse, error)
-	// Records answers the signed records of the named peers, or of all.
+	// Records answers the signed records of the named peers, or of all, that are
+	// newer than what the caller has.
 	Records(context.Context, *RecordsRequest) (*RecordsResponse, error)
+	// OfferRecords hands over records: those that the answer of Records asked
+	// for, or the caller's own after it changed.
+	OfferRecords(context.Context, *OfferRecordsRequest) (*OfferRecordsResponse, error)
 	// Info answers the present load of the peer itself.
 	Info(context.Context, *InfoRequest) (*InfoResponse, error)
 	mustEmbedUnimplementedGridServer()
@@ -125,6 +144,9 @@ func (UnimplementedGridServer) Offer(context.Context, *OfferRequest) (*OfferResp
 }
 func (UnimplementedGridServer) Records(context.Context, *RecordsRequest) (*RecordsResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Records not implemented")
+}
+func (UnimplementedGridServer) OfferRecords(context.Context, *OfferRecordsRequest) (*OfferRecordsResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method OfferRecords not implemented")
 }
 func (UnimplementedGridServer) Info(context.Context, *InfoRequest) (*InfoResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Info not implemented")
@@ -204,6 +226,24 @@ func _Grid_Records_Handler(srv interface{}, ctx context.Context, dec func(interf
 	return interceptor(ctx, in, info, handler)
 }
 
+func _Grid_OfferRecords_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(OfferRecordsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(GridServer).OfferRecords(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Grid_OfferRecords_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(GridServer).OfferRecords(ctx, req.(*OfferRecordsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _Grid_Info_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(InfoRequest)
 	if err := dec(in); err != nil {
@@ -240,6 +280,10 @@ var Grid_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "Records",
 			Handler:    _Grid_Records_Handler,
+		},
+		{
+			MethodName: "OfferRecords",
+			Handler:    _Grid_OfferRecords_Handler,
 		},
 		{
 			MethodName: "Info",
