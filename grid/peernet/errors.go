@@ -41,10 +41,10 @@ func isRemoteAlert(err error) bool {
 }
 
 // final reports whether err is the answer of the wanted peer itself, so that
-// trying its other addresses is of no use.
+// trying its other addresses is of no use. ErrProtocol is none: it comes before
+// the other side has shown who it is.
 func final(err error) bool {
-	return errors.Is(err, grid.ErrNotMember) || errors.Is(err, grid.ErrRemoved) ||
-		errors.Is(err, ErrBusy) || errors.Is(err, ErrProtocol)
+	return errors.Is(err, grid.ErrNotMember) || errors.Is(err, grid.ErrRemoved) || errors.Is(err, ErrBusy)
 }
 
 // dialError joins the causes of a failed dial under the one error that says
