@@ -104,14 +104,19 @@ type ShardDeleter interface {
 // HeadStore keeps the heads of vaults. What it holds is append-only: a head is
 // dropped only when a newer one stands and its floor has passed.
 type HeadStore interface {
-	// PutHeads takes consecutive links of one vault, oldest first, as raw
-	// bytes that ParseHead accepts; links known already are skipped. A store
-	// that has none of that vault takes a chain that begins anywhere.
+	// PutHeads takes consecutive links of one vault, oldest first, at most
+	// MaxPutHeads and MaxPutHeadBytes, as raw bytes that ParseHead accepts.
+	// Links known already, and links older than all that are known, are
+	// skipped. A store whose newest link is older than the first one given
+	// takes them all the same and has a gap then; so whoever may have missed
+	// links is sent those too.
 	//
-	// nil means that all are durable. Errors: ErrStaleEpoch when a higher epoch
-	// is known, ErrHeadGap, ErrHeadFork (kept as evidence; a head of a higher
-	// epoch than all known is no fork but supersedes), ErrCorrupt, ErrDenied,
-	// ErrQuota, ErrFull, ErrDisk.
+	// nil means that all are durable. Errors: ErrHeadGap when they do not
+	// follow each other, ErrStaleEpoch when a higher epoch is known,
+	// ErrHeadFork (the head is kept as evidence; one of a higher epoch than all
+	// known is no fork but supersedes what it contradicts), ErrCorrupt,
+	// ErrDenied, ErrQuota, ErrFull, ErrDisk. The links before the one that
+	// failed may have been stored.
 	PutHeads(ctx context.Context, raw [][]byte) error
 
 	// Heads returns the heads of all vaults of owner, ordered by vault.
@@ -122,7 +127,7 @@ type HeadStore interface {
 // verifies every byte with ParseHead and takes the newest over all stores.
 type VaultHeads struct {
 	Vault VaultID
-	Links [][]byte // raw, oldest first, at most MaxHeadLinks; the last is the newest
+	Links [][]byte // raw, oldest first, at most MaxHeadLinks, perhaps with gaps; the last is the newest
 	Forks [][]byte // raw heads off that chain, at most MaxHeadForks
 }
 

@@ -37,9 +37,8 @@ var (
 	// ErrDisk: the disk failed to make data durable. What was being written is
 	// lost, and what was written before is suspect until it was read again.
 	ErrDisk = errors.New("disk failed to store")
-	// ErrHeadGap: links are missing between the heads known there and those
-	// given; send older ones too.
-	ErrHeadGap = errors.New("heads between are missing")
+	// ErrHeadGap: the heads given do not follow each other.
+	ErrHeadGap = errors.New("heads do not follow each other")
 	// ErrHeadFork: another head with that number is known there. The one given
 	// is kept as evidence.
 	ErrHeadFork = errors.New("contradicts a known head")
