@@ -1,0 +1,231 @@
+package scheduler
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/zeebo/blake3"
+
+	"gotong/tasks"
+)
+
+const (
+	// lossesMax is how many tasks in a row a worker may lose or return before
+	// its claim ends.
+	lossesMax = 8
+	// fetchesAtOnce is how many outputs of one worker are read at once.
+	fetchesAtOnce = 4
+)
+
+// Why claims end.
+var (
+	errFinished = errors.New("job is over")
+	errSilent   = fmt.Errorf("silent for %s", LeaseTTL)
+	errStalled  = errors.New("ended none of its tasks within their time limit")
+	errUnable   = errors.New("lost one task after the other")
+	errClosing  = errors.New("takes no more tasks")
+)
+
+// claim is an open session with one worker.
+type claim struct {
+	candidate Candidate
+	worker    Worker
+	ledger    *ledger
+	stage     *stage
+	logger    *slog.Logger
+	wake      chan struct{} // 1 token: orders may be waiting
+	stop      context.CancelCauseFunc
+	fetching  chan struct{} // fetchesAtOnce tokens
+	slots     int
+
+	// Guarded by ledger.mu.
+	out       map[int]*handed // copies that the worker has
+	sequence  uint64
+	cancels   []int
+	releases  []int
+	closing   string
+	starved   bool // found nothing to do
+	ended     time.Time
+	mean      time.Duration // run time of its tasks
+	meanBytes int
+	losses    int // in a row
+	lastLoss  string
+	accepted  int
+}
+
+// handed is a copy of a task that a worker has.
+type handed struct {
+	entry    *entry
+	sequence uint64
+	at       time.Time
+	fetching bool // ended; its outputs are being read
+}
+
+func newClaim(candidate Candidate, worker Worker, l *ledger, st *stage, logger *slog.Logger) *claim {
+	return &claim{
+		candidate: candidate,
+		worker:    worker,
+		ledger:    l,
+		stage:     st,
+		logger:    logger.With("peer", candidate.Peer, "job", l.job.Job),
+		wake:      make(chan struct{}, 1),
+		fetching:  make(chan struct{}, fetchesAtOnce),
+		out:       map[int]*handed{},
+	}
+}
+
+// run claims the worker and works until the claim ends. It returns why, never
+// nil, and whether the worker ended a task.
+func (c *claim) run(ctx context.Context) (useful bool, why error) {
+	ctx, c.stop = context.WithCancelCause(ctx)
+	defer c.stop(errFinished)
+	lease := time.AfterFunc(LeaseTTL, func() { c.stop(errSilent) })
+	defer lease.Stop()
+	session, err := c.worker.Claim(ctx, c.ledger.job.Header)
+	if err != nil {
+		return false, c.reason(ctx, err)
+	}
+	c.slots = max(1, min(session.Slots(), slotsMax))
+	lease.Reset(LeaseTTL)
+	c.ledger.join(c)
+	c.logger.Debug("claimed", "slots", c.slots)
+
+	var wg sync.WaitGroup
+	wg.Go(func() { c.stop(c.send(ctx, session)) })
+	c.stop(c.receive(ctx, session, lease, &wg))
+	wg.Wait()
+	why = context.Cause(ctx)
+	c.ledger.leave(c, why.Error())
+	c.logger.Debug("claim ended", "why", why)
+	return c.accepted > 0, why
+}
+
+// reason prefers why the claim was stopped to the error that followed from it.
+func (c *claim) reason(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	return err
+}
+
+// send passes orders on as they come up, and signs of life.
+func (c *claim) send(ctx context.Context, session Session) error {
+	beat := time.NewTicker(HeartbeatEvery)
+	defer beat.Stop()
+	for {
+		alive := false
+		orders := c.ledger.orders(c, time.Now())
+		if orders.Empty() {
+			select {
+			case <-ctx.Done():
+				return context.Cause(ctx)
+			case <-c.wake:
+				continue
+			case <-beat.C:
+				alive = true
+			}
+		}
+		if !orders.Empty() || alive {
+			if err := session.Send(orders); err != nil {
+				return c.reason(ctx, err)
+			}
+		}
+	}
+}
+
+// receive takes in reports until the session ends.
+func (c *claim) receive(ctx context.Context, session Session, lease *time.Timer, wg *sync.WaitGroup) error {
+	for {
+		r, err := session.Recv()
+		if err != nil {
+			return c.reason(ctx, err)
+		}
+		lease.Reset(LeaseTTL)
+		for _, result := range r.Results {
+			if err := c.check(result.Result); err != nil {
+				return err
+			}
+		}
+		fetches, err := c.ledger.report(c, r, time.Now())
+		for _, f := range fetches {
+			wg.Go(func() { c.fetch(ctx, f) })
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// check refuses results whose outputs break the limits of the job or do not
+// have the hashes that name them.
+func (c *claim) check(r tasks.Result) error {
+	if err := c.ledger.fault(r); err != nil {
+		return err
+	}
+	for _, out := range r.Outputs {
+		if out.Inline() && blake3.Sum256(out.Data) != out.Content {
+			return fmt.Errorf("%w: output %q: %w", errViolation, out.Name, tasks.ErrContent)
+		}
+	}
+	return nil
+}
+
+// fetch reads the outputs of a result and reports it.
+func (c *claim) fetch(ctx context.Context, f fetch) {
+	a := &Accepted{Result: f.result.Result, Proof: f.result.Proof}
+	var err error
+	select {
+	case c.fetching <- struct{}{}:
+		a.staged, err = c.stage.fetch(ctx, c.worker, a.Result)
+		<-c.fetching
+	case <-ctx.Done():
+		err = context.Cause(ctx)
+	}
+	if over := c.ledger.fetched(c, a, err, time.Now()); over != nil {
+		c.stop(over)
+	}
+}
+
+// inOrder returns the copies that the worker has as they were sent.
+func (c *claim) inOrder() []*handed {
+	held := make([]*handed, 0, len(c.out))
+	for _, h := range c.out {
+		held = append(held, h)
+	}
+	slices.SortFunc(held, func(a, b *handed) int { return cmp.Compare(a.sequence, b.sequence) })
+	return held
+}
+
+// computing reports whether the worker has tasks that it has not ended.
+func (c *claim) computing() bool {
+	for _, h := range c.out {
+		if !h.fetching {
+			return true
+		}
+	}
+	return false
+}
+
+// cancel asks the worker to stop a task whose result is no longer wanted.
+func (c *claim) cancel(index int) {
+	if h := c.out[index]; h != nil && !h.fetching {
+		c.cancels = append(c.cancels, index)
+		c.wakeUp()
+	}
+}
+
+// end ends the claim.
+func (c *claim) end(why error) { c.stop(why) }
+
+func (c *claim) wakeUp() {
+	select {
+	case c.wake <- struct{}{}:
+	default:
+	}
+}

@@ -1,0 +1,306 @@
+package scheduler
+
+import (
+	"slices"
+	"time"
+
+	"gotong/tasks"
+)
+
+// How tasks are handed out.
+const (
+	// prefetch is how many chunks per slot a worker may hold: one that runs
+	// and one that waits, so that a slot never idles for a round trip.
+	prefetch = 2
+	// chunkTime is how long the tasks of one chunk should run together.
+	chunkTime = 20 * time.Millisecond
+	// chunkMax and chunkBytes bound a chunk, by number and by the size of the
+	// results that it will bring.
+	chunkMax   = 64
+	chunkBytes = 1 << 20
+	// prefetchBelow: tasks that run longer gain nothing from waiting at a
+	// worker; they go where a slot is free.
+	prefetchBelow = time.Second
+	// slotsMax bounds what a worker's word on its slots is believed.
+	slotsMax = 256
+	// ordersMax and orderBytes bound the tasks of one message.
+	ordersMax  = 256
+	orderBytes = 1 << 20
+
+	// avoidFor is how long a task waits for a peer that has not failed it yet.
+	avoidFor = 2 * time.Second
+	// At the tail a task is started again once it has been out for longer
+	// than tailFactor times the median, at least tailLeast; or tailUnknown,
+	// while no task has ended yet.
+	tailFactor  = 2
+	tailLeast   = time.Second
+	tailUnknown = 30 * time.Second
+	// stallGrace: a worker that ends none of its tasks for stallFactor times
+	// the time limit and this much more is taken for broken.
+	stallFactor = 2
+	stallGrace  = time.Minute
+)
+
+// orders returns what to send to the worker of c now. Starved claims are woken
+// when there may be more.
+func (l *ledger) orders(c *claim, now time.Time) Orders {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	o := Orders{Cancel: c.cancels, Release: c.releases}
+	c.cancels, c.releases = nil, nil
+	room := l.roomAt(c)
+	for bytes := 0; len(o.Tasks) < room && bytes < orderBytes; {
+		e := l.pick(c, now)
+		if e == nil {
+			c.starved = true
+			break
+		}
+		spec := l.job.Spec(e.index)
+		if err := validArgs(spec); err != nil {
+			l.settle(e, &Accepted{Result: l.impossible(e.index, err)})
+			delete(l.active, e.index)
+			continue
+		}
+		l.handTo(c, e, now)
+		o.Tasks = append(o.Tasks, Order{e.index, spec})
+		for _, arg := range spec.Args {
+			bytes += len(arg) + 16
+		}
+	}
+	return o
+}
+
+// validArgs checks what differs between the tasks of a job.
+func validArgs(s tasks.Spec) error {
+	s.Inputs = nil
+	return s.Validate()
+}
+
+func (l *ledger) impossible(index int, err error) tasks.Result {
+	r := l.lost(index, err.Error())
+	r.State = tasks.StateFailed
+	return r
+}
+
+// roomAt returns how many tasks c should be sent now. A long window is filled
+// only when half of it is used up, so that messages carry many tasks.
+func (l *ledger) roomAt(c *claim) int {
+	window := l.windowOf(c)
+	if c.closing != "" || (window > prefetch*c.slots && len(c.out) > window/2) {
+		return 0
+	}
+	return min(window-len(c.out), ordersMax)
+}
+
+// windowOf returns how many tasks the worker of c may hold.
+func (l *ledger) windowOf(c *claim) int {
+	mean := c.mean
+	if mean == 0 {
+		mean = l.mean
+	}
+	if mean == 0 || mean >= prefetchBelow {
+		return c.slots
+	}
+	chunk := min(int(chunkTime/mean), chunkMax)
+	if c.meanBytes > 0 {
+		chunk = min(chunk, chunkBytes/c.meanBytes)
+	}
+	share := l.unassigned() / max(1, prefetch*l.slots())
+	return prefetch * c.slots * max(1, min(chunk, share))
+}
+
+// unassigned returns how many tasks could be handed out now.
+func (l *ledger) unassigned() int {
+	return len(l.retry) + max(0, min(l.job.Count, l.delivered+l.window)-l.next)
+}
+
+func (l *ledger) slots() int {
+	n := 0
+	for c := range l.claims {
+		if c.closing == "" {
+			n += c.slots
+		}
+	}
+	return n
+}
+
+// pick chooses a task for c and takes it off its queue: first those that must
+// run again, then new ones, at the tail a second copy. Nil: none now.
+func (l *ledger) pick(c *claim, now time.Time) *entry {
+	for i, e := range l.retry {
+		if l.fits(e.index) && !l.avoids(e, c, now) {
+			l.retry = slices.Delete(l.retry, i, i+1)
+			l.sum.Retried++
+			return e
+		}
+	}
+	if l.gaveUp == "" && l.next < l.job.Count && l.next < l.delivered+l.window && l.fits(l.next) {
+		e := &entry{index: l.next}
+		l.active[e.index] = e
+		l.next++
+		return e
+	}
+	if len(c.out) < c.slots && l.unassigned() == 0 {
+		if e := l.straggler(c, now); e != nil {
+			l.sum.Duplicated++
+			return e
+		}
+	}
+	return nil
+}
+
+// fits reports whether there will be room for the result of a task, going by
+// the size of those before. The one for which all others wait always may run.
+func (l *ledger) fits(index int) bool {
+	expected := int64(l.copies) * int64(l.meanBytes)
+	return l.buffered+expected < l.bufferBytes || (l.ordered && index == l.delivered) || (l.copies == 0 && l.buffered == 0)
+}
+
+// avoids reports whether e should wait for another peer than that of c.
+func (l *ledger) avoids(e *entry, c *claim, now time.Time) bool {
+	if !slices.Contains(e.avoid, c.candidate.Peer) {
+		return false
+	}
+	return now.Sub(e.queued) < avoidFor || l.untried(e)
+}
+
+// untried reports whether a claimed peer has not failed e.
+func (l *ledger) untried(e *entry) bool {
+	for c := range l.claims {
+		if c.closing == "" && !slices.Contains(e.avoid, c.candidate.Peer) {
+			return true
+		}
+	}
+	return false
+}
+
+// straggler returns the task that has been out for the longest, long enough to
+// be started a second time by c.
+func (l *ledger) straggler(c *claim, now time.Time) *entry {
+	var oldest *entry
+	before := now.Add(-l.tailAge())
+	for _, e := range l.active {
+		if straggles(e, before) && l.mayCopy(e, c) && (oldest == nil || e.since.Before(oldest.since)) {
+			oldest = e
+		}
+	}
+	return oldest
+}
+
+// straggles reports whether e runs since before a time and may be copied.
+func straggles(e *entry, before time.Time) bool {
+	return !e.accepted && len(e.holders) > 0 && len(e.holders) < MaxCopies && !e.since.After(before)
+}
+
+func (l *ledger) tailAge() time.Duration {
+	median, ok := l.times.median()
+	if !ok {
+		return tailUnknown
+	}
+	return max(tailLeast, tailFactor*median)
+}
+
+// mayCopy reports whether c is another peer on another site than the copies of
+// e that run. Where all claims are on one site, another peer is enough.
+func (l *ledger) mayCopy(e *entry, c *claim) bool {
+	if slices.Contains(e.avoid, c.candidate.Peer) {
+		return false
+	}
+	for _, h := range e.holders {
+		if h.candidate.Peer == c.candidate.Peer || (h.candidate.Site == c.candidate.Site && !l.oneSite()) {
+			return false
+		}
+	}
+	return true
+}
+
+func (l *ledger) oneSite() bool {
+	site, first := "", true
+	for c := range l.claims {
+		if !first && c.candidate.Site != site {
+			return false
+		}
+		site, first = c.candidate.Site, false
+	}
+	return true
+}
+
+// handTo notes that c has a copy of e.
+func (l *ledger) handTo(c *claim, e *entry, now time.Time) {
+	if len(e.holders) == 0 {
+		e.since = now
+	}
+	e.holders = append(e.holders, c)
+	if len(c.out) == 0 {
+		c.ended = now // it was idle, so it could not end a task before
+	}
+	l.copies++
+	c.sequence++
+	c.out[e.index] = &handed{entry: e, at: now, sequence: c.sequence}
+}
+
+// wanted returns how many more slots the job could use now.
+func (l *ledger) wanted(now time.Time) int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	open := l.unassigned()
+	if l.gaveUp != "" {
+		return 0
+	}
+	if open > 0 {
+		running := 0
+		for _, e := range l.active {
+			if len(e.holders) > 0 && !e.accepted {
+				running++
+			}
+		}
+		if n := open + running - l.slots(); n > 0 {
+			return n
+		}
+	}
+	for _, e := range l.retry {
+		if !l.untried(e) {
+			return 1
+		}
+	}
+	return l.wantedForTail(open, now)
+}
+
+// wantedForTail returns 1 when a task straggles and no idle slot may copy it.
+func (l *ledger) wantedForTail(open int, now time.Time) int {
+	if open > 0 {
+		return 0
+	}
+	before := now.Add(-l.tailAge())
+	for _, e := range l.active {
+		if straggles(e, before) && !l.copyable(e) {
+			return 1
+		}
+	}
+	return 0
+}
+
+func (l *ledger) copyable(e *entry) bool {
+	for c := range l.claims {
+		if c.closing == "" && len(c.out) < c.slots && l.mayCopy(e, c) {
+			return true
+		}
+	}
+	return false
+}
+
+// tick wakes idle claims, for which time may have made a task available, and
+// ends those that stall.
+func (l *ledger) tick(now time.Time) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	stall := stallFactor*l.job.Limits.Wall + stallGrace
+	for c := range l.claims {
+		if len(c.out) < c.slots {
+			c.wakeUp()
+		}
+		if c.computing() && now.Sub(c.ended) > stall {
+			c.end(errStalled)
+		}
+	}
+}

@@ -1,0 +1,162 @@
+package scheduler
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"math/rand/v2"
+	"time"
+
+	"gotong/tasks"
+)
+
+// Bounds and times of a run. The zero fields of Config mean these.
+const (
+	// MaxTasks bounds Job.Count.
+	MaxTasks = 1 << 24
+	// DefaultPeers and MaxPeers bound how many peers work on a job at once.
+	DefaultPeers = 64
+	MaxPeers     = 1024
+	// DefaultWindow is how many tasks may be handed out or waiting to be
+	// delivered at once; MaxWindow bounds what Config may ask for.
+	DefaultWindow = 4096
+	MaxWindow     = 1 << 20
+	// DefaultBufferBytes is how much of results and fetched outputs may wait
+	// for delivery before no further task is handed out.
+	DefaultBufferBytes = 256 << 20
+	// MaxAttempts is how often a task is run before it is given up as lost.
+	MaxAttempts = 5
+	// MaxCopies is how many workers may run one task at the same time.
+	MaxCopies = 2
+
+	// HeartbeatEvery is how often each side of a claim sends something.
+	HeartbeatEvery = 3 * time.Second
+	// LeaseTTL is how long one side may be silent before the claim ends.
+	LeaseTTL = 10 * time.Second
+	// WorkerWait is how long a run goes on without any worker before the tasks
+	// that remain are given up as lost.
+	WorkerWait = 2 * time.Minute
+)
+
+// Job is a batch of tasks that differ only in their arguments.
+type Job struct {
+	Header
+	Count int // number of tasks
+	// Args returns the arguments of a task. It must always give the same for
+	// one index and is called by one goroutine at a time.
+	Args func(index int) []string
+	// Outputs asks for the files that tasks leave below /out.
+	Outputs bool
+}
+
+// Spec returns what one task runs.
+func (j Job) Spec(index int) tasks.Spec { return j.Header.Spec(j.Args(index)) }
+
+// Validate reports what makes the whole job impossible, wrapping
+// tasks.ErrInvalid. A task whose own arguments are invalid ends as failed.
+func (j Job) Validate() error {
+	switch {
+	case j.Job.IsZero():
+		return fmt.Errorf("%w: no job id", tasks.ErrInvalid)
+	case j.Count < 0 || j.Count > MaxTasks:
+		return fmt.Errorf("%w: %d tasks, at most %d", tasks.ErrInvalid, j.Count, MaxTasks)
+	case j.Args == nil:
+		return fmt.Errorf("%w: no arguments", tasks.ErrInvalid)
+	}
+	return j.Header.Spec(nil).Validate()
+}
+
+// Config says how a job is run. Zero fields mean the documented constants.
+type Config struct {
+	Pool     Pool     // required
+	Contents Contents // module and inputs of the job; required
+	// Dir is where outputs wait for their delivery, in a directory of the
+	// run's own that is removed at its end. Required when Job.Outputs is set.
+	Dir string
+	// Peers is how many peers may work on the job at once.
+	Peers int
+	// AsTheyCome delivers results as they are accepted, not in order.
+	AsTheyCome  bool
+	Window      int
+	BufferBytes int64
+	// WorkerWait: see the constant.
+	WorkerWait time.Duration
+	// Progress, if set, is called from time to time and at the end; it must
+	// return quickly and not call back.
+	Progress func(Progress)
+	Rand     *rand.Rand   // choice of candidates; nil: random
+	Logger   *slog.Logger // nil: discard
+}
+
+// Contents opens the module and the inputs of a job where it is submitted.
+type Contents interface {
+	// OpenContent returns the bytes and their number. The caller closes.
+	OpenContent(id tasks.ContentID) (io.ReadCloser, int64, error)
+}
+
+func (c Config) withDefaults() Config {
+	if c.Peers == 0 {
+		c.Peers = DefaultPeers
+	}
+	if c.Window == 0 {
+		c.Window = DefaultWindow
+	}
+	if c.BufferBytes == 0 {
+		c.BufferBytes = DefaultBufferBytes
+	}
+	if c.WorkerWait == 0 {
+		c.WorkerWait = WorkerWait
+	}
+	if c.Rand == nil {
+		c.Rand = rand.New(rand.NewPCG(rand.Uint64(), rand.Uint64()))
+	}
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	return c
+}
+
+// Validate reports all faults, joined.
+func (c Config) Validate() error {
+	var faults []error
+	check := func(ok bool, format string, args ...any) {
+		if !ok {
+			faults = append(faults, fmt.Errorf(format, args...))
+		}
+	}
+	check(c.Pool != nil, "no pool of workers")
+	check(c.Contents != nil, "no source of contents")
+	check(c.Peers >= 0 && c.Peers <= MaxPeers, "peers %d is not between 1 and %d", c.Peers, MaxPeers)
+	check(c.Window >= 0 && c.Window <= MaxWindow, "window %d is not between 1 and %d", c.Window, MaxWindow)
+	check(c.BufferBytes >= 0, "buffer of %d bytes", c.BufferBytes)
+	check(c.WorkerWait >= 0, "negative wait for workers")
+	return errors.Join(faults...)
+}
+
+// Progress counts the tasks of a run.
+type Progress struct {
+	Tasks   int // in all
+	Ended   int // accepted, whatever their state
+	Running int // handed out to a worker
+	Peers   int // working now
+}
+
+// Summary says how a run went.
+type Summary struct {
+	Tasks      int
+	Done       int
+	Failed     int
+	Limited    int
+	Lost       int
+	Retried    int // times that a task was handed out again after an attempt failed
+	Duplicated int // times that a running task was started a second time
+	Dropped    int // results that came after their task was accepted
+	Peers      int // that gave at least one accepted result
+	Elapsed    time.Duration
+	// Refusals says in words why peers took no tasks, at most one line each.
+	Refusals []Refusal
+}
+
+// Ended returns the number of tasks that have a result.
+func (s Summary) Ended() int { return s.Done + s.Failed + s.Limited + s.Lost }

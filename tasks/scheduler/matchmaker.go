@@ -1,0 +1,236 @@
+package scheduler
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"gotong/grid"
+	"gotong/tasks"
+)
+
+// How workers are looked for.
+const (
+	// tickEvery is how often the need for workers is looked at when nothing
+	// happens.
+	tickEvery = 250 * time.Millisecond
+	// attemptsAtOnce is how many pairs of candidates are compared at once.
+	attemptsAtOnce = 16
+	// offerTimeout is how long a candidate may take to answer; offerGrace how
+	// long a good answer waits for the other candidate's.
+	offerTimeout = 3 * time.Second
+	offerGrace   = 200 * time.Millisecond
+	// contentIdle is how long a worker may take nothing of a content.
+	contentIdle = 30 * time.Second
+
+	// How long a peer is left alone after it was busy, refused, or failed; the
+	// last doubles from retryFirst to retryMost.
+	retryBusy    = 2 * time.Second
+	retryRefused = 30 * time.Second
+	retryFirst   = time.Second
+	retryMost    = 30 * time.Second
+	// peerFailures in a row bar a peer from the job.
+	peerFailures = 5
+	// refusalsNamed is how many peers an error names.
+	refusalsNamed = 4
+)
+
+// matchmaker keeps as many workers claimed as the job can use.
+type matchmaker struct {
+	cfg     Config
+	ledger  *ledger
+	stage   *stage
+	logger  *slog.Logger
+	rng     *rand.Rand    // used by run alone
+	changed chan struct{} // 1 token: an attempt or a claim ended
+	wg      sync.WaitGroup
+
+	mu       sync.Mutex
+	peers    map[grid.PeerID]*standing
+	attempts int // comparing or claiming now
+	claims   int
+}
+
+// standing is what this run knows of a peer.
+type standing struct {
+	engaged  bool // being compared or claimed
+	failures int  // in a row
+	until    time.Time
+	barred   bool
+	why      string // of the last refusal or failure
+}
+
+func newMatchmaker(cfg Config, l *ledger, st *stage) *matchmaker {
+	return &matchmaker{
+		cfg: cfg, ledger: l, stage: st, logger: cfg.Logger, rng: cfg.Rand,
+		changed: make(chan struct{}, 1),
+		peers:   map[grid.PeerID]*standing{},
+	}
+}
+
+// run works until ctx ends and every claim with it.
+func (m *matchmaker) run(ctx context.Context) {
+	defer m.wg.Wait()
+	tick := time.NewTicker(tickEvery)
+	defer tick.Stop()
+	helped := time.Now() // when there last was a claim, or no need of one
+	for {
+		now := time.Now()
+		m.ledger.tick(now)
+		wanted := m.ledger.wanted(now)
+		if m.match(ctx, wanted, now) || wanted == 0 {
+			helped = now
+		}
+		if now.Sub(helped) >= m.cfg.WorkerWait {
+			m.ledger.giveUp(m.reason())
+		}
+		if m.cfg.Progress != nil {
+			m.cfg.Progress(m.ledger.progress())
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		case <-m.changed:
+		}
+	}
+}
+
+// match starts attempts for the slots that are wanted. It reports whether any
+// worker is claimed.
+func (m *matchmaker) match(ctx context.Context, wanted int, now time.Time) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if wanted <= m.attempts {
+		return m.claims > 0
+	}
+	free := m.free(now)
+	for m.attempts < min(wanted, attemptsAtOnce) && m.attempts+m.claims < m.cfg.Peers && len(free) > 0 {
+		pair := free[:min(2, len(free))]
+		free = free[len(pair):]
+		for _, candidate := range pair {
+			m.standing(candidate.Peer).engaged = true
+		}
+		m.attempts++
+		m.wg.Go(func() { m.attempt(ctx, pair) })
+	}
+	return m.claims > 0
+}
+
+// free returns the candidates that may be tried now, shuffled.
+func (m *matchmaker) free(now time.Time) []Candidate {
+	candidates := slices.DeleteFunc(slices.Clone(m.cfg.Pool.Candidates()), func(c Candidate) bool {
+		s := m.standing(c.Peer)
+		return s.engaged || s.barred || now.Before(s.until)
+	})
+	m.rng.Shuffle(len(candidates), func(i, j int) { candidates[i], candidates[j] = candidates[j], candidates[i] })
+	return candidates
+}
+
+func (m *matchmaker) standing(peer grid.PeerID) *standing {
+	s := m.peers[peer]
+	if s == nil {
+		s = &standing{}
+		m.peers[peer] = s
+	}
+	return s
+}
+
+// attempt compares candidates and works with the better one.
+func (m *matchmaker) attempt(ctx context.Context, pair []Candidate) {
+	best, ok := m.compare(ctx, pair)
+	if !ok {
+		m.attemptOver(0)
+		return
+	}
+	err := m.supply(ctx, best)
+	if err != nil {
+		m.attemptOver(0)
+		m.letGo(best.candidate.Peer, false, err)
+		return
+	}
+	m.attemptOver(1)
+	c := newClaim(best.candidate, best.worker, m.ledger, m.stage, m.logger)
+	useful, why := c.run(ctx)
+	m.mu.Lock()
+	m.claims--
+	m.mu.Unlock()
+	m.letGo(best.candidate.Peer, useful, why)
+}
+
+func (m *matchmaker) attemptOver(claims int) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.attempts--
+	m.claims += claims
+	m.nudge()
+}
+
+func (m *matchmaker) nudge() {
+	select {
+	case m.changed <- struct{}{}:
+	default:
+	}
+}
+
+// letGo lets a peer go and decides when it may be tried again.
+func (m *matchmaker) letGo(peer grid.PeerID, useful bool, why error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	defer m.nudge()
+	s, now := m.standing(peer), time.Now()
+	s.engaged = false
+	if useful {
+		s.failures = 0
+	}
+	switch {
+	case why == nil || errors.Is(why, errFinished) || errors.Is(why, context.Canceled):
+		return
+	case errors.Is(why, tasks.ErrBusy):
+		s.until = now.Add(retryBusy)
+	case errors.Is(why, tasks.ErrRefused) || errors.Is(why, tasks.ErrSandbox) || errors.Is(why, errClosing):
+		s.until = now.Add(retryRefused)
+	default:
+		s.until = now.Add(min(retryMost, retryFirst<<s.failures))
+		s.failures++
+		s.barred = s.failures >= peerFailures || errors.Is(why, errViolation)
+		m.logger.Warn("worker failed", "peer", peer, "failures", s.failures, "barred", s.barred, "err", why)
+	}
+	s.why = why.Error()
+}
+
+// refusals lists why peers took no tasks, by peer.
+func (m *matchmaker) refusals() []Refusal {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	var list []Refusal
+	for peer, s := range m.peers {
+		if s.why != "" {
+			list = append(list, Refusal{peer, s.why})
+		}
+	}
+	slices.SortFunc(list, func(a, b Refusal) int { return a.Peer.Compare(b.Peer) })
+	return list
+}
+
+// reason says why the job has no worker.
+func (m *matchmaker) reason() string {
+	list := m.refusals()
+	if len(list) == 0 {
+		return "no peer gives slots for tasks"
+	}
+	var lines []string
+	for _, r := range list[:min(len(list), refusalsNamed)] {
+		lines = append(lines, fmt.Sprintf("%s: %s", r.Peer.Short(), r.Why))
+	}
+	if more := len(list) - len(lines); more > 0 {
+		lines = append(lines, fmt.Sprintf("and %d more", more))
+	}
+	return fmt.Sprintf("no peer took it for %s: %s", m.cfg.WorkerWait, strings.Join(lines, "; "))
+}

@@ -1,0 +1,118 @@
+package scheduler
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"gotong/tasks"
+)
+
+// answer is what a candidate said.
+type answer struct {
+	candidate Candidate
+	worker    Worker
+	offer     Offer
+	err       error
+}
+
+// compare asks the candidates and returns the better one. The others are free
+// again.
+func (m *matchmaker) compare(ctx context.Context, pair []Candidate) (answer, bool) {
+	ctx, cancel := context.WithTimeout(ctx, offerTimeout)
+	defer cancel()
+	answers := make(chan answer, len(pair))
+	for _, candidate := range pair {
+		m.wg.Go(func() { answers <- m.ask(ctx, candidate) })
+	}
+	var best answer
+	found, grace := false, (<-chan time.Time)(nil)
+	for left := len(pair); left > 0; left-- {
+		select {
+		case a := <-answers:
+			switch {
+			case a.err != nil:
+				m.letGo(a.candidate.Peer, false, a.err)
+			case !found:
+				best, found = a, true
+				grace = time.After(offerGrace)
+			case better(a.offer, best.offer):
+				m.letGo(best.candidate.Peer, false, nil)
+				best = a
+			default:
+				m.letGo(a.candidate.Peer, false, nil)
+			}
+		case <-grace:
+			m.freeLater(answers, left)
+			return best, found
+		}
+	}
+	return best, found
+}
+
+// freeLater frees the candidates whose answers are still to come. Their
+// contexts have ended, so they come soon.
+func (m *matchmaker) freeLater(answers <-chan answer, left int) {
+	m.wg.Go(func() {
+		for range left {
+			a := <-answers
+			m.letGo(a.candidate.Peer, false, a.err)
+		}
+	})
+}
+
+func (m *matchmaker) ask(ctx context.Context, candidate Candidate) answer {
+	a := answer{candidate: candidate}
+	a.worker, a.err = m.cfg.Pool.Worker(candidate.Peer)
+	if a.err == nil {
+		a.offer, a.err = a.worker.Offer(ctx, m.ledger.job.Header)
+	}
+	switch {
+	case a.err == nil:
+	case errors.Is(ctx.Err(), context.DeadlineExceeded):
+		a.err = fmt.Errorf("no answer within %s", offerTimeout)
+	case ctx.Err() != nil:
+		a.err = ctx.Err()
+	}
+	return a
+}
+
+// better reports whether offer a is to be preferred to b.
+func better(a, b Offer) bool {
+	if a.Free != b.Free {
+		return a.Free > b.Free
+	}
+	return len(a.Missing) < len(b.Missing)
+}
+
+// supply sends the contents of the job that the worker lacks.
+func (m *matchmaker) supply(ctx context.Context, a answer) error {
+	for _, id := range m.ledger.job.Contents() {
+		if !slices.Contains(a.offer.Missing, id) {
+			continue
+		}
+		if err := m.put(ctx, a.worker, id); err != nil {
+			return fmt.Errorf("content %s: %w", id.Short(), err)
+		}
+	}
+	return nil
+}
+
+func (m *matchmaker) put(ctx context.Context, w Worker, id tasks.ContentID) error {
+	r, size, err := m.cfg.Contents.OpenContent(id)
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	idle := time.AfterFunc(contentIdle, func() { cancel(fmt.Errorf("took nothing for %s", contentIdle)) })
+	defer idle.Stop()
+	err = w.PutContent(ctx, id, size, &watched{r, idle})
+	if err != nil && ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	return err
+}

@@ -1,0 +1,182 @@
+package scheduler
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"gotong/tasks"
+)
+
+// meanWeight is the weight of a new value in a running mean: 1 in so many.
+const meanWeight = 4
+
+// errViolation: the worker said what no honest worker says.
+var errViolation = errors.New("worker breaks the protocol")
+
+// fetch is a result whose outputs must be read from the worker before it can
+// be accepted.
+type fetch struct {
+	result SignedResult
+}
+
+// report takes in what the worker of c says. It returns the results whose
+// outputs are to be fetched; an error ends the claim.
+func (l *ledger) report(c *claim, r Report, now time.Time) ([]fetch, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	var fetches []fetch
+	for _, result := range r.Results {
+		h, err := l.take(c, result.Task.Index)
+		if err != nil {
+			return nil, err
+		}
+		if l.needsFetch(h, result) {
+			h.fetching = true
+			fetches = append(fetches, fetch{result})
+			continue
+		}
+		l.end(c, h, &Accepted{Result: result.Result, Proof: result.Proof}, now)
+	}
+	for _, back := range r.Returned {
+		h, err := l.take(c, back.Index)
+		if err != nil {
+			return nil, err
+		}
+		l.drop(c, h)
+		l.retryElsewhere(c, h, back.Why, false)
+	}
+	if r.Closing != "" {
+		c.closing = r.Closing
+	}
+	c.wakeUp()
+	return fetches, l.over(c)
+}
+
+// over says why the claim should end now, if it should.
+func (l *ledger) over(c *claim) error {
+	if c.losses > lossesMax {
+		return fmt.Errorf("%w: %s", errUnable, c.lastLoss)
+	}
+	if c.closing != "" && len(c.out) == 0 {
+		return fmt.Errorf("%w: %s", errClosing, c.closing)
+	}
+	return nil
+}
+
+// take finds the copy of a task that c holds.
+func (l *ledger) take(c *claim, index int) (*handed, error) {
+	h := c.out[index]
+	if h == nil || h.fetching {
+		return nil, fmt.Errorf("%w: result of task %d, which it does not have", errViolation, index)
+	}
+	return h, nil
+}
+
+func (l *ledger) needsFetch(h *handed, r SignedResult) bool {
+	if !l.job.Outputs || h.entry.accepted || !r.State.Final() {
+		return false
+	}
+	for _, out := range r.Outputs {
+		if !out.Inline() {
+			return true
+		}
+	}
+	return false
+}
+
+// fetched takes in a result whose outputs were fetched, or could not be. It
+// takes over what was staged.
+func (l *ledger) fetched(c *claim, a *Accepted, err error, now time.Time) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	h := c.out[a.Task.Index] // still there: nothing else ends a copy that is fetching
+	if err != nil {
+		a.discard()
+		l.drop(c, h)
+		l.retryElsewhere(c, h, fmt.Sprintf("its outputs could not be fetched: %v", err), true)
+	} else {
+		l.end(c, h, a, now)
+	}
+	c.wakeUp()
+	return l.over(c)
+}
+
+// drop takes a copy away from c.
+func (l *ledger) drop(c *claim, h *handed) {
+	delete(c.out, h.entry.index)
+	l.copies--
+	l.release(h.entry, c)
+}
+
+// end takes in the end of one copy of a task.
+func (l *ledger) end(c *claim, h *handed, a *Accepted, now time.Time) {
+	c.ended = now
+	if len(a.Outputs) > 0 {
+		c.releases = append(c.releases, h.entry.index)
+	}
+	settled := h.entry.accepted
+	l.drop(c, h)
+	switch {
+	case settled:
+		a.discard()
+		if a.State.Final() {
+			l.sum.Dropped++
+		}
+	case !a.State.Final():
+		a.discard()
+		l.retryElsewhere(c, h, a.Why, true)
+	default:
+		l.measure(c, h, a, now)
+		h.entry.attempts++
+		l.settle(h.entry, a)
+		l.release(h.entry, c)
+	}
+}
+
+func (l *ledger) retryElsewhere(c *claim, h *handed, why string, attempted bool) {
+	if h.entry.accepted {
+		return
+	}
+	c.losses++
+	c.lastLoss = why
+	l.again(h.entry, c.candidate.Peer, why, attempted)
+	l.wakeAll()
+}
+
+// measure learns from an accepted result how long tasks run and how large
+// their results are.
+func (l *ledger) measure(c *claim, h *handed, a *Accepted, now time.Time) {
+	c.losses = 0
+	c.accepted++
+	l.times.add(now.Sub(h.at))
+	elapsed := max(1, min(a.Elapsed, now.Sub(h.at)))
+	c.mean = blend(c.mean, elapsed)
+	l.mean = blend(l.mean, elapsed)
+	c.meanBytes = blend(c.meanBytes, int(a.bytes()))
+	l.meanBytes = blend(l.meanBytes, int(a.bytes()))
+}
+
+// blend moves a running mean towards a new value; the first value is the mean.
+func blend[T time.Duration | int](mean, value T) T {
+	if mean == 0 {
+		return value
+	}
+	return mean + (value-mean)/meanWeight
+}
+
+// fault reports what is wrong with the outputs of a result, beyond what
+// tasks.Result.Validate says.
+func (l *ledger) fault(r tasks.Result) error {
+	total := int64(0)
+	for _, out := range r.Outputs {
+		if out.Size > l.job.Limits.OutputBytes-total {
+			return fmt.Errorf("%w: outputs above the limit of the task", errViolation)
+		}
+		total += out.Size
+	}
+	if len(r.Outputs) > l.job.Limits.OutputFiles {
+		return fmt.Errorf("%w: %d outputs, above the limit of the task", errViolation, len(r.Outputs))
+	}
+	return nil
+}

@@ -1,0 +1,75 @@
+package scheduler
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+)
+
+// Run runs the tasks of a job and calls receive with each result, from this
+// goroutine, in the order of the tasks (or as they come, see Config). Results
+// that wait for receive hold up the workers once the window is full.
+//
+// Run returns when every task's result was received, receive returned an error,
+// or ctx ended; the error is nil, receive's, or the cause of ctx. By then all
+// claims are closed: workers stop what they still run for the job. The summary
+// counts what was accepted so far in each case.
+func Run(ctx context.Context, job Job, cfg Config, receive func(*Accepted) error) (Summary, error) {
+	if err := cfg.Validate(); err != nil {
+		return Summary{}, fmt.Errorf("run: %w", err)
+	}
+	if err := job.Validate(); err != nil {
+		return Summary{}, fmt.Errorf("run: %w", err)
+	}
+	cfg = cfg.withDefaults()
+	start := time.Now()
+	var st *stage
+	if job.Outputs {
+		var err error
+		if st, err = openStage(cfg.Dir); err != nil {
+			return Summary{}, fmt.Errorf("run: %w", err)
+		}
+		defer st.close()
+	}
+	l := newLedger(job, cfg)
+	m := newMatchmaker(cfg, l, st)
+	work, stop := context.WithCancelCause(ctx)
+	var wg sync.WaitGroup
+	wg.Go(func() { m.run(work) })
+	err := deliver(ctx, l, receive)
+	stop(errFinished)
+	wg.Wait()
+	if cfg.Progress != nil {
+		cfg.Progress(l.progress())
+	}
+	sum := l.summary()
+	sum.Refusals, sum.Elapsed = m.refusals(), time.Since(start)
+	return sum, err
+}
+
+// deliver hands results to receive until all were, or something ends it.
+func deliver(ctx context.Context, l *ledger, receive func(*Accepted) error) error {
+	for {
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		a, finished := l.pop()
+		if finished {
+			return nil
+		}
+		if a == nil {
+			select {
+			case <-ctx.Done():
+			case <-l.deliverable:
+			}
+			continue
+		}
+		err := receive(a)
+		a.discard()
+		l.done(a)
+		if err != nil {
+			return err
+		}
+	}
+}

@@ -1,0 +1,161 @@
+package scheduler
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strconv"
+	"sync/atomic"
+	"time"
+
+	"github.com/zeebo/blake3"
+
+	"gotong/tasks"
+)
+
+// fetchIdle is how long a worker may send nothing of an output that is read.
+const fetchIdle = 30 * time.Second
+
+// Accepted is the one result of a task that counts. It and its outputs are
+// valid until the function that received it returns.
+type Accepted struct {
+	tasks.Result
+	Proof    Proof // zero when the task was given up or never ran
+	Attempts int   // runs, the accepted one included
+
+	staged *staged
+}
+
+// OpenOutput opens one of a.Outputs, whose bytes were verified. The caller
+// closes.
+func (a *Accepted) OpenOutput(out tasks.Output) (io.ReadCloser, error) {
+	if out.Inline() {
+		return io.NopCloser(bytes.NewReader(out.Data)), nil
+	}
+	if a.staged == nil {
+		return nil, fmt.Errorf("output %q was not fetched: %w", out.Name, os.ErrNotExist)
+	}
+	return os.Open(a.staged.path(out.Content))
+}
+
+// bytes returns what the result occupies until it is delivered.
+func (a *Accepted) bytes() int64 {
+	n := int64(len(a.Stdout) + len(a.Stderr) + len(a.Why))
+	for _, out := range a.Outputs {
+		n += int64(len(out.Name) + len(out.Data))
+	}
+	if a.staged != nil {
+		n += a.staged.bytes
+	}
+	return n
+}
+
+func (a *Accepted) discard() {
+	if a.staged != nil {
+		os.RemoveAll(a.staged.dir)
+	}
+}
+
+// stage is the directory in which fetched outputs wait for delivery.
+type stage struct {
+	dir   string
+	count atomic.Int64
+}
+
+// staged is the outputs of one result.
+type staged struct {
+	dir   string
+	bytes int64
+}
+
+func (s *staged) path(id tasks.ContentID) string { return filepath.Join(s.dir, id.String()) }
+
+// openStage makes the directory; close removes it.
+func openStage(dir string) (*stage, error) {
+	own, err := os.MkdirTemp(dir, "outputs-")
+	if err != nil {
+		return nil, fmt.Errorf("place for outputs: %w", err)
+	}
+	return &stage{dir: own}, nil
+}
+
+func (s *stage) close() error {
+	if s == nil {
+		return nil
+	}
+	return os.RemoveAll(s.dir)
+}
+
+// fetch reads and verifies every output of r that did not come inline. The
+// caller removes what is returned, also beside an error.
+func (s *stage) fetch(ctx context.Context, w Worker, r tasks.Result) (*staged, error) {
+	got := &staged{dir: filepath.Join(s.dir, strconv.FormatInt(s.count.Add(1), 10))}
+	if err := os.Mkdir(got.dir, 0o700); err != nil {
+		return nil, err
+	}
+	for _, out := range r.Outputs {
+		if out.Inline() {
+			continue
+		}
+		if _, err := os.Lstat(got.path(out.Content)); err == nil {
+			continue // another output with the same bytes
+		}
+		if err := fetchOne(ctx, w, r.Task, out, got.path(out.Content)); err != nil {
+			return got, fmt.Errorf("output %q: %w", out.Name, err)
+		}
+		got.bytes += out.Size
+	}
+	return got, nil
+}
+
+func fetchOne(ctx context.Context, w Worker, task tasks.TaskID, out tasks.Output, path string) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	idle := time.AfterFunc(fetchIdle, func() { cancel(fmt.Errorf("nothing came for %s", fetchIdle)) })
+	defer idle.Stop()
+	from, err := w.OpenOutput(ctx, task, out.Content)
+	if err != nil {
+		return err
+	}
+	defer from.Close()
+	to, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return err
+	}
+	err = copyVerified(to, &watched{from, idle}, out)
+	if ctx.Err() != nil {
+		err = context.Cause(ctx)
+	}
+	return errors.Join(err, to.Close())
+}
+
+// copyVerified copies exactly the bytes that out names.
+func copyVerified(to io.Writer, from io.Reader, out tasks.Output) error {
+	hash := blake3.New()
+	n, err := io.Copy(io.MultiWriter(to, hash), io.LimitReader(from, out.Size+1))
+	switch {
+	case err != nil:
+		return err
+	case n != out.Size || [hashBytes]byte(hash.Sum(nil)) != out.Content:
+		return fmt.Errorf("%d bytes of %d: %w", n, out.Size, tasks.ErrContent)
+	}
+	return nil
+}
+
+// watched puts the timer off whenever something was read.
+type watched struct {
+	io.Reader
+	idle *time.Timer
+}
+
+func (w *watched) Read(p []byte) (int, error) {
+	n, err := w.Reader.Read(p)
+	if n > 0 {
+		w.idle.Reset(fetchIdle)
+	}
+	return n, err
+}
