@@ -158,7 +158,7 @@ func (m *Memory) OpenShard(ctx context.Context, id storage.ShardID, off, n int64
 		n = size - off
 	}
 	if off < 0 || n < 0 || off > size-n {
-		return fail(fmt.Errorf("%w: range of %d bytes from %d in a shard of %d", storage.ErrNotFound, n, off, size))
+		return fail(fmt.Errorf("no range of %d bytes from %d in a shard of %d", n, off, size))
 	}
 	return &memoryReader{ctx: ctx, Reader: bytes.NewReader(s.data[off : off+n]), header: s.header, holders: slices.Clone(s.holders)}, nil
 }
