@@ -1,0 +1,183 @@
+package sandbox
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"runtime"
+	"runtime/debug"
+	"runtime/metrics"
+)
+
+// ChildCommand is the hidden command of the binary whose main calls ChildMain.
+const ChildCommand = "sandbox-child"
+
+// innerStage is the argument after ChildCommand of the second stage.
+const innerStage = "inner"
+
+// Exit codes of a child; a parent reads them from the wait status.
+const (
+	exitOK       = 0
+	exitProtocol = 70 // the conversation broke
+	exitStage    = 71 // the first stage failed
+)
+
+// Bounds of the child's own process.
+const (
+	childProcessors  = 2         // one for the guest, one for the conversation
+	childThreads     = 64        // the Go runtime dies above this
+	pipeBufferBytes  = 64 << 10  // of a pipe, as Linux makes them
+	collectBytes     = 64 << 20  // garbage after which a collection runs between two tasks
+	heapReserveBytes = 256 << 20 // heap above which a collection runs even during a task
+	collectEvery     = 64        // tasks between two looks at the heap
+)
+
+// ChildMain is the whole life of a sandbox child. The binary calls it when its
+// first argument is ChildCommand, with the arguments after that, before it does
+// anything else: what is opened or started before stays with the guest.
+// The result is the exit code of the process.
+func ChildMain(args []string, stdin io.Reader, stdout io.Writer) int {
+	if len(args) == 0 || args[0] != innerStage {
+		if err := firstStage(); err != nil {
+			fmt.Fprintln(os.Stderr, "sandbox: first stage:", err)
+			return exitStage
+		}
+	}
+	c := &child{frames: frameReader{r: bufio.NewReaderSize(stdin, pipeBufferBytes)}, out: stdout}
+	if err := c.serve(); err != nil {
+		fmt.Fprintln(os.Stderr, "sandbox:", err)
+		return exitProtocol
+	}
+	return exitOK
+}
+
+type child struct {
+	frames frameReader
+	out    io.Writer
+	setup  setup
+}
+
+// serve talks to the parent until it closes the pipe.
+func (c *child) serve() error {
+	runtime.GOMAXPROCS(childProcessors)
+	debug.SetMaxThreads(childThreads)
+	body, err := c.frames.next(frameSetup, maxSetupBytes)
+	if err != nil {
+		return err
+	}
+	if c.setup, err = parseSetup(body); err != nil {
+		return err
+	}
+	store, err := openStore(c.setup.Dir, c.setup.Limits)
+	if err != nil {
+		return err
+	}
+	layers := lockDown(c.setup.Dir, c.setup.Limits)
+	if err := c.send(frameHello, hello{layers}.append); err != nil {
+		return err
+	}
+	if c.setup.ModuleBytes == 0 || refuse(layers) != nil {
+		return nil
+	}
+	g, err := c.prepare(store)
+	if g == nil {
+		return err
+	}
+	return c.loop(g)
+}
+
+func (c *child) send(kind frameKind, body func([]byte) []byte) error {
+	_, err := c.out.Write(appendFrame(nil, kind, body))
+	return err
+}
+
+// prepare compiles the module, forbids new code, and reports. It returns no
+// guest when the module cannot run.
+func (c *child) prepare(store *fileStore) (*guest, error) {
+	module, err := c.frames.next(frameModule, int(c.setup.ModuleBytes))
+	if err != nil {
+		return nil, err
+	}
+	g, err := compile(module, c.setup.Limits, store)
+	r := ready{Engine: engineName()}
+	switch {
+	case errors.Is(err, errModule):
+		r.Fault = cut(err.Error(), maxReadyBytes/4)
+	case err != nil:
+		r.Broken = cut(err.Error(), maxReadyBytes/4)
+	default:
+		if err := forbidNewCode(c.setup.Limits); err != nil {
+			g, r.Broken = nil, cut(err.Error(), maxReadyBytes/4)
+		}
+	}
+	return g, c.send(frameReady, r.append)
+}
+
+// loop runs tasks in the order in which they come. Reading and writing are
+// goroutines of their own: a guest in an endless loop must neither keep an
+// earlier result back nor hide the end of the parent.
+func (c *child) loop(g *guest) error {
+	queue := make(chan taskMessage, Window)
+	results := newBatchWriter(c.out)
+	go results.run()
+	go c.receive(queue)
+	collector := newCollector()
+	for t := range queue {
+		if err := results.add(frameResult, g.run(t).append); err != nil {
+			return err
+		}
+		collector.between()
+	}
+	return nil
+}
+
+// receive reads tasks. When the parent closes the pipe or breaks the protocol
+// the child ends at once, whatever its guest does.
+func (c *child) receive(queue chan<- taskMessage) {
+	for {
+		body, err := c.frames.next(frameTask, maxTaskBytes)
+		if errors.Is(err, io.EOF) {
+			os.Exit(exitOK)
+		}
+		var t taskMessage
+		if err == nil {
+			t, err = parseTask(body)
+		}
+		if err != nil {
+			fmt.Fprintln(os.Stderr, "sandbox:", err)
+			os.Exit(exitProtocol)
+		}
+		queue <- t
+	}
+}
+
+// collector runs the garbage collector between tasks. During a task it must
+// not: the collector waits until every goroutine stops, compiled guest code
+// does not stop, and so all others would wait for the guest.
+type collector struct {
+	sample []metrics.Sample
+	last   uint64
+	tasks  int
+}
+
+func newCollector() *collector {
+	runtime.GC()
+	debug.SetGCPercent(-1)
+	var stats runtime.MemStats
+	runtime.ReadMemStats(&stats)
+	debug.SetMemoryLimit(int64(stats.Sys-stats.HeapReleased) + heapReserveBytes)
+	return &collector{sample: []metrics.Sample{{Name: "/gc/heap/allocs:bytes"}}, last: stats.TotalAlloc}
+}
+
+func (c *collector) between() {
+	if c.tasks++; c.tasks%collectEvery != 0 {
+		return
+	}
+	metrics.Read(c.sample)
+	if allocated := c.sample[0].Value.Uint64(); allocated-c.last > collectBytes {
+		runtime.GC()
+		c.last = allocated
+	}
+}

@@ -1,0 +1,28 @@
+package sandbox
+
+import (
+	"errors"
+	"path/filepath"
+
+	"github.com/landlock-lsm/go-landlock/landlock"
+	ll "github.com/landlock-lsm/go-landlock/landlock/syscall"
+)
+
+const (
+	inputAccess  = landlock.AccessFSSet(ll.AccessFSReadFile | ll.AccessFSReadDir)
+	outputAccess = inputAccess | landlock.AccessFSSet(ll.AccessFSWriteFile|ll.AccessFSMakeReg|ll.AccessFSRemoveFile|ll.AccessFSTruncate)
+)
+
+// restrictPaths leaves the staging directory's in/ to be read and its out/ to
+// be read and written, nothing else, and forbids whatever else the kernel's
+// version of Landlock can forbid.
+func restrictPaths(dir string) error {
+	abi, err := ll.LandlockGetABIVersion()
+	if err != nil || abi < 1 {
+		return errors.New("this kernel has no Landlock: Linux 5.13 or later with landlock among its security modules is needed")
+	}
+	return landlock.V9.BestEffort().Restrict(
+		landlock.PathAccess(inputAccess, filepath.Join(dir, inputDir)),
+		landlock.PathAccess(outputAccess, filepath.Join(dir, outputDir)),
+	)
+}

@@ -1,0 +1,176 @@
+package sandbox
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"runtime"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+
+	"gotong/tasks"
+)
+
+// Resource limits of a child.
+const (
+	limitOpenFiles = 256
+	// limitCompileData bounds writable private memory while the module is
+	// compiled, the Go runtime's own (about 100 MiB as the kernel counts)
+	// included.
+	limitCompileData = 1 << 30
+	// limitRunData is what a child may have beside the guest's memory: Go's
+	// heap, tables, and stacks of deep recursion.
+	limitRunData = 768 << 20
+)
+
+// executable is the running binary, even if its file was replaced since.
+const executable = "/proc/self/exe"
+
+// firstStage gives up what belongs to a thread or is inherited over exec, then
+// executes the binary again, so that every thread of the second stage has it.
+// It returns only on failure. What could not be given up is seen by the second
+// stage, which looks at the facts.
+func firstStage() error {
+	runtime.LockOSThread()
+	unix.Setpriority(unix.PRIO_PROCESS, 0, niceLeast)
+	unix.SchedSetAttr(0, &unix.SchedAttr{Size: unix.SizeofSchedAttr, Policy: unix.SCHED_IDLE, Nice: niceLeast}, 0)
+	unix.Syscall(unix.SYS_IOPRIO_SET, ioprioWhoProcess, 0, ioprioClassIdle<<ioprioClassShift)
+	setRlimits()
+	dropCapabilities()
+	if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
+		return fmt.Errorf("no new privileges: %w", err)
+	}
+	return syscall.Exec(executable, []string{"gotong", ChildCommand, innerStage}, []string{})
+}
+
+// Values that golang.org/x/sys/unix does not name.
+const (
+	niceLeast        = 19
+	ioprioWhoProcess = 1
+	ioprioClassIdle  = 3
+	ioprioClassShift = 13
+)
+
+// setRlimits sets what does not depend on the task. There is no limit on the
+// number of processes: it would count those of the whole user, and seccomp lets
+// the child make threads only.
+func setRlimits() {
+	for resource, most := range map[int]uint64{
+		unix.RLIMIT_CORE:     0,
+		unix.RLIMIT_NOFILE:   limitOpenFiles,
+		unix.RLIMIT_MEMLOCK:  0,
+		unix.RLIMIT_MSGQUEUE: 0,
+		unix.RLIMIT_NICE:     0,
+		unix.RLIMIT_RTPRIO:   0,
+	} {
+		// Through syscall: it remembers that the limit of open files is ours
+		// and does not restore the inherited one before exec.
+		syscall.Setrlimit(resource, &syscall.Rlimit{Cur: most, Max: most})
+	}
+}
+
+// dropCapabilities empties the bounding set, so that the exec that follows
+// leaves root without capabilities; others have none.
+func dropCapabilities() {
+	unix.Prctl(unix.PR_CAP_AMBIENT, unix.PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0)
+	for c := uintptr(0); c <= unix.CAP_LAST_CAP; c++ {
+		unix.Prctl(unix.PR_CAPBSET_DROP, c, 0, 0, 0)
+	}
+}
+
+// lockDown gives up everything else and reports all layers but LayerNoExec.
+func lockDown(dir string, limits tasks.Limits) []Layer {
+	return []Layer{
+		layerOf(LayerProcess, true, checkGroup()),
+		layerOf(LayerParent, true, dieWithParent()),
+		layerOf(LayerIdle, false, checkIdle()),
+		layerOf(LayerRlimits, true, limitMemoryAndFiles(limits)),
+		layerOf(LayerPrivileges, true, checkPrivileges()),
+		layerOf(LayerLandlock, true, restrictPaths(dir)),
+		layerOf(LayerSeccomp, true, loadFilter(runtimeFilter())),
+	}
+}
+
+// forbidNewCode is the last step, after compilation.
+func forbidNewCode(limits tasks.Limits) error {
+	if err := setData(runData(limits), runData(limits)); err != nil {
+		return err
+	}
+	if err := loadFilter(noNewCodeFilter()); err != nil {
+		return fmt.Errorf("%s: %w", LayerNoExec, err)
+	}
+	return nil
+}
+
+func checkGroup() error {
+	if unix.Getpgrp() != os.Getpid() {
+		return errors.New("not the leader of a process group")
+	}
+	return nil
+}
+
+// dieWithParent arms the signal again: an exec that changes capabilities
+// disarms what the parent armed.
+func dieWithParent() error {
+	if err := unix.Prctl(unix.PR_SET_PDEATHSIG, uintptr(unix.SIGKILL), 0, 0, 0); err != nil {
+		return err
+	}
+	return nil
+}
+
+func checkIdle() error {
+	attr, err := unix.SchedGetAttr(0, 0)
+	if err != nil {
+		return err
+	}
+	if attr.Policy != unix.SCHED_IDLE {
+		return fmt.Errorf("scheduling policy is %d", attr.Policy)
+	}
+	return nil
+}
+
+func limitMemoryAndFiles(limits tasks.Limits) error {
+	var got unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &got); err != nil || got.Max > limitOpenFiles {
+		return fmt.Errorf("open files: limit is %d, %v", got.Max, err)
+	}
+	if err := unix.Getrlimit(unix.RLIMIT_CORE, &got); err != nil || got.Max > 0 {
+		return fmt.Errorf("core dump: limit is %d, %v", got.Max, err)
+	}
+	size := uint64(limits.OutputBytes)
+	if err := unix.Setrlimit(unix.RLIMIT_FSIZE, &unix.Rlimit{Cur: size, Max: size}); err != nil {
+		return fmt.Errorf("file size: %w", err)
+	}
+	return setData(limitCompileData, max(limitCompileData, runData(limits)))
+}
+
+func runData(limits tasks.Limits) uint64 { return limitRunData + uint64(limits.MemoryBytes) }
+
+// setData limits writable private memory. Address space is not limited: it is
+// reserved for the guest's largest memory.
+func setData(soft, hard uint64) error {
+	if raceEnabled {
+		return nil // the race detector's own memory is far above any limit
+	}
+	if err := unix.Setrlimit(unix.RLIMIT_DATA, &unix.Rlimit{Cur: soft, Max: hard}); err != nil {
+		return fmt.Errorf("data: %w", err)
+	}
+	return nil
+}
+
+func checkPrivileges() error {
+	v, err := unix.PrctlRetInt(unix.PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0)
+	if err != nil || v != 1 {
+		return fmt.Errorf("not set: %d, %v", v, err)
+	}
+	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+	var data [2]unix.CapUserData
+	if err := unix.Capget(&header, &data[0]); err != nil {
+		return err
+	}
+	if data[0].Effective|data[1].Effective|data[0].Permitted|data[1].Permitted != 0 {
+		return errors.New("capabilities could not be dropped")
+	}
+	return nil
+}

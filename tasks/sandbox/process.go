@@ -1,0 +1,431 @@
+package sandbox
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+
+	"gotong/tasks"
+)
+
+// Bounds of a conversation with a child.
+const (
+	// Window is how many requests may be in flight in one child. One runs, the
+	// others spare it the wait for the next.
+	Window = 16
+	// abandonGrace is how long an abandoned run may go on: killing costs the
+	// compiled module, and most runs are shorter.
+	abandonGrace = 100 * time.Millisecond
+	// complaintBytes is how much of the child's standard error is kept.
+	complaintBytes = 4 << 10
+)
+
+// ErrEnded says that the child takes no more requests.
+var ErrEnded = errors.New("sandbox process has ended")
+
+// Child is one sandbox process with one compiled module. Its methods may be
+// called at any time from anywhere.
+type Child struct {
+	cmd     *exec.Cmd
+	limits  tasks.Limits
+	dir     string
+	outputs *os.Root
+	layers  []Layer
+	engine  string
+
+	stdin  io.WriteCloser
+	frames frameReader
+	stderr headBuffer
+	writer *batchWriter
+
+	mu        sync.Mutex
+	runs      []*Run // in flight, in order; the first is running
+	headSince time.Time
+	timer     *time.Timer
+	armed     bool
+	cause     cause
+	reaped    bool
+	ended     chan struct{} // closed when the process is gone and every run is answered
+	closing   sync.Once
+}
+
+// cause says why the parent killed the child; the first cause stands.
+type cause int
+
+const (
+	causeNone cause = iota
+	causeStart
+	causeWall
+	causeAbandoned
+	causeProtocol
+	causeClosed
+)
+
+// Request asks for one run.
+type Request struct {
+	Args   []string
+	Inputs []tasks.Input // staged before: see Child.InputPath
+	Seed   [32]byte
+}
+
+// File is one file that a run left below /out.
+type File struct {
+	Name   string
+	Size   int64
+	Data   []byte // the bytes, if they came with the outcome
+	number uint64 // else the name of the file in the staging directory
+}
+
+// Spilled reports whether the bytes are in the staging directory: see
+// Child.OpenOutput and Child.DropOutput.
+func (f File) Spilled() bool { return f.number != 0 }
+
+// Outcome says how a run ended.
+type Outcome struct {
+	// NotRun: the child ended before it came to this request. All other fields
+	// are zero; another child may be asked.
+	NotRun   bool
+	State    tasks.State
+	Limit    tasks.Limit
+	ExitCode int // or tasks.NoExitCode
+	Why      string
+	Stdout   []byte
+	Stderr   []byte
+	Files    []File // when there is an exit code
+	Elapsed  time.Duration
+}
+
+// Run is one request in flight.
+type Run struct {
+	child     *Child
+	done      func(Outcome)
+	abandoned time.Time // zero: still wanted
+}
+
+// Layers returns what confines the child.
+func (c *Child) Layers() []Layer { return c.layers }
+
+// Engine names what runs the module, with its version.
+func (c *Child) Engine() string { return c.engine }
+
+// Ended is closed when the child is gone and every request was answered.
+func (c *Child) Ended() <-chan struct{} { return c.ended }
+
+// InputPath returns where the bytes named id must be for requests that have
+// them as an input. The child can read the file and not change it on Linux;
+// elsewhere give it a copy.
+func (c *Child) InputPath(id tasks.ContentID) string {
+	return filepath.Join(c.dir, inputDir, id.String())
+}
+
+// OpenOutput opens a spilled file. The child may still be able to change it:
+// take a copy and believe only that.
+func (c *Child) OpenOutput(f File) (io.ReadCloser, error) {
+	name := spillName(f.number)
+	info, err := c.outputs.Lstat(name)
+	if err != nil {
+		return nil, err
+	}
+	if !info.Mode().IsRegular() || info.Size() != f.Size {
+		return nil, &fs.PathError{Op: "open", Path: f.Name, Err: errors.New("not the file that was announced")}
+	}
+	return c.outputs.Open(name)
+}
+
+// DropOutput removes a spilled file.
+func (c *Child) DropOutput(f File) error {
+	return c.outputs.Remove(spillName(f.number))
+}
+
+// connect makes the pipes and starts the process.
+func (c *Child) connect(start func(*exec.Cmd) error) error {
+	stdin, err := c.cmd.StdinPipe()
+	if err != nil {
+		return err
+	}
+	stdout, err := c.cmd.StdoutPipe()
+	if err != nil {
+		return err
+	}
+	c.stdin, c.frames = stdin, frameReader{r: bufio.NewReaderSize(stdout, pipeBufferBytes)}
+	c.cmd.Stderr = &c.stderr
+	return start(c.cmd)
+}
+
+// exchange sends one frame and takes the answer, before serve.
+func (c *Child) exchange(kind frameKind, body func([]byte) []byte, answer frameKind, bound int) ([]byte, error) {
+	if _, err := c.stdin.Write(appendFrame(nil, kind, body)); err != nil {
+		return nil, err
+	}
+	return c.frames.next(answer, bound)
+}
+
+// killAfter kills the child after a while or when ctx ends, until release.
+func (c *Child) killAfter(ctx context.Context, after time.Duration) (release func()) {
+	timer := time.AfterFunc(after, func() { c.kill(causeStart) })
+	stop := context.AfterFunc(ctx, func() { c.kill(causeClosed) })
+	return func() {
+		timer.Stop()
+		stop()
+	}
+}
+
+// serve begins to take requests.
+func (c *Child) serve() {
+	c.writer = newBatchWriter(c.stdin)
+	c.timer = time.AfterFunc(time.Hour, c.checkTime)
+	c.timer.Stop()
+	go c.writer.run()
+	go c.read()
+}
+
+// Submit sends a request. done is called once, with the outcome, from a
+// goroutine that serves the whole child: it must not block. Requests run in the
+// order of Submit. The error is tasks.ErrBusy when Window are in flight, or
+// ErrEnded; done is not called then.
+func (c *Child) Submit(r Request, done func(Outcome)) (*Run, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	switch {
+	case c.cause != causeNone || c.reaped:
+		return nil, ErrEnded
+	case len(c.runs) >= Window:
+		return nil, tasks.ErrBusy
+	}
+	if err := c.writer.add(frameTask, taskMessage(r).append); err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrEnded, err)
+	}
+	run := &Run{child: c, done: done}
+	c.runs = append(c.runs, run)
+	if len(c.runs) == 1 {
+		c.headSince = time.Now()
+		if !c.armed {
+			c.armed = true
+			c.timer.Reset(c.limits.Wall)
+		}
+	}
+	return run, nil
+}
+
+// Abandon says that nobody wants the outcome. If the run is still at it after
+// a short grace, or when its turn comes, the child is killed. done is called in
+// any case.
+func (r *Run) Abandon() {
+	c := r.child
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if r.abandoned.IsZero() {
+		r.abandoned = time.Now()
+		if len(c.runs) > 0 {
+			c.armed = true
+			c.timer.Reset(abandonGrace)
+		}
+	}
+}
+
+// checkTime kills the child when the running request is past its time, else
+// looks again when that would be.
+func (c *Child) checkTime() {
+	c.mu.Lock()
+	if len(c.runs) == 0 || c.cause != causeNone {
+		c.armed = false
+		c.mu.Unlock()
+		return
+	}
+	head, now := c.runs[0], time.Now()
+	deadline, why := c.headSince.Add(c.limits.Wall), causeWall
+	if !head.abandoned.IsZero() {
+		if grace := later(head.abandoned, c.headSince).Add(abandonGrace); grace.Before(deadline) {
+			deadline, why = grace, causeAbandoned
+		}
+	}
+	if wait := deadline.Sub(now); wait > 0 {
+		c.timer.Reset(wait)
+		c.mu.Unlock()
+		return
+	}
+	c.mu.Unlock()
+	c.kill(why)
+}
+
+func later(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
+}
+
+// kill ends the process and remembers why; later causes are ignored.
+func (c *Child) kill(why cause) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.cause == causeNone {
+		c.cause = why
+	}
+	if !c.reaped {
+		killGroup(c.cmd.Process)
+	}
+}
+
+// Close kills the child, waits until it is gone, and answers every request in
+// flight. It may be called more than once.
+func (c *Child) Close() {
+	c.kill(causeClosed)
+	if c.writer == nil {
+		c.end() // nobody reads
+	}
+	<-c.ended
+}
+
+// read answers requests until the child ends.
+func (c *Child) read() {
+	for {
+		body, err := c.frames.next(frameResult, tasks.MaxResultBytes)
+		var r resultMessage
+		if err == nil {
+			r, err = parseResult(body, c.limits)
+		}
+		if err == nil && !c.answer(r) {
+			err = errFrame
+		}
+		if err != nil {
+			if errors.Is(err, errFrame) && !errors.Is(err, io.ErrUnexpectedEOF) {
+				c.kill(causeProtocol)
+			}
+			break
+		}
+	}
+	c.end()
+}
+
+// answer gives the outcome to the oldest request; false when there is none.
+func (c *Child) answer(r resultMessage) bool {
+	c.mu.Lock()
+	if len(c.runs) == 0 {
+		c.mu.Unlock()
+		return false
+	}
+	run := c.runs[0]
+	c.runs = c.runs[:copy(c.runs, c.runs[1:])]
+	c.headSince = time.Now()
+	if len(c.runs) > 0 && !c.runs[0].abandoned.IsZero() {
+		c.armed = true
+		c.timer.Reset(abandonGrace)
+	}
+	c.mu.Unlock()
+	run.done(Outcome{
+		State: r.State, Limit: r.Limit, ExitCode: int(r.ExitCode), Why: r.Why,
+		Stdout: r.Stdout, Stderr: r.Stderr, Files: r.Files, Elapsed: r.Elapsed,
+	})
+	return true
+}
+
+// end reaps the process and answers what is left, once.
+func (c *Child) end() {
+	c.closing.Do(func() {
+		c.mu.Lock()
+		killGroup(c.cmd.Process)
+		c.reaped = true // the number may be another process's from now on
+		runs, since := c.runs, c.headSince
+		c.runs = nil
+		c.mu.Unlock()
+		if c.writer != nil {
+			c.writer.close()
+			c.timer.Stop()
+		}
+		c.stdin.Close()
+		c.cmd.Wait() // its error is in ProcessState
+		for i, run := range runs {
+			if i == 0 {
+				run.done(c.death(run, time.Since(since)))
+			} else {
+				run.done(Outcome{NotRun: true})
+			}
+		}
+		c.outputs.Close()
+		close(c.ended)
+	})
+}
+
+func (c *Child) timedOut() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.cause == causeStart
+}
+
+// outOfMemory reports whether the Go runtime of the child died for want of
+// memory.
+func (c *Child) outOfMemory() bool {
+	text := c.stderr.String()
+	return strings.Contains(text, "out of memory") || strings.Contains(text, "cannot allocate memory")
+}
+
+// complaint is the first line that the child wrote to its standard error.
+func (c *Child) complaint() string { return firstLine(c.stderr.String()) }
+
+// death explains the end of the request that was running when the child died.
+func (c *Child) death(run *Run, elapsed time.Duration) Outcome {
+	o := Outcome{State: tasks.StateFailed, ExitCode: tasks.NoExitCode, Elapsed: elapsed}
+	switch c.cause {
+	case causeWall:
+		o.State, o.Limit = tasks.StateLimit, tasks.LimitWall
+		o.Why = fmt.Sprintf("stopped after %s", c.limits.Wall)
+	case causeAbandoned:
+		o.State, o.Why = tasks.StateCancelled, "no longer wanted"
+	case causeClosed:
+		o.State, o.Why = tasks.StateLost, "the worker stopped its sandbox"
+	case causeProtocol:
+		o.Why = "the sandbox answered nonsense and was killed"
+	default:
+		o = c.crash(o)
+	}
+	if !run.abandoned.IsZero() {
+		o.State, o.Limit, o.Why = tasks.StateCancelled, tasks.LimitNone, "no longer wanted"
+	}
+	return o
+}
+
+// crash explains an end that the parent did not cause.
+func (c *Child) crash(o Outcome) Outcome {
+	switch {
+	case c.outOfMemory():
+		o.State, o.Limit = tasks.StateLimit, tasks.LimitMemory
+		o.Why = "the sandbox ran out of memory (tables, deep recursion or files too large)"
+	case killedFromOutside(c.cmd.ProcessState):
+		o.State, o.Why = tasks.StateLost, "the sandbox process was killed from outside"
+	default:
+		o.Why = cut(fmt.Sprintf("the sandbox process crashed (%s) %s", c.cmd.ProcessState, c.complaint()), tasks.MaxWhyBytes)
+	}
+	return o
+}
+
+// headBuffer keeps the first complaintBytes written to it.
+type headBuffer struct {
+	mu  sync.Mutex
+	buf bytes.Buffer
+}
+
+// Write never fails.
+func (b *headBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.buf.Write(p[:min(len(p), complaintBytes-b.buf.Len())])
+	return len(p), nil
+}
+
+// String returns what was kept.
+func (b *headBuffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.buf.String()
+}
