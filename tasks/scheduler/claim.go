@@ -170,7 +170,7 @@ func (c *claim) check(r tasks.Result) error {
 	}
 	for _, out := range r.Outputs {
 		if out.Inline() && blake3.Sum256(out.Data) != out.Content {
-			return fmt.Errorf("%w: output %q: %w", errViolation, out.Name, tasks.ErrContent)
+			return fmt.Errorf("%w: output %q: %w", ErrViolation, out.Name, tasks.ErrContent)
 		}
 	}
 	return nil

@@ -199,7 +199,7 @@ func (m *matchmaker) letGo(peer grid.PeerID, useful bool, why error) {
 	default:
 		s.until = now.Add(min(retryMost, retryFirst<<s.failures))
 		s.failures++
-		s.barred = s.failures >= peerFailures || errors.Is(why, errViolation)
+		s.barred = s.failures >= peerFailures || errors.Is(why, ErrViolation)
 		m.logger.Warn("worker failed", "peer", peer, "failures", s.failures, "barred", s.barred, "err", why)
 	}
 	s.why = why.Error()

@@ -11,8 +11,9 @@ import (
 // meanWeight is the weight of a new value in a running mean: 1 in so many.
 const meanWeight = 4
 
-// errViolation: the worker said what no honest worker says.
-var errViolation = errors.New("worker breaks the protocol")
+// ErrViolation: the worker said what no honest worker says; it gets no more
+// tasks of the job.
+var ErrViolation = errors.New("worker breaks the protocol")
 
 // fetch is a result whose outputs must be read from the worker before it can
 // be accepted.
@@ -68,7 +69,7 @@ func (l *ledger) over(c *claim) error {
 func (l *ledger) take(c *claim, index int) (*handed, error) {
 	h := c.out[index]
 	if h == nil || h.fetching {
-		return nil, fmt.Errorf("%w: result of task %d, which it does not have", errViolation, index)
+		return nil, fmt.Errorf("%w: result of task %d, which it does not have", ErrViolation, index)
 	}
 	return h, nil
 }
@@ -171,12 +172,12 @@ func (l *ledger) fault(r tasks.Result) error {
 	total := int64(0)
 	for _, out := range r.Outputs {
 		if out.Size > l.job.Limits.OutputBytes-total {
-			return fmt.Errorf("%w: outputs above the limit of the task", errViolation)
+			return fmt.Errorf("%w: outputs above the limit of the task", ErrViolation)
 		}
 		total += out.Size
 	}
 	if len(r.Outputs) > l.job.Limits.OutputFiles {
-		return fmt.Errorf("%w: %d outputs, above the limit of the task", errViolation, len(r.Outputs))
+		return fmt.Errorf("%w: %d outputs, above the limit of the task", ErrViolation, len(r.Outputs))
 	}
 	return nil
 }

@@ -137,6 +137,76 @@ func (Limit) EnumDescriptor() ([]byte, []int) {
 	return file_tasks_v1_tasks_proto_rawDescGZIP(), []int{1}
 }
 
+type Kind int32
+
+const (
+	Kind_KIND_UNSPECIFIED Kind = 0
+	Kind_KIND_INVALID     Kind = 1
+	Kind_KIND_BUSY        Kind = 2
+	Kind_KIND_REFUSED     Kind = 3
+	Kind_KIND_NO_CONTENT  Kind = 4
+	Kind_KIND_CONTENT     Kind = 5
+	Kind_KIND_STORE_FULL  Kind = 6
+	Kind_KIND_SANDBOX     Kind = 7
+	Kind_KIND_STOPPED     Kind = 8
+	Kind_KIND_NOT_MEMBER  Kind = 9
+)
+
+// Enum value maps for Kind.
+var (
+	Kind_name = map[int32]string{
+		0: "KIND_UNSPECIFIED",
+		1: "KIND_INVALID",
+		2: "KIND_BUSY",
+		3: "KIND_REFUSED",
+		4: "KIND_NO_CONTENT",
+		5: "KIND_CONTENT",
+		6: "KIND_STORE_FULL",
+		7: "KIND_SANDBOX",
+		8: "KIND_STOPPED",
+		9: "KIND_NOT_MEMBER",
+	}
+	Kind_value = map[string]int32{
+		"KIND_UNSPECIFIED": 0,
+		"KIND_INVALID":     1,
+		"KIND_BUSY":        2,
+		"KIND_REFUSED":     3,
+		"KIND_NO_CONTENT":  4,
+		"KIND_CONTENT":     5,
+		"KIND_STORE_FULL":  6,
+		"KIND_SANDBOX":     7,
+		"KIND_STOPPED":     8,
+		"KIND_NOT_MEMBER":  9,
+	}
+)
+
+func (x Kind) Enum() *Kind {
+	p := new(Kind)
+	*p = x
+	return p
+}
+
+func (x Kind) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (Kind) Descriptor() protoreflect.EnumDescriptor {
+	return file_tasks_v1_tasks_proto_enumTypes[2].Descriptor()
+}
+
+func (Kind) Type() protoreflect.EnumType {
+	return &file_tasks_v1_tasks_proto_enumTypes[2]
+}
+
+func (x Kind) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use Kind.Descriptor instead.
+func (Kind) EnumDescriptor() ([]byte, []int) {
+	return file_tasks_v1_tasks_proto_rawDescGZIP(), []int{2}
+}
+
 // Header says what the tasks of a job have in common.
 type Header struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -1163,6 +1233,60 @@ func (x *Output) GetData() []byte {
 	return nil
 }
 
+// Problem travels in the status of a failed call: which of the errors that
+// both sides know it is.
+type Problem struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Kind          Kind                   `protobuf:"varint,1,opt,name=kind,proto3,enum=gotong.tasks.v1.Kind" json:"kind,omitempty"`
+	Missing       [][]byte               `protobuf:"bytes,2,rep,name=missing,proto3" json:"missing,omitempty"` // KIND_NO_CONTENT: what to send first
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Problem) Reset() {
+	*x = Problem{}
+	mi := &file_tasks_v1_tasks_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Problem) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Problem) ProtoMessage() {}
+
+func (x *Problem) ProtoReflect() protoreflect.Message {
+	mi := &file_tasks_v1_tasks_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Problem.ProtoReflect.Descriptor instead.
+func (*Problem) Descriptor() ([]byte, []int) {
+	return file_tasks_v1_tasks_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *Problem) GetKind() Kind {
+	if x != nil {
+		return x.Kind
+	}
+	return Kind_KIND_UNSPECIFIED
+}
+
+func (x *Problem) GetMissing() [][]byte {
+	if x != nil {
+		return x.Missing
+	}
+	return nil
+}
+
 var File_tasks_v1_tasks_proto protoreflect.FileDescriptor
 
 const file_tasks_v1_tasks_proto_rawDesc = "" +
@@ -1240,7 +1364,10 @@ const file_tasks_v1_tasks_proto_rawDesc = "" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
 	"\x04size\x18\x02 \x01(\x03R\x04size\x12\x18\n" +
 	"\acontent\x18\x03 \x01(\fR\acontent\x12\x12\n" +
-	"\x04data\x18\x04 \x01(\fR\x04data*v\n" +
+	"\x04data\x18\x04 \x01(\fR\x04data\"N\n" +
+	"\aProblem\x12)\n" +
+	"\x04kind\x18\x01 \x01(\x0e2\x15.gotong.tasks.v1.KindR\x04kind\x12\x18\n" +
+	"\amissing\x18\x02 \x03(\fR\amissing*v\n" +
 	"\x05State\x12\x15\n" +
 	"\x11STATE_UNSPECIFIED\x10\x00\x12\x0e\n" +
 	"\n" +
@@ -1257,7 +1384,18 @@ const file_tasks_v1_tasks_proto_rawDesc = "" +
 	"\fLIMIT_MEMORY\x10\x02\x12\x10\n" +
 	"\fLIMIT_STDOUT\x10\x03\x12\x10\n" +
 	"\fLIMIT_OUTPUT\x10\x04\x12\x11\n" +
-	"\rLIMIT_COMPILE\x10\x052\xc7\x02\n" +
+	"\rLIMIT_COMPILE\x10\x05*\xc4\x01\n" +
+	"\x04Kind\x12\x14\n" +
+	"\x10KIND_UNSPECIFIED\x10\x00\x12\x10\n" +
+	"\fKIND_INVALID\x10\x01\x12\r\n" +
+	"\tKIND_BUSY\x10\x02\x12\x10\n" +
+	"\fKIND_REFUSED\x10\x03\x12\x13\n" +
+	"\x0fKIND_NO_CONTENT\x10\x04\x12\x10\n" +
+	"\fKIND_CONTENT\x10\x05\x12\x13\n" +
+	"\x0fKIND_STORE_FULL\x10\x06\x12\x10\n" +
+	"\fKIND_SANDBOX\x10\a\x12\x10\n" +
+	"\fKIND_STOPPED\x10\b\x12\x13\n" +
+	"\x0fKIND_NOT_MEMBER\x10\t2\xc7\x02\n" +
 	"\x05Tasks\x12F\n" +
 	"\x05Offer\x12\x1d.gotong.tasks.v1.OfferRequest\x1a\x1e.gotong.tasks.v1.OfferResponse\x12W\n" +
 	"\n" +
@@ -1277,52 +1415,55 @@ func file_tasks_v1_tasks_proto_rawDescGZIP() []byte {
 	return file_tasks_v1_tasks_proto_rawDescData
 }
 
-var file_tasks_v1_tasks_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_tasks_v1_tasks_proto_msgTypes = make([]protoimpl.MessageInfo, 16)
+var file_tasks_v1_tasks_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
+var file_tasks_v1_tasks_proto_msgTypes = make([]protoimpl.MessageInfo, 17)
 var file_tasks_v1_tasks_proto_goTypes = []any{
 	(State)(0),                 // 0: gotong.tasks.v1.State
 	(Limit)(0),                 // 1: gotong.tasks.v1.Limit
-	(*Header)(nil),             // 2: gotong.tasks.v1.Header
-	(*Input)(nil),              // 3: gotong.tasks.v1.Input
-	(*Limits)(nil),             // 4: gotong.tasks.v1.Limits
-	(*OfferRequest)(nil),       // 5: gotong.tasks.v1.OfferRequest
-	(*OfferResponse)(nil),      // 6: gotong.tasks.v1.OfferResponse
-	(*PutContentRequest)(nil),  // 7: gotong.tasks.v1.PutContentRequest
-	(*PutContentResponse)(nil), // 8: gotong.tasks.v1.PutContentResponse
-	(*GetOutputRequest)(nil),   // 9: gotong.tasks.v1.GetOutputRequest
-	(*GetOutputResponse)(nil),  // 10: gotong.tasks.v1.GetOutputResponse
-	(*WorkRequest)(nil),        // 11: gotong.tasks.v1.WorkRequest
-	(*Task)(nil),               // 12: gotong.tasks.v1.Task
-	(*WorkResponse)(nil),       // 13: gotong.tasks.v1.WorkResponse
-	(*Grant)(nil),              // 14: gotong.tasks.v1.Grant
-	(*Returned)(nil),           // 15: gotong.tasks.v1.Returned
-	(*Result)(nil),             // 16: gotong.tasks.v1.Result
-	(*Output)(nil),             // 17: gotong.tasks.v1.Output
+	(Kind)(0),                  // 2: gotong.tasks.v1.Kind
+	(*Header)(nil),             // 3: gotong.tasks.v1.Header
+	(*Input)(nil),              // 4: gotong.tasks.v1.Input
+	(*Limits)(nil),             // 5: gotong.tasks.v1.Limits
+	(*OfferRequest)(nil),       // 6: gotong.tasks.v1.OfferRequest
+	(*OfferResponse)(nil),      // 7: gotong.tasks.v1.OfferResponse
+	(*PutContentRequest)(nil),  // 8: gotong.tasks.v1.PutContentRequest
+	(*PutContentResponse)(nil), // 9: gotong.tasks.v1.PutContentResponse
+	(*GetOutputRequest)(nil),   // 10: gotong.tasks.v1.GetOutputRequest
+	(*GetOutputResponse)(nil),  // 11: gotong.tasks.v1.GetOutputResponse
+	(*WorkRequest)(nil),        // 12: gotong.tasks.v1.WorkRequest
+	(*Task)(nil),               // 13: gotong.tasks.v1.Task
+	(*WorkResponse)(nil),       // 14: gotong.tasks.v1.WorkResponse
+	(*Grant)(nil),              // 15: gotong.tasks.v1.Grant
+	(*Returned)(nil),           // 16: gotong.tasks.v1.Returned
+	(*Result)(nil),             // 17: gotong.tasks.v1.Result
+	(*Output)(nil),             // 18: gotong.tasks.v1.Output
+	(*Problem)(nil),            // 19: gotong.tasks.v1.Problem
 }
 var file_tasks_v1_tasks_proto_depIdxs = []int32{
-	3,  // 0: gotong.tasks.v1.Header.inputs:type_name -> gotong.tasks.v1.Input
-	4,  // 1: gotong.tasks.v1.Header.limits:type_name -> gotong.tasks.v1.Limits
-	2,  // 2: gotong.tasks.v1.OfferRequest.header:type_name -> gotong.tasks.v1.Header
-	2,  // 3: gotong.tasks.v1.WorkRequest.begin:type_name -> gotong.tasks.v1.Header
-	12, // 4: gotong.tasks.v1.WorkRequest.tasks:type_name -> gotong.tasks.v1.Task
-	14, // 5: gotong.tasks.v1.WorkResponse.grant:type_name -> gotong.tasks.v1.Grant
-	15, // 6: gotong.tasks.v1.WorkResponse.returned:type_name -> gotong.tasks.v1.Returned
+	4,  // 0: gotong.tasks.v1.Header.inputs:type_name -> gotong.tasks.v1.Input
+	5,  // 1: gotong.tasks.v1.Header.limits:type_name -> gotong.tasks.v1.Limits
+	3,  // 2: gotong.tasks.v1.OfferRequest.header:type_name -> gotong.tasks.v1.Header
+	3,  // 3: gotong.tasks.v1.WorkRequest.begin:type_name -> gotong.tasks.v1.Header
+	13, // 4: gotong.tasks.v1.WorkRequest.tasks:type_name -> gotong.tasks.v1.Task
+	15, // 5: gotong.tasks.v1.WorkResponse.grant:type_name -> gotong.tasks.v1.Grant
+	16, // 6: gotong.tasks.v1.WorkResponse.returned:type_name -> gotong.tasks.v1.Returned
 	0,  // 7: gotong.tasks.v1.Result.state:type_name -> gotong.tasks.v1.State
 	1,  // 8: gotong.tasks.v1.Result.limit:type_name -> gotong.tasks.v1.Limit
-	17, // 9: gotong.tasks.v1.Result.outputs:type_name -> gotong.tasks.v1.Output
-	5,  // 10: gotong.tasks.v1.Tasks.Offer:input_type -> gotong.tasks.v1.OfferRequest
-	7,  // 11: gotong.tasks.v1.Tasks.PutContent:input_type -> gotong.tasks.v1.PutContentRequest
-	11, // 12: gotong.tasks.v1.Tasks.Work:input_type -> gotong.tasks.v1.WorkRequest
-	9,  // 13: gotong.tasks.v1.Tasks.GetOutput:input_type -> gotong.tasks.v1.GetOutputRequest
-	6,  // 14: gotong.tasks.v1.Tasks.Offer:output_type -> gotong.tasks.v1.OfferResponse
-	8,  // 15: gotong.tasks.v1.Tasks.PutContent:output_type -> gotong.tasks.v1.PutContentResponse
-	13, // 16: gotong.tasks.v1.Tasks.Work:output_type -> gotong.tasks.v1.WorkResponse
-	10, // 17: gotong.tasks.v1.Tasks.GetOutput:output_type -> gotong.tasks.v1.GetOutputResponse
-	14, // [14:18] is the sub-list for method output_type
-	10, // [10:14] is the sub-list for method input_type
-	10, // [10:10] is the sub-list for extension type_name
-	10, // [10:10] is the sub-list for extension extendee
-	0,  // [0:10] is the sub-list for field type_name
+	18, // 9: gotong.tasks.v1.Result.outputs:type_name -> gotong.tasks.v1.Output
+	2,  // 10: gotong.tasks.v1.Problem.kind:type_name -> gotong.tasks.v1.Kind
+	6,  // 11: gotong.tasks.v1.Tasks.Offer:input_type -> gotong.tasks.v1.OfferRequest
+	8,  // 12: gotong.tasks.v1.Tasks.PutContent:input_type -> gotong.tasks.v1.PutContentRequest
+	12, // 13: gotong.tasks.v1.Tasks.Work:input_type -> gotong.tasks.v1.WorkRequest
+	10, // 14: gotong.tasks.v1.Tasks.GetOutput:input_type -> gotong.tasks.v1.GetOutputRequest
+	7,  // 15: gotong.tasks.v1.Tasks.Offer:output_type -> gotong.tasks.v1.OfferResponse
+	9,  // 16: gotong.tasks.v1.Tasks.PutContent:output_type -> gotong.tasks.v1.PutContentResponse
+	14, // 17: gotong.tasks.v1.Tasks.Work:output_type -> gotong.tasks.v1.WorkResponse
+	11, // 18: gotong.tasks.v1.Tasks.GetOutput:output_type -> gotong.tasks.v1.GetOutputResponse
+	15, // [15:19] is the sub-list for method output_type
+	11, // [11:15] is the sub-list for method input_type
+	11, // [11:11] is the sub-list for extension type_name
+	11, // [11:11] is the sub-list for extension extendee
+	0,  // [0:11] is the sub-list for field type_name
 }
 
 func init() { file_tasks_v1_tasks_proto_init() }
@@ -1335,8 +1476,8 @@ func file_tasks_v1_tasks_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_tasks_v1_tasks_proto_rawDesc), len(file_tasks_v1_tasks_proto_rawDesc)),
-			NumEnums:      2,
-			NumMessages:   16,
+			NumEnums:      3,
+			NumMessages:   17,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -1,0 +1,254 @@
+package taskrpc
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	"google.golang.org/protobuf/proto"
+
+	tasksv1 "gotong/proto/tasks/v1"
+	"gotong/tasks"
+	"gotong/tasks/scheduler"
+)
+
+var states = map[tasks.State]tasksv1.State{
+	tasks.StateDone:      tasksv1.State_STATE_DONE,
+	tasks.StateFailed:    tasksv1.State_STATE_FAILED,
+	tasks.StateLimit:     tasksv1.State_STATE_LIMIT,
+	tasks.StateCancelled: tasksv1.State_STATE_CANCELLED,
+	tasks.StateLost:      tasksv1.State_STATE_LOST,
+}
+
+var limits = map[tasks.Limit]tasksv1.Limit{
+	tasks.LimitNone:    tasksv1.Limit_LIMIT_UNSPECIFIED,
+	tasks.LimitWall:    tasksv1.Limit_LIMIT_WALL,
+	tasks.LimitMemory:  tasksv1.Limit_LIMIT_MEMORY,
+	tasks.LimitStdout:  tasksv1.Limit_LIMIT_STDOUT,
+	tasks.LimitOutput:  tasksv1.Limit_LIMIT_OUTPUT,
+	tasks.LimitCompile: tasksv1.Limit_LIMIT_COMPILE,
+}
+
+var (
+	stateOf = inverse(states)
+	limitOf = inverse(limits)
+)
+
+func inverse[A, B comparable](m map[A]B) map[B]A {
+	out := make(map[B]A, len(m))
+	for a, b := range m {
+		out[b] = a
+	}
+	return out
+}
+
+func invalid(format string, args ...any) error {
+	return fmt.Errorf("%w: %s", tasks.ErrInvalid, fmt.Sprintf(format, args...))
+}
+
+func parseContentID(raw []byte) (id tasks.ContentID, ok bool) {
+	return id, copy(id[:], raw) == len(id) && len(raw) == len(id)
+}
+
+func parseJobID(raw []byte) (id tasks.JobID, ok bool) {
+	return id, copy(id[:], raw) == len(id) && len(raw) == len(id)
+}
+
+func parseIndex(raw uint64) (int, error) {
+	if raw >= scheduler.MaxTasks {
+		return 0, invalid("task number %d", raw)
+	}
+	return int(raw), nil
+}
+
+func headerToProto(h scheduler.Header) *tasksv1.Header {
+	out := &tasksv1.Header{
+		Job:    h.Job[:],
+		Module: h.Module[:],
+		Limits: &tasksv1.Limits{
+			MemoryBytes: h.Limits.MemoryBytes,
+			WallNanos:   int64(h.Limits.Wall),
+			StdoutBytes: h.Limits.StdoutBytes,
+			StderrBytes: h.Limits.StderrBytes,
+			OutputBytes: h.Limits.OutputBytes,
+			OutputFiles: int64(h.Limits.OutputFiles),
+		},
+	}
+	for i := range h.Inputs {
+		in := &h.Inputs[i]
+		out.Inputs = append(out.Inputs, &tasksv1.Input{Name: in.Name, Content: in.Content[:], Size: in.Size})
+	}
+	return out
+}
+
+// headerFromProto checks all that tasks.Spec.Validate checks.
+func headerFromProto(p *tasksv1.Header) (h scheduler.Header, err error) {
+	var okJob, okModule bool
+	h.Job, okJob = parseJobID(p.GetJob())
+	h.Module, okModule = parseContentID(p.GetModule())
+	if !okJob || !okModule || h.Job.IsZero() || p.Limits == nil {
+		return h, invalid("incomplete job")
+	}
+	if len(p.Inputs) > tasks.MaxInputs {
+		return h, invalid("%d inputs", len(p.Inputs))
+	}
+	for _, in := range p.Inputs {
+		id, ok := parseContentID(in.GetContent())
+		if !ok {
+			return h, invalid("bad content id of input %q", clip(in.GetName()))
+		}
+		h.Inputs = append(h.Inputs, tasks.Input{Name: in.Name, Content: id, Size: in.Size})
+	}
+	l := p.Limits
+	if l.OutputFiles > tasks.MaxOutputFiles {
+		return h, invalid("%d output files", l.OutputFiles)
+	}
+	h.Limits = tasks.Limits{
+		MemoryBytes: l.MemoryBytes,
+		Wall:        time.Duration(l.WallNanos),
+		StdoutBytes: l.StdoutBytes,
+		StderrBytes: l.StderrBytes,
+		OutputBytes: l.OutputBytes,
+		OutputFiles: int(l.OutputFiles),
+	}
+	return h, h.Spec(nil).Validate()
+}
+
+func ordersToProto(o scheduler.Orders) *tasksv1.WorkRequest {
+	out := &tasksv1.WorkRequest{Cancel: indicesToProto(o.Cancel), Release: indicesToProto(o.Release)}
+	for _, order := range o.Tasks {
+		t := &tasksv1.Task{Index: uint64(order.Index)}
+		for _, arg := range order.Spec.Args {
+			t.Args = append(t.Args, []byte(arg))
+		}
+		out.Tasks = append(out.Tasks, t)
+	}
+	return out
+}
+
+func indicesToProto(list []int) []uint64 {
+	var out []uint64
+	for _, i := range list {
+		out = append(out, uint64(i))
+	}
+	return out
+}
+
+// ordersFromProto parses the orders of a job whose header was checked.
+func ordersFromProto(p *tasksv1.WorkRequest, h scheduler.Header) (o scheduler.Orders, err error) {
+	if len(p.Tasks) > maxTasks || len(p.Cancel) > claimTasks || len(p.Release) > claimTasks {
+		return o, invalid("too many orders at once")
+	}
+	for _, t := range p.Tasks {
+		index, err := parseIndex(t.GetIndex())
+		if err != nil {
+			return o, err
+		}
+		args := make([]string, len(t.Args))
+		for i, arg := range t.Args {
+			args[i] = string(arg)
+		}
+		if err := checkArgs(h, args); err != nil {
+			return o, err
+		}
+		o.Tasks = append(o.Tasks, scheduler.Order{Index: index, Spec: h.Spec(args)})
+	}
+	if o.Cancel, err = indicesFromProto(p.Cancel); err != nil {
+		return o, err
+	}
+	o.Release, err = indicesFromProto(p.Release)
+	return o, err
+}
+
+// checkArgs checks what differs between the tasks of a job.
+func checkArgs(h scheduler.Header, args []string) error {
+	h.Inputs = nil
+	return h.Spec(args).Validate()
+}
+
+func indicesFromProto(list []uint64) ([]int, error) {
+	var out []int
+	for _, raw := range list {
+		index, err := parseIndex(raw)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, index)
+	}
+	return out, nil
+}
+
+// encodeResult returns the bytes that the worker signs.
+func encodeResult(r tasks.Result, seed [32]byte) ([]byte, error) {
+	out := &tasksv1.Result{
+		Job:          r.Task.Job[:],
+		Index:        uint64(r.Task.Index),
+		Seed:         seed[:],
+		State:        states[r.State],
+		Limit:        limits[r.Limit],
+		ExitCode:     int64(r.ExitCode),
+		Why:          strings.ToValidUTF8(r.Why, "\uFFFD"),
+		Stdout:       r.Stdout,
+		Stderr:       r.Stderr,
+		ElapsedNanos: int64(r.Elapsed),
+		Engine:       r.Engine,
+	}
+	for i := range r.Outputs {
+		o := &r.Outputs[i]
+		out.Outputs = append(out.Outputs, &tasksv1.Output{Name: o.Name, Size: o.Size, Content: o.Content[:], Data: o.Data})
+	}
+	return proto.Marshal(out)
+}
+
+// decodeResult parses and validates what encodeResult wrote. Peer is not set.
+func decodeResult(raw []byte) (r tasks.Result, seed [32]byte, err error) {
+	var p tasksv1.Result
+	if err := proto.Unmarshal(raw, &p); err != nil {
+		return r, seed, invalid("result does not parse")
+	}
+	job, ok := parseJobID(p.Job)
+	if !ok || copy(seed[:], p.Seed) != len(seed) || len(p.Seed) != len(seed) || len(p.Engine) > maxEngineBytes {
+		return r, seed, invalid("incomplete result")
+	}
+	index, err := parseIndex(p.Index)
+	if err != nil {
+		return r, seed, err
+	}
+	if p.ElapsedNanos < 0 || p.ExitCode < tasks.NoExitCode || p.ExitCode > 1<<32-1 {
+		return r, seed, invalid("numbers of a result out of bounds")
+	}
+	limit, known := limitOf[p.Limit]
+	if !known {
+		return r, seed, invalid("unknown limit %d", p.Limit)
+	}
+	r = tasks.Result{
+		Task:     tasks.TaskID{Job: job, Index: index},
+		State:    stateOf[p.State],
+		Limit:    limit,
+		ExitCode: int(p.ExitCode),
+		Why:      p.Why,
+		Stdout:   p.Stdout,
+		Stderr:   p.Stderr,
+		Elapsed:  time.Duration(p.ElapsedNanos),
+		Engine:   p.Engine,
+	}
+	if r.Outputs, err = outputsFromProto(p.Outputs); err != nil {
+		return r, seed, err
+	}
+	return r, seed, r.Validate()
+}
+
+func outputsFromProto(list []*tasksv1.Output) ([]tasks.Output, error) {
+	if len(list) > tasks.MaxOutputFiles {
+		return nil, invalid("%d outputs", len(list))
+	}
+	var out []tasks.Output
+	for _, o := range list {
+		id, ok := parseContentID(o.GetContent())
+		if !ok {
+			return nil, invalid("bad content id of output %q", clip(o.GetName()))
+		}
+		out = append(out, tasks.Output{Name: o.Name, Size: o.Size, Content: id, Data: o.Data})
+	}
+	return out, nil
+}

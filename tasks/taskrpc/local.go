@@ -1,0 +1,79 @@
+package taskrpc
+
+import (
+	"context"
+	"crypto/ed25519"
+	"io"
+
+	"gotong/grid"
+	"gotong/grid/identity"
+	"gotong/tasks"
+	"gotong/tasks/scheduler"
+)
+
+// Local returns the service's own runner as a worker for this peer's jobs.
+// Claims of this peer share the slots with those of others, by turns.
+func (s *Service) Local() scheduler.Worker {
+	return &local{s, grid.PeerIDOf(s.cfg.Key.Public().(ed25519.PublicKey))}
+}
+
+type local struct {
+	service *Service
+	self    grid.PeerID
+}
+
+func (l *local) Offer(_ context.Context, h scheduler.Header) (scheduler.Offer, error) {
+	return l.service.offer(h)
+}
+
+func (l *local) PutContent(ctx context.Context, id tasks.ContentID, size int64, r io.Reader) error {
+	return l.service.cfg.Runner.PutContent(ctx, id, size, r)
+}
+
+func (l *local) OpenOutput(_ context.Context, task tasks.TaskID, id tasks.ContentID) (io.ReadCloser, error) {
+	return l.service.openOutput(l.self, task, id)
+}
+
+func (l *local) Claim(ctx context.Context, h scheduler.Header) (scheduler.Session, error) {
+	c, slots, err := l.service.open(l.self, h)
+	if err != nil {
+		return nil, err
+	}
+	context.AfterFunc(ctx, func() { l.service.close(c, errClaimOver) })
+	return &localSession{c, slots, l.self, ctx}, nil
+}
+
+type localSession struct {
+	claim *claim
+	slots int
+	self  grid.PeerID
+	ctx   context.Context
+}
+
+func (s *localSession) Slots() int { return s.slots }
+
+func (s *localSession) Send(o scheduler.Orders) error { return s.claim.take(o) }
+
+func (s *localSession) Recv() (scheduler.Report, error) {
+	b, err := s.claim.next(s.ctx)
+	if err != nil {
+		return scheduler.Report{}, err
+	}
+	r := scheduler.Report{Returned: b.returned, Closing: b.closing}
+	if len(b.outcomes) == 0 {
+		return r, nil
+	}
+	raw := make([][]byte, len(b.outcomes))
+	for i, o := range b.outcomes {
+		raw[i] = o.raw
+	}
+	signed := scheduler.SignResults(s.claim.service.cfg.Key, raw)
+	for i, o := range b.outcomes {
+		o.result.Peer = s.self
+		r.Results = append(r.Results, scheduler.SignedResult{
+			Result: o.result,
+			Proof:  scheduler.Proof{Signed: identity.Signed(signed), Position: i, Raw: raw[i]},
+		})
+	}
+	return r, nil
+}

@@ -1,0 +1,259 @@
+package taskrpc
+
+import (
+	"cmp"
+	"context"
+	"crypto/ed25519"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"slices"
+	"sync"
+	"time"
+
+	"gotong/grid"
+	tasksv1 "gotong/proto/tasks/v1"
+	"gotong/tasks"
+	"gotong/tasks/scheduler"
+)
+
+// Why claims end on the worker's side.
+var (
+	errCallerSilent = fmt.Errorf("caller was silent for %s", scheduler.LeaseTTL)
+	errClaimOver    = errors.New("claim is over")
+)
+
+// Config says how a Service works. All fields but Logger are required.
+type Config struct {
+	Runner Runner
+	Key    ed25519.PrivateKey // the node key; signs results
+	// Caller says who calls, from the connection; an error (such as
+	// grid.ErrNotMember) refuses the call.
+	Caller func(ctx context.Context) (grid.PeerID, error)
+	Logger *slog.Logger // nil: discard
+}
+
+// Service lets members run tasks on this peer. Register it as the Tasks
+// service of a gRPC server that accepts messages of MaxMessageBytes.
+type Service struct {
+	tasksv1.UnimplementedTasksServer
+	cfg    Config
+	logger *slog.Logger
+	tasks  sync.WaitGroup
+
+	mu        sync.Mutex
+	claims    []*claim // in the order in which their callers have their turns
+	running   int      // tasks handed to the runner
+	mean      time.Duration
+	transfers map[grid.PeerID]int
+	closing   string
+	quiet     chan struct{} // 1 token while closing: a claim has less to report
+}
+
+// NewService returns a service that takes claims at once. Close it with Drain.
+func NewService(cfg Config) *Service {
+	logger := cfg.Logger
+	if logger == nil {
+		logger = slog.New(slog.DiscardHandler)
+	}
+	return &Service{cfg: cfg, logger: logger, transfers: map[grid.PeerID]int{}, quiet: make(chan struct{}, 1)}
+}
+
+// Busy returns how many slots are in use.
+func (s *Service) Busy() int {
+	slots, _ := s.cfg.Runner.Slots()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return min(slots, s.running)
+}
+
+// offer answers what the peer could take of a job.
+func (s *Service) offer(h scheduler.Header) (scheduler.Offer, error) {
+	slots, err := s.admit(h)
+	if err != nil {
+		return scheduler.Offer{}, err
+	}
+	s.mu.Lock()
+	waiting := s.running
+	for _, c := range s.claims {
+		waiting += len(c.queue)
+	}
+	s.mu.Unlock()
+	return scheduler.Offer{
+		Slots:   slots,
+		Free:    max(0, slots-waiting),
+		Missing: s.cfg.Runner.Missing(h.Contents()),
+	}, nil
+}
+
+// admit applies the donor's rules to a job.
+func (s *Service) admit(h scheduler.Header) (slots int, err error) {
+	s.mu.Lock()
+	closing := s.closing
+	s.mu.Unlock()
+	if closing != "" {
+		return 0, fmt.Errorf("%s: %w", closing, tasks.ErrStopped)
+	}
+	slots, why := s.cfg.Runner.Slots()
+	if slots <= 0 {
+		return 0, fmt.Errorf("%s: %w", cmp.Or(why, "gives no slots for tasks"), tasks.ErrRefused)
+	}
+	return slots, s.cfg.Runner.Check(h.Spec(nil))
+}
+
+// open begins a claim.
+func (s *Service) open(caller grid.PeerID, h scheduler.Header) (*claim, int, error) {
+	slots, err := s.admit(h)
+	if err != nil {
+		return nil, 0, err
+	}
+	if missing := s.cfg.Runner.Missing(h.Contents()); len(missing) > 0 {
+		return nil, 0, &tasks.MissingContent{IDs: missing}
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	own := 0
+	for _, c := range s.claims {
+		if c.caller == caller {
+			own++
+		}
+		if c.caller != caller && c.header.Job == h.Job {
+			return nil, 0, fmt.Errorf("another peer runs a job of this id here: %w", tasks.ErrRefused)
+		}
+	}
+	if len(s.claims) >= claimsMax || own >= claimsPerCaller {
+		return nil, 0, fmt.Errorf("%d claims are open, %d of them yours: %w", len(s.claims), own, tasks.ErrBusy)
+	}
+	c := newClaim(s, caller, h)
+	c.closing = s.closing // Drain may have begun since admit
+	s.claims = append(s.claims, c)
+	s.logger.Info("claim opened", "peer", caller, "job", h.Job)
+	return c, slots, nil
+}
+
+// close ends a claim: its guests are stopped, its outputs released. It may be
+// called more than once; the first reason stands.
+func (s *Service) close(c *claim, why error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	i := slices.Index(s.claims, c)
+	if i < 0 {
+		return
+	}
+	s.claims = slices.Delete(s.claims, i, i+1)
+	c.cancel(why)
+	c.lease.Stop()
+	c.queue, c.queueBytes, c.reports = nil, 0, nil
+	for index := range c.held {
+		c.release(index)
+	}
+	s.hush()
+	s.logger.Info("claim closed", "peer", c.caller, "job", c.header.Job, "why", why)
+}
+
+// dispatch starts tasks while the runner has room, one of each caller in turn.
+func (s *Service) dispatch() {
+	slots, _ := s.cfg.Runner.Slots()
+	for s.running < slots*s.ahead() {
+		i := slices.IndexFunc(s.claims, (*claim).ready)
+		if i < 0 {
+			return
+		}
+		c := s.claims[i]
+		s.start(c, c.pop())
+		s.lastInTurn(c)
+	}
+}
+
+// ahead returns how many tasks per slot the runner is given: one, more when
+// they are so short that it would wait for the next.
+func (s *Service) ahead() int {
+	if s.mean <= 0 {
+		return 1
+	}
+	return max(1, min(aheadMax, int(shortTask/s.mean)))
+}
+
+// lastInTurn moves the claims of the caller who was served behind the others',
+// and of those the one that was served to the end.
+func (s *Service) lastInTurn(served *claim) {
+	if len(s.claims) < 2 {
+		return
+	}
+	rank := func(c *claim) int {
+		switch {
+		case c == served:
+			return 2
+		case c.caller == served.caller:
+			return 1
+		}
+		return 0
+	}
+	slices.SortStableFunc(s.claims, func(a, b *claim) int { return cmp.Compare(rank(a), rank(b)) })
+}
+
+// start hands a task to the runner.
+func (s *Service) start(c *claim, order scheduler.Order) {
+	ctx, cancel := context.WithCancel(c.ctx)
+	c.running[order.Index] = cancel
+	s.running++
+	s.tasks.Go(func() {
+		defer cancel()
+		task := tasks.Task{ID: tasks.TaskID{Job: c.header.Job, Index: order.Index}, Spec: order.Spec}
+		result, err := s.cfg.Runner.Do(ctx, task)
+		s.finish(c, task, result, err)
+	})
+}
+
+// finish takes in what the runner says of a task.
+func (s *Service) finish(c *claim, task tasks.Task, r tasks.Result, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.running--
+	delete(c.running, task.ID.Index)
+	stored := err == nil && slices.ContainsFunc(r.Outputs, func(o tasks.Output) bool { return !o.Inline() })
+	switch {
+	case c.ctx.Err() != nil:
+		if stored {
+			s.cfg.Runner.Release(r)
+		}
+	case err != nil:
+		c.giveBack(task.ID.Index, err.Error())
+	default:
+		r.Task = task.ID
+		s.learn(r.Elapsed)
+		if stored {
+			c.held[task.ID.Index] = r
+		}
+		c.report(r, task.Spec)
+	}
+	s.dispatch()
+}
+
+// meanWeight is the weight of a new value in a running mean: 1 in so many.
+const meanWeight = 4
+
+// learn moves the mean run time of tasks; the first value is the mean.
+func (s *Service) learn(elapsed time.Duration) {
+	elapsed = max(1, elapsed)
+	if s.mean == 0 {
+		s.mean = elapsed
+	}
+	s.mean += (elapsed - s.mean) / meanWeight
+}
+
+// openOutput opens an output of a task of the caller.
+func (s *Service) openOutput(caller grid.PeerID, task tasks.TaskID, id tasks.ContentID) (io.ReadCloser, error) {
+	s.mu.Lock()
+	allowed := slices.ContainsFunc(s.claims, func(c *claim) bool {
+		return c.caller == caller && c.header.Job == task.Job &&
+			slices.ContainsFunc(c.held[task.Index].Outputs, func(o tasks.Output) bool { return o.Content == id })
+	})
+	s.mu.Unlock()
+	if !allowed {
+		return nil, fmt.Errorf("no such output of task %s: %w", task.Short(), tasks.ErrNoContent)
+	}
+	r, _, err := s.cfg.Runner.OpenContent(id)
+	return r, err
+}
