@@ -1,0 +1,327 @@
+package vault
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"sync"
+
+	"gotong/storage"
+	"gotong/storage/seal"
+)
+
+// Bounds of a Reader.
+const (
+	cachedSegments = 4 // held in memory, those being fetched included
+	fetchesAtOnce  = 3
+)
+
+// ErrMissing says that a blob is in no segment whose table of contents could
+// be read.
+var ErrMissing = errors.New("not in the vault")
+
+// Reader gives objects back. It fetches whole segments, several at once, and
+// keeps the last few, so a restore in the order of the backup fetches each
+// once. It is safe for concurrent use.
+type Reader struct {
+	v      *Vault
+	ctx    context.Context
+	cancel context.CancelFunc
+	wg     sync.WaitGroup
+	slots  chan struct{} // fetches that may run
+
+	mu      sync.Mutex
+	cached  map[uint32]*cachedSegment
+	uses    uint64
+	changed chan struct{} // closed when a segment becomes free
+	healed  bool
+}
+
+type cachedSegment struct {
+	row   segmentRow
+	ready chan struct{} // closed when data or err is there
+	data  []byte
+	err   error
+
+	pins    int // under Reader.mu, like lastUse
+	lastUse uint64
+}
+
+// NewReader returns a Reader whose fetches end with ctx. The caller closes it.
+func (v *Vault) NewReader(ctx context.Context) (*Reader, error) {
+	if err := v.sync(ctx); err != nil {
+		return nil, fmt.Errorf("bring index up to date: %w", err)
+	}
+	r := &Reader{v: v, slots: make(chan struct{}, fetchesAtOnce), cached: map[uint32]*cachedSegment{}, changed: make(chan struct{})}
+	r.ctx, r.cancel = context.WithCancel(ctx)
+	return r, nil
+}
+
+// Close ends all fetches and frees the memory.
+func (r *Reader) Close() {
+	r.cancel()
+	r.wg.Wait()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	clear(r.cached)
+}
+
+// Lease is a promise of one blob: its segment is being fetched, or is there,
+// and stays until Release.
+type Lease struct {
+	r       *Reader
+	h       [32]byte
+	at      location
+	segment *cachedSegment
+}
+
+// Lease locates a blob and starts to fetch its segment. It waits while other
+// leases hold as many segments as the Reader may keep. Errors: ErrMissing and
+// what made it so.
+func (r *Reader) Lease(h [32]byte) (*Lease, error) {
+	at, err := r.locate(h)
+	if err != nil {
+		return nil, err
+	}
+	segment, err := r.pin(at.segment)
+	if err != nil {
+		return nil, err
+	}
+	return &Lease{r, h, at, segment}, nil
+}
+
+// locate looks a blob up. An index that proves wrong is made anew once.
+func (r *Reader) locate(h [32]byte) (location, error) {
+	id := blobIDOf(r.v.secrets, h)
+	at, found, err := r.v.index.lookup(id)
+	if err == nil && found {
+		return at, nil
+	}
+	if err != nil && !errors.Is(err, errIndexBroken) {
+		return location{}, err
+	}
+	if err == nil {
+		err = fmt.Errorf("%w: blob %x", ErrMissing, id[:6])
+	}
+	if healing := r.heal(err); healing != nil {
+		return location{}, errors.Join(err, healing)
+	}
+	if at, found, err = r.v.index.lookup(id); err == nil && !found {
+		err = fmt.Errorf("%w: blob %x", ErrMissing, id[:6])
+	}
+	return at, err
+}
+
+// heal makes the index anew, once for each Reader. Segments are cached by
+// number, and numbers that no catalogue has may mean another segment now.
+func (r *Reader) heal(cause error) error {
+	r.mu.Lock()
+	done := r.healed
+	r.healed = true
+	r.mu.Unlock()
+	if done {
+		return nil
+	}
+	err := r.v.heal(r.ctx, cause)
+	r.mu.Lock()
+	r.cached = map[uint32]*cachedSegment{}
+	r.mu.Unlock()
+	return err
+}
+
+// pin returns a segment that stays in memory until it is unpinned.
+func (r *Reader) pin(number uint32) (*cachedSegment, error) {
+	for {
+		segment, wait, err := r.tryPin(number)
+		if segment != nil || err != nil {
+			return segment, err
+		}
+		select {
+		case <-wait:
+		case <-r.ctx.Done():
+			return nil, context.Cause(r.ctx)
+		}
+	}
+}
+
+func (r *Reader) tryPin(number uint32) (*cachedSegment, <-chan struct{}, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	segment := r.cached[number]
+	if segment == nil {
+		if !r.makeRoom() {
+			return nil, r.changed, nil
+		}
+		row, err := r.v.index.segment(number)
+		if err != nil {
+			return nil, nil, err
+		}
+		segment = &cachedSegment{row: row, ready: make(chan struct{})}
+		r.cached[number] = segment
+		r.wg.Go(func() { r.fetch(segment) })
+	}
+	r.uses++
+	segment.pins++
+	segment.lastUse = r.uses
+	return segment, nil, nil
+}
+
+// makeRoom forgets the segment that was not used for longest; it reports false
+// when all are pinned.
+func (r *Reader) makeRoom() bool {
+	if len(r.cached) < cachedSegments {
+		return true
+	}
+	var oldest uint32
+	var found *cachedSegment
+	for number, segment := range r.cached {
+		if segment.pins == 0 && (found == nil || segment.lastUse < found.lastUse) {
+			oldest, found = number, segment
+		}
+	}
+	if found != nil {
+		delete(r.cached, oldest)
+	}
+	return found != nil
+}
+
+func (r *Reader) unpin(segment *cachedSegment) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	segment.pins--
+	if segment.pins == 0 {
+		close(r.changed)
+		r.changed = make(chan struct{})
+	}
+}
+
+func (r *Reader) fetch(segment *cachedSegment) {
+	defer close(segment.ready)
+	select {
+	case r.slots <- struct{}{}:
+		defer func() { <-r.slots }()
+	case <-r.ctx.Done():
+		segment.err = context.Cause(r.ctx)
+		return
+	}
+	data, err := r.v.segments.Get(r.ctx, segment.row.id, segment.row.holders)
+	if err == nil && len(data) != int(segment.row.bytes) {
+		err = fmt.Errorf("%w: segment %s has %d bytes, not %d", storage.ErrCorrupt, segment.row.id.Short(), len(data), segment.row.bytes)
+	}
+	segment.data, segment.err = data, err
+}
+
+// Release gives the segment free. It is called once.
+func (l *Lease) Release() { l.r.unpin(l.segment) }
+
+// Bytes returns the length of the blob.
+func (l *Lease) Bytes() int { return int(l.at.plain) }
+
+// Read waits for the segment and appends the blob's plaintext to dst; buf is
+// memory for what stands between, and is returned for the next call. The error
+// is that of the fetch, or storage.ErrCorrupt.
+func (l *Lease) Read(dst, buf []byte) (plain, buffer []byte, err error) {
+	select {
+	case <-l.segment.ready:
+	case <-l.r.ctx.Done():
+		return nil, buf, context.Cause(l.r.ctx)
+	}
+	if l.segment.err != nil {
+		return nil, buf, l.segment.err
+	}
+	plain, buf, err = l.open(dst, buf, l.at)
+	if err == nil {
+		return plain, buf, nil
+	}
+	// The index may be wrong: the pack itself knows where its blobs are.
+	at, found := l.locateInPack()
+	if !found {
+		return nil, buf, fmt.Errorf("segment %s: %w", l.segment.row.id.Short(), err)
+	}
+	return l.open(dst, buf, at)
+}
+
+func (l *Lease) open(dst, buf []byte, at location) (plain, buffer []byte, err error) {
+	end := int(at.offset) + int(at.sealed)
+	if end > len(l.segment.data) {
+		return nil, buf, fmt.Errorf("%w: blob beyond the end of its pack", storage.ErrCorrupt)
+	}
+	sealed := l.segment.data[at.offset:end]
+	start := len(dst)
+	if at.coding == encodingRaw {
+		plain, err = l.r.v.secrets.OpenBlob(slices.Grow(dst, int(at.plain)), at.coding, l.h, sealed)
+	} else if buf, err = l.r.v.secrets.OpenBlob(buf[:0], at.coding, l.h, sealed); err == nil {
+		plain, err = unpack(l.r.v.decoder, dst, buf, at.coding, int(at.plain))
+	}
+	if err == nil && seal.Hash(plain[start:]) != l.h {
+		err = fmt.Errorf("%w: blob does not have its hash", storage.ErrCorrupt)
+	}
+	return plain, buf, err
+}
+
+func (l *Lease) locateInPack() (location, bool) {
+	entries, err := readTOC(l.r.v.secrets, l.segment.data)
+	if err != nil {
+		return location{}, false
+	}
+	id := blobIDOf(l.r.v.secrets, l.h)
+	for _, e := range entries {
+		if e.id == id {
+			return location{l.at.segment, e.offset, e.sealed, e.plain, e.coding}, true
+		}
+	}
+	return location{}, false
+}
+
+// blob returns the plaintext of one blob.
+func (r *Reader) blob(h [32]byte, size uint64) ([]byte, error) {
+	lease, err := r.Lease(h)
+	if err != nil {
+		return nil, err
+	}
+	defer lease.Release()
+	plain, _, err := lease.Read(nil, nil)
+	if err == nil && size > 0 && uint64(len(plain)) != size {
+		err = fmt.Errorf("%w: blob of %d bytes, not %d", storage.ErrCorrupt, len(plain), size)
+	}
+	return plain, err
+}
+
+// Leaves calls fn with each blob of the object's content in order, as a Ref of
+// depth 0. It holds one list for each level in memory.
+func (r *Reader) Leaves(ref Ref, fn func(Ref) error) error {
+	if ref.Size == 0 {
+		return nil
+	}
+	if ref.Depth == 0 {
+		return fn(ref)
+	}
+	list, err := r.blob(ref.Hash, 0)
+	if err != nil {
+		return err
+	}
+	children, err := parseList(list, ref.Depth, ref.Size)
+	if err != nil {
+		return err
+	}
+	for _, child := range children {
+		if err := r.Leaves(child, fn); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// WriteObject writes the whole object to w.
+func (r *Reader) WriteObject(w io.Writer, ref Ref) error {
+	return r.Leaves(ref, func(leaf Ref) error {
+		plain, err := r.blob(leaf.Hash, leaf.Size)
+		if err != nil {
+			return err
+		}
+		_, err = w.Write(plain)
+		return err
+	})
+}

@@ -1,0 +1,37 @@
+package vault
+
+import (
+	"context"
+
+	"gotong/grid"
+	"gotong/storage"
+)
+
+// Segments is what a vault asks of the layer below; see storage/segments.
+type Segments interface {
+	// Put stores a segment and returns once it can be read back: at least k
+	// shards are durable. data may be used again after the return.
+	Put(ctx context.Context, data []byte) (Stored, error)
+	// Get returns a whole segment in memory that the caller owns. Without
+	// enough shards the error is storage.ErrTooFewShards.
+	Get(ctx context.Context, id storage.SegmentID, holders []storage.Holder) ([]byte, error)
+	// Range returns n bytes from off. Nothing vouches for them: whoever calls
+	// authenticates them and falls back to Get.
+	Range(ctx context.Context, id storage.SegmentID, holders []storage.Holder, off, n int64) ([]byte, error)
+	// PublishHeads hands consecutive heads, oldest first, to the peers that
+	// keep them, and returns how many have them now.
+	PublishHeads(ctx context.Context, raw [][]byte) (holders int, err error)
+	// FindHeads asks the reachable peers for the heads of an owner.
+	FindHeads(ctx context.Context, owner grid.OwnerID) ([]storage.VaultHeads, error)
+}
+
+// Stored says how a segment was stored.
+type Stored struct {
+	ID            storage.SegmentID
+	Redundancy    storage.Redundancy
+	ShardBytes    int
+	Holders       []storage.Holder // of the shards that were acknowledged
+	Committed     bool             // enough shards are durable for the commit rule
+	Complete      bool             // all n shards are
+	SurvivesSites int              // how many sites may vanish
+}

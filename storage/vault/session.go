@@ -1,0 +1,307 @@
+package vault
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"sync/atomic"
+
+	"gotong/storage"
+)
+
+// DefaultPacksInFlight is how many packs are being sent while others fill.
+const DefaultPacksInFlight = 2
+
+// Session writes to the vault: objects by its Writers and Listings, and one
+// snapshot in the end. Its memory is bounded: a pack buffer of 16 MiB for each
+// pack in flight, one for content and one for trees, whatever the data.
+//
+// The first error of any part ends the whole session; what was committed until
+// then stays and is found by the next one.
+type Session struct {
+	v      *Vault
+	ctx    context.Context
+	cancel context.CancelCauseFunc
+
+	mu      sync.Mutex
+	pending map[BlobID]struct{} // claimed, not in the index yet
+	used    numberSet           // segments that the snapshot needs
+
+	packMu  sync.Mutex
+	open    [packKinds]*pack
+	buffers chan *pack // free; its capacity bounds the packs
+
+	flushing  sync.WaitGroup
+	stopOnce  sync.Once
+	stored    chan storedPack // committed, on their way into the index
+	committed chan struct{}   // closed when the committer has ended
+	newerHead <-chan error    // whether peers know a newer head
+
+	stats  sessionStats
+	health health
+}
+
+type sessionStats struct {
+	newBytes, newBlobs, segments, sealedBytes, storedBytes atomic.Uint64
+}
+
+// Stats counts what a session has done so far.
+type Stats struct {
+	NewBytes    uint64 // plaintext that was not in the vault before
+	NewBlobs    uint64
+	Segments    uint64 // committed
+	SealedBytes uint64 // of those segments, before coding
+	StoredBytes uint64 // of all their shards
+}
+
+// Stats returns the counts; it may be called at any time.
+func (s *Session) Stats() Stats {
+	return Stats{s.stats.newBytes.Load(), s.stats.newBlobs.Load(), s.stats.segments.Load(),
+		s.stats.sealedBytes.Load(), s.stats.storedBytes.Load()}
+}
+
+func newSession(ctx context.Context, v *Vault) *Session {
+	packs := v.config.PacksInFlight + int(packKinds)
+	s := &Session{
+		v: v, pending: map[BlobID]struct{}{}, health: newHealth(),
+		buffers: make(chan *pack, packs), stored: make(chan storedPack, packs), committed: make(chan struct{}),
+	}
+	s.ctx, s.cancel = context.WithCancelCause(ctx)
+	for range packs {
+		s.buffers <- &pack{}
+	}
+	return s
+}
+
+// Context ends when the session fails or is aborted; its cause says why.
+func (s *Session) Context() context.Context { return s.ctx }
+
+// fail ends the session; the first cause stands.
+func (s *Session) fail(err error) { s.cancel(err) }
+
+func (s *Session) err() error { return context.Cause(s.ctx) }
+
+// claim reports whether a blob has to be stored by the caller: it is neither in
+// the vault nor on its way there.
+func (s *Session) claim(id BlobID) (fresh bool, err error) {
+	if !s.claimPending(id) {
+		return false, nil
+	}
+	l, found, err := s.v.index.lookup(id)
+	if err != nil || !found {
+		return !found, err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.pending, id)
+	s.used.add(l.segment)
+	return false, nil
+}
+
+func (s *Session) claimPending(id BlobID) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if _, ok := s.pending[id]; ok {
+		return false
+	}
+	s.pending[id] = struct{}{}
+	return true
+}
+
+// Reuse marks blobs of an earlier snapshot as needed by this one. It reports
+// false, and the object must be stored anew, when one of them is not in the
+// vault any more.
+func (s *Session) Reuse(ids []BlobID) (bool, error) {
+	var segments [64]uint32
+	found := segments[:0]
+	all, err := s.v.index.lookupAll(ids, func(segment uint32) {
+		if len(found) == 0 || found[len(found)-1] != segment {
+			found = append(found, segment)
+		}
+	})
+	if err != nil || !all {
+		return false, err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, segment := range found {
+		s.used.add(segment)
+	}
+	return true, nil
+}
+
+// reserve returns the place for a blob of e.sealed bytes and the pack to tell
+// once it is sealed. It waits while all packs are in flight.
+func (s *Session) reserve(kind packKind, e tocEntry) (*pack, []byte, error) {
+	s.packMu.Lock()
+	defer s.packMu.Unlock()
+	if p := s.open[kind]; p != nil && !p.fits(int(e.sealed)) {
+		s.open[kind] = nil
+		s.flush(p)
+	}
+	if s.open[kind] == nil {
+		select {
+		case p := <-s.buffers:
+			s.open[kind] = p
+		case <-s.ctx.Done():
+			return nil, nil, s.err()
+		}
+	}
+	p := s.open[kind]
+	if p.buf == nil {
+		p.buf = make([]byte, 0, storage.MaxSegmentBytes)
+	}
+	return p, p.reserve(e), nil
+}
+
+// flush sends a closed pack in the background.
+func (s *Session) flush(p *pack) {
+	s.flushing.Go(func() {
+		p.filling.Wait()
+		if err := s.send(p); err != nil {
+			s.fail(err)
+			return
+		}
+		p.buf, p.entries = p.buf[:0], nil
+		s.buffers <- p
+	})
+}
+
+func (s *Session) send(p *pack) error {
+	data, tocOffset, tocBytes := p.finish(s.v.secrets)
+	put, err := s.put(data)
+	if err != nil {
+		return err
+	}
+	row := segmentRow{
+		id: put.ID, bytes: uint32(len(data)), tocOffset: uint32(tocOffset), tocBytes: uint32(tocBytes),
+		k: uint8(put.Redundancy.K), n: uint8(put.Redundancy.N), flags: put.flags(),
+		survives: clampSites(put.SurvivesSites), holders: put.Holders,
+	}
+	s.stored <- storedPack{row, p.entries} // never blocks: there are as many places as packs
+	return nil
+}
+
+// put stores one segment and counts it.
+func (s *Session) put(data []byte) (Stored, error) {
+	put, err := s.v.segments.Put(s.ctx, data)
+	if err != nil {
+		return Stored{}, fmt.Errorf("store segment: %w", err)
+	}
+	s.stats.segments.Add(1)
+	s.stats.sealedBytes.Add(uint64(len(data)))
+	s.stats.storedBytes.Add(uint64(put.ShardBytes) * uint64(put.Redundancy.N))
+	s.health.add(put.flags(), clampSites(put.SurvivesSites))
+	return put, nil
+}
+
+// commitPacks brings committed packs into the index, all that wait at once, so
+// that a slow disk makes few large transactions.
+func (s *Session) commitPacks() {
+	defer close(s.committed)
+	for p := range s.stored {
+		batch := []storedPack{p}
+		for more := true; more; {
+			select {
+			case next, ok := <-s.stored:
+				if more = ok; ok {
+					batch = append(batch, next)
+				}
+			default:
+				more = false
+			}
+		}
+		if err := s.v.index.addPacks(batch); err != nil {
+			s.fail(fmt.Errorf("index: %w", err))
+			continue
+		}
+		s.settle(batch)
+	}
+}
+
+// settle forgets the claims on blobs that the index knows now.
+func (s *Session) settle(batch []storedPack) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, p := range batch {
+		s.used.add(p.row.number)
+		for _, e := range p.entries {
+			delete(s.pending, e.id)
+		}
+	}
+}
+
+// drain sends what is open and waits until all packs are in the index.
+func (s *Session) drain() error {
+	s.packMu.Lock()
+	data, tree := s.open[packData], s.open[packTree]
+	s.open = [packKinds]*pack{}
+	s.packMu.Unlock()
+	if data != nil && tree != nil {
+		data.filling.Wait()
+		tree.filling.Wait()
+		if data.absorb(tree) {
+			tree = nil
+		}
+	}
+	for _, p := range []*pack{data, tree} {
+		if p != nil {
+			s.flush(p)
+		}
+	}
+	s.stop()
+	return s.err()
+}
+
+// stop waits until nothing of the session runs any more.
+func (s *Session) stop() {
+	s.stopOnce.Do(func() {
+		s.flushing.Wait()
+		close(s.stored)
+		<-s.committed
+	})
+}
+
+// Abort ends the session without a snapshot. What was committed stays in the
+// index. After Commit it does nothing, so it can be deferred. Nobody may use a
+// Writer of the session any more.
+func (s *Session) Abort() {
+	s.fail(context.Canceled)
+	s.packMu.Lock()
+	s.open = [packKinds]*pack{}
+	s.packMu.Unlock()
+	s.stop()
+	s.v.release(s)
+}
+
+// health is the worst of what a set of segments survives.
+type health struct {
+	mu       sync.Mutex
+	flags    uint8 // rowCommitted and rowComplete, where all have them
+	survives uint8
+}
+
+// unknownSites: an index made anew does not know where shards lie.
+const unknownSites = 255
+
+func newHealth() health { return health{flags: rowCommitted | rowComplete, survives: unknownSites} }
+
+func (h *health) add(flags, survives uint8) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.flags &= flags
+	h.survives = min(h.survives, survives)
+}
+
+// flags returns what of a put the index keeps.
+func (p Stored) flags() (flags uint8) {
+	if p.Complete {
+		flags |= rowComplete
+	}
+	if p.Committed {
+		flags |= rowCommitted
+	}
+	return flags
+}
+
+func clampSites(n int) uint8 { return uint8(max(0, min(n, unknownSites-1))) }

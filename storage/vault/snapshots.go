@@ -1,0 +1,200 @@
+package vault
+
+import (
+	"bytes"
+	"context"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"go.etcd.io/bbolt"
+	"google.golang.org/protobuf/proto"
+
+	vaultv1 "gotong/proto/vault/v1"
+	"gotong/storage"
+)
+
+// Latest names the newest snapshot wherever an id is asked for.
+const Latest = "latest"
+
+const snapshotVersion = 1
+
+// Bounds of a snapshot's description.
+const (
+	MaxSnapshotPaths = 4096
+	MaxSnapshotTags  = 256
+)
+
+// Snapshot describes one snapshot.
+type Snapshot struct {
+	ID          SnapshotID // given by Commit
+	Created     time.Time
+	Host        string
+	Paths       []string // absolute; any bytes
+	Root        Ref      // listing of "/"
+	Files       uint64
+	Directories uint64
+	Bytes       uint64
+	Skipped     uint64 // entries that could not be read
+	Tags        []string
+}
+
+// String returns 64 hex digits.
+func (id SnapshotID) String() string { return hex.EncodeToString(id[:]) }
+
+// Short returns the first 12 hex digits, for people.
+func (id SnapshotID) Short() string { return id.String()[:12] }
+
+// MarshalText implements encoding.TextMarshaler.
+func (id SnapshotID) MarshalText() ([]byte, error) { return []byte(id.String()), nil }
+
+func (s Snapshot) encode() ([]byte, error) {
+	p := &vaultv1.Snapshot{
+		Version: snapshotVersion, Created: s.Created.UnixNano(), Host: strings.ToValidUTF8(s.Host, "\uFFFD"), Root: s.Root.Proto(),
+		Files: s.Files, Directories: s.Directories, Bytes: s.Bytes, Skipped: s.Skipped, Tags: s.Tags,
+	}
+	if len(s.Paths) > MaxSnapshotPaths || len(s.Tags) > MaxSnapshotTags {
+		return nil, fmt.Errorf("snapshot of %d paths and %d tags, at most %d and %d", len(s.Paths), len(s.Tags), MaxSnapshotPaths, MaxSnapshotTags)
+	}
+	for _, path := range s.Paths {
+		p.Paths = append(p.Paths, []byte(path))
+	}
+	return proto.Marshal(p)
+}
+
+func parseSnapshot(b []byte) (Snapshot, error) {
+	var p vaultv1.Snapshot
+	if err := proto.Unmarshal(b, &p); err != nil {
+		return Snapshot{}, fmt.Errorf("%w: snapshot: %w", storage.ErrCorrupt, err)
+	}
+	if p.Version != snapshotVersion {
+		return Snapshot{}, fmt.Errorf("%w: snapshot version %d is not known", storage.ErrCorrupt, p.Version)
+	}
+	root, err := RefOf(p.Root)
+	if err != nil {
+		return Snapshot{}, fmt.Errorf("snapshot: %w", err)
+	}
+	s := Snapshot{Created: time.Unix(0, p.Created), Host: p.Host, Root: root, Files: p.Files,
+		Directories: p.Directories, Bytes: p.Bytes, Skipped: p.Skipped, Tags: p.Tags}
+	for _, path := range p.Paths {
+		s.Paths = append(s.Paths, string(path))
+	}
+	return s, nil
+}
+
+// Snapshots returns all snapshots, oldest first. Without the read key the error
+// is seal.ErrNoReadKey.
+func (v *Vault) Snapshots(ctx context.Context) ([]Snapshot, error) {
+	if err := v.sync(ctx); err != nil {
+		return nil, err
+	}
+	records, err := v.index.records()
+	if err != nil {
+		if !errors.Is(err, errIndexBroken) {
+			return nil, err
+		}
+		if err = v.heal(ctx, err); err == nil {
+			records, err = v.index.records()
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
+	all := make([]Snapshot, len(records))
+	for i, record := range records {
+		if all[i], err = v.openSnapshot(record); err != nil {
+			return nil, err
+		}
+	}
+	return all, nil
+}
+
+func (v *Vault) openSnapshot(record []byte) (Snapshot, error) {
+	plain, err := v.secrets.OpenRecord(record)
+	if err != nil {
+		return Snapshot{}, fmt.Errorf("snapshot: %w", err)
+	}
+	s, err := parseSnapshot(plain)
+	s.ID = snapshotIDOf(record)
+	return s, err
+}
+
+// Find returns the snapshot that name means: Latest, an id, or the beginning of
+// exactly one id. Errors: ErrNoSnapshot, ErrAmbiguous, those of Snapshots.
+func (v *Vault) Find(ctx context.Context, name string) (Snapshot, error) {
+	all, err := v.Snapshots(ctx)
+	if err != nil {
+		return Snapshot{}, err
+	}
+	if name == Latest && len(all) > 0 {
+		return all[len(all)-1], nil
+	}
+	var found []Snapshot
+	for _, s := range all {
+		if name != "" && strings.HasPrefix(s.ID.String(), name) {
+			found = append(found, s)
+		}
+	}
+	switch len(found) {
+	case 0:
+		return Snapshot{}, fmt.Errorf("%w: %q", ErrNoSnapshot, name)
+	case 1:
+		return found[0], nil
+	}
+	return Snapshot{}, fmt.Errorf("%w: %q", ErrAmbiguous, name)
+}
+
+// records returns the sealed records of all snapshots, oldest first.
+func (x *index) records() (records [][]byte, err error) {
+	err = x.view(func(tx *bbolt.Tx) error {
+		return tx.Bucket(bucketSnapshots).ForEach(func(_, b []byte) error {
+			var e vaultv1.SnapshotEntry
+			if err := proto.Unmarshal(b, &e); err != nil || len(e.Record) == 0 {
+				return fmt.Errorf("%w: snapshot", errIndexBroken)
+			}
+			records = append(records, e.Record)
+			return nil
+		})
+	})
+	return records, err
+}
+
+// replaceSnapshots makes the bucket hold the snapshots of the catalogue that
+// were not forgotten.
+func replaceSnapshots(tx *bbolt.Tx, part *vaultv1.CataloguePart) error {
+	if err := tx.DeleteBucket(bucketSnapshots); err != nil {
+		return err
+	}
+	if _, err := tx.CreateBucket(bucketSnapshots); err != nil {
+		return err
+	}
+	for _, e := range part.Snapshots {
+		id := snapshotIDOf(e.Record)
+		forgotten := false
+		for _, f := range part.Forgotten {
+			forgotten = forgotten || bytes.Equal(f, id[:])
+		}
+		if forgotten {
+			continue
+		}
+		if err := addSnapshot(tx, e); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func addSnapshot(tx *bbolt.Tx, e *vaultv1.SnapshotEntry) error {
+	snapshots := tx.Bucket(bucketSnapshots)
+	order, err := snapshots.NextSequence()
+	if err != nil {
+		return err
+	}
+	b, err := proto.Marshal(e)
+	if err != nil {
+		return err
+	}
+	return snapshots.Put(be32(uint32(order)), b)
+}
