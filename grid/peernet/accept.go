@@ -89,16 +89,17 @@ func drain(raw net.Conn) {
 
 // handshakeInbound runs TLS as the accepting side.
 func (n *Net) handshakeInbound(raw net.Conn) (*Conn, error) {
-	session := tls.Server(raw, n.server.Load())
+	under := newBufferedConn(raw)
+	session := tls.Server(under, n.server.Load())
 	ctx, cancel := context.WithTimeout(n.ctx, n.cfg.Timers.Handshake)
 	defer cancel()
 	if err := session.HandshakeContext(ctx); err != nil {
 		return nil, err
 	}
-	return newConn(session, raw, false)
+	return newConn(session, under, false)
 }
 
-func newConn(session *tls.Conn, raw net.Conn, outbound bool) (*Conn, error) {
+func newConn(session *tls.Conn, under *bufferedConn, outbound bool) (*Conn, error) {
 	cs := session.ConnectionState()
 	key, err := identity.PeerKey(cs)
 	if err != nil {
@@ -108,12 +109,13 @@ func newConn(session *tls.Conn, raw net.Conn, outbound bool) (*Conn, error) {
 	return &Conn{
 		Conn:     session,
 		tls:      session,
-		raw:      raw,
+		under:    under,
+		raw:      under.Conn,
 		peer:     grid.PeerIDOf(key),
 		key:      key,
 		proto:    proto,
 		stranger: proto == ProtoJoin,
-		counted:  !outbound || proto == protoBack, // the other side asked for it
+		counted:  !outbound,
 	}, nil
 }
 

@@ -79,7 +79,9 @@ func (n *Net) dialBack(ctx context.Context, peer grid.PeerID, proto Protocol) (*
 		if o.err != nil {
 			return nil, o.err
 		}
-		o.conn.proto = proto
+		if err := n.live.become(o.conn, proto, false); err != nil {
+			return nil, err
+		}
 		return o.conn, nil
 	case <-ctx.Done():
 		return nil, context.Cause(ctx)
@@ -151,7 +153,7 @@ func (n *Net) connectBack(peer grid.PeerID, f frame) error {
 	if l == nil || f.protocol == ProtoJoin {
 		return fmt.Errorf("%w: %s", ErrProtocol, f.protocol)
 	}
-	if !l.reserve() {
+	if !n.live.room(peer, f.protocol) || !l.reserve() {
 		return ErrBusy
 	}
 	c, err := n.openBack(peer, f.nonce)
@@ -159,7 +161,11 @@ func (n *Net) connectBack(peer grid.PeerID, f frame) error {
 		l.cancel()
 		return err
 	}
-	c.proto = f.protocol
+	if err := n.live.become(c, f.protocol, true); err != nil {
+		l.cancel()
+		c.cut()
+		return err
+	}
 	l.deliver(c)
 	return nil
 }

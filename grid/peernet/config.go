@@ -41,6 +41,9 @@ type Limits struct {
 	HandshakesPerAddress int
 	// ConnsPerPeer that one member may have open here, all protocols together.
 	ConnsPerPeer int
+	// GRPCPerPeer is how many of these may speak gRPC, each of which can have
+	// a window full of bytes in memory.
+	GRPCPerPeer int
 	// Strangers connected at once on ProtoJoin.
 	Strangers int
 	// JoinsPerAddress is how many join connections of strangers one address may
@@ -62,7 +65,8 @@ func DefaultLimits() Limits {
 		Handshakes:           256,
 		HandshakesPerAddress: 64,
 		ConnsPerPeer:         64,
-		Strangers:            64,
+		GRPCPerPeer:          4,
+		Strangers:            128,
 		JoinsPerAddress:      64,
 		JoinsPerMinute:       20,
 		Backlog:              64,
@@ -157,6 +161,7 @@ func (l *Limits) fields() []field[int] {
 		{"Handshakes", &l.Handshakes},
 		{"HandshakesPerAddress", &l.HandshakesPerAddress},
 		{"ConnsPerPeer", &l.ConnsPerPeer},
+		{"GRPCPerPeer", &l.GRPCPerPeer},
 		{"Strangers", &l.Strangers},
 		{"JoinsPerAddress", &l.JoinsPerAddress},
 		{"JoinsPerMinute", &l.JoinsPerMinute},

@@ -21,7 +21,8 @@ type Conn struct {
 	net.Conn // the TLS session
 
 	tls      *tls.Conn
-	raw      net.Conn
+	under    *bufferedConn // what TLS runs on
+	raw      net.Conn      // what that runs on
 	peer     grid.PeerID
 	key      ed25519.PublicKey
 	proto    Protocol
@@ -48,6 +49,16 @@ func (c *Conn) Protocol() Protocol { return c.proto }
 func (c *Conn) ExportKeyingMaterial(label string, context []byte, n int) ([]byte, error) {
 	cs := c.tls.ConnectionState()
 	return cs.ExportKeyingMaterial(label, context, n)
+}
+
+// Write implements net.Conn. All of p is on its way when it returns.
+func (c *Conn) Write(p []byte) (int, error) {
+	c.under.cork()
+	n, err := c.tls.Write(p)
+	if flushErr := c.under.uncork(); err == nil && flushErr != nil {
+		return 0, flushErr
+	}
+	return n, err
 }
 
 // Close ends the connection. It is idempotent and returns within a fraction of

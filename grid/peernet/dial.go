@@ -128,7 +128,8 @@ func (n *Net) handshakeOutbound(ctx context.Context, raw net.Conn, want grid.Pee
 	stop := context.AfterFunc(ctx, func() { _ = raw.Close() })
 	defer stop()
 
-	session := tls.Client(raw, n.clientTLS(want, proto))
+	under := newBufferedConn(raw)
+	session := tls.Client(under, n.clientTLS(want, proto))
 	if err := session.HandshakeContext(ctx); err != nil {
 		if isRemoteAlert(err) { // nothing but the protocol can displease it yet
 			err = fmt.Errorf("%w: %s (%w)", ErrProtocol, proto, err)
@@ -145,13 +146,13 @@ func (n *Net) handshakeOutbound(ctx context.Context, raw net.Conn, want grid.Pee
 	if err != nil {
 		return nil, err
 	}
-	return n.registerOutbound(session, raw, standing, stop)
+	return n.registerOutbound(session, under, standing, stop)
 }
 
 // registerOutbound makes the greeted session one of the live connections. stop
 // disarms the closing of raw by the dial's context.
-func (n *Net) registerOutbound(session *tls.Conn, raw net.Conn, standing Standing, stop func() bool) (*Conn, error) {
-	c, err := newConn(session, raw, true)
+func (n *Net) registerOutbound(session *tls.Conn, under *bufferedConn, standing Standing, stop func() bool) (*Conn, error) {
+	c, err := newConn(session, under, true)
 	if err != nil {
 		return nil, err
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -179,10 +180,10 @@ func TestIntroduceThenRedial(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t)
 		bob := w.machine("bob")
-		introductions := 0
+		var introductions atomic.Int32
 		ann := w.machine("ann", func(c *peernet.Config) {
 			c.Introduce = func(_ context.Context, conn *peernet.Conn) error {
-				introductions++
+				introductions.Add(1)
 				_, err := conn.Write([]byte("statements"))
 				if err != nil {
 					return err
@@ -202,8 +203,8 @@ func TestIntroduceThenRedial(t *testing.T) {
 		}()
 		c := dial(t, ann, bob.Self(), peernet.ProtoGossip)
 		talk(t, c, accepted(t, l), ann.Self(), bob.Self())
-		if introductions != 1 {
-			t.Errorf("%d introductions", introductions)
+		if n := introductions.Load(); n != 1 {
+			t.Errorf("%d introductions", n)
 		}
 	})
 }
@@ -214,9 +215,9 @@ func TestFailedIntroductionRests(t *testing.T) {
 		w := newWorld(t)
 		bob := w.machine("bob")
 		refused := errors.New("nobody here trusts your inviter")
-		introductions := 0
+		var introductions atomic.Int32
 		ann := w.machine("ann", func(c *peernet.Config) {
-			c.Introduce = func(context.Context, *peernet.Conn) error { introductions++; return refused }
+			c.Introduce = func(context.Context, *peernet.Conn) error { introductions.Add(1); return refused }
 		})
 		ann.knows(bob)
 		synctest.Wait()
@@ -228,13 +229,13 @@ func TestFailedIntroductionRests(t *testing.T) {
 				t.Errorf("got %v", err)
 			}
 		}
-		if introductions != 1 {
-			t.Errorf("%d introductions, want 1", introductions)
+		if n := introductions.Load(); n != 1 {
+			t.Errorf("%d introductions, want 1", n)
 		}
 		time.Sleep(time.Minute)
 		_, _ = ann.Dial(within(t, time.Minute), bob.Self(), peernet.ProtoGossip)
-		if introductions != 2 {
-			t.Errorf("%d introductions after a rest, want 2", introductions)
+		if n := introductions.Load(); n != 2 {
+			t.Errorf("%d introductions after a rest, want 2", n)
 		}
 	})
 }

@@ -7,7 +7,7 @@ import (
 )
 
 // Fabric makes raw connections; TLS runs on top. TCP is the real one, and tests
-// use the one in memory of gotong/grid/gridtest.
+// use the one in memory of gotong/grid/gridtest/memnet.
 type Fabric interface {
 	// Listen binds addr (HOST:PORT; port 0 takes a free one).
 	Listen(ctx context.Context, addr string) (net.Listener, error)

@@ -5,8 +5,6 @@ import (
 	"net"
 	"net/netip"
 	"sync"
-
-	"golang.org/x/time/rate"
 )
 
 // addressKey is what limits per address count by: one IPv4 address, or one
@@ -108,55 +106,4 @@ func (g *gate) leave(t *ticket) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.removeLocked(t)
-}
-
-// joinRatesMax bounds the addresses whose rate of joining is remembered.
-const joinRatesMax = 4096
-
-// joinRates bounds how fast strangers of one address open join connections.
-type joinRates struct {
-	limit rate.Limit
-	burst int
-
-	mu    sync.Mutex
-	rates map[netip.Prefix]*rate.Limiter
-}
-
-func newJoinRates(limits Limits) *joinRates {
-	return &joinRates{
-		limit: rate.Limit(float64(limits.JoinsPerMinute) / 60),
-		burst: limits.JoinsPerAddress,
-		rates: map[netip.Prefix]*rate.Limiter{},
-	}
-}
-
-// allow takes one join connection from the account of the address.
-func (j *joinRates) allow(key netip.Prefix) bool {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	r, ok := j.rates[key]
-	if !ok {
-		if len(j.rates) >= joinRatesMax {
-			j.forgetLocked()
-		}
-		r = rate.NewLimiter(j.limit, j.burst)
-		j.rates[key] = r
-	}
-	return r.Allow()
-}
-
-// forgetLocked makes room: addresses with a full account lose nothing by being
-// forgotten; if all are busy, any one goes.
-func (j *joinRates) forgetLocked() {
-	for key, r := range j.rates {
-		if r.Tokens() >= float64(j.burst) {
-			delete(j.rates, key)
-		}
-	}
-	for key := range j.rates {
-		if len(j.rates) < joinRatesMax {
-			return
-		}
-		delete(j.rates, key)
-	}
 }

@@ -434,4 +434,3 @@ func TestServerStops(t *testing.T) {
 		}
 	})
 }
-

@@ -96,6 +96,30 @@ func TestConnectionsPerPeer(t *testing.T) {
 	})
 }
 
+// Connections that a peer asks for by dial-back count as its own.
+func TestGRPCConnectionsPerPeer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for _, behindNAT := range []bool{false, true} {
+			w := newWorld(t)
+			all := w.members("ann", "bob")
+			ann, bob := all[0], all[1]
+			bob.host.DropInbound(behindNAT)
+			time.Sleep(settle)
+			l := bob.Accept(peernet.ProtoGRPC)
+			for range peernet.DefaultLimits().GRPCPerPeer {
+				dial(t, ann, bob.Self(), peernet.ProtoGRPC)
+				accepted(t, l)
+			}
+			_, err := ann.Dial(within(t, time.Minute), bob.Self(), peernet.ProtoGRPC)
+			if err == nil || !behindNAT && !errors.Is(err, peernet.ErrBusy) {
+				t.Errorf("one too many: %v", err)
+			}
+			bob.Accept(peernet.ProtoGossip)
+			dial(t, ann, bob.Self(), peernet.ProtoGossip)
+		}
+	})
+}
+
 func TestBacklogIsBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t)
@@ -116,7 +140,7 @@ func TestBacklogIsBounded(t *testing.T) {
 			t.Error(err)
 		}
 		if _, err := io.Copy(io.Discard, waiting); err == nil {
-			t.Log("closed cleanly") // either way, it ended
+			t.Error("a connection that nobody accepted ended well")
 		}
 		if _, err := ann.Dial(within(t, time.Minute), bob.Self(), peernet.ProtoGossip); !errors.Is(err, peernet.ErrProtocol) {
 			t.Errorf("listener is closed: %v", err)

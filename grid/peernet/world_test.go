@@ -14,7 +14,7 @@ import (
 	"go.uber.org/goleak"
 
 	"gotong/grid"
-	"gotong/grid/gridtest"
+	"gotong/grid/gridtest/memnet"
 	"gotong/grid/identity"
 	"gotong/grid/peernet"
 )
@@ -85,7 +85,7 @@ type machine struct {
 	*peernet.Net
 	key  identity.NodeKey
 	book *book
-	host *gridtest.Host
+	host *memnet.Host
 }
 
 func (m *machine) addr() string { return net.JoinHostPort(m.host.IP().String(), port[1:]) }
@@ -93,10 +93,10 @@ func (m *machine) addr() string { return net.JoinHostPort(m.host.IP().String(), 
 // world is a fabric with machines on it.
 type world struct {
 	t      *testing.T
-	fabric *gridtest.Fabric
+	fabric *memnet.Fabric
 }
 
-func newWorld(t *testing.T) *world { return &world{t, gridtest.NewFabric()} }
+func newWorld(t *testing.T) *world { return &world{t, memnet.New()} }
 
 // machine starts a peer that knows only itself.
 func (w *world) machine(name string, options ...func(*peernet.Config)) *machine {

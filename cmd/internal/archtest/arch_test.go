@@ -49,12 +49,13 @@ var layers = [][]string{
 	{"grid/roster"},
 	{"grid/identity"},
 	{"grid"},
+	{"grid/gridtest/memnet"},
 	{"configs"},
 }
 
 // testOnly may be imported by test files, and by nothing that ships, wherever
 // they stand in the list.
-var testOnly = []string{"grid/gridtest", "storage/storagetest"}
+var testOnly = []string{"grid/gridtest", "grid/gridtest/memnet", "storage/storagetest"}
 
 // soleImporters names the one package that may import a heavy library, so that
 // replacing it touches one place.

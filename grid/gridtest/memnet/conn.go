@@ -1,9 +1,11 @@
-package gridtest
+package memnet
 
 import (
 	"io"
 	"net"
 	"os"
+	"sync/atomic"
+	"syscall"
 	"time"
 )
 
@@ -16,6 +18,7 @@ type fabricConn struct {
 	in, out       *flow
 	readBy        deadline
 	writeBy       deadline
+	reset         atomic.Bool // Close drops what is on its way
 }
 
 // Read implements net.Conn.
@@ -95,9 +98,19 @@ func (c *fabricConn) CloseWrite() error {
 // Close implements net.Conn: what was written still arrives, what is written by
 // the other side from now on is refused.
 func (c *fabricConn) Close() error {
+	if c.reset.Load() {
+		c.fail(syscall.ECONNRESET)
+		return nil
+	}
 	c.fabric.forget(c)
 	c.out.end(c.latency())
 	c.in.closeReader()
+	return nil
+}
+
+// SetLinger with 0 makes Close reset the connection, as on a net.TCPConn.
+func (c *fabricConn) SetLinger(seconds int) error {
+	c.reset.Store(seconds == 0)
 	return nil
 }
 
