@@ -1,0 +1,205 @@
+package segments
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"gotong/grid"
+	"gotong/storage"
+	"gotong/storage/placement"
+)
+
+// headsWanted is on how many other holders a head must be to count as
+// published.
+const headsWanted = 2
+
+// PublishHead hands a signed head to the holders that keep heads of its vault
+// and returns how many others have it on disk. It is published, and err nil,
+// when two have it, or all that can be reached, if at least one. After the
+// second it waits for the others as long as for stragglers.
+//
+// storage.ErrStaleEpoch and storage.ErrHeadFork mean that this device must
+// stop: another one writes the vault.
+func (s *Segments) PublishHead(ctx context.Context, raw []byte) (acks int, err error) {
+	head, err := storage.ParseHead(raw)
+	if err != nil {
+		return 0, fmt.Errorf("publish head: %w", err)
+	}
+	holders := placement.HeadHolders(head.Vault, s.others(), placement.MaxHeadHolders)
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(errEnough)
+	answers := ask(ctx, s, holders, func(ctx context.Context, store storage.RemoteShards) (struct{}, error) {
+		return struct{}{}, store.PutHeads(ctx, [][]byte{raw})
+	})
+	acks, failed, err := s.collectAcks(ctx, answers)
+	if err == nil && acks == 0 {
+		err = &TooFewHeadHolders{Asked: len(holders), Causes: failed}
+	}
+	if err != nil {
+		return acks, fmt.Errorf("publish head %d: %w", head.Seq, err)
+	}
+	return acks, nil
+}
+
+// others returns the members except this peer.
+func (s *Segments) others() []grid.PeerID {
+	return slices.DeleteFunc(slices.Clone(s.cfg.Holders.Members()), func(peer grid.PeerID) bool { return peer == s.self })
+}
+
+// collectAcks counts who has a head. A holder that knows better ends it.
+func (s *Segments) collectAcks(ctx context.Context, answers <-chan found[struct{}]) (acks int, failed causes, err error) {
+	alarm := newAlarm()
+	defer alarm.at(time.Time{})
+	var patience time.Time
+	for {
+		select {
+		case a, ok := <-answers:
+			switch {
+			case !ok:
+				return acks, failed, nil
+			case a.err == nil:
+				if acks++; acks == headsWanted {
+					patience = time.Now().Add(s.cfg.StragglerMin)
+				}
+			case is(a.err, storage.ErrStaleEpoch, storage.ErrHeadFork):
+				return acks, failed, a.err
+			default:
+				failed.add(a.peer, a.err)
+			}
+		case <-alarm.at(patience):
+			return acks, failed, nil
+		case <-ctx.Done():
+			return acks, failed, context.Cause(ctx)
+		}
+	}
+}
+
+// TooFewHeadHolders says that no other peer took a head, or gave any. It is
+// storage.ErrTooFewPeers and all its causes.
+type TooFewHeadHolders struct {
+	Asked  int
+	Causes []PeerError
+}
+
+// Error names how many were asked, and the reasons.
+func (e *TooFewHeadHolders) Error() string {
+	text := fmt.Sprintf("none of %d other peers answered", e.Asked)
+	for i, c := range e.Causes {
+		if i == maxCausesShown {
+			return fmt.Sprintf("%s; and %d more", text, len(e.Causes)-i)
+		}
+		text += fmt.Sprintf("; %s: %v", c.Peer.Short(), c.Err)
+	}
+	return text
+}
+
+// Unwrap returns storage.ErrTooFewPeers and the causes.
+func (e *TooFewHeadHolders) Unwrap() []error {
+	out := []error{storage.ErrTooFewPeers}
+	for _, c := range e.Causes {
+		out = append(out, c.Err)
+	}
+	return out
+}
+
+// FindHeads asks all members for the heads of an owner's vaults, waits until
+// each has answered or had its time, and returns for each vault the chain that
+// stands above all others, with what contradicts it. Every head was verified.
+// Without any other member that answers the error is a *TooFewHeadHolders.
+func (s *Segments) FindHeads(ctx context.Context, owner grid.OwnerID) ([]storage.VaultHeads, error) {
+	members := slices.Clone(s.cfg.Holders.Members())
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(errEnough)
+	answers := ask(ctx, s, members, func(ctx context.Context, store storage.RemoteShards) ([]storage.VaultHeads, error) {
+		return store.Heads(ctx, owner)
+	})
+	heads := map[storage.VaultID]map[storage.HeadID]storage.SignedHead{}
+	var failed causes
+	others, answered := 0, 0
+	for a := range answers {
+		if a.peer != s.self {
+			others++
+		}
+		switch {
+		case a.err != nil:
+			failed.add(a.peer, a.err)
+		case a.peer != s.self:
+			answered++
+		}
+		s.addHeads(heads, a.peer, owner, a.answer)
+	}
+	if ctx.Err() != nil {
+		return nil, fmt.Errorf("find heads: %w", context.Cause(ctx))
+	}
+	if answered == 0 {
+		return nil, fmt.Errorf("find heads: %w", &TooFewHeadHolders{Asked: others, Causes: failed})
+	}
+	return mergeHeads(heads), nil
+}
+
+// maxHeadsMerged bounds the heads of one vault that are held at once, from all
+// members together.
+const maxHeadsMerged = 64 * (storage.MaxHeadLinks + storage.MaxHeadForks)
+
+// addHeads takes in what one member gave, verified.
+func (s *Segments) addHeads(heads map[storage.VaultID]map[storage.HeadID]storage.SignedHead, peer grid.PeerID, owner grid.OwnerID, vaults []storage.VaultHeads) {
+	for _, v := range vaults {
+		for _, raw := range slices.Concat(v.Links, v.Forks) {
+			head, err := storage.ParseHead(raw)
+			if err == nil && (head.Owner != owner || head.Vault != v.Vault) {
+				err = errors.New("head of another vault")
+			}
+			if err != nil {
+				s.cfg.Logger.Warn("peer gave a bad head", "peer", peer, "vault", v.Vault, "err", err)
+				s.problems.add(peer, storage.ShardID{Index: -1}, fmt.Sprintf("gave a bad head of vault %s: %v", v.Vault.Short(), err))
+				continue
+			}
+			if heads[v.Vault] == nil {
+				heads[v.Vault] = map[storage.HeadID]storage.SignedHead{}
+			}
+			if len(heads[v.Vault]) < maxHeadsMerged {
+				heads[v.Vault][head.ID] = head
+			}
+		}
+	}
+}
+
+// mergeHeads makes one chain of the heads of each vault. Of two that contradict
+// each other in one epoch the first by id stands, on every machine.
+func mergeHeads(heads map[storage.VaultID]map[storage.HeadID]storage.SignedHead) []storage.VaultHeads {
+	out := make([]storage.VaultHeads, 0, len(heads))
+	for vault, known := range heads {
+		ordered := make([]storage.SignedHead, 0, len(known))
+		for _, head := range known {
+			ordered = append(ordered, head)
+		}
+		slices.SortFunc(ordered, func(a, b storage.SignedHead) int {
+			return cmp.Or(cmp.Compare(a.Epoch, b.Epoch), cmp.Compare(a.Seq, b.Seq), bytes.Compare(a.ID[:], b.ID[:]))
+		})
+		var chain storage.HeadChain[[]byte]
+		for _, head := range ordered {
+			link := storage.LinkOf(head, head.Raw)
+			switch verdict, _ := chain.Judge(link); verdict { // the error repeats the verdict
+			case storage.HeadPlaced:
+				chain.Place(link)
+			case storage.HeadFork:
+				chain.AddFork(link)
+			}
+		}
+		v := storage.VaultHeads{Vault: vault}
+		for _, link := range chain.Links() {
+			v.Links = append(v.Links, link.Body)
+		}
+		for _, link := range chain.Forks() {
+			v.Forks = append(v.Forks, link.Body)
+		}
+		out = append(out, v)
+	}
+	slices.SortFunc(out, func(a, b storage.VaultHeads) int { return bytes.Compare(a.Vault[:], b.Vault[:]) })
+	return out
+}

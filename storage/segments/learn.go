@@ -1,0 +1,172 @@
+package segments
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"gotong/storage"
+)
+
+// knowledge is what a read starts from.
+type knowledge struct {
+	header  storage.SignedHeader
+	sources []source
+	found   <-chan found[[]storage.ShardAnswer] // answers of members still to come; nil: they were not asked
+	causes  causes
+}
+
+// learn returns the header of a segment, from the hint, from memory, from the
+// holders that the hint names, or from any member that has a shard.
+func (s *Segments) learn(ctx context.Context, id storage.SegmentID, hint Hint) (knowledge, error) {
+	k := knowledge{sources: sourcesOf(hint.Holders)}
+	if hint.Header.ID == id {
+		k.header = hint.Header
+		return k, nil
+	}
+	if header, ok := s.headers.get(id); ok {
+		k.header = header
+		return k, nil
+	}
+	onePerPeer := slices.Clone(k.sources)
+	s.rank(onePerPeer, storage.MaxShards)
+	onePerPeer = slices.CompactFunc(onePerPeer, func(a, b source) bool { return a.peer == b.peer })
+	header, failed, err := race(ctx, s, onePerPeer, s.readHeader(id))
+	k.causes = append(k.causes, failed...)
+	if err == nil {
+		k.header = header
+		s.headers.add(header)
+		return k, nil
+	}
+	if ctx.Err() != nil {
+		return k, context.Cause(ctx)
+	}
+	return s.learnFromMembers(ctx, id, k)
+}
+
+// learnFromMembers asks all members until one that has a shard gives its
+// header; the answers that are still to come go on to the caller.
+func (s *Segments) learnFromMembers(ctx context.Context, id storage.SegmentID, k knowledge) (knowledge, error) {
+	k.found = s.whoHas(ctx, id)
+	for f := range k.found {
+		if f.err != nil {
+			k.causes.add(f.peer, f.err)
+			continue
+		}
+		var sources []source
+		for _, shard := range readable(f.answer) {
+			sources = append(sources, source{f.peer, shard})
+		}
+		if len(sources) == 0 {
+			continue
+		}
+		k.sources = append(k.sources, sources...)
+		header, failed, err := race(ctx, s, sources[:1], s.readHeader(id))
+		k.causes = append(k.causes, failed...)
+		if err == nil {
+			k.header = header
+			s.headers.add(header)
+			return k, nil
+		}
+	}
+	if ctx.Err() != nil {
+		return k, context.Cause(ctx)
+	}
+	return k, &TooFewError{Segment: id, Missing: k.causes.peersOf(), Causes: k.causes, kind: storage.ErrTooFewShards}
+}
+
+// readHeader returns a try for race that reads only the header of a segment.
+func (s *Segments) readHeader(id storage.SegmentID) func(*attempt) (storage.SignedHeader, error) {
+	return func(a *attempt) (storage.SignedHeader, error) {
+		store, err := s.cfg.Holders.Shards(a.peer)
+		if err != nil {
+			return storage.SignedHeader{}, err
+		}
+		r, err := store.OpenShard(a.ctx, storage.ShardID{Segment: id, Index: a.shard}, 0, 0)
+		if err != nil {
+			return storage.SignedHeader{}, cause(a.ctx, err)
+		}
+		defer r.Close()
+		return storage.ParseKnownHeader(r.Header().Raw, id)
+	}
+}
+
+// errNoSource says that nobody is known to have what is wanted.
+var errNoSource = errors.New("no holder is known")
+
+// race tries sources one after another, the next one as soon as one fails or
+// has been quiet for HedgeMin, and returns the first success. What failed is
+// returned beside it.
+func race[T any](ctx context.Context, s *Segments, sources []source, try func(*attempt) (T, error)) (T, causes, error) {
+	type ended struct {
+		*attempt
+		value T
+		err   error
+	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(errEnough)
+	var (
+		zero    T
+		failed  causes
+		running []*attempt
+		results       = make(chan ended, len(sources))
+		alarm         = newAlarm()
+		last    error = errNoSource
+	)
+	defer alarm.at(time.Time{})
+	start := func() {
+		a := newAttempt(ctx, sources[0].peer, sources[0].shard, s.cfg.IdleTimeout)
+		sources = sources[1:]
+		running = append(running, a)
+		s.running.Go(func() {
+			value, err := try(a)
+			results <- ended{a, value, err}
+		})
+	}
+	fail := func(a *attempt, err error) {
+		running = slices.DeleteFunc(running, func(other *attempt) bool { return other == a })
+		a.over = true
+		a.cancel(err)
+		failed.add(a.peer, err)
+		s.peers.failed(a.peer, err, toGet)
+		last = err
+	}
+	for {
+		sound := slices.ContainsFunc(running, func(a *attempt) bool { return !a.hedged })
+		if !sound && len(sources) > 0 {
+			start()
+			continue
+		}
+		if len(running) == 0 {
+			return zero, failed, last
+		}
+		var when time.Time
+		for _, a := range running {
+			when = earliest(when, a.idleAt())
+			if !a.hedged && len(sources) > 0 {
+				when = earliest(when, a.quiet(s.cfg.HedgeMin))
+			}
+		}
+		select {
+		case e := <-results:
+			if e.err == nil {
+				return e.value, failed, nil
+			}
+			if !e.over {
+				fail(e.attempt, e.err)
+			}
+		case now := <-alarm.at(when):
+			for _, a := range slices.Clone(running) {
+				if !now.Before(a.idleAt()) {
+					fail(a, fmt.Errorf("%w (%s)", errIdle, s.cfg.IdleTimeout))
+				} else if !now.Before(a.quiet(s.cfg.HedgeMin)) {
+					a.hedged = true
+				}
+			}
+		case <-ctx.Done():
+			return zero, failed, context.Cause(ctx)
+		}
+	}
+}
