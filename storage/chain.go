@@ -106,6 +106,29 @@ func (c *HeadChain[T]) Place(l HeadLink[T]) {
 // AddFork keeps a head as evidence.
 func (c *HeadChain[T]) AddFork(l HeadLink[T]) { c.forks = append(c.forks, l) }
 
+// Keep returns the chain with only the heads for which keep holds, and always
+// the newest. c stays as it is, and what happens to one does not touch the
+// other.
+func (c *HeadChain[T]) Keep(keep func(HeadLink[T]) bool) HeadChain[T] {
+	var out HeadChain[T]
+	for i, l := range c.links {
+		if i == len(c.links)-1 || keep(l) {
+			out.links = append(out.links, l)
+		}
+	}
+	for _, l := range c.forks {
+		if keep(l) {
+			out.forks = append(out.forks, l)
+		}
+	}
+	return out
+}
+
+// Clone returns a copy of the chain.
+func (c *HeadChain[T]) Clone() HeadChain[T] {
+	return HeadChain[T]{links: slices.Clone(c.links), forks: slices.Clone(c.forks)}
+}
+
 func (c *HeadChain[T]) knows(id HeadID) bool {
 	same := func(l HeadLink[T]) bool { return l.ID == id }
 	return slices.ContainsFunc(c.links, same) || slices.ContainsFunc(c.forks, same)

@@ -10,7 +10,8 @@ import (
 // MaxHolders bounds a holder list: one entry for each shard.
 const MaxHolders = MaxShards
 
-const holderBytes = 1 + 32 + 4 // shard, peer, epoch
+// HolderBytes is the length of one encoded holder: shard, peer, epoch.
+const HolderBytes = 1 + 32 + 4
 
 // MergeHolders returns one entry for each shard that a or b names, by rising
 // shard number: the one with the higher epoch, a's when they are equal. Shards
@@ -49,11 +50,11 @@ func AppendHolders(b []byte, holders []Holder) []byte {
 // ParseHolders reads what AppendHolders wrote. The list is a hint from another
 // peer: it is bounded here and otherwise believed by nobody.
 func ParseHolders(b []byte) ([]Holder, error) {
-	if len(b)%holderBytes != 0 || len(b) > MaxHolders*holderBytes {
+	if len(b)%HolderBytes != 0 || len(b) > MaxHolders*HolderBytes {
 		return nil, fmt.Errorf("%w: holder list of %d bytes", ErrCorrupt, len(b))
 	}
-	out := make([]Holder, 0, len(b)/holderBytes)
-	for ; len(b) > 0; b = b[holderBytes:] {
+	out := make([]Holder, 0, len(b)/HolderBytes)
+	for ; len(b) > 0; b = b[HolderBytes:] {
 		h := Holder{Shard: int(b[0]), Peer: grid.PeerID(b[1:]), Epoch: binary.BigEndian.Uint32(b[33:])}
 		if h.Shard >= MaxShards || h.Peer.IsZero() {
 			return nil, fmt.Errorf("%w: holder list names shard %d at %s", ErrCorrupt, h.Shard, h.Peer.Short())

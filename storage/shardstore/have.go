@@ -1,0 +1,160 @@
+package shardstore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"iter"
+	"slices"
+	"unique"
+
+	"gotong/storage"
+)
+
+// Have implements storage.ShardStater.
+func (s *Store) Have(ctx context.Context, ids []storage.SegmentID) ([]storage.SegmentAnswer, error) {
+	if len(ids) > storage.MaxHave {
+		return nil, fmt.Errorf("have: %d segments at once, at most %d", len(ids), storage.MaxHave)
+	}
+	answers := make([]storage.SegmentAnswer, len(ids))
+	for i, id := range ids {
+		if err := errors.Join(ctx.Err(), s.check()); err != nil {
+			return nil, fmt.Errorf("have: %w", err)
+		}
+		answers[i] = storage.SegmentAnswer{Segment: id, Shards: s.cat.states(id)}
+		for _, shard := range answers[i].Shards {
+			if shard.State == storage.ShardStored {
+				more := s.holders(storage.ShardID{Segment: id, Index: shard.Index})
+				answers[i].Holders = storage.MergeHolders(answers[i].Holders, more, storage.MaxShards)
+			}
+		}
+	}
+	return answers, nil
+}
+
+// holders returns the holder list kept beside a shard. It is a hint: what
+// cannot be read is empty.
+func (s *Store) holders(id storage.ShardID) []storage.Holder {
+	f, err := s.fs.Open(shardPath(id))
+	if err != nil {
+		return nil
+	}
+	defer f.Close()
+	return readHolders(f)
+}
+
+func readHolders(f File) []storage.Holder {
+	var page [pageBytes]byte
+	if n, _ := f.ReadAt(page[:], pageBytes); n < pageBytes {
+		return nil
+	}
+	return parseHolderPage(page[:])
+}
+
+// SetHolders merges a holder list with the one kept beside each shard of a
+// segment here. storage.ErrNotFound when there is none.
+func (s *Store) SetHolders(_ context.Context, id storage.SegmentID, holders []storage.Holder) error {
+	if err := s.checkWrite(); err != nil {
+		return fmt.Errorf("set holders: %w", err)
+	}
+	found := false
+	for _, shard := range s.cat.states(id) {
+		if shard.State == storage.ShardStored {
+			found = true
+			s.mergeHolders(storage.ShardID{Segment: id, Index: shard.Index}, holders)
+		}
+	}
+	if !found {
+		return fmt.Errorf("set holders of %s: %w", id.Short(), storage.ErrNotFound)
+	}
+	return nil
+}
+
+// mergeHolders writes the holder page in place and does not sync it: a list
+// that is lost or torn is asked for anew, so it is not worth a wait.
+func (s *Store) mergeHolders(id storage.ShardID, holders []storage.Holder) {
+	if len(holders) == 0 {
+		return
+	}
+	s.hintMu.Lock()
+	defer s.hintMu.Unlock()
+	err := s.rewriteHolders(id, holders)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		s.log.Warn("holder list cannot be written", "segment", id.Segment, "shard", id.Index, "err", err)
+	}
+}
+
+func (s *Store) rewriteHolders(id storage.ShardID, holders []storage.Holder) (err error) {
+	f, err := s.fs.OpenRW(shardPath(id))
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, f.Close()) }()
+	known := readHolders(f)
+	merged := storage.MergeHolders(known, holders, storage.MaxShards)
+	if slices.Equal(known, merged) {
+		return nil
+	}
+	var page [pageBytes]byte
+	putHolderPage(page[:], merged)
+	_, err = f.WriteAt(page[:], pageBytes)
+	return err
+}
+
+// List implements storage.ShardLister.
+func (s *Store) List(ctx context.Context, vault storage.VaultID) iter.Seq2[storage.ShardID, error] {
+	handle := unique.Make(vault)
+	return s.listed(ctx, func(seg *segment) bool { return seg.vault == handle })
+}
+
+// All yields every stored shard ordered by id, as List does.
+func (s *Store) All(ctx context.Context) iter.Seq2[storage.ShardID, error] {
+	return s.listed(ctx, func(*segment) bool { return true })
+}
+
+func (s *Store) listed(ctx context.Context, keep func(*segment) bool) iter.Seq2[storage.ShardID, error] {
+	return func(yield func(storage.ShardID, error) bool) {
+		for _, id := range s.cat.list(keep) {
+			if err := errors.Join(ctx.Err(), s.check()); err != nil {
+				yield(storage.ShardID{}, fmt.Errorf("list: %w", err))
+				return
+			}
+			if !yield(id, nil) {
+				return
+			}
+		}
+	}
+}
+
+// DeleteShard implements storage.ShardDeleter. It is this peer's own decision;
+// no deletion is remembered.
+func (s *Store) DeleteShard(_ context.Context, id storage.ShardID) error {
+	if err := s.deleteShard(id); err != nil {
+		return &storage.Error{Op: "delete", Shard: id, Err: err}
+	}
+	return nil
+}
+
+func (s *Store) deleteShard(id storage.ShardID) error {
+	if err := s.checkWrite(); err != nil {
+		return err
+	}
+	release := s.cat.claim(id)
+	defer release()
+	if gen, _ := s.cat.lookup(id); gen == 0 {
+		if !s.cat.isBad(id) {
+			return storage.ErrNotFound
+		}
+		s.forgetBad(id)
+		return nil
+	}
+	if err := s.fs.Remove(shardPath(id)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return ioFailed(err)
+	}
+	s.cat.remove(id)
+	if err := s.fs.SyncDir(shardsDir + "/" + shardDir(id)); err != nil {
+		return s.syncFailed(err)
+	}
+	return nil
+}

@@ -1,0 +1,227 @@
+package shardstore
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+
+	"gotong/storage"
+)
+
+// Names inside a store's directory. trash/ and deleted/ are kept free for
+// shards within their retention floor and for signed deletions.
+const (
+	lockName   = "lock"
+	formatName = "format"
+	shardsDir  = "shards"
+	badDir     = "bad"
+	headsDir   = "heads"
+	tempSuffix = ".tmp"
+
+	formatText = "gotong shard store 1\n"
+)
+
+// ErrClosed says that the store was closed.
+var ErrClosed = errors.New("shard store is closed")
+
+// Store is an open store. See the package comment.
+type Store struct {
+	cfg      Config
+	fs       FS
+	log      *slog.Logger
+	lock     io.Closer
+	clock    *runClock
+	cat      *catalogue
+	heads    *headStore
+	problems problemList
+
+	closed  atomic.Bool
+	suspect atomic.Bool // a sync failed
+	temp    atomic.Uint64
+
+	dirs   sync.Mutex      // serialises making directories
+	made   map[string]bool // directories known to be durable
+	hintMu sync.Mutex      // serialises writing holder pages
+}
+
+// Open opens the store in dir, making it if there is none, and reads the first
+// page of every shard. ErrLocked: another process has it open. The caller
+// closes the store.
+func Open(dir string, cfg Config) (_ *Store, err error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	cfg = cfg.filled()
+	files := cfg.FS
+	if files == nil {
+		if files, err = openDisk(dir); err != nil {
+			return nil, fmt.Errorf("open shard store: %w", err)
+		}
+	}
+	lock, err := files.Lock(lockName)
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("open shard store: %w", err), files.Close())
+	}
+	s := &Store{cfg: cfg, fs: files, log: cfg.Logger, lock: lock, cat: newCatalogue(cfg), made: map[string]bool{}}
+	if err := s.load(); err != nil {
+		return nil, errors.Join(fmt.Errorf("open shard store: %w", err), lock.Close(), files.Close())
+	}
+	return s, nil
+}
+
+// load brings the directory in order and builds what is kept in memory.
+func (s *Store) load() error {
+	if err := s.checkFormat(); err != nil {
+		return err
+	}
+	clock, err := openClock(s)
+	if err != nil {
+		return err
+	}
+	s.clock = clock
+	if err := s.scanShards(); err != nil {
+		return err
+	}
+	if err := s.scanBad(); err != nil {
+		return err
+	}
+	s.heads = newHeadStore(s)
+	return s.heads.scan()
+}
+
+// checkFormat makes a new store, or refuses one of another version.
+func (s *Store) checkFormat() error {
+	text, err := s.readFile(formatName, len(formatText)+1)
+	switch {
+	case err == nil && string(text) != formatText:
+		return fmt.Errorf("%w: format %q is not %q; a newer version of the program made this store", storage.ErrCorrupt, text, formatText)
+	case err == nil:
+		return nil
+	case !errors.Is(err, fs.ErrNotExist):
+		return err
+	}
+	for _, dir := range []string{shardsDir, badDir, headsDir} {
+		if err := s.fs.Mkdir(dir); err != nil && !errors.Is(err, fs.ErrExist) {
+			return err
+		}
+	}
+	return s.writeFile(formatName, []byte(formatText))
+}
+
+// readFile reads a small file of at most limit bytes.
+func (s *Store) readFile(name string, limit int) ([]byte, error) {
+	f, err := s.fs.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return io.ReadAll(io.NewSectionReader(f, 0, int64(limit)))
+}
+
+// writeFile replaces a small file of the root directory, durably.
+func (s *Store) writeFile(name string, data []byte) error {
+	temp := name + tempSuffix
+	if err := s.fs.Remove(temp); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	f, err := s.fs.Create(temp)
+	if err != nil {
+		return err
+	}
+	if err := errors.Join(writeAndSync(f, data), f.Close()); err != nil {
+		return err
+	}
+	if err := s.fs.Rename(temp, name); err != nil {
+		return err
+	}
+	return s.fs.SyncDir(".")
+}
+
+func writeAndSync(f File, data []byte) error {
+	if _, err := f.Write(data); err != nil {
+		return err
+	}
+	return f.Sync()
+}
+
+// makeDir makes parent/name durable, once.
+func (s *Store) makeDir(parent, name string) error {
+	path := parent + "/" + name
+	s.dirs.Lock()
+	defer s.dirs.Unlock()
+	if s.made[path] {
+		return nil
+	}
+	if err := s.fs.Mkdir(path); err != nil && !errors.Is(err, fs.ErrExist) {
+		return ioFailed(err)
+	}
+	if err := s.fs.SyncDir(parent); err != nil {
+		return s.syncFailed(err)
+	}
+	s.made[path] = true
+	return nil
+}
+
+// check returns why nothing may be done, or nil.
+func (s *Store) check() error {
+	if s.closed.Load() {
+		return ErrClosed
+	}
+	return nil
+}
+
+// checkWrite returns why nothing may be written, or nil.
+func (s *Store) checkWrite() error {
+	if err := s.check(); err != nil {
+		return err
+	}
+	if s.suspect.Load() {
+		return fmt.Errorf("an earlier sync failed, so this disk takes nothing until restart: %w", storage.ErrDisk)
+	}
+	return nil
+}
+
+// syncFailed marks the disk as suspect and returns the error to pass on.
+func (s *Store) syncFailed(err error) error {
+	if noSpace(err) {
+		return fmt.Errorf("%w: %w", storage.ErrFull, err)
+	}
+	if !s.suspect.Swap(true) {
+		s.log.Error("disk failed to make data durable", "err", err)
+		s.problems.add(Problem{What: "disk failed to make data durable", Why: err.Error()})
+	}
+	return fmt.Errorf("%w: %w", storage.ErrDisk, err)
+}
+
+// ioFailed classifies the error of any other write.
+func ioFailed(err error) error {
+	if noSpace(err) {
+		return fmt.Errorf("%w: %w", storage.ErrFull, err)
+	}
+	return fmt.Errorf("%w: %w", storage.ErrDisk, err)
+}
+
+// Close ends the store. What is being written or read then fails. Closing twice
+// is allowed.
+func (s *Store) Close() error {
+	if s.closed.Swap(true) {
+		return nil
+	}
+	var clockErr error
+	if !s.suspect.Load() {
+		clockErr = s.clock.save()
+	}
+	return errors.Join(clockErr, s.lock.Close(), s.fs.Close())
+}
+
+// shardDir returns the directory of a shard inside shards/.
+func shardDir(id storage.ShardID) string { return id.Segment.String()[:2] }
+
+// shardPath returns the file of a shard.
+func shardPath(id storage.ShardID) string { return shardsDir + "/" + shardDir(id) + "/" + id.String() }
+
+func badPath(id storage.ShardID) string { return badDir + "/" + id.String() }
