@@ -14,13 +14,13 @@ import (
 var (
 	// ErrNotAdmin: the peer may not do that in this grid.
 	ErrNotAdmin = errors.New("only an admin, the inviter, or the owner's own peers may do that")
+	// ErrAuthor: this peer cannot write a statement that counts.
+	ErrAuthor = errors.New("this peer cannot write into the roster")
 	// ErrForked: the author's own statements contradict each other, so nothing
 	// that it writes counts until another member admits it again.
 	ErrForked = errors.New("this peer's statements contradict each other; another member has to admit it again")
 	// ErrChainFull: the author has written MaxChain statements in its epoch.
 	ErrChainFull = errors.New("this peer has written as many roster statements as it may")
-	// ErrDelegation: a delegation or consent does not fit grid, peer and owner.
-	ErrDelegation = identity.ErrDelegation
 )
 
 // AdmitParams describe a peer to admit.
@@ -31,15 +31,40 @@ type AdmitParams struct {
 	GrantAdmin bool            // make the owner an admin; the author has to be one
 }
 
-// CheckAdmit says whether Admit would accept the parameters, without writing:
-// the delegation and consent verify for this grid and peer, and neither the
-// peer nor its owner was removed.
-func (r *Roster) CheckAdmit(p AdmitParams) error {
-	_, err := r.View().checkAdmit(p)
+// CheckAdmit says whether Admit by that author would accept the parameters,
+// without writing: the delegation and consent verify for this grid and peer,
+// neither the peer nor its owner was removed, and the author may do it.
+func (r *Roster) CheckAdmit(author grid.PeerID, p AdmitParams) error {
+	_, err := r.View().plan(author, p)
 	return err
 }
 
-func (v *View) checkAdmit(p AdmitParams) (*admission, error) {
+// Admit signs with the node key that a peer belongs to the grid; the statement
+// is durable when it returns. A peer that is a member already, for the same
+// owner and with that delegation or a later one, is left as it is; a forked one
+// gets a new chain.
+//
+// Papers that do not fit are identity.ErrDelegation, ErrConsent or
+// identity.ErrBadSignature; a removed peer or owner is grid.ErrRemoved; ErrAuthor says that it is the
+// author who may not write.
+func (r *Roster) Admit(node identity.NodeKey, p AdmitParams) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	plan, err := r.View().plan(node.PeerID(), p)
+	if err != nil || plan == nil {
+		return err
+	}
+	return r.commitOwn(signAdmit(node, r.set.grid, plan.link, p, plan.epoch))
+}
+
+// admitPlan is where an admission goes and which epoch it opens.
+type admitPlan struct {
+	link  link
+	epoch uint32
+}
+
+// plan returns nil when the admission would change nothing.
+func (v *View) plan(author grid.PeerID, p AdmitParams) (*admitPlan, error) {
 	a, err := openAdmission(v.id, p.PeerKey, p.Delegation.Encode(), p.Consent.Encode())
 	if err != nil {
 		return nil, fmt.Errorf("admit a peer: %w", err)
@@ -47,36 +72,21 @@ func (v *View) checkAdmit(p AdmitParams) (*admission, error) {
 	if v.out.removed(a.peer) || v.out.removedOwners[a.owner] {
 		return nil, fmt.Errorf("admit %s: %w", a.peer.Short(), grid.ErrRemoved)
 	}
-	return a, nil
-}
-
-// Admit signs with the node key that a peer belongs to the grid; the statement
-// is durable when it returns. A peer that is a member already, for the same
-// owner and with that delegation or a later one, is left as it is; a forked one
-// gets a new chain.
-func (r *Roster) Admit(node identity.NodeKey, p AdmitParams) error {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	v := r.View()
-	a, err := v.checkAdmit(p)
-	if err != nil {
-		return err
-	}
-	if p.GrantAdmin && !v.IsAdmin(node.PeerID()) {
-		return fmt.Errorf("admit %s as an admin: %w", a.peer.Short(), ErrNotAdmin)
+	if p.GrantAdmin && !v.IsAdmin(author) {
+		return nil, fmt.Errorf("admit %s as an admin: %w: %w", a.peer.Short(), ErrAuthor, ErrNotAdmin)
 	}
 	if v.holds(a, p.GrantAdmin) {
-		return nil
+		return nil, nil
 	}
-	l, err := v.nextLink(node.PeerID())
+	l, err := v.nextLink(author)
 	if err != nil {
-		return fmt.Errorf("admit %s: %w", a.peer.Short(), err)
+		return nil, fmt.Errorf("admit %s: %w", a.peer.Short(), err)
 	}
 	epoch, err := v.epochFor(a.peer)
 	if err != nil {
-		return fmt.Errorf("admit %s: %w", a.peer.Short(), err)
+		return nil, fmt.Errorf("admit %s: %w", a.peer.Short(), err)
 	}
-	return r.commitOwn(signAdmit(node, v.id, l, p, epoch))
+	return &admitPlan{l, epoch}, nil
 }
 
 // holds reports whether admitting a would change nothing.
@@ -104,25 +114,22 @@ func (v *View) epochFor(peer grid.PeerID) (uint32, error) {
 
 // nextLink returns the place of the author's next statement.
 func (v *View) nextLink(author grid.PeerID) (link, error) {
-	switch v.Status(author) {
-	case StatusRemoved:
-		return link{}, grid.ErrRemoved
-	case StatusUnknown:
-		return link{}, grid.ErrNotMember
+	if status := v.Status(author); status != StatusActive {
+		return link{}, fmt.Errorf("%w: it is %s in this roster", ErrAuthor, status)
 	}
 	p := v.out.peers[author]
 	epoch := p.epoch()
 	if p.forked[epoch] {
-		return link{}, ErrForked
+		return link{}, fmt.Errorf("%w: %w", ErrAuthor, ErrForked)
 	}
 	at := p.last(epoch)
 	// Statements beyond a gap exist: own ones were lost here. Writing would
 	// contradict them.
 	if len(v.out.x.chains[author][epoch]) > int(at.number) {
-		return link{}, ErrForked
+		return link{}, fmt.Errorf("%w: %w", ErrAuthor, ErrForked)
 	}
 	if at.number == MaxChain {
-		return link{}, ErrChainFull
+		return link{}, fmt.Errorf("%w: %w", ErrAuthor, ErrChainFull)
 	}
 	return link{epoch: epoch, number: at.number + 1, previous: at.hash}, nil
 }

@@ -2,6 +2,7 @@ package roster
 
 import (
 	"crypto/ed25519"
+	"errors"
 	"fmt"
 
 	"gotong/grid"
@@ -41,10 +42,14 @@ func OpenConsent(s identity.Signed) (Consent, error) {
 	}
 	b := s.Body
 	if len(b) != consentBodyBytes {
-		return Consent{}, fmt.Errorf("consent of %d bytes", len(b))
+		return Consent{}, fmt.Errorf("%w: %d bytes", ErrConsent, len(b))
 	}
 	return Consent{grid.GridID(b[:32]), grid.OwnerID(b[32:64]), grid.PeerID(b[64:])}, nil
 }
+
+// ErrConsent says that a consent does not fit the peer, the owner or the grid.
+// Test with errors.Is.
+var ErrConsent = errors.New("consent does not hold")
 
 // admission is what genesis, admit and device have in common, verified: a peer,
 // its owner, the owner's delegation and the peer's consent.
@@ -88,7 +93,7 @@ func openAdmission(g grid.GridID, peerKey, delegation, consent []byte) (*admissi
 		return nil, err
 	}
 	if grid.PeerIDOf(signedConsent.Key) != a.peer || c.Grid != g || c.Owner != owner {
-		return nil, fmt.Errorf("the consent is of another peer, or for another grid or owner")
+		return nil, fmt.Errorf("%w: it is of another peer, or for another grid or owner", ErrConsent)
 	}
 	a.inviter = c.Inviter
 	return a, nil

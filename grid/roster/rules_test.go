@@ -33,7 +33,7 @@ func TestJoinAndRemove(t *testing.T) {
 	sync2(t, r, atBob)
 	wantStatus(t, atBob.View(), bob, StatusRemoved)
 	wantStatus(t, atBob.View(), cat, StatusActive) // bob's word from before keeps counting
-	if err := atBob.Admit(bob.node, newActor(t).params(r.View().Grid(), bob.id())); !errors.Is(err, grid.ErrRemoved) {
+	if err := atBob.Admit(bob.node, newActor(t).params(r.View().Grid(), bob.id())); !errors.Is(err, ErrAuthor) {
 		t.Errorf("a removed peer admits: %v", err)
 	}
 	if err := r.Admit(ann.node, bob.params(r.View().Grid(), ann.id())); !errors.Is(err, grid.ErrRemoved) {

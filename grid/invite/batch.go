@@ -1,0 +1,80 @@
+package invite
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"google.golang.org/protobuf/proto"
+
+	"gotong/grid/roster"
+	invitev1 "gotong/proto/invite/v1"
+)
+
+const (
+	// batchBytes is what goes into one batch before the next begins; one more
+	// statement or record still fits a frame.
+	batchBytes = MaxFrameBytes - 2*roster.MaxStatementBytes
+	// maxRecordsBytes bounds the records that are accepted in an answer.
+	maxRecordsBytes = 32 << 20
+	// maxBatches bounds the frames of an answer: full ones are most of it.
+	maxBatches = 2 + 2*(roster.MaxRosterBytes+maxRecordsBytes)/batchBytes
+)
+
+// sendBatches sends statements and records until the last batch.
+func sendBatches(ctx context.Context, conn JoinConn, statements, records [][]byte) error {
+	batch, size := &invitev1.Batch{}, 0
+	send := func() error {
+		if err := deadline(ctx, conn, FrameTimeout); err != nil {
+			return err
+		}
+		err := writeFrame(conn, batch)
+		batch, size = &invitev1.Batch{}, 0
+		return err
+	}
+	add := func(list *[][]byte, item []byte) error {
+		*list = append(*list, item)
+		if size += len(item) + 8; size < batchBytes {
+			return nil
+		}
+		return send()
+	}
+	for _, s := range statements {
+		if err := add(&batch.Statements, s); err != nil {
+			return err
+		}
+	}
+	for _, r := range records {
+		if err := add(&batch.Records, r); err != nil {
+			return err
+		}
+	}
+	batch.Last = true
+	return send()
+}
+
+// receiveBatches reads what sendBatches sent, within the bounds of a roster.
+func receiveBatches(ctx context.Context, conn JoinConn) (statements, records [][]byte, err error) {
+	left := roster.MaxRosterBytes + maxRecordsBytes
+	for range maxBatches {
+		if err := deadline(ctx, conn, FrameTimeout); err != nil {
+			return nil, nil, err
+		}
+		var batch invitev1.Batch
+		if err := readFrame(conn, &batch); err != nil {
+			return nil, nil, fmt.Errorf("receive the roster: %w", err)
+		}
+		if left -= proto.Size(&batch); left < 0 {
+			break
+		}
+		statements = append(statements, batch.GetStatements()...)
+		records = append(records, batch.GetRecords()...)
+		if len(statements) > roster.MaxStatements || len(records) > roster.MaxRecords {
+			break
+		}
+		if batch.GetLast() {
+			return statements, records, nil
+		}
+	}
+	return nil, nil, errors.New("receive the roster: more than a roster may hold")
+}
