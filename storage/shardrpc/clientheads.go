@@ -12,18 +12,27 @@ import (
 // PutHeads implements storage.HeadStore. A long chain goes in several messages;
 // after an error the older part of it may be stored.
 func (c *Client) PutHeads(ctx context.Context, raw [][]byte) error {
-	for len(raw) > 0 {
-		n, size := 1, len(raw[0])
-		for n < len(raw) && n < storage.MaxPutHeads && size+len(raw[n]) <= putHeadsBytes {
-			size += len(raw[n])
-			n++
-		}
+	for first := true; first || len(raw) > 0; first = false {
+		n := headsAtOnce(raw)
 		if err := c.putHeads(ctx, raw[:n]); err != nil {
 			return fmt.Errorf("put heads at %s: %w", c.peer.Short(), err)
 		}
 		raw = raw[n:]
 	}
 	return nil
+}
+
+// headsAtOnce returns how many of the heads go into one message: one at least,
+// if there is any.
+func headsAtOnce(raw [][]byte) int {
+	size := 0
+	for i, head := range raw {
+		size += len(head)
+		if i == storage.MaxPutHeads || (i > 0 && size > putHeadsBytes) {
+			return i
+		}
+	}
+	return len(raw)
 }
 
 func (c *Client) putHeads(ctx context.Context, raw [][]byte) error {

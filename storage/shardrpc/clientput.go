@@ -3,6 +3,7 @@ package shardrpc
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 
 	"google.golang.org/grpc"
@@ -113,7 +114,7 @@ func (w *shardWriter) send(payload mem.Buffer) error {
 	case w.err != nil:
 		return w.err
 	case w.written+n > w.size:
-		return w.end(violation("more than the %d bytes of the shard", w.size))
+		return w.end(fmt.Errorf("%w: more than the %d bytes of the shard", storage.ErrCorrupt, w.size))
 	}
 	out := &frame{
 		msg:     &shardsv1.PutRequest{Offset: w.written, Finished: w.written+n == w.size},
@@ -145,7 +146,7 @@ func (w *shardWriter) Commit() error {
 		return w.err
 	}
 	if w.written != w.size {
-		return w.end(storage.ErrCorrupt)
+		return w.end(fmt.Errorf("%w: %d of the %d bytes of the shard", storage.ErrCorrupt, w.written, w.size))
 	}
 	err := w.pulse.waitFor(w.client.cfg.CommitTimeout, func() error {
 		_, err := w.stream.CloseAndRecv()
