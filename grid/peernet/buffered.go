@@ -1,18 +1,20 @@
 package peernet
 
 import (
-	"bufio"
 	"net"
 	"sync"
 )
 
 const (
-	// rawReadBytes is read from the network at once. crypto/tls alone asks for
-	// each record in two small reads.
-	rawReadBytes = 64 << 10
-	// rawWriteBytes of records are gathered before they are written.
-	// crypto/tls alone writes each record of 16 KiB by itself.
-	rawWriteBytes = 128 << 10
+	// rawReadMin and rawReadMax bound what is read from the network at once;
+	// it grows on connections that carry much. crypto/tls alone asks for each
+	// record in two small reads.
+	rawReadMin = 4 << 10
+	rawReadMax = 64 << 10
+	// rawWriteBytes of records are gathered before they are written: those of
+	// one full write of gRPC. crypto/tls alone writes each record of 16 KiB by
+	// itself.
+	rawWriteBytes = writeBufferBytes + 2<<10
 )
 
 // writeBuffers are in use only while somebody writes, so idle connections hold
@@ -27,7 +29,9 @@ var writeBuffers = sync.Pool{New: func() any {
 // Conn.Write, between cork and uncork.
 type bufferedConn struct {
 	net.Conn
-	reader *bufio.Reader
+
+	ahead       []byte // read ahead: what is between first and last
+	first, last int
 
 	mu     sync.Mutex // held while writing to the network
 	corked int        // how many Conn.Write run
@@ -36,11 +40,29 @@ type bufferedConn struct {
 }
 
 func newBufferedConn(raw net.Conn) *bufferedConn {
-	return &bufferedConn{Conn: raw, reader: bufio.NewReaderSize(raw, rawReadBytes)}
+	return &bufferedConn{Conn: raw, ahead: make([]byte, rawReadMin)}
 }
 
-// Read implements net.Conn.
-func (c *bufferedConn) Read(p []byte) (int, error) { return c.reader.Read(p) }
+// Read implements net.Conn. As crypto/tls does, it is called by one goroutine
+// at a time.
+func (c *bufferedConn) Read(p []byte) (int, error) {
+	if c.first == c.last {
+		if len(p) >= len(c.ahead) {
+			return c.Conn.Read(p)
+		}
+		if c.last == len(c.ahead) && c.last < rawReadMax { // filled by the last read
+			c.ahead = make([]byte, min(4*len(c.ahead), rawReadMax))
+		}
+		n, err := c.Conn.Read(c.ahead)
+		c.first, c.last = 0, n
+		if n == 0 {
+			return 0, err
+		}
+	}
+	n := copy(p, c.ahead[c.first:c.last])
+	c.first += n
+	return n, nil
+}
 
 // Write implements net.Conn. While corked it keeps p for later.
 func (c *bufferedConn) Write(p []byte) (int, error) {

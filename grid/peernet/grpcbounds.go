@@ -26,7 +26,7 @@ const (
 	streamWindowBytes = 4 << 20
 	connWindowBytes   = 8 << 20
 	writeBufferBytes  = 128 << 10
-	readBufferBytes   = 64 << 10
+	readBufferBytes   = 32 << 10
 )
 
 const (
