@@ -4,8 +4,10 @@ import (
 	"bufio"
 	"context"
 	"errors"
+	"maps"
 	"math/rand/v2"
 	"net"
+	"slices"
 	"sync"
 	"time"
 
@@ -163,26 +165,35 @@ func (l *link) reachable() {
 }
 
 // adopt takes a new connection into use, or keeps the present one, and starts
-// to read the new one either way. It returns the one to write to.
+// to read the new one either way. It returns the one to write to, and closes the
+// new one when there are too many.
 func (l *link) adopt(conn Conn, ours bool) (*session, error) {
 	s := newSession(conn, ours)
+	current, ok := l.add(s)
+	if !ok {
+		_ = conn.Close()
+		return nil, net.ErrClosed
+	}
+	return current, nil
+}
+
+func (l *link) add(s *session) (current *session, ok bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if len(l.open) >= maxSessionsPerPeer || !l.t.spawn(func() { l.read(s) }) {
-		_ = conn.Close()
-		return nil, net.ErrClosed
+		return nil, false
 	}
 	l.open[s] = true
 	l.failures, l.retryAt = 0, time.Time{}
 	if old := l.current; old != nil {
 		if l.keeps(old, s) {
 			s.retire(retireLinger)
-			return old, nil
+			return old, true
 		}
 		old.retire(retireLinger)
 	}
 	l.current = s
-	return s, nil
+	return s, true
 }
 
 // maxSessionsPerPeer bounds the current connection and those that linger.
@@ -209,14 +220,16 @@ func (l *link) lost(s *session) {
 	}
 }
 
-// shut closes all connections and drops the queue.
+// shut closes all connections and drops the queue. Closing may take a moment,
+// so it is not done under the lock.
 func (l *link) shut() {
 	l.mu.Lock()
-	defer l.mu.Unlock()
-	for s := range l.open {
+	open := slices.Collect(maps.Keys(l.open))
+	l.current, l.queue = nil, nil
+	l.mu.Unlock()
+	for _, s := range open {
 		_ = s.Close()
 	}
-	l.current, l.queue = nil, nil
 }
 
 // read delivers what arrives on s until s ends.

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"gotong/grid"
+	gridv1 "gotong/proto/grid/v1"
 )
 
 // memNet is a network in memory: hosts that listen at addresses, with latency,
@@ -49,6 +50,8 @@ type memHost struct {
 	book    func(grid.PeerID) []string // where this host looks for others
 	packets *memListener
 	streams *memListener
+	service gridv1.GridServer
+	refuses func(grid.PeerID) bool // who is no member here
 
 	mu    sync.Mutex
 	conns []*memConn
@@ -109,7 +112,11 @@ func (h *memHost) dial(ctx context.Context, peer grid.PeerID, listener func(*mem
 	h.net.mu.Lock()
 	h.net.dials++
 	h.net.mu.Unlock()
-	time.Sleep(2 * h.net.latency) // the handshake; inside a bubble
+	select { // the handshake
+	case <-time.After(2 * h.net.latency):
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
 	to := h.find(peer)
 	if to == nil {
 		return nil, grid.ErrUnreachable
@@ -117,6 +124,9 @@ func (h *memHost) dial(ctx context.Context, peer grid.PeerID, listener func(*mem
 	if h.net.cut(h.peer, peer) {
 		<-ctx.Done()
 		return nil, errors.Join(grid.ErrUnreachable, ctx.Err())
+	}
+	if to.refuses != nil && to.refuses(h.peer) {
+		return nil, grid.ErrNotMember
 	}
 	here, there := h.pipe(to)
 	select {

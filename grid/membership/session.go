@@ -11,7 +11,7 @@ type session struct {
 	ours  bool // this side dialled
 	since time.Time
 
-	write sync.Mutex // one writer at a time
+	write turn // one writer at a time
 
 	mu       sync.Mutex
 	retired  bool // replaced by another one; lingers to read what is under way
@@ -21,7 +21,7 @@ type session struct {
 
 func newSession(conn Conn, ours bool) *session {
 	now := time.Now()
-	return &session{Conn: conn, ours: ours, since: now, lastRead: now}
+	return &session{Conn: conn, ours: ours, since: now, lastRead: now, write: newTurn()}
 }
 
 // expectRead gives the other side idle time to send the next frame. A retired
@@ -66,8 +66,8 @@ func (s *session) liveness(now time.Time) (dead, ask bool) {
 
 // send writes whole frames under a deadline.
 func (s *session) send(frames ...[]byte) error {
-	s.write.Lock()
-	defer s.write.Unlock()
+	s.write.take()
+	defer s.write.give()
 	if err := s.SetWriteDeadline(time.Now().Add(writeTimeout)); err != nil {
 		return err
 	}

@@ -49,7 +49,7 @@ type transport struct {
 	cancel  context.CancelFunc
 	packets chan *memberlist.Packet
 	streams chan net.Conn
-	senders recentSenders
+	senders *recentSenders
 
 	wg     sync.WaitGroup
 	mu     sync.Mutex
@@ -61,10 +61,10 @@ type transport struct {
 var _ memberlist.NodeAwareTransport = (*transport)(nil)
 
 // newTransport starts to accept connections. Shutdown ends it.
-func newTransport(self grid.PeerID, network Network, allowed func(grid.PeerID) bool, dialTimeout time.Duration, log *slog.Logger) *transport {
+func newTransport(self grid.PeerID, network Network, allowed func(grid.PeerID) bool, dialTimeout time.Duration, senders *recentSenders, log *slog.Logger) *transport {
 	ctx, cancel := context.WithCancel(context.Background())
 	t := &transport{
-		self: self, network: network, allowed: allowed, dialTimeout: dialTimeout, log: log,
+		self: self, network: network, allowed: allowed, dialTimeout: dialTimeout, senders: senders, log: log,
 		ctx: ctx, cancel: cancel,
 		packets: make(chan *memberlist.Packet, incomingPackets),
 		streams: make(chan net.Conn, incomingStreams),

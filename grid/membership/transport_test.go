@@ -34,8 +34,8 @@ func newPair(t *testing.T) *pair {
 		p.hosts[i] = p.net.host(id, book(id)[0], book)
 	}
 	log := slog.New(slog.DiscardHandler)
-	p.a = newTransport(p.aID, p.hosts[0], allowed, 10*time.Second, log)
-	p.b = newTransport(p.bID, p.hosts[1], allowed, 10*time.Second, log)
+	p.a = newTransport(p.aID, p.hosts[0], allowed, 10*time.Second, new(recentSenders), log)
+	p.b = newTransport(p.bID, p.hosts[1], allowed, 10*time.Second, new(recentSenders), log)
 	p.addrA = memberlist.Address{Name: p.aID.String(), Addr: syntheticAddr(p.aID).String()}
 	p.addrB = memberlist.Address{Name: p.bID.String(), Addr: syntheticAddr(p.bID).String()}
 	t.Cleanup(func() { p.close(t) })
@@ -159,7 +159,7 @@ func TestSilentConnectionIsReplaced(t *testing.T) {
 		old.die(false) // cable pulled: nothing ends
 		p.hosts[1] = p.net.host(p.bID, old.address, old.book)
 		_ = p.b.Shutdown()
-		p.b = newTransport(p.bID, p.hosts[1], p.b.allowed, time.Second, p.b.log)
+		p.b = newTransport(p.bID, p.hosts[1], p.b.allowed, time.Second, new(recentSenders), p.b.log)
 		for range 100 {
 			_, _ = p.a.WriteToAddress([]byte("again"), p.addrB)
 			time.Sleep(200 * time.Millisecond)
