@@ -40,7 +40,7 @@ const (
 // The result is the exit code of the process.
 func ChildMain(args []string, stdin io.Reader, stdout io.Writer) int {
 	if len(args) == 0 || args[0] != innerStage {
-		if err := firstStage(); err != nil {
+		if err := firstStage(ChildCommand, innerStage); err != nil {
 			fmt.Fprintln(os.Stderr, "sandbox: first stage:", err)
 			return exitStage
 		}
@@ -74,14 +74,14 @@ func (c *child) serve() error {
 	if err != nil {
 		return err
 	}
-	layers := lockDown(c.setup.Dir, c.setup.Limits)
+	layers, seal := lockDown(c.setup.Dir, c.setup.Limits)
 	if err := c.send(frameHello, hello{layers}.append); err != nil {
 		return err
 	}
 	if c.setup.ModuleBytes == 0 || refuse(layers) != nil {
 		return nil
 	}
-	g, err := c.prepare(store)
+	g, err := c.prepare(store, seal)
 	if g == nil {
 		return err
 	}
@@ -93,22 +93,22 @@ func (c *child) send(kind frameKind, body func([]byte) []byte) error {
 	return err
 }
 
-// prepare compiles the module, forbids new code, and reports. It returns no
+// prepare compiles the module, seals the process, and reports. It returns no
 // guest when the module cannot run.
-func (c *child) prepare(store *fileStore) (*guest, error) {
+func (c *child) prepare(store *fileStore, seal func() error) (*guest, error) {
 	module, err := c.frames.next(frameModule, int(c.setup.ModuleBytes))
 	if err != nil {
 		return nil, err
 	}
 	g, err := compile(module, c.setup.Limits, store)
-	r := ready{Engine: engineName()}
+	r := ready{Engine: engineName}
 	switch {
 	case errors.Is(err, errModule):
 		r.Fault = cut(err.Error(), maxReadyBytes/4)
 	case err != nil:
 		r.Broken = cut(err.Error(), maxReadyBytes/4)
 	default:
-		if err := forbidNewCode(c.setup.Limits); err != nil {
+		if err := seal(); err != nil {
 			g, r.Broken = nil, cut(err.Error(), maxReadyBytes/4)
 		}
 	}

@@ -3,8 +3,11 @@ package sandbox
 import (
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"runtime"
+	"strconv"
+	"strings"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -19,19 +22,19 @@ const (
 	// compiled, the Go runtime's own (about 100 MiB as the kernel counts)
 	// included.
 	limitCompileData = 1 << 30
-	// limitRunData is what a child may have beside the guest's memory: Go's
-	// heap, tables, and stacks of deep recursion.
-	limitRunData = 768 << 20
+	// limitRunData is what a child may add to what it has after compilation,
+	// beside the guest's memory: Go's heap, tables, stacks of deep recursion.
+	limitRunData = 384 << 20
 )
 
 // executable is the running binary, even if its file was replaced since.
 const executable = "/proc/self/exe"
 
 // firstStage gives up what belongs to a thread or is inherited over exec, then
-// executes the binary again, so that every thread of the second stage has it.
-// It returns only on failure. What could not be given up is seen by the second
+// executes the binary again with the given arguments, so that every thread of
+// the second stage has it. It returns only on failure. What could not be given up is seen by the second
 // stage, which looks at the facts.
-func firstStage() error {
+func firstStage(args ...string) error {
 	runtime.LockOSThread()
 	unix.Setpriority(unix.PRIO_PROCESS, 0, niceLeast)
 	unix.SchedSetAttr(0, &unix.SchedAttr{Size: unix.SizeofSchedAttr, Policy: unix.SCHED_IDLE, Nice: niceLeast}, 0)
@@ -41,7 +44,7 @@ func firstStage() error {
 	if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
 		return fmt.Errorf("no new privileges: %w", err)
 	}
-	return syscall.Exec(executable, []string{"gotong", ChildCommand, innerStage}, []string{})
+	return syscall.Exec(executable, append([]string{"gotong"}, args...), []string{})
 }
 
 // Values that golang.org/x/sys/unix does not name.
@@ -80,21 +83,31 @@ func dropCapabilities() {
 }
 
 // lockDown gives up everything else and reports all layers but LayerNoExec.
-func lockDown(dir string, limits tasks.Limits) []Layer {
-	return []Layer{
+// That one is left to seal, to be called after compilation.
+func lockDown(dir string, limits tasks.Limits) (layers []Layer, seal func() error) {
+	// Opened before the file system goes away.
+	statm, statmErr := os.Open("/proc/self/statm")
+	layers = []Layer{
 		layerOf(LayerProcess, true, checkGroup()),
 		layerOf(LayerParent, true, dieWithParent()),
 		layerOf(LayerIdle, false, checkIdle()),
-		layerOf(LayerRlimits, true, limitMemoryAndFiles(limits)),
+		layerOf(LayerRlimits, true, errors.Join(statmErr, limitMemoryAndFiles(limits))),
 		layerOf(LayerPrivileges, true, checkPrivileges()),
 		layerOf(LayerLandlock, true, restrictPaths(dir)),
 		layerOf(LayerSeccomp, true, loadFilter(runtimeFilter())),
 	}
+	return layers, func() error { return forbidNewCode(statm, limits) }
 }
 
-// forbidNewCode is the last step, after compilation.
-func forbidNewCode(limits tasks.Limits) error {
-	if err := setData(runData(limits), runData(limits)); err != nil {
+// forbidNewCode is the last step: memory is limited to what the module turned
+// out to need, and no more machine code can be made.
+func forbidNewCode(statm *os.File, limits tasks.Limits) error {
+	used, err := dataInUse(statm)
+	if err != nil {
+		return fmt.Errorf("data: %w", err)
+	}
+	data := used + limitRunData + uint64(limits.MemoryBytes)
+	if err := setData(data, data); err != nil {
 		return err
 	}
 	if err := loadFilter(noNewCodeFilter()); err != nil {
@@ -142,10 +155,24 @@ func limitMemoryAndFiles(limits tasks.Limits) error {
 	if err := unix.Setrlimit(unix.RLIMIT_FSIZE, &unix.Rlimit{Cur: size, Max: size}); err != nil {
 		return fmt.Errorf("file size: %w", err)
 	}
-	return setData(limitCompileData, max(limitCompileData, runData(limits)))
+	return setData(limitCompileData, limitCompileData+limitRunData+uint64(limits.MemoryBytes))
 }
 
-func runData(limits tasks.Limits) uint64 { return limitRunData + uint64(limits.MemoryBytes) }
+// dataInUse returns the bytes that count against the limit on data, and closes
+// statm, which is /proc/self/statm.
+func dataInUse(statm *os.File) (uint64, error) {
+	defer statm.Close()
+	line, err := io.ReadAll(io.LimitReader(statm, 256))
+	if err != nil {
+		return 0, err
+	}
+	fields := strings.Fields(string(line))
+	if len(fields) < 6 {
+		return 0, fmt.Errorf("cannot read %q", line)
+	}
+	pages, err := strconv.ParseUint(fields[5], 10, 64) // data and stack
+	return pages * uint64(os.Getpagesize()), err
+}
 
 // setData limits writable private memory. Address space is not limited: it is
 // reserved for the guest's largest memory.

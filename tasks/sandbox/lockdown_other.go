@@ -12,11 +12,11 @@ var errNotHere = errors.New("not available on this system")
 
 // firstStage has nothing to give up here; the second stage follows in the same
 // process.
-func firstStage() error { return nil }
+func firstStage(...string) error { return nil }
 
 // lockDown reports what is there: a process of its own, which ends when its
 // parent closes the pipe. The engine's own walls stand everywhere.
-func lockDown(string, tasks.Limits) []Layer {
+func lockDown(string, tasks.Limits) (layers []Layer, seal func() error) {
 	return []Layer{
 		{Name: LayerProcess, Active: true, Required: true},
 		{Name: LayerParent, Active: true, Required: true},
@@ -25,8 +25,5 @@ func lockDown(string, tasks.Limits) []Layer {
 		layerOf(LayerPrivileges, false, errNotHere),
 		layerOf(LayerLandlock, false, errNotHere),
 		layerOf(LayerSeccomp, false, errNotHere),
-	}
+	}, func() error { return nil }
 }
-
-// forbidNewCode does nothing here.
-func forbidNewCode(tasks.Limits) error { return nil }

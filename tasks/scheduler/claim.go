@@ -27,6 +27,7 @@ const (
 var (
 	errFinished = errors.New("job is over")
 	errSilent   = fmt.Errorf("silent for %s", LeaseTTL)
+	errDeaf     = fmt.Errorf("took no message for %s", LeaseTTL)
 	errStalled  = errors.New("ended none of its tasks within their time limit")
 	errUnable   = errors.New("lost one task after the other")
 	errClosing  = errors.New("takes no more tasks")
@@ -118,8 +119,10 @@ func (c *claim) reason(ctx context.Context, err error) error {
 func (c *claim) send(ctx context.Context, session Session) error {
 	beat := time.NewTicker(HeartbeatEvery)
 	defer beat.Stop()
+	blocked := time.AfterFunc(LeaseTTL, func() { c.stop(errDeaf) })
+	blocked.Stop()
+	defer blocked.Stop()
 	for {
-		alive := false
 		orders := c.ledger.orders(c, time.Now())
 		if orders.Empty() {
 			select {
@@ -127,15 +130,14 @@ func (c *claim) send(ctx context.Context, session Session) error {
 				return context.Cause(ctx)
 			case <-c.wake:
 				continue
-			case <-beat.C:
-				alive = true
+			case <-beat.C: // send the empty orders
 			}
 		}
-		if !orders.Empty() || alive {
-			if err := session.Send(orders); err != nil {
-				return c.reason(ctx, err)
-			}
+		blocked.Reset(LeaseTTL)
+		if err := session.Send(orders); err != nil {
+			return c.reason(ctx, err)
 		}
+		blocked.Stop()
 	}
 }
 

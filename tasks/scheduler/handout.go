@@ -27,8 +27,12 @@ const (
 	ordersMax  = 256
 	orderBytes = 1 << 20
 
-	// avoidFor is how long a task waits for a peer that has not failed it yet.
-	avoidFor = 2 * time.Second
+	// avoidFor is how long a task waits for a peer that has not failed it yet
+	// to be claimed, avoidMost how long for a claimed one to take it. The last
+	// attempts wait for a claimed one until it does.
+	avoidFor     = 2 * time.Second
+	avoidMost    = 30 * time.Second
+	lastAttempts = 2
 	// At the tail a task is started again once it has been out for longer
 	// than tailFactor times the median, at least tailLeast; or tailUnknown,
 	// while no task has ended yet.
@@ -161,7 +165,11 @@ func (l *ledger) avoids(e *entry, c *claim, now time.Time) bool {
 	if !slices.Contains(e.avoid, c.candidate.Peer) {
 		return false
 	}
-	return now.Sub(e.queued) < avoidFor || l.untried(e)
+	waited := now.Sub(e.queued)
+	if waited < avoidFor {
+		return true
+	}
+	return (waited < avoidMost || e.attempts >= MaxAttempts-lastAttempts) && l.untried(e)
 }
 
 // untried reports whether a claimed peer has not failed e.
@@ -189,7 +197,8 @@ func (l *ledger) straggler(c *claim, now time.Time) *entry {
 
 // straggles reports whether e runs since before a time and may be copied.
 func straggles(e *entry, before time.Time) bool {
-	return !e.accepted && len(e.holders) > 0 && len(e.holders) < MaxCopies && !e.since.After(before)
+	return !e.accepted && !e.since.After(before) &&
+		len(e.holders) > 0 && len(e.holders) < MaxCopies && e.attempts+len(e.holders) < MaxAttempts
 }
 
 func (l *ledger) tailAge() time.Duration {

@@ -1,0 +1,128 @@
+package sandbox
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"math"
+	"slices"
+)
+
+// maxTableEntries bounds all tables of a guest together. The engine has no
+// limit of its own, and keeps them on the heap of this process.
+const maxTableEntries = 1 << 20
+
+const (
+	sectionTable     = 4
+	limitsWithoutMax = 0
+	limitsWithMax    = 1
+)
+
+// wasmHead is the magic number and the version.
+var wasmHead = []byte("\x00asm\x01\x00\x00\x00")
+
+var errWasm = errors.New("malformed module")
+
+// limitTables returns module with a maximum for every table, so that all of
+// them stay within maxTableEntries: a guest sees a larger table.grow fail. A
+// module that begins with more is refused, and so is one whose sections cannot
+// be followed; what else is malformed is left for the engine to refuse.
+func limitTables(module []byte) ([]byte, error) {
+	if !bytes.HasPrefix(module, wasmHead) {
+		return module, nil
+	}
+	for at := len(wasmHead); at < len(module); {
+		id := module[at]
+		size, body, err := takeSize(module, at+1)
+		if err != nil {
+			return nil, err
+		}
+		if uint64(len(module)-body) < uint64(size) {
+			return nil, errWasm
+		}
+		end := body + int(size)
+		if id == sectionTable {
+			section, err := limitTableSection(module[body:end])
+			if err != nil {
+				return nil, err
+			}
+			head := binary.AppendUvarint([]byte{sectionTable}, uint64(len(section)))
+			return slices.Concat(module[:at], head, section, module[end:]), nil
+		}
+		at = end
+	}
+	return module, nil
+}
+
+// takeSize reads an unsigned number of at most 32 bits at module[at:].
+func takeSize(module []byte, at int) (size uint32, next int, err error) {
+	v, n := binary.Uvarint(module[at:])
+	if n <= 0 || v > math.MaxUint32 {
+		return 0, 0, errWasm
+	}
+	return uint32(v), at + n, nil
+}
+
+// table is one entry of a table section.
+type table struct {
+	kind     byte
+	min, max uint32
+}
+
+func limitTableSection(b []byte) ([]byte, error) {
+	tables, err := parseTables(b)
+	if err != nil {
+		return nil, err
+	}
+	need := uint64(0)
+	for _, t := range tables {
+		need += uint64(t.min)
+	}
+	if need > maxTableEntries {
+		return nil, fmt.Errorf("its tables have %d entries, more than %d", need, maxTableEntries)
+	}
+	out := binary.AppendUvarint(nil, uint64(len(tables)))
+	for _, t := range tables {
+		room := uint32((maxTableEntries - need) / uint64(len(tables)))
+		out = append(out, t.kind, limitsWithMax)
+		out = binary.AppendUvarint(out, uint64(t.min))
+		out = binary.AppendUvarint(out, uint64(min(t.max, t.min+room)))
+	}
+	return out, nil
+}
+
+func parseTables(b []byte) ([]table, error) {
+	count, at, err := takeSize(b, 0)
+	if err != nil {
+		return nil, err
+	}
+	var tables []table
+	for range count {
+		if len(b)-at < 2 {
+			return nil, errWasm
+		}
+		t := table{kind: b[at], max: math.MaxUint32}
+		flag := b[at+1]
+		if t.min, at, err = takeSize(b, at+2); err != nil {
+			return nil, err
+		}
+		switch flag {
+		case limitsWithoutMax:
+		case limitsWithMax:
+			if t.max, at, err = takeSize(b, at); err != nil {
+				return nil, err
+			}
+		default:
+			return nil, errWasm
+		}
+		if t.max < t.min {
+			return nil, errWasm
+		}
+		tables = append(tables, t)
+	}
+	if at != len(b) {
+		return nil, errWasm
+	}
+	return tables, nil
+}

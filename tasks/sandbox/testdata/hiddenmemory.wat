@@ -1,0 +1,4 @@
+;; The same, with the memory not exported.
+(module
+  (memory 16384)
+  (func (export "_start")))

@@ -1,0 +1,2 @@
+;; A module that is no command.
+(module (func (export "run")))

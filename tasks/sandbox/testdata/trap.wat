@@ -1,0 +1,2 @@
+;; A module that traps.
+(module (func (export "_start") unreachable))
