@@ -150,7 +150,8 @@ func jitter(d time.Duration) time.Duration {
 // keepLink asks the peer whether it can dial this one. It returns nil when it
 // can; when it cannot, it serves the link and returns why that ended.
 func (n *Net) keepLink(k *keeper, changed bool) error {
-	if !changed && n.links.dialledUsWithin(k.peer, n.cfg.Timers.LinkCheck) {
+	// Half the interval: the probe of the check before must not stand for this one.
+	if !changed && n.links.dialledUsWithin(k.peer, n.cfg.Timers.LinkCheck/2) {
 		k.setVerdict(dialable)
 		return nil
 	}
