@@ -13,6 +13,9 @@ import (
 	"gotong/storage"
 )
 
+// maxAnswers bounds the answers that are read to find the status of a stream.
+const maxAnswers = 10_000
+
 // errAborted ends a stream whose writer was aborted.
 var errAborted = errors.New("aborted")
 
@@ -33,14 +36,15 @@ func (c *Client) CreateShard(ctx context.Context, header storage.SignedHeader, i
 
 // shardWriter is one Put stream.
 type shardWriter struct {
-	client  *Client
-	ctx     context.Context
-	pulse   *pulse
-	stream  shardsv1.Shards_PutClient
-	id      storage.ShardID
-	size    uint64
-	written uint64
-	err     error // the first one; all later calls return it
+	client   *Client
+	ctx      context.Context
+	pulse    *pulse
+	stream   shardsv1.Shards_PutClient
+	id       storage.ShardID
+	size     uint64
+	written  uint64
+	progress func() // nil: nobody wants to know
+	err      error  // the first one; all later calls return it
 }
 
 // open starts the stream and waits until the server accepts the shard.
@@ -63,14 +67,16 @@ func (w *shardWriter) open(rpc shardsv1.ShardsClient, start *shardsv1.PutStart) 
 // verdict returns the status of a stream that ended before its time: a failed
 // send or an absent header does not say why.
 func (w *shardWriter) verdict(sendErr error) error {
-	err := w.stream.RecvMsg(new(shardsv1.PutResponse))
-	switch {
-	case err == nil:
-		return violation("answered before the shard was sent")
-	case errors.Is(err, io.EOF):
-		return violation("the stream ended early (%v)", sendErr)
+	for range maxAnswers {
+		err := w.stream.RecvMsg(new(shardsv1.PutResponse))
+		if errors.Is(err, io.EOF) {
+			return violation("the stream ended early (%v)", sendErr)
+		}
+		if err != nil {
+			return err
+		}
 	}
-	return err
+	return violation("more than %d answers", maxAnswers)
 }
 
 // Write implements io.Writer by copying p into frames, as that interface
@@ -148,17 +154,40 @@ func (w *shardWriter) Commit() error {
 	if w.written != w.size {
 		return w.end(fmt.Errorf("%w: %d of the %d bytes of the shard", storage.ErrCorrupt, w.written, w.size))
 	}
-	err := w.pulse.waitFor(w.client.cfg.CommitTimeout, func() error {
-		_, err := w.stream.CloseAndRecv()
-		return err
-	})
-	if err != nil {
+	if err := w.awaitDurable(); err != nil {
 		return w.end(err)
 	}
 	w.err = w.client.fail("put", w.id, errors.New("committed already"))
 	w.pulse.stop(nil)
 	return nil
 }
+
+// awaitDurable waits for the last answer. What still waits in buffers may take
+// long on a slow line: each answer that tells of progress allows more time.
+func (w *shardWriter) awaitDurable() error {
+	if err := w.stream.CloseSend(); err != nil {
+		return err
+	}
+	answer := new(shardsv1.PutResponse)
+	for received := uint64(0); ; received = answer.Received {
+		err := w.pulse.waitFor(w.client.cfg.CommitTimeout, func() error { return w.stream.RecvMsg(answer) })
+		switch {
+		case err != nil:
+			return early(err)
+		case answer.Durable && answer.Received == w.size:
+			return nil
+		case answer.Durable || answer.Received <= received || answer.Received > w.size:
+			return violation("%d bytes received of %d, durable is %t", answer.Received, w.size, answer.Durable)
+		}
+		if w.progress != nil {
+			w.progress()
+		}
+	}
+}
+
+// OnProgress has f called while Commit waits, each time that the holder tells
+// of bytes that arrived.
+func (w *shardWriter) OnProgress(f func()) { w.progress = f }
 
 // Abort implements storage.ShardWriter.
 func (w *shardWriter) Abort() {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"time"
 
 	"google.golang.org/grpc/mem"
 	"google.golang.org/grpc/metadata"
@@ -43,13 +44,14 @@ func (s *Server) receive(ctx context.Context, stream shardsv1.Shards_PutServer, 
 	if err := p.wait(func() error { return stream.SendHeader(metadata.MD{}) }); err != nil {
 		return err
 	}
-	if err := receiveBytes(stream, p, writer, uint64(header.ShardBytes)); err != nil {
+	size := uint64(header.ShardBytes)
+	if err := receiveBytes(stream, p, writer, size); err != nil {
 		return err
 	}
 	if err := writer.Commit(); err != nil {
 		return err
 	}
-	return p.wait(func() error { return stream.SendAndClose(new(shardsv1.PutResponse)) })
+	return p.wait(func() error { return stream.Send(&shardsv1.PutResponse{Received: size, Durable: true}) })
 }
 
 func checkStart(first *shardsv1.PutRequest, payload mem.BufferSlice) (storage.SignedHeader, error) {
@@ -67,12 +69,17 @@ func checkStart(first *shardsv1.PutRequest, payload mem.BufferSlice) (storage.Si
 	return header, nil
 }
 
+// progressEvery is how often a Put tells how far it has come, so that a sender
+// whose bytes wait in buffers knows a slow receiver from a dead one.
+const progressEvery = 5 * time.Second
+
 // receiveBytes writes the bytes of a shard as they come, without copying, and
 // returns when all size of them came and the stream says that it is finished.
 func receiveBytes(stream shardsv1.Shards_PutServer, p *pulse, w io.Writer, size uint64) error {
 	msg := new(shardsv1.PutRequest)
 	in := &frame{msg: msg}
 	defer in.free()
+	told := time.Now()
 	for written := uint64(0); !msg.Finished; {
 		if err := p.wait(func() error { return stream.RecvMsg(in) }); err != nil {
 			return early(err)
@@ -94,6 +101,13 @@ func receiveBytes(stream shardsv1.Shards_PutServer, p *pulse, w io.Writer, size 
 			}
 		}
 		written += n
+		if time.Since(told) < progressEvery {
+			continue
+		}
+		told = time.Now()
+		if err := p.wait(func() error { return stream.Send(&shardsv1.PutResponse{Received: written}) }); err != nil {
+			return err
+		}
 	}
 	err := p.wait(func() error { return stream.RecvMsg(in) })
 	if errors.Is(err, io.EOF) {

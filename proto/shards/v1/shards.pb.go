@@ -272,6 +272,8 @@ func (x *PutRequest) GetPayload() []byte {
 
 type PutResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
+	Received      uint64                 `protobuf:"varint,1,opt,name=received,proto3" json:"received,omitempty"` // bytes that arrived; grows from answer to answer
+	Durable       bool                   `protobuf:"varint,2,opt,name=durable,proto3" json:"durable,omitempty"`   // in the last answer and in no other
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -304,6 +306,20 @@ func (x *PutResponse) ProtoReflect() protoreflect.Message {
 // Deprecated: Use PutResponse.ProtoReflect.Descriptor instead.
 func (*PutResponse) Descriptor() ([]byte, []int) {
 	return file_shards_v1_shards_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *PutResponse) GetReceived() uint64 {
+	if x != nil {
+		return x.Received
+	}
+	return 0
+}
+
+func (x *PutResponse) GetDurable() bool {
+	if x != nil {
+		return x.Durable
+	}
+	return false
 }
 
 type GetRequest struct {
@@ -1091,8 +1107,10 @@ const file_shards_v1_shards_proto_rawDesc = "" +
 	"\x05start\x18\x01 \x01(\v2\x1a.gotong.shards.v1.PutStartR\x05start\x12\x16\n" +
 	"\x06offset\x18\x02 \x01(\x04R\x06offset\x12\x1a\n" +
 	"\bfinished\x18\x03 \x01(\bR\bfinished\x12\x18\n" +
-	"\apayload\x18\x0f \x01(\fR\apayload\"\r\n" +
-	"\vPutResponse\"l\n" +
+	"\apayload\x18\x0f \x01(\fR\apayload\"C\n" +
+	"\vPutResponse\x12\x1a\n" +
+	"\breceived\x18\x01 \x01(\x04R\breceived\x12\x18\n" +
+	"\adurable\x18\x02 \x01(\bR\adurable\"l\n" +
 	"\n" +
 	"GetRequest\x12\x18\n" +
 	"\asegment\x18\x01 \x01(\fR\asegment\x12\x14\n" +
@@ -1144,9 +1162,9 @@ const file_shards_v1_shards_proto_rawDesc = "" +
 	"\x11SHARD_STATE_TRASH\x10\x02\x12\x17\n" +
 	"\x13SHARD_STATE_DELETED\x10\x03\x12\x13\n" +
 	"\x0fSHARD_STATE_BAD\x10\x04\x12\x14\n" +
-	"\x10SHARD_STATE_NONE\x10\x052\xc5\x03\n" +
-	"\x06Shards\x12D\n" +
-	"\x03Put\x12\x1c.gotong.shards.v1.PutRequest\x1a\x1d.gotong.shards.v1.PutResponse(\x01\x12D\n" +
+	"\x10SHARD_STATE_NONE\x10\x052\xc7\x03\n" +
+	"\x06Shards\x12F\n" +
+	"\x03Put\x12\x1c.gotong.shards.v1.PutRequest\x1a\x1d.gotong.shards.v1.PutResponse(\x010\x01\x12D\n" +
 	"\x03Get\x12\x1c.gotong.shards.v1.GetRequest\x1a\x1d.gotong.shards.v1.GetResponse0\x01\x12G\n" +
 	"\x04Have\x12\x1d.gotong.shards.v1.HaveRequest\x1a\x1e.gotong.shards.v1.HaveResponse0\x01\x12G\n" +
 	"\x04List\x12\x1d.gotong.shards.v1.ListRequest\x1a\x1e.gotong.shards.v1.ListResponse0\x01\x12Q\n" +

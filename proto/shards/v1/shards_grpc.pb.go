@@ -37,9 +37,10 @@ const (
 type ShardsClient interface {
 	// Put stores one shard. The first message names it, the following ones carry
 	// its bytes in order, the last one says finished. The server sends the
-	// response headers once it is willing to take the shard, and the answer once
-	// the shard was verified against its root and is durable.
-	Put(ctx context.Context, opts ...grpc.CallOption) (grpc.ClientStreamingClient[PutRequest, PutResponse], error)
+	// response headers once it is willing to take the shard, from time to time
+	// how far it has come, and at last that the shard was verified against its
+	// root and is durable.
+	Put(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[PutRequest, PutResponse], error)
 	// Get answers a range of one shard: first what the shard is, then its bytes
 	// in order; the last message says finished.
 	Get(ctx context.Context, in *GetRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[GetResponse], error)
@@ -64,7 +65,7 @@ func NewShardsClient(cc grpc.ClientConnInterface) ShardsClient {
 	return &shardsClient{cc}
 }
 
-func (c *shardsClient) Put(ctx context.Context, opts ...grpc.CallOption) (grpc.ClientStreamingClient[PutRequest, PutResponse], error) {
+func (c *shardsClient) Put(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[PutRequest, PutResponse], error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	stream, err := c.cc.NewStream(ctx, &Shards_ServiceDesc.Streams[0], Shards_Put_FullMethodName, cOpts...)
 	if err != nil {
@@ -75,7 +76,7 @@ func (c *shardsClient) Put(ctx context.Context, opts ...grpc.CallOption) (grpc.C
 }
 
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
-type Shards_PutClient = grpc.ClientStreamingClient[PutRequest, PutResponse]
+type Shards_PutClient = grpc.BidiStreamingClient[PutRequest, PutResponse]
 
 func (c *shardsClient) Get(ctx context.Context, in *GetRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[GetResponse], error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
@@ -173,9 +174,10 @@ type Shards_HeadsClient = grpc.ServerStreamingClient[HeadsResponse]
 type ShardsServer interface {
 	// Put stores one shard. The first message names it, the following ones carry
 	// its bytes in order, the last one says finished. The server sends the
-	// response headers once it is willing to take the shard, and the answer once
-	// the shard was verified against its root and is durable.
-	Put(grpc.ClientStreamingServer[PutRequest, PutResponse]) error
+	// response headers once it is willing to take the shard, from time to time
+	// how far it has come, and at last that the shard was verified against its
+	// root and is durable.
+	Put(grpc.BidiStreamingServer[PutRequest, PutResponse]) error
 	// Get answers a range of one shard: first what the shard is, then its bytes
 	// in order; the last message says finished.
 	Get(*GetRequest, grpc.ServerStreamingServer[GetResponse]) error
@@ -200,7 +202,7 @@ type ShardsServer interface {
 // pointer dereference when methods are called.
 type UnimplementedShardsServer struct{}
 
-func (UnimplementedShardsServer) Put(grpc.ClientStreamingServer[PutRequest, PutResponse]) error {
+func (UnimplementedShardsServer) Put(grpc.BidiStreamingServer[PutRequest, PutResponse]) error {
 	return status.Error(codes.Unimplemented, "method Put not implemented")
 }
 func (UnimplementedShardsServer) Get(*GetRequest, grpc.ServerStreamingServer[GetResponse]) error {
@@ -244,7 +246,7 @@ func _Shards_Put_Handler(srv interface{}, stream grpc.ServerStream) error {
 }
 
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
-type Shards_PutServer = grpc.ClientStreamingServer[PutRequest, PutResponse]
+type Shards_PutServer = grpc.BidiStreamingServer[PutRequest, PutResponse]
 
 func _Shards_Get_Handler(srv interface{}, stream grpc.ServerStream) error {
 	m := new(GetRequest)
@@ -324,6 +326,7 @@ var Shards_ServiceDesc = grpc.ServiceDesc{
 		{
 			StreamName:    "Put",
 			Handler:       _Shards_Put_Handler,
+			ServerStreams: true,
 			ClientStreams: true,
 		},
 		{
