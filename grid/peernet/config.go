@@ -68,7 +68,7 @@ func DefaultLimits() Limits {
 		GRPCPerPeer:          4,
 		Strangers:            128,
 		JoinsPerAddress:      64,
-		JoinsPerMinute:       20,
+		JoinsPerMinute:       60,
 		Backlog:              64,
 		Links:                512,
 		BackPerLink:          16,
