@@ -73,15 +73,16 @@ type fakeWorker struct {
 	slots int
 	run   func(context.Context, scheduler.Order) tasks.Result
 
-	refuse    func() error  // answer to Offer and Claim
-	diesAfter int           // tasks ended, then the session breaks; 0: never
-	mute      bool          // no report at all after the grant
-	hangs     time.Duration // Offer takes so long
-	dropsBeat bool          // sends results but no signs of life
-	repeats   bool          // sends every result twice
-	garble    bool          // outputs are not what their hash says
-	deaf      bool          // never reads orders
-	returns   int           // tasks given back before any is run
+	refuse        func() error  // answer to Offer and Claim
+	diesAfter     int           // tasks ended, then the session breaks; 0: never
+	mute          bool          // no report at all after the grant
+	hangs         time.Duration // Offer takes so long
+	dropsBeat     bool          // sends results but no signs of life
+	repeats       bool          // sends every result twice
+	garble        bool          // outputs are not what their hash says
+	deaf          bool          // never reads orders
+	returns       int           // tasks given back before any is run
+	ignoresCancel bool          // runs to the end what it was asked to stop
 
 	mu       sync.Mutex
 	claims   int
@@ -208,7 +209,7 @@ func (s *fakeSession) Send(o scheduler.Orders) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, index := range o.Cancel {
-		if stop := s.stops[index]; stop != nil {
+		if stop := s.stops[index]; stop != nil && !s.w.ignoresCancel {
 			stop()
 		}
 	}

@@ -157,7 +157,8 @@ func (l *ledger) pick(c *claim, now time.Time) *entry {
 // the size of those before. The one for which all others wait always may run.
 func (l *ledger) fits(index int) bool {
 	expected := int64(l.copies) * int64(l.meanBytes)
-	return l.buffered+expected < l.bufferBytes || (l.ordered && index == l.delivered) || (l.copies == 0 && l.buffered == 0)
+	room := l.buffered+expected < l.bufferBytes && l.staged < StageBytes
+	return room || (l.ordered && index == l.delivered) || (l.copies == 0 && l.buffered+l.staged == 0)
 }
 
 // avoids reports whether e should wait for another peer than that of c.

@@ -22,9 +22,11 @@ const (
 	// delivered at once; MaxWindow bounds what Config may ask for.
 	DefaultWindow = 4096
 	MaxWindow     = 1 << 20
-	// DefaultBufferBytes is how much of results and fetched outputs may wait
-	// for delivery before no further task is handed out.
-	DefaultBufferBytes = 256 << 20
+	// DefaultBufferBytes is how much of results in memory may wait for
+	// delivery before no further task is handed out, StageBytes how much of
+	// fetched outputs on disk.
+	DefaultBufferBytes = 64 << 20
+	StageBytes         = 4 << 30
 	// MaxAttempts is how often a task is run before it is given up as lost.
 	MaxAttempts = 5
 	// MaxCopies is how many workers may run one task at the same time.
@@ -39,7 +41,8 @@ const (
 	WorkerWait = 2 * time.Minute
 )
 
-// Job is a batch of tasks that differ only in their arguments.
+// Job is a batch of tasks that differ only in their arguments. Its limits must
+// be complete, see tasks.Limits.WithDefaults.
 type Job struct {
 	Header
 	Count int // number of tasks

@@ -32,6 +32,7 @@ type ledger struct {
 	low       int               // ordered: lowest index without an accepted result
 	delivered int
 	buffered  int64 // bytes in waiting, ready and the receiver's hands
+	staged    int64 // bytes of their outputs in the stage
 	gaveUp    string
 	copies    int           // at workers
 	mean      time.Duration // of all tasks' run time
@@ -150,7 +151,7 @@ func (l *ledger) settle(e *entry, a *Accepted) {
 		holder.cancel(e.index)
 	}
 	l.count(a)
-	l.buffered += a.bytes()
+	l.occupy(a, 1)
 	if !l.ordered {
 		l.ready = append(l.ready, a)
 		l.signal()
@@ -163,6 +164,13 @@ func (l *ledger) settle(e *entry, a *Accepted) {
 		l.low++
 		l.signal()
 	}
+}
+
+// occupy adds what a occupies to the sums, or takes it away with sign -1.
+func (l *ledger) occupy(a *Accepted, sign int64) {
+	memory, staged := a.bytes()
+	l.buffered += sign * memory
+	l.staged += sign * staged
 }
 
 func (l *ledger) count(a *Accepted) {
@@ -214,7 +222,7 @@ func (l *ledger) done(a *Accepted) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.delivered++
-	l.buffered -= a.bytes()
+	l.occupy(a, -1)
 	for c := range l.claims {
 		if c.starved {
 			c.starved = false

@@ -154,8 +154,9 @@ func (l *ledger) measure(c *claim, h *handed, a *Accepted, now time.Time) {
 	elapsed := max(1, min(a.Elapsed, now.Sub(h.at)))
 	c.mean = blend(c.mean, elapsed)
 	l.mean = blend(l.mean, elapsed)
-	c.meanBytes = blend(c.meanBytes, int(a.bytes()))
-	l.meanBytes = blend(l.meanBytes, int(a.bytes()))
+	memory, _ := a.bytes()
+	c.meanBytes = blend(c.meanBytes, int(memory))
+	l.meanBytes = blend(l.meanBytes, int(memory))
 }
 
 // blend moves a running mean towards a new value; the first value is the mean.

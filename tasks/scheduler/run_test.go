@@ -219,6 +219,55 @@ func TestStragglerIsDuplicatedOnAnotherSite(t *testing.T) {
 	})
 }
 
+func TestLateDuplicateIsDropped(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		pool := &fakePool{}
+		var firsts atomic.Int32
+		for range 2 {
+			pool.add(1, func(w *fakeWorker) {
+				w.ignoresCancel = true
+				w.run = func(_ context.Context, o scheduler.Order) tasks.Result {
+					if o.Index == 1 && firsts.Add(1) == 1 {
+						time.Sleep(time.Minute)
+					}
+					return takes(5*time.Second)(context.Background(), o)
+				}
+			})
+		}
+		job, contents := newJob(3)
+		cfg := scheduler.Config{Pool: pool, Contents: contents}
+		sum, err := scheduler.Run(t.Context(), job, cfg, func(a *scheduler.Accepted) error {
+			if a.Task.Index == 2 {
+				time.Sleep(2 * time.Minute) // until the slow copy has ended too
+			}
+			return nil
+		})
+		if err != nil || sum.Done != 3 || sum.Duplicated != 1 || sum.Dropped != 1 {
+			t.Errorf("%+v, %v", sum, err)
+		}
+	})
+}
+
+func TestWorkerThatOnlyClaimsToWorkIsGivenUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		pool := &fakePool{}
+		stuck := pool.add(1, slow(1000*time.Hour))
+		job, contents := newJob(1)
+		job.Limits.Wall = time.Minute
+		start := time.Now()
+		go func() {
+			time.Sleep(2 * time.Minute)
+			pool.mu.Lock()
+			defer pool.mu.Unlock()
+			stuck.refuse = func() error { return tasks.ErrBusy }
+		}()
+		_, sum := runJob(t, pool, job, scheduler.Config{}, contents)
+		if took := time.Since(start); sum.Lost != 1 || took > 6*time.Minute {
+			t.Errorf("after %s: %+v", took, sum)
+		}
+	})
+}
+
 func TestCancelStopsGuestsAndReturns(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		pool := &fakePool{}

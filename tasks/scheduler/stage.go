@@ -42,16 +42,17 @@ func (a *Accepted) OpenOutput(out tasks.Output) (io.ReadCloser, error) {
 	return os.Open(a.staged.path(out.Content))
 }
 
-// bytes returns what the result occupies until it is delivered.
-func (a *Accepted) bytes() int64 {
-	n := int64(len(a.Stdout) + len(a.Stderr) + len(a.Why))
+// bytes returns the memory that the result occupies until it is delivered, and
+// what it occupies in the stage.
+func (a *Accepted) bytes() (memory, staged int64) {
+	n := len(a.Stdout) + len(a.Stderr) + len(a.Why) + len(a.Proof.Raw)
 	for _, out := range a.Outputs {
-		n += int64(len(out.Name) + len(out.Data))
+		n += len(out.Name) + len(out.Data)
 	}
 	if a.staged != nil {
-		n += a.staged.bytes
+		staged = a.staged.bytes
 	}
-	return n
+	return int64(n), staged
 }
 
 func (a *Accepted) discard() {
