@@ -424,6 +424,9 @@ func (s *Segments) send(a *attempt, segment *encoded, holders []storage.Holder) 
 		return cause(a.ctx, err)
 	}
 	a.beat(s.cfg.CommitTimeout)
+	if w, ok := w.(progressWriter); ok {
+		w.OnProgress(func() { a.beat(s.cfg.CommitTimeout) })
+	}
 	if err := w.Commit(); err != nil {
 		return cause(a.ctx, err)
 	}
@@ -439,6 +442,9 @@ const sendPiece = 256 << 10
 type sharedWriter interface {
 	WriteShared(p []byte, release func()) (int, error)
 }
+
+// progressWriter is a writer that tells, while Commit waits, that bytes arrive.
+type progressWriter interface{ OnProgress(func()) }
 
 func (s *Segments) sendBytes(a *attempt, w storage.ShardWriter, segment *encoded) error {
 	shared, ok := w.(sharedWriter)
