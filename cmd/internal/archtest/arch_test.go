@@ -50,6 +50,7 @@ var layers = [][]string{
 	{"grid/identity"},
 	{"grid"},
 	{"grid/gridtest/memnet"},
+	{"grid/internal/durable"},
 	{"configs"},
 }
 
@@ -74,7 +75,7 @@ var soleImporters = map[string]string{
 }
 
 // vocabulary packages import the standard library and each other only.
-var vocabulary = []string{"grid", "storage", "tasks", "grid/identity"}
+var vocabulary = []string{"grid", "storage", "tasks", "grid/identity", "grid/internal/durable"}
 
 type goPackage struct {
 	Dir, ImportPath, Name              string
