@@ -19,18 +19,29 @@ func (s *Store) Have(ctx context.Context, ids []storage.SegmentID) ([]storage.Se
 	}
 	answers := make([]storage.SegmentAnswer, len(ids))
 	for i, id := range ids {
-		if err := errors.Join(ctx.Err(), s.check()); err != nil {
-			return nil, fmt.Errorf("have: %w", err)
+		err := errors.Join(ctx.Err(), s.check())
+		if err == nil {
+			answers[i], err = s.answer(id)
 		}
-		answers[i] = storage.SegmentAnswer{Segment: id, Shards: s.cat.states(id)}
-		for _, shard := range answers[i].Shards {
-			if shard.State == storage.ShardStored {
-				more := s.holders(storage.ShardID{Segment: id, Index: shard.Index})
-				answers[i].Holders = storage.MergeHolders(answers[i].Holders, more, storage.MaxShards)
-			}
+		if err != nil {
+			return nil, fmt.Errorf("have: %w", err)
 		}
 	}
 	return answers, nil
+}
+
+func (s *Store) answer(id storage.SegmentID) (storage.SegmentAnswer, error) {
+	answer := storage.SegmentAnswer{Segment: id, Shards: s.cat.states(id)}
+	for _, shard := range answer.Shards {
+		if shard.State == storage.ShardStored {
+			if err := s.settle(shardDir(id)); err != nil {
+				return answer, err
+			}
+			more := s.holders(storage.ShardID{Segment: id, Index: shard.Index})
+			answer.Holders = storage.MergeHolders(answer.Holders, more, storage.MaxShards)
+		}
+	}
+	return answer, nil
 }
 
 // holders returns the holder list kept beside a shard. It is a hint: what
@@ -153,7 +164,7 @@ func (s *Store) deleteShard(id storage.ShardID) error {
 		return ioFailed(err)
 	}
 	s.cat.remove(id)
-	if err := s.fs.SyncDir(shardsDir + "/" + shardDir(id)); err != nil {
+	if err := s.fs.SyncDir(shardDir(id.Segment)); err != nil {
 		return s.syncFailed(err)
 	}
 	return nil

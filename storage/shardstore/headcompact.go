@@ -40,7 +40,7 @@ func (h *headStore) rewritten(key vaultKey, kept *storage.HeadChain[headPlace]) 
 		return nil, nil, err
 	}
 	defer f.Close()
-	next := &vaultHeads{}
+	next := &vaultHeads{settled: true}
 	var data []byte
 	copyRecords := func(links []storage.HeadLink[headPlace], kind byte) {
 		for _, link := range links {

@@ -46,6 +46,10 @@ func (k vaultKey) path() string {
 type vaultHeads struct {
 	chain storage.HeadChain[headPlace]
 	size  int64 // of the file
+
+	// settled is false of a file found at Open, until it was synced: a process
+	// that was killed may have left heads in it that are not durable.
+	settled bool
 }
 
 type headPlace struct {
@@ -190,7 +194,7 @@ func (h *headStore) put(key vaultKey, heads []storage.SignedHead) error {
 			return fmt.Errorf("%d heads of one vault, all within their floor: %w", next.chain.Len(), storage.ErrQuota)
 		}
 	}
-	if len(records) == 0 {
+	if len(records) == 0 && old != nil && old.settled {
 		return verdict
 	}
 	if err := h.checkRoom(key, int64(len(records))); err != nil {
@@ -207,7 +211,7 @@ func (h *headStore) put(key vaultKey, heads []storage.SignedHead) error {
 // extend returns what v becomes with heads, and the records to write. It stops
 // at the first head that is refused and returns why.
 func (v *vaultHeads) extend(heads []storage.SignedHead, now time.Duration) (next *vaultHeads, records []byte, err error) {
-	next = &vaultHeads{}
+	next = &vaultHeads{settled: true}
 	if v != nil {
 		next.size, next.chain = v.size, v.chain.Clone()
 	}
@@ -261,23 +265,22 @@ func (h *headStore) checkRoom(key vaultKey, size int64) error {
 	return nil
 }
 
-// append writes records at the end of the file and syncs them.
+// append writes records at the end of the file and makes the file durable.
 func (h *headStore) append(key vaultKey, old *vaultHeads, records []byte) error {
-	s := h.store
+	s, dir := h.store, headsDir+"/"+key.owner.String()
 	if err := s.makeDir(headsDir, key.owner.String()); err != nil {
 		return err
 	}
-	var offset int64
-	if old != nil {
-		offset = old.size
-	}
 	f, err := s.fs.OpenRW(key.path())
-	created := errors.Is(err, fs.ErrNotExist)
-	if created {
+	if errors.Is(err, fs.ErrNotExist) {
 		f, err = s.fs.Create(key.path())
 	}
 	if err != nil {
 		return ioFailed(err)
+	}
+	var offset int64
+	if old != nil {
+		offset = old.size
 	}
 	if _, err := f.WriteAt(records, offset); err != nil {
 		return errors.Join(ioFailed(err), f.Close())
@@ -285,10 +288,11 @@ func (h *headStore) append(key vaultKey, old *vaultHeads, records []byte) error 
 	if err := errors.Join(f.Sync(), f.Close()); err != nil {
 		return s.syncFailed(err)
 	}
-	if !created {
+	if old != nil && old.settled {
 		return nil
 	}
-	if err := s.fs.SyncDir(headsDir + "/" + key.owner.String()); err != nil {
+	// The file is new, or nobody knows whether its name is durable.
+	if err := s.fs.SyncDir(dir); err != nil {
 		return s.syncFailed(err)
 	}
 	return nil

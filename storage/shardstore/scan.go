@@ -49,7 +49,7 @@ func (s *Store) scanDir(dir string) error {
 			continue
 		}
 		id, err := storage.ParseShardID(entry.Name())
-		if err != nil || shardDir(id) != dir || !entry.Type().IsRegular() {
+		if err != nil || fanOut(id.Segment) != dir || !entry.Type().IsRegular() {
 			s.log.Warn("foreign file among the shards", "file", path+"/"+entry.Name())
 			continue
 		}

@@ -43,9 +43,10 @@ type Store struct {
 	suspect atomic.Bool // a sync failed
 	temp    atomic.Uint64
 
-	dirs   sync.Mutex      // serialises making directories
-	made   map[string]bool // directories known to be durable
-	hintMu sync.Mutex      // serialises writing holder pages
+	dirs    sync.Mutex      // guards made and settled, and making directories
+	made    map[string]bool // directories whose own name is durable
+	settled map[string]bool // directories in which all names are durable
+	hintMu  sync.Mutex      // serialises writing holder pages
 }
 
 // Open opens the store in dir, making it if there is none, and reads the first
@@ -66,7 +67,8 @@ func Open(dir string, cfg Config) (_ *Store, err error) {
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("open shard store: %w", err), files.Close())
 	}
-	s := &Store{cfg: cfg, fs: files, log: cfg.Logger, lock: lock, cat: newCatalogue(cfg), made: map[string]bool{}}
+	s := &Store{cfg: cfg, fs: files, log: cfg.Logger, lock: lock, cat: newCatalogue(cfg),
+		made: map[string]bool{}, settled: map[string]bool{}}
 	if err := s.load(); err != nil {
 		return nil, errors.Join(fmt.Errorf("open shard store: %w", err), lock.Close(), files.Close())
 	}
@@ -93,23 +95,36 @@ func (s *Store) load() error {
 	return s.heads.scan()
 }
 
-// checkFormat makes a new store, or refuses one of another version.
+// checkFormat makes a new store, or refuses one of another version. The
+// directories are durable before the file that says that the store is there.
 func (s *Store) checkFormat() error {
 	text, err := s.readFile(formatName, len(formatText)+1)
-	switch {
-	case err == nil && string(text) != formatText:
+	if err == nil && string(text) != formatText {
 		return fmt.Errorf("%w: format %q is not %q; a newer version of the program made this store", storage.ErrCorrupt, text, formatText)
-	case err == nil:
-		return nil
-	case !errors.Is(err, fs.ErrNotExist):
+	}
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
+	if err := s.makeLayout(); err != nil || len(text) > 0 {
+		return err
+	}
+	return s.writeFile(formatName, []byte(formatText))
+}
+
+// makeLayout makes the directories that are missing, and makes those inside
+// them durable that a process which was killed left behind.
+func (s *Store) makeLayout() error {
 	for _, dir := range []string{shardsDir, badDir, headsDir} {
 		if err := s.fs.Mkdir(dir); err != nil && !errors.Is(err, fs.ErrExist) {
 			return err
 		}
 	}
-	return s.writeFile(formatName, []byte(formatText))
+	for _, dir := range []string{".", shardsDir, headsDir} {
+		if err := s.fs.SyncDir(dir); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // readFile reads a small file of at most limit bytes.
@@ -166,6 +181,23 @@ func (s *Store) makeDir(parent, name string) error {
 	return nil
 }
 
+// settle makes the names durable that were found in a directory at Open. A
+// process that was killed between rename and sync leaves a name that a power
+// cut may still take away, and saying that the shard is stored would be an
+// acknowledgement.
+func (s *Store) settle(dir string) error {
+	s.dirs.Lock()
+	defer s.dirs.Unlock()
+	if s.settled[dir] {
+		return nil
+	}
+	if err := s.fs.SyncDir(dir); err != nil {
+		return s.syncFailed(err)
+	}
+	s.settled[dir] = true
+	return nil
+}
+
 // check returns why nothing may be done, or nil.
 func (s *Store) check() error {
 	if s.closed.Load() {
@@ -211,17 +243,21 @@ func (s *Store) Close() error {
 	if s.closed.Swap(true) {
 		return nil
 	}
-	var clockErr error
 	if !s.suspect.Load() {
-		clockErr = s.clock.save()
+		if err := s.clock.save(); err != nil {
+			s.log.Warn("running clock cannot be saved", "err", err) // floors only get longer
+		}
 	}
-	return errors.Join(clockErr, s.lock.Close(), s.fs.Close())
+	return errors.Join(s.lock.Close(), s.fs.Close())
 }
 
-// shardDir returns the directory of a shard inside shards/.
-func shardDir(id storage.ShardID) string { return id.Segment.String()[:2] }
+// fanOut returns the name of the directory of a segment inside shards/.
+func fanOut(id storage.SegmentID) string { return id.String()[:2] }
+
+// shardDir returns the directory of the shards of a segment.
+func shardDir(id storage.SegmentID) string { return shardsDir + "/" + fanOut(id) }
 
 // shardPath returns the file of a shard.
-func shardPath(id storage.ShardID) string { return shardsDir + "/" + shardDir(id) + "/" + id.String() }
+func shardPath(id storage.ShardID) string { return shardDir(id.Segment) + "/" + id.String() }
 
 func badPath(id storage.ShardID) string { return badDir + "/" + id.String() }

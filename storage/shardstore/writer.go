@@ -54,6 +54,9 @@ func (s *Store) create(ctx context.Context, header storage.SignedHeader, id stor
 	if err := s.cat.reserve(header, id.Index, s.diskFree()); err != nil {
 		if errors.Is(err, storage.ErrExists) {
 			s.mergeHolders(id, holders)
+			if unsettled := s.settle(shardDir(id.Segment)); unsettled != nil {
+				return nil, unsettled // "exists" would be an acknowledgement
+			}
 		}
 		return nil, err
 	}
@@ -95,7 +98,7 @@ type writer struct {
 // begin makes the temporary file with its two pages.
 func (w *writer) begin() error {
 	s := w.store
-	if err := s.makeDir(shardsDir, shardDir(w.id)); err != nil {
+	if err := s.makeDir(shardsDir, fanOut(w.id.Segment)); err != nil {
 		return err
 	}
 	w.temp = shardPath(w.id) + "." + strconv.FormatUint(s.temp.Add(1), 10) + tempSuffix
@@ -189,13 +192,13 @@ func (w *writer) commit() error {
 	if gen, _ := s.cat.lookup(w.id); gen != 0 {
 		w.end() // another writer was first
 		s.mergeHolders(w.id, w.holders)
-		return nil
+		return s.settle(shardDir(w.id.Segment))
 	}
 	if err := s.fs.Rename(w.temp, shardPath(w.id)); err != nil {
 		return ioFailed(err)
 	}
 	w.temp = ""
-	if err := s.fs.SyncDir(shardsDir + "/" + shardDir(w.id)); err != nil {
+	if err := s.fs.SyncDir(shardDir(w.id.Segment)); err != nil {
 		// Not known to be durable, so it must not come back either.
 		_ = s.fs.Remove(shardPath(w.id))
 		return s.syncFailed(err)

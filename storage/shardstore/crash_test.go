@@ -1,0 +1,306 @@
+package shardstore_test
+
+import (
+	"bytes"
+	"errors"
+	"flag"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+
+	"gotong/storage"
+	"gotong/storage/shardstore"
+	"gotong/storage/storagetest"
+)
+
+var update = flag.Bool("update", false, "rewrite golden files")
+
+var (
+	device = storagetest.NewDevice("disk")
+	vault  = storagetest.Vault("disk")
+	twoOf3 = storage.Redundancy{K: 2, N: 3}
+)
+
+// TestOrderOfOperations pins the durable order: content, name, directory, and
+// nothing acknowledged before.
+func TestOrderOfOperations(t *testing.T) {
+	files := newCrashFS()
+	s := open(t, "", shardstore.Config{FS: files})
+	segment := device.Segment(t, vault, twoOf3, 100, "a")
+	var out strings.Builder
+	section := func(title string, run func() error) {
+		files.log = nil
+		if err := run(); err != nil {
+			t.Fatalf("%s: %v", title, err)
+		}
+		short := strings.NewReplacer(segment.Header.ID.String(), "SEGMENT", "shards/"+segment.Header.ID.String()[:2], "shards/XX",
+			device.Owner.String(), "OWNER", vault.String(), "VAULT")
+		fmt.Fprintf(&out, "%s:\n\t%s\n", title, short.Replace(strings.Join(files.log, "\n\t")))
+	}
+	out.WriteString("first open:\n\t" + strings.Join(files.log, "\n\t") + "\n")
+	ctx, chain := t.Context(), device.Heads(t, vault, 2)
+	section("first shard of a directory", func() error { return storagetest.Put(ctx, s, segment, 0, nil) })
+	section("next shard", func() error { return storagetest.Put(ctx, s, segment, 1, nil) })
+	section("shard with wrong bytes", func() error {
+		wrong := segment
+		wrong.Shards = [][]byte{nil, nil, make([]byte, 100)}
+		if err := storagetest.Put(ctx, s, wrong, 2, nil); !errors.Is(err, storage.ErrCorrupt) {
+			return fmt.Errorf("committed: %w", err)
+		}
+		return nil
+	})
+	section("new holders", func() error {
+		return s.SetHolders(ctx, segment.Header.ID, []storage.Holder{{Shard: 0, Peer: device.Peer}})
+	})
+	section("deleted shard", func() error { return s.DeleteShard(ctx, segment.ID(1)) })
+	section("first head of an owner", func() error { return s.PutHeads(ctx, storagetest.Raw(chain[0])) })
+	section("next head", func() error { return s.PutHeads(ctx, storagetest.Raw(chain[1])) })
+	section("read", func() error { return s.Verify(ctx, segment.ID(0)) })
+	section("close", s.Close)
+
+	const golden = "testdata/order.txt"
+	if *update {
+		if err := os.WriteFile(golden, []byte(out.String()), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(golden)
+	if err != nil || out.String() != string(want) {
+		t.Errorf("order of operations changed (%v), now:\n%s", err, out.String())
+	}
+}
+
+// workload does a bit of everything and remembers what was acknowledged.
+type workload struct {
+	t        *testing.T
+	segments []storagetest.Segment
+	chain    []storage.SignedHead
+	acked    map[storage.ShardID][]byte
+	maybe    map[storage.ShardID][]byte // tried, or deleted without an answer
+	heads    int
+}
+
+func newWorkload(t *testing.T) *workload {
+	w := &workload{t: t, chain: device.Heads(t, vault, 3)}
+	for _, seed := range []string{"a", "b"} {
+		w.segments = append(w.segments, device.Segment(t, vault, twoOf3, 1500, seed))
+	}
+	return w
+}
+
+func (w *workload) run(s *shardstore.Store) {
+	w.acked, w.maybe, w.heads = map[storage.ShardID][]byte{}, map[storage.ShardID][]byte{}, 0
+	ctx := w.t.Context()
+	for i, segment := range w.segments {
+		for index := range 2 {
+			w.maybe[segment.ID(index)] = segment.Shards[index]
+			err := storagetest.Put(ctx, s, segment, index, []storage.Holder{{Shard: 1, Peer: device.Peer}})
+			w.wantKnown(err)
+			if err == nil || errors.Is(err, storage.ErrExists) {
+				w.acked[segment.ID(index)] = segment.Shards[index]
+			}
+		}
+		err := s.PutHeads(ctx, storagetest.Raw(w.chain[:i+1]...))
+		w.wantKnown(err)
+		if err == nil {
+			w.heads = i + 1
+		}
+	}
+	_ = s.SetHolders(ctx, w.segments[0].Header.ID, []storage.Holder{{Shard: 0, Peer: device.Peer}})
+	gone := w.segments[0].ID(0)
+	if err := s.DeleteShard(ctx, gone); err == nil {
+		delete(w.maybe, gone)
+	}
+	delete(w.acked, gone)
+}
+
+// wantKnown: whatever fails underneath, a caller gets an error that it can act on.
+func (w *workload) wantKnown(err error) {
+	if err != nil && !errors.Is(err, storage.ErrDisk) && !errors.Is(err, storage.ErrFull) && !errors.Is(err, storage.ErrExists) {
+		w.t.Errorf("error of no known kind: %v", err)
+	}
+}
+
+// check opens the files again: all that was acknowledged is there and right,
+// nothing that was never sent is, and the accounts are true.
+func (w *workload) check(files *crashFS, when string) {
+	t := w.t
+	s, err := shardstore.Open("", shardstore.Config{FS: files})
+	if err != nil {
+		t.Fatalf("%s: %v", when, err)
+	}
+	defer s.Close()
+	for id, want := range w.acked {
+		if got, err := storagetest.Get(t.Context(), s, id, 0, -1); err != nil || !bytes.Equal(got, want) {
+			t.Fatalf("%s: acknowledged shard is gone: %v", when, err)
+		}
+	}
+	size := int64(0)
+	for id, err := range s.All(t.Context()) {
+		want := w.maybe[id]
+		got, getErr := storagetest.Get(t.Context(), s, id, 0, -1)
+		if err != nil || getErr != nil || want == nil || !bytes.Equal(got, want) {
+			t.Fatalf("%s: shard %s is served and should not be: %v", when, id, getErr)
+		}
+		size += int64(len(got)) + 8192
+	}
+	vaults, err := s.Heads(t.Context(), device.Owner)
+	if err != nil || w.heads > 0 && (len(vaults) != 1 || len(vaults[0].Links) < w.heads) {
+		t.Fatalf("%s: %d acknowledged heads, found %v: %v", when, w.heads, vaults, err)
+	}
+	for _, v := range vaults {
+		for i, raw := range v.Links {
+			if !bytes.Equal(raw, w.chain[i].Raw) {
+				t.Fatalf("%s: head %d is not what was sent", when, i+1)
+			}
+		}
+	}
+	if stats := s.Stats(); stats.Owners[device.Owner].Bytes != size || stats.ReservedBytes != 0 {
+		t.Fatalf("%s: accounts say %+v, files have %d", when, stats, size)
+	}
+	for _, problem := range s.Problems() {
+		if problem.What != "head file is damaged" { // a torn tail
+			t.Fatalf("%s: %+v", when, problem)
+		}
+	}
+	if err := storagetest.Put(t.Context(), s, device.Segment(t, vault, twoOf3, 10, when), 0, nil); err != nil {
+		t.Fatalf("%s: store takes nothing any more: %v", when, err)
+	}
+}
+
+// again opens the files as they are, as after a kill, does everything once more,
+// and then cuts the power: what was there counts as acknowledged too.
+func (w *workload) again(files *crashFS, when string) {
+	when += ", opened again"
+	s, err := shardstore.Open("", shardstore.Config{FS: files})
+	if err != nil {
+		w.t.Fatalf("%s: %v", when, err)
+	}
+	w.run(s)
+	if want := 2*len(w.segments) - 1; len(w.acked) != want || w.heads != len(w.segments) {
+		w.t.Fatalf("%s: %d shards and %d heads acknowledged", when, len(w.acked), w.heads)
+	}
+	files.locked = false
+	w.check(files.crash(nil), when)
+	w.check(files, when)
+}
+
+// TestEveryOperationFails fails each operation in turn, once or from then on,
+// and cuts the power in different ways afterwards.
+func TestEveryOperationFails(t *testing.T) {
+	w := newWorkload(t)
+	for _, mode := range []struct {
+		name string
+		err  error
+		all  bool
+	}{{"EIO", syscall.EIO, false}, {"ENOSPC", syscall.ENOSPC, false}, {"power cut", syscall.EIO, true}} {
+		seen := 0
+		for n := 1; ; n++ {
+			files := newCrashFS()
+			files.failAt, files.failErr, files.failAll = n, mode.err, mode.all
+			s, err := shardstore.Open("", shardstore.Config{FS: files})
+			if err == nil {
+				w.run(s)
+				_ = s.Close()
+			} else {
+				w.acked, w.maybe, w.heads = nil, nil, 0
+			}
+			failed := files.failed
+			files.failAt, files.locked = 0, false
+			when := fmt.Sprintf("%s at operation %d (%s)", mode.name, n, failed)
+			for seed := range uint64(2) {
+				w.check(files.crash(rand.New(rand.NewPCG(seed, uint64(n)))), when+fmt.Sprint(" seed ", seed))
+			}
+			w.check(files.crash(nil), when)
+			w.again(files, when)
+			if failed == "" {
+				break
+			}
+			seen++
+		}
+		if seen < 30 {
+			t.Errorf("%s: only %d operations were made to fail", mode.name, seen)
+		}
+	}
+}
+
+// TestSyncIsNeverTriedAgain: after a failed sync the kernel may have dropped
+// the pages and call the next one a success.
+func TestSyncIsNeverTriedAgain(t *testing.T) {
+	segment := device.Segment(t, vault, twoOf3, 100, "a")
+	for _, what := range []string{"sync shards", "sync dir shards/" + segment.Header.ID.String()[:2]} {
+		s, files, err := failSecondPut(t, segment, what)
+		if !errors.Is(err, storage.ErrDisk) {
+			t.Fatalf("%s: %v, want ErrDisk", what, err)
+		}
+		if err := storagetest.Put(t.Context(), s, segment, 2, nil); !errors.Is(err, storage.ErrDisk) {
+			t.Errorf("%s: suspect disk takes a shard: %v", what, err)
+		}
+		if err := s.PutHeads(t.Context(), storagetest.Raw(device.Heads(t, vault, 1)...)); !errors.Is(err, storage.ErrDisk) {
+			t.Errorf("%s: suspect disk takes a head: %v", what, err)
+		}
+		if i := slices.IndexFunc(files.log[files.failedAfter:], func(line string) bool { return strings.HasPrefix(line, "sync") }); i >= 0 {
+			t.Errorf("%s: synced again: %s", what, files.log[files.failedAfter+i])
+		}
+		if !s.Stats().Suspect || s.Free() != 0 || len(s.Problems()) != 1 {
+			t.Errorf("%s: not reported: %+v %v", what, s.Stats(), s.Problems())
+		}
+		if err := s.Verify(t.Context(), segment.ID(0)); err != nil {
+			t.Errorf("%s: stored shard cannot be read: %v", what, err)
+		}
+		if err := s.Verify(t.Context(), segment.ID(1)); !errors.Is(err, storage.ErrNotFound) {
+			t.Errorf("%s: shard that is not durable is there: %v", what, err)
+		}
+	}
+}
+
+// failSecondPut stores shard 0, then shard 1 with that operation failing that
+// begins with what.
+func failSecondPut(t *testing.T, segment storagetest.Segment, what string) (*shardstore.Store, *crashFS, error) {
+	for n := 1; n < 10; n++ {
+		files := newCrashFS()
+		s := open(t, "", shardstore.Config{FS: files})
+		if err := storagetest.Put(t.Context(), s, segment, 0, nil); err != nil {
+			t.Fatal(err)
+		}
+		files.failAt, files.failErr = files.ops+n, syscall.EIO
+		err := storagetest.Put(t.Context(), s, segment, 1, nil)
+		files.failAt = 0
+		if strings.HasPrefix(files.failed, what) {
+			return s, files, err
+		}
+	}
+	t.Fatalf("%s was never called", what)
+	return nil, nil, nil
+}
+
+func TestDiskFullHurtsNothing(t *testing.T) {
+	files := newCrashFS()
+	s := open(t, "", shardstore.Config{FS: files})
+	segment := device.Segment(t, vault, twoOf3, 1000, "a")
+	if err := storagetest.Put(t.Context(), s, segment, 0, nil); err != nil {
+		t.Fatal(err)
+	}
+	files.failErr = syscall.ENOSPC
+	for n := 1; ; n++ {
+		files.failAt, files.failed = files.ops+n, ""
+		err := storagetest.Put(t.Context(), s, segment, 1, nil)
+		if files.failed == "" {
+			break
+		}
+		if !errors.Is(err, storage.ErrFull) {
+			t.Fatalf("%s: %v, want ErrFull", files.failed, err)
+		}
+		if err := s.Verify(t.Context(), segment.ID(0)); err != nil {
+			t.Fatalf("%s: %v", files.failed, err)
+		}
+	}
+	files.failAt = 0
+	if err := s.Verify(t.Context(), segment.ID(1)); err != nil || s.Stats().Suspect {
+		t.Fatal("not taken after there was room again:", err)
+	}
+}
