@@ -15,8 +15,9 @@ const (
 	repeatAfter = time.Minute
 	// repeatKinds bounds the kinds remembered; beyond it all are forgotten.
 	repeatKinds = 64
-	// repeatPrefix is how much of a message says of what kind it is.
-	repeatPrefix = 32
+	// repeatPrefix is how much of a message says of what kind it is, at most;
+	// names and numbers do not.
+	repeatPrefix = 64
 )
 
 // serfLog translates the text levels of Serf and memberlist to slog, once for
@@ -50,15 +51,24 @@ func (w *serfLog) Write(line []byte) (int, error) {
 			}
 		}
 	}
-	if level > slog.LevelDebug && w.repeated(text) {
+	if level > slog.LevelDebug && (routine(text) || w.repeated(text)) {
 		level = slog.LevelDebug
 	}
 	w.out.Log(context.Background(), level, "gossip", "text", text)
 	return len(line), nil
 }
 
+// routine reports what is said often and means nothing: sending to a peer in
+// dial back-off, and Serf's view of an end without a leave.
+func routine(text string) bool {
+	return strings.Contains(text, errBackOff.Error()) || strings.HasSuffix(text, "Shutdown without a Leave")
+}
+
 func (w *serfLog) repeated(text string) bool {
 	kind := text[:min(len(text), repeatPrefix)]
+	if i := strings.IndexAny(kind, "[('0123456789"); i > 0 {
+		kind = kind[:i]
+	}
 	now := time.Now()
 	w.mu.Lock()
 	defer w.mu.Unlock()

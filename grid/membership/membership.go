@@ -49,6 +49,7 @@ type Membership struct {
 	retag      chan struct{} // own record or state changed
 	hints      *hints        // peers to pull the roster from
 	wanted     *wanted       // records to fetch
+	relays     *relays       // records to pass on
 
 	merging sync.Mutex // held while statements of others are merged
 	learnt  digest     // of the roster after the last such merge
@@ -81,6 +82,7 @@ func New(cfg Config) (*Membership, error) {
 		retag:      make(chan struct{}, 1),
 		hints:      newHints(),
 		wanted:     newWanted(),
+		relays:     newRelays(),
 		tagging:    newTurn(),
 		joining:    newTurn(),
 	}
@@ -105,7 +107,7 @@ func (m *Membership) Run(ctx context.Context) error {
 	drained := make(chan struct{})
 	wg.Go(func() { m.drain(events, drained) })
 	for _, loop := range []func(context.Context){
-		m.compareLoop, m.rejoinLoop, m.rosterLoop, m.syncLoop, m.hintLoop, m.fetchLoop, m.tagLoop, m.seenLoop, m.lanLoop,
+		m.compareLoop, m.rejoinLoop, m.rosterLoop, m.syncLoop, m.hintLoop, m.fetchLoop, m.relayLoop, m.tagLoop, m.seenLoop, m.lanLoop,
 	} {
 		wg.Go(func() { loop(ctx) })
 	}

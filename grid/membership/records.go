@@ -2,28 +2,16 @@ package membership
 
 import (
 	"context"
+	"errors"
 	"fmt"
-	"math/rand/v2"
 	"reflect"
 	"runtime"
 	"slices"
-	"sync"
 	"time"
 
 	"gotong/grid"
 	"gotong/grid/roster"
 	gridv1 "gotong/proto/grid/v1"
-)
-
-const (
-	// fetchParallel records are fetched at once.
-	fetchParallel = 4
-	// fetchOthers members are asked besides the subject.
-	fetchOthers = 2
-	// fetchTries is how often one number is tried; then the regular exchange
-	// has to bring it. A number in a tag may be made up.
-	fetchTries   = 6
-	fetchWaitMin = 2 * time.Second
 )
 
 // UpdateRecord changes what this peer says of itself. change gets the present
@@ -89,19 +77,35 @@ func (m *Membership) recordsChanged() {
 	kick(m.rejoinKick)
 }
 
-// takeRecords stores records that another member gave. Those of peers that the
-// roster does not list are left out: the roster may come later, and with it the
-// record again.
-func (m *Membership) takeRecords(encoded [][]byte) (changed bool, err error) {
-	kept, err := m.cfg.Records.PutAll(encoded, m.cfg.Roster.View())
-	if kept == 0 {
-		return false, err
+// takeRecords stores records that another member gave, and returns the subjects
+// of those that were news. Records of peers that the roster does not list are
+// left out: the roster may come later, and with it the record again.
+func (m *Membership) takeRecords(encoded [][]byte) (news []grid.PeerID, err error) {
+	before := make(map[grid.PeerID]uint64, len(encoded))
+	for _, b := range encoded {
+		if r, err := roster.ParseRecord(b); err == nil {
+			present, _, _ := m.cfg.Records.Get(r.Peer)
+			before[r.Peer] = present.Number
+		}
+	}
+	if _, err = m.cfg.Records.PutAll(encoded, m.cfg.Roster.View()); err != nil {
+		err = fmt.Errorf("records not taken: %w", err)
+	}
+	_, t, running := m.running()
+	for peer, number := range before {
+		if r, _, _ := m.cfg.Records.Get(peer); r.Number == number {
+			continue
+		}
+		news = append(news, peer)
+		if running {
+			t.retry(peer) // at its new addresses
+		}
+	}
+	if len(news) == 0 {
+		return nil, err
 	}
 	m.recordsChanged()
-	if reclaimErr := m.reclaim(); reclaimErr != nil {
-		m.cfg.Logger.Warn("own record is not signed anew", "err", reclaimErr)
-	}
-	return true, err
+	return news, errors.Join(err, m.reclaim())
 }
 
 // tags returns this peer's gossip tags.
@@ -122,12 +126,8 @@ func (m *Membership) tagLoop(ctx context.Context) {
 			return
 		}
 		m.setTags()
-		_, encoded, _ := m.cfg.Records.Get(m.self)
-		m.eachOf(m.alive(), func(peer grid.PeerID) {
-			if err := m.offerRecords(ctx, peer, [][]byte{encoded}); err != nil {
-				m.cfg.Logger.Debug("own record not given", "peer", peer, "err", err)
-			}
-		})
+		own := m.encodedRecords([]grid.PeerID{m.self})
+		m.eachOf(m.alive(), pushFanout, func(peer grid.PeerID) { m.giveRecords(ctx, peer, own) })
 	}
 }
 
@@ -181,21 +181,17 @@ func (m *Membership) recordsRound(ctx context.Context, peer grid.PeerID, client 
 	if err != nil {
 		return false, err
 	}
-	more, err = m.takeRecords(answer.GetRecords())
+	news, err := m.takeRecords(answer.GetRecords())
 	if err != nil {
 		m.cfg.Logger.Debug("record not taken", "peer", peer, "err", err)
 	}
+	more = len(news) > 0
 	wanted, err := parsePeers(answer.GetWant())
 	if err != nil {
 		return false, err
 	}
-	var offer [][]byte
-	for _, id := range wanted {
-		if _, encoded, ok := m.cfg.Records.Get(id); ok {
-			offer = append(offer, encoded)
-		}
-	}
-	if offer = limitBytes(offer); len(offer) == 0 {
+	offer := limitBytes(m.encodedRecords(wanted))
+	if len(offer) == 0 {
 		return more, nil
 	}
 	_, err = client.OfferRecords(ctx, &gridv1.OfferRecordsRequest{Records: offer})
@@ -210,125 +206,4 @@ func (m *Membership) recordNumbers() []*gridv1.RecordNumber {
 		}
 	}
 	return have
-}
-
-// wanted are records of which a tag says that they are newer than those here.
-type wanted struct {
-	mu    sync.Mutex
-	peers map[grid.PeerID]*want // as many as there are members
-	wake  chan struct{}
-}
-
-type want struct {
-	number uint64
-	tries  int
-	next   time.Time
-}
-
-func newWanted() *wanted {
-	return &wanted{peers: make(map[grid.PeerID]*want), wake: make(chan struct{}, 1)}
-}
-
-// wantRecord asks for the record with that number, or a newer one.
-func (m *Membership) wantRecord(peer grid.PeerID, number uint64) {
-	if r, _, _ := m.cfg.Records.Get(peer); r.Number >= number {
-		return
-	}
-	m.wanted.mu.Lock()
-	defer m.wanted.mu.Unlock()
-	if w := m.wanted.peers[peer]; w == nil || w.number < number {
-		m.wanted.peers[peer] = &want{number: number}
-		kick(m.wanted.wake)
-	}
-}
-
-// due returns the peers whose records are to be fetched now, else how long to
-// wait.
-func (w *wanted) due(now time.Time) (due []grid.PeerID, wait time.Duration) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	wait = rejoinIdle
-	for peer, p := range w.peers {
-		if until := p.next.Sub(now); until > 0 {
-			wait = min(wait, until)
-		} else if len(due) < fetchParallel {
-			due = append(due, peer)
-		}
-	}
-	return due, wait
-}
-
-// tried notes the outcome of a fetch.
-func (w *wanted) tried(peer grid.PeerID, have uint64, now time.Time) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	p := w.peers[peer]
-	if p == nil {
-		return
-	}
-	p.next = now.Add(fetchWaitMin << p.tries)
-	p.tries++
-	if have >= p.number || p.tries >= fetchTries {
-		delete(w.peers, peer)
-	}
-}
-
-func (m *Membership) fetchLoop(ctx context.Context) {
-	for {
-		due, wait := m.wanted.due(time.Now())
-		var wg sync.WaitGroup
-		for _, peer := range due {
-			wg.Go(func() { m.fetchRecord(ctx, peer) })
-		}
-		wg.Wait()
-		if len(due) > 0 && ctx.Err() == nil {
-			continue
-		}
-		timer := time.NewTimer(wait)
-		select {
-		case <-timer.C:
-		case <-m.wanted.wake:
-		case <-ctx.Done():
-			timer.Stop()
-			return
-		}
-		timer.Stop()
-	}
-}
-
-// fetchRecord asks the subject of a record and some others for a newer one.
-func (m *Membership) fetchRecord(ctx context.Context, peer grid.PeerID) {
-	before, _, _ := m.cfg.Records.Get(peer)
-	others := slices.DeleteFunc(m.alive(), func(p grid.PeerID) bool { return p == peer })
-	rand.Shuffle(len(others), func(i, j int) { others[i], others[j] = others[j], others[i] })
-	var have uint64
-	for _, from := range append([]grid.PeerID{peer}, others[:min(len(others), fetchOthers)]...) {
-		if err := m.askRecord(ctx, from, peer); err != nil {
-			m.cfg.Logger.Debug("record not fetched", "peer", from, "subject", peer, "err", err)
-		}
-		r, _, _ := m.cfg.Records.Get(peer)
-		if have = r.Number; have > before.Number {
-			break
-		}
-	}
-	m.wanted.tried(peer, have, time.Now())
-}
-
-func (m *Membership) askRecord(ctx context.Context, from, subject grid.PeerID) error {
-	ctx, cancel := context.WithTimeout(ctx, syncTimeout)
-	defer cancel()
-	client, err := m.cfg.Clients(from)
-	if err != nil {
-		return err
-	}
-	present, _, _ := m.cfg.Records.Get(subject)
-	answer, err := client.Records(ctx, &gridv1.RecordsRequest{
-		Peers: [][]byte{subject[:]},
-		Have:  []*gridv1.RecordNumber{{Peer: subject[:], Number: present.Number}},
-	})
-	if err != nil {
-		return err
-	}
-	_, err = m.takeRecords(answer.GetRecords())
-	return err
 }

@@ -130,7 +130,7 @@ func (m *Membership) hintLoop(ctx context.Context) {
 			if d == m.cfg.Roster.Digest() {
 				continue
 			}
-			if err := m.syncRoster(ctx, from); err != nil {
+			if err := m.syncWith(ctx, from); err != nil {
 				m.cfg.Logger.Debug("roster not pulled", "peer", from, "err", err)
 			}
 		}
@@ -196,18 +196,18 @@ func (m *Membership) announceEvent() {
 // announceRoster gives the change to some members directly and hints to all.
 func (m *Membership) announceRoster(ctx context.Context) {
 	m.announceEvent()
-	m.eachOf(m.alive(), func(peer grid.PeerID) {
-		if err := m.syncRoster(ctx, peer); err != nil {
+	m.eachOf(m.alive(), pushFanout, func(peer grid.PeerID) {
+		if err := m.syncWith(ctx, peer); err != nil {
 			m.cfg.Logger.Debug("roster not given", "peer", peer, "err", err)
 		}
 	})
 }
 
-// eachOf calls f for up to pushFanout random peers at once and waits.
-func (m *Membership) eachOf(peers []grid.PeerID, f func(grid.PeerID)) {
+// eachOf calls f for up to most random peers at once and waits.
+func (m *Membership) eachOf(peers []grid.PeerID, most int, f func(grid.PeerID)) {
 	rand.Shuffle(len(peers), func(i, j int) { peers[i], peers[j] = peers[j], peers[i] })
 	var wg sync.WaitGroup
-	for _, peer := range peers[:min(len(peers), pushFanout)] {
+	for _, peer := range peers[:min(len(peers), most)] {
 		wg.Go(func() { f(peer) })
 	}
 	wg.Wait()

@@ -84,7 +84,9 @@ func (s *service) OfferRecords(_ context.Context, r *gridv1.OfferRecordsRequest)
 	if len(r.GetRecords()) > maxHave {
 		return nil, invalid(fmt.Errorf("%w: %d records", errRequest, len(r.GetRecords())))
 	}
-	if _, err := s.m.takeRecords(r.GetRecords()); err != nil {
+	news, err := s.m.takeRecords(r.GetRecords())
+	s.m.relays.add(news)
+	if err != nil {
 		return nil, invalid(err)
 	}
 	return &gridv1.OfferRecordsResponse{}, nil

@@ -22,9 +22,10 @@ import (
 // world is a grid of memberships on a network in memory. It belongs into a
 // synctest bubble.
 type world struct {
-	t     *testing.T
-	net   *memNet
-	peers []*testPeer
+	t      *testing.T
+	net    *memNet
+	peers  []*testPeer
+	timers Timers
 }
 
 // testPeer is one machine: what is on its disk, and the membership that runs.
@@ -47,7 +48,7 @@ func (p *testPeer) id() grid.PeerID { return p.node.PeerID() }
 // newWorld makes n peers. The first founds the grid and admits the others;
 // their rosters hold what an invite hands over. Nobody runs yet.
 func newWorld(t *testing.T, n int) *world {
-	w := &world{t: t, net: newMemNet(10 * time.Millisecond)}
+	w := &world{t: t, net: newMemNet(10 * time.Millisecond), timers: LAN()}
 	for i := range n {
 		p := &testPeer{w: w, dir: t.TempDir(), node: must(identity.NewNodeKey()), owner: must(identity.NewPhrase()).OwnerKey()}
 		w.peers = append(w.peers, p)
@@ -127,7 +128,7 @@ func (p *testPeer) prepare() {
 	p.m, err = New(Config{
 		Node: p.node, Roster: p.roster, Records: p.records, Directory: p.dirBook,
 		Network: p.host, Clients: p.client, Version: "test", SeenPath: p.path("seen"),
-		Timers: LAN(), Logger: slog.New(slog.NewTextHandler(p.w.t.Output(), &slog.HandlerOptions{Level: slog.LevelInfo})),
+		Timers: p.w.timers, Logger: slog.New(slog.NewTextHandler(p.w.t.Output(), &slog.HandlerOptions{Level: slog.LevelInfo})),
 	})
 	if err != nil {
 		p.w.t.Fatal(err)
