@@ -28,8 +28,9 @@ const (
 	orderBytes = 1 << 20
 
 	// avoidFor is how long a task waits for a peer that has not failed it yet
-	// to be claimed, avoidMost how long for a claimed one to take it. The last
-	// attempts wait for a claimed one until it does.
+	// to be claimed, twice as long after each attempt; avoidMost is how long it
+	// waits for a claimed one to take it. The last attempts wait for a claimed
+	// one until it does.
 	avoidFor     = 2 * time.Second
 	avoidMost    = 30 * time.Second
 	lastAttempts = 2
@@ -129,14 +130,12 @@ func (l *ledger) slots() int {
 }
 
 // pick chooses a task for c and takes it off its queue: first those that must
-// run again, then new ones, at the tail a second copy. Nil: none now.
+// run again and that its peer has not failed, then new ones, then the others
+// that must run again, at the tail a second copy. Nil: none now.
 func (l *ledger) pick(c *claim, now time.Time) *entry {
-	for i, e := range l.retry {
-		if l.fits(e.index) && !l.avoids(e, c, now) {
-			l.retry = slices.Delete(l.retry, i, i+1)
-			l.sum.Retried++
-			return e
-		}
+	tried := func(e *entry) bool { return slices.Contains(e.avoid, c.candidate.Peer) }
+	if e := l.pickAgain(func(e *entry) bool { return !tried(e) }); e != nil {
+		return e
 	}
 	if l.gaveUp == "" && l.next < l.job.Count && l.next < l.delivered+l.window && l.fits(l.next) {
 		e := &entry{index: l.next}
@@ -144,9 +143,24 @@ func (l *ledger) pick(c *claim, now time.Time) *entry {
 		l.next++
 		return e
 	}
+	if e := l.pickAgain(func(e *entry) bool { return tried(e) && l.waitedEnough(e, now) }); e != nil {
+		return e
+	}
 	if len(c.out) < c.slots && l.unassigned() == 0 {
 		if e := l.straggler(c, now); e != nil {
 			l.sum.Duplicated++
+			return e
+		}
+	}
+	return nil
+}
+
+// pickAgain takes the first task that must run again and may here.
+func (l *ledger) pickAgain(may func(*entry) bool) *entry {
+	for i, e := range l.retry {
+		if l.fits(e.index) && may(e) {
+			l.retry = slices.Delete(l.retry, i, i+1)
+			l.sum.Retried++
 			return e
 		}
 	}
@@ -161,16 +175,13 @@ func (l *ledger) fits(index int) bool {
 	return room || (l.ordered && index == l.delivered) || (l.copies == 0 && l.buffered+l.staged == 0)
 }
 
-// avoids reports whether e should wait for another peer than that of c.
-func (l *ledger) avoids(e *entry, c *claim, now time.Time) bool {
-	if !slices.Contains(e.avoid, c.candidate.Peer) {
+// waitedEnough reports whether e may go to a peer that failed it before.
+func (l *ledger) waitedEnough(e *entry, now time.Time) bool {
+	waited := now.Sub(e.queued)
+	if waited < avoidFor<<max(0, e.attempts-1) {
 		return false
 	}
-	waited := now.Sub(e.queued)
-	if waited < avoidFor {
-		return true
-	}
-	return (waited < avoidMost || e.attempts >= MaxAttempts-lastAttempts) && l.untried(e)
+	return (waited >= avoidMost && e.attempts < MaxAttempts-lastAttempts) || !l.untried(e)
 }
 
 // untried reports whether a claimed peer has not failed e.

@@ -30,12 +30,14 @@ const (
 	contentIdle = 30 * time.Second
 
 	// How long a peer is left alone after it was busy, refused, or failed; the
-	// last doubles from retryFirst to retryMost.
+	// last doubles from retryFirst to retryMost until a claim held for
+	// steadyAfter.
 	retryBusy    = 2 * time.Second
 	retryRefused = 30 * time.Second
 	retryFirst   = time.Second
 	retryMost    = 30 * time.Second
-	// peerFailures in a row bar a peer from the job.
+	steadyAfter  = time.Minute
+	// peerFailures in a row, without one result, bar a peer from the job.
 	peerFailures = 5
 	// refusalsNamed is how many peers an error names.
 	refusalsNamed = 4
@@ -60,7 +62,8 @@ type matchmaker struct {
 // standing is what this run knows of a peer.
 type standing struct {
 	engaged  bool // being compared or claimed
-	failures int  // in a row
+	failures int  // in a row, without a result
+	falls    int  // in a row, without a steady claim
 	until    time.Time
 	barred   bool
 	why      string // of the last refusal or failure
@@ -145,23 +148,35 @@ func (m *matchmaker) standing(peer grid.PeerID) *standing {
 // attempt compares candidates and works with the better one.
 func (m *matchmaker) attempt(ctx context.Context, pair []Candidate) {
 	best, ok := m.compare(ctx, pair)
-	if !ok {
+	if ctx.Err() != nil || !ok {
 		m.attemptOver(0)
 		return
 	}
 	err := m.supply(ctx, best)
 	if err != nil {
 		m.attemptOver(0)
-		m.letGo(best.candidate.Peer, false, err)
+		m.letGo(best.candidate.Peer, false, unlessOver(ctx, err))
 		return
 	}
 	m.attemptOver(1)
 	c := newClaim(best.candidate, best.worker, m.ledger, m.stage, m.logger)
+	start := time.Now()
 	useful, why := c.run(ctx)
 	m.mu.Lock()
 	m.claims--
+	if s := m.standing(best.candidate.Peer); time.Since(start) >= steadyAfter {
+		s.falls = 0
+	}
 	m.mu.Unlock()
-	m.letGo(best.candidate.Peer, useful, why)
+	m.letGo(best.candidate.Peer, useful, unlessOver(ctx, why))
+}
+
+// unlessOver returns err, or nil when the run is over and err came of that.
+func unlessOver(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return nil
+	}
+	return err
 }
 
 func (m *matchmaker) attemptOver(claims int) {
@@ -190,14 +205,15 @@ func (m *matchmaker) letGo(peer grid.PeerID, useful bool, why error) {
 		s.failures = 0
 	}
 	switch {
-	case why == nil || errors.Is(why, errFinished) || errors.Is(why, context.Canceled):
+	case why == nil || errors.Is(why, errFinished):
 		return
 	case errors.Is(why, tasks.ErrBusy):
 		s.until = now.Add(retryBusy)
 	case errors.Is(why, tasks.ErrRefused) || errors.Is(why, tasks.ErrSandbox) || errors.Is(why, errClosing):
 		s.until = now.Add(retryRefused)
 	default:
-		s.until = now.Add(min(retryMost, retryFirst<<s.failures))
+		s.until = now.Add(min(retryMost, retryFirst<<min(s.falls, peerFailures)))
+		s.falls++
 		s.failures++
 		s.barred = s.failures >= peerFailures || errors.Is(why, ErrViolation)
 		m.logger.Warn("worker failed", "peer", peer, "failures", s.failures, "barred", s.barred, "err", why)

@@ -21,11 +21,11 @@ type answer struct {
 // compare asks the candidates and returns the better one. The others are free
 // again.
 func (m *matchmaker) compare(ctx context.Context, pair []Candidate) (answer, bool) {
-	ctx, cancel := context.WithTimeout(ctx, offerTimeout)
+	asking, cancel := context.WithTimeout(ctx, offerTimeout)
 	defer cancel()
 	answers := make(chan answer, len(pair))
 	for _, candidate := range pair {
-		m.wg.Go(func() { answers <- m.ask(ctx, candidate) })
+		m.wg.Go(func() { answers <- m.ask(asking, candidate) })
 	}
 	var best answer
 	found, grace := false, (<-chan time.Time)(nil)
@@ -34,7 +34,7 @@ func (m *matchmaker) compare(ctx context.Context, pair []Candidate) (answer, boo
 		case a := <-answers:
 			switch {
 			case a.err != nil:
-				m.letGo(a.candidate.Peer, false, a.err)
+				m.letGo(a.candidate.Peer, false, unlessOver(ctx, a.err))
 			case !found:
 				best, found = a, true
 				grace = time.After(offerGrace)
@@ -58,6 +58,9 @@ func (m *matchmaker) freeLater(answers <-chan answer, left int) {
 	m.wg.Go(func() {
 		for range left {
 			a := <-answers
+			if errors.Is(a.err, context.Canceled) {
+				a.err = nil // it was not given its time
+			}
 			m.letGo(a.candidate.Peer, false, a.err)
 		}
 	})

@@ -134,7 +134,7 @@ func (c *claim) stop(index int) {
 func (c *claim) release(index int) {
 	if r, ok := c.held[index]; ok {
 		delete(c.held, index)
-		c.service.cfg.Runner.Release(r)
+		c.service.cfg.Runner.Release(r.Task)
 	}
 }
 

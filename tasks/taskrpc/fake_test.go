@@ -51,9 +51,9 @@ func newRunner(slots int) *fakeRunner {
 	}
 }
 
-func (r *fakeRunner) Slots() (int, string)        { return r.slots, r.why }
-func (r *fakeRunner) Check(tasks.Spec) error      { return r.check }
-func (r *fakeRunner) Release(result tasks.Result) { r.mu.Lock(); defer r.mu.Unlock(); r.released++ }
+func (r *fakeRunner) Slots() (int, string)   { return r.slots, r.why }
+func (r *fakeRunner) Check(tasks.Spec) error { return r.check }
+func (r *fakeRunner) Release(tasks.TaskID)   { r.mu.Lock(); defer r.mu.Unlock(); r.released++ }
 
 func (r *fakeRunner) Do(ctx context.Context, t tasks.Task) (tasks.Result, error) {
 	cancelled := tasks.Result{State: tasks.StateCancelled, ExitCode: tasks.NoExitCode}

@@ -29,7 +29,7 @@ type Runner interface {
 	// OpenContent opens a stored content, an output for instance. The caller
 	// closes.
 	OpenContent(id tasks.ContentID) (io.ReadCloser, int64, error)
-	// Release says that the outputs of a result of Do are no longer needed. It
-	// is called once for each result that has outputs which are not inline.
-	Release(result tasks.Result)
+	// Release says that the outputs of a task that Do ran are no longer needed.
+	// It is called once for each result that has outputs which are not inline.
+	Release(task tasks.TaskID)
 }

@@ -22,6 +22,7 @@ import (
 var (
 	errCallerSilent = fmt.Errorf("caller was silent for %s", scheduler.LeaseTTL)
 	errClaimOver    = errors.New("claim is over")
+	errReplaced     = errors.New("caller claimed again")
 )
 
 // Config says how a Service works. All fields but Logger are required.
@@ -114,12 +115,14 @@ func (s *Service) open(caller grid.PeerID, h scheduler.Header) (*claim, int, err
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	own := 0
-	for _, c := range s.claims {
-		if c.caller == caller {
-			own++
-		}
-		if c.caller != caller && c.header.Job == h.Job {
+	for _, c := range slices.Clone(s.claims) {
+		switch {
+		case c.caller != caller && c.header.Job == h.Job:
 			return nil, 0, fmt.Errorf("another peer runs a job of this id here: %w", tasks.ErrRefused)
+		case c.header.Job == h.Job:
+			s.end(c, errReplaced) // the caller lost it and has come back
+		case c.caller == caller:
+			own++
 		}
 	}
 	if len(s.claims) >= claimsMax || own >= claimsPerCaller {
@@ -137,6 +140,11 @@ func (s *Service) open(caller grid.PeerID, h scheduler.Header) (*claim, int, err
 func (s *Service) close(c *claim, why error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.end(c, why)
+}
+
+// end is close for callers that hold s.mu.
+func (s *Service) end(c *claim, why error) {
 	i := slices.Index(s.claims, c)
 	if i < 0 {
 		return
@@ -216,7 +224,7 @@ func (s *Service) finish(c *claim, task tasks.Task, r tasks.Result, err error) {
 	switch {
 	case c.ctx.Err() != nil:
 		if stored {
-			s.cfg.Runner.Release(r)
+			s.cfg.Runner.Release(task.ID)
 		}
 	case err != nil:
 		c.giveBack(task.ID.Index, err.Error())
