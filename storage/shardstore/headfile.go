@@ -53,7 +53,8 @@ func parseRecord(b []byte) (r headRecord, size int, ok bool) {
 	}
 	length := binary.BigEndian.Uint32(b[offRecordLength:])
 	kind := b[offRecordKind]
-	if length > storage.MaxHeadBytes || (kind != recordLink && kind != recordFork) {
+	received := binary.BigEndian.Uint64(b[offRecordReceived:])
+	if length > storage.MaxHeadBytes || received > maxSeconds || (kind != recordLink && kind != recordFork) {
 		return headRecord{}, 0, false
 	}
 	end := recordFixed + int(length)
@@ -64,11 +65,10 @@ func parseRecord(b []byte) (r headRecord, size int, ok bool) {
 	if !bytes.Equal(sum[:recordSum], b[end:end+recordSum]) {
 		return headRecord{}, 0, false
 	}
-	received := time.Duration(binary.BigEndian.Uint64(b[offRecordReceived:])&maxSeconds) * time.Second
-	return headRecord{kind: kind, received: received, raw: b[recordFixed:end:end]}, end + recordSum, true
+	return headRecord{kind: kind, received: time.Duration(received) * time.Second, raw: b[recordFixed:end:end]}, end + recordSum, true
 }
 
-// maxSeconds keeps a count of seconds inside a time.Duration.
+// maxSeconds, 272 years, keeps a count of seconds inside a time.Duration.
 const maxSeconds = 1<<33 - 1
 
 // parseRecords calls each for every intact record with its offset, and returns
