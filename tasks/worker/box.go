@@ -1,0 +1,231 @@
+package worker
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+
+	"github.com/zeebo/blake3"
+
+	"gotong/tasks"
+	"gotong/tasks/sandbox"
+)
+
+// Bounds of a box.
+const (
+	// keepStaged is how many inputs stay staged when no task needs them.
+	keepStaged = 64
+	// maxFaults bounds the modules that are remembered as unable to run.
+	maxFaults = 64
+)
+
+// box is a sandbox process with its staging directory.
+type box struct {
+	key   key
+	child *sandbox.Child
+	dir   string
+	store *Store
+	group sync.WaitGroup // outputs being collected
+
+	mu     sync.Mutex
+	staged map[tasks.ContentID]int // inputs in the directory, with how many tasks need them
+}
+
+// openBox makes s.box a live sandbox for k.
+func (s *slot) openBox(ctx context.Context, launcher *sandbox.Launcher, k key) error {
+	if s.box != nil {
+		select {
+		case <-s.box.child.Ended():
+		default:
+			if s.box.key == k {
+				return nil
+			}
+		}
+		s.closeBox()
+	}
+	return s.startBox(ctx, launcher, k)
+}
+
+func (s *slot) startBox(ctx context.Context, launcher *sandbox.Launcher, k key) error {
+	w := s.worker
+	w.mu.Lock()
+	fault := w.faults[k]
+	w.mu.Unlock()
+	if fault != nil {
+		return fault
+	}
+	module, err := w.store.readAll(k.module, tasks.MaxModuleBytes)
+	if err != nil {
+		return fmt.Errorf("module: %w", err)
+	}
+	s.boxes++
+	dir := filepath.Join(w.cfg.Dir, slotsDir, fmt.Sprintf("%d-%d", s.number, s.boxes))
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		return err
+	}
+	child, err := launcher.Start(ctx, sandbox.Config{
+		Dir: dir, Module: module, Limits: k.limits, CompileWall: w.cfg.CompileWall,
+	})
+	if err != nil {
+		os.RemoveAll(dir)
+		return err
+	}
+	s.box = &box{key: k, child: child, dir: dir, store: w.store, staged: make(map[tasks.ContentID]int)}
+	w.mu.Lock()
+	w.counts.SandboxesStarted++
+	w.mu.Unlock()
+	return nil
+}
+
+// closeBox ends the slot's sandbox, if any, and removes its directory.
+func (s *slot) closeBox() {
+	if s.box == nil {
+		return
+	}
+	s.box.child.Close()
+	s.box.group.Wait()
+	if err := os.RemoveAll(s.box.dir); err != nil {
+		s.worker.cfg.Logger.Warn("staging directory is left", "err", err)
+	}
+	s.box = nil
+}
+
+// rememberFault spares other tasks of the same job the start of a sandbox.
+func (w *Worker) rememberFault(k key, fault *sandbox.ModuleError) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if len(w.faults) >= maxFaults {
+		clear(w.faults)
+	}
+	w.faults[k] = fault
+}
+
+// stage makes inputs appear where the sandbox reads them.
+func (b *box) stage(inputs []tasks.Input) error {
+	if len(inputs) == 0 {
+		return nil
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.trim(len(inputs))
+	for i, in := range inputs {
+		if _, there := b.staged[in.Content]; !there {
+			if err := b.store.stageAt(in.Content, b.child.InputPath(in.Content)); err != nil {
+				b.releaseLocked(inputs[:i])
+				return fmt.Errorf("stage input %q: %w", in.Name, err)
+			}
+		}
+		b.staged[in.Content]++
+	}
+	return nil
+}
+
+// unstage says that a task no longer needs its inputs. They stay for the next.
+func (b *box) unstage(inputs []tasks.Input) {
+	if len(inputs) == 0 {
+		return
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.releaseLocked(inputs)
+}
+
+func (b *box) releaseLocked(inputs []tasks.Input) {
+	for _, in := range inputs {
+		b.staged[in.Content]--
+	}
+}
+
+// trim removes inputs that no task needs, when there are many; b.mu is held.
+func (b *box) trim(coming int) {
+	if len(b.staged)+coming <= keepStaged {
+		return
+	}
+	maps.DeleteFunc(b.staged, func(id tasks.ContentID, needed int) bool {
+		return needed == 0 && os.Remove(b.child.InputPath(id)) == nil
+	})
+}
+
+// collect turns an outcome into the task's result. Outputs that are on disk are
+// taken by a goroutine of their own; there are never more than sandbox.Window of
+// those.
+func (b *box) collect(ctx context.Context, w *Worker, e *job, o sandbox.Outcome) {
+	for _, f := range o.Files {
+		if f.Spilled() {
+			b.group.Go(func() { w.finish(e, b.result(ctx, w, e, o)) })
+			return
+		}
+	}
+	w.finish(e, b.result(ctx, w, e, o))
+}
+
+func (b *box) result(ctx context.Context, w *Worker, e *job, o sandbox.Outcome) tasks.Result {
+	r := tasks.Result{
+		State: o.State, Limit: o.Limit, ExitCode: o.ExitCode, Why: o.Why,
+		Stdout: o.Stdout, Stderr: o.Stderr, Elapsed: o.Elapsed, Engine: b.child.Engine(),
+	}
+	if len(o.Files) == 0 {
+		return r
+	}
+	var err error
+	if r.Outputs, err = b.takeOutputs(ctx, w, e.task.ID, o.Files); err != nil {
+		w.cfg.Logger.Warn("outputs of a task are lost", "task", e.task.ID.Short(), "err", err)
+		return lost(cut("its outputs could not be kept: " + err.Error()))
+	}
+	return r
+}
+
+// takeOutputs hashes the files of an outcome; those on disk move to the store,
+// where they are held.
+func (b *box) takeOutputs(ctx context.Context, w *Worker, id tasks.TaskID, files []sandbox.File) ([]tasks.Output, error) {
+	defer b.dropOutputs(files)
+	outputs := make([]tasks.Output, len(files))
+	var held []tasks.ContentID
+	for i, f := range files {
+		outputs[i] = tasks.Output{Name: f.Name, Size: f.Size, Data: f.Data}
+		if !f.Spilled() {
+			outputs[i].Content = blake3.Sum256(f.Data)
+			continue
+		}
+		content, err := b.takeSpilled(ctx, f)
+		if err != nil {
+			w.store.unpin(held)
+			return nil, err
+		}
+		outputs[i].Content = content
+		held = append(held, content)
+	}
+	if len(held) > 0 && !w.holdOutputs(id, held) {
+		w.store.unpin(held)
+		return nil, fmt.Errorf("%w: outputs of %d tasks wait to be fetched", tasks.ErrStoreFull, maxHeld)
+	}
+	return outputs, nil
+}
+
+// dropOutputs removes the files of an outcome that nobody wants.
+func (b *box) dropOutputs(files []sandbox.File) {
+	for _, f := range files {
+		if f.Spilled() {
+			b.child.DropOutput(f)
+		}
+	}
+}
+
+// takeSpilled copies a file from the sandbox's directory into the store, pinned.
+func (b *box) takeSpilled(ctx context.Context, f sandbox.File) (tasks.ContentID, error) {
+	source, err := b.child.OpenOutput(f)
+	if err != nil {
+		return tasks.ContentID{}, err
+	}
+	defer source.Close()
+	return b.store.add(ctx, f.Size, source, func(tasks.ContentID) error { return nil }, 1)
+}
+
+// cut shortens a reason to what a result may carry.
+func cut(s string) string {
+	return strings.ToValidUTF8(s[:min(len(s), tasks.MaxWhyBytes)], "")
+}
