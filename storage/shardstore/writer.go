@@ -13,6 +13,12 @@ import (
 	"gotong/storage"
 )
 
+// pushBytes is how much gathers before the disk is set to work.
+const pushBytes = 1 << 20
+
+// writebacker is a File that can begin to write before it is synced.
+type writebacker interface{ startWriteback(off, n int64) }
+
 // hashers are kept because each is 10 KiB.
 var hashers = sync.Pool{New: func() any { return blake3.New() }}
 
@@ -91,6 +97,7 @@ type writer struct {
 	temp    string
 	file    File // nil before begin and after the end
 	written int
+	pushed  int   // of it, on the way to the disk
 	err     error // the first one; nothing is stored after it
 	ended   bool
 }
@@ -131,7 +138,16 @@ func (w *writer) Write(p []byte) (int, error) {
 	if err != nil {
 		return n, w.fail(ioFailed(err))
 	}
+	w.push()
 	return n, nil
+}
+
+// push starts to move to the disk what has gathered, where the system can.
+func (w *writer) push() {
+	if file, ok := w.file.(writebacker); ok && w.written-w.pushed >= pushBytes {
+		file.startWriteback(payloadOffset+int64(w.pushed), int64(w.written-w.pushed))
+		w.pushed = w.written
+	}
 }
 
 func (w *writer) usable() error {
