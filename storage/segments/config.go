@@ -135,15 +135,19 @@ func New(cfg Config) (*Segments, error) {
 	}
 	s := &Segments{cfg: cfg.filled()}
 	s.memory = semaphore.NewWeighted(s.cfg.MemoryBytes)
+	s.buffers.limit = int(s.cfg.MemoryBytes)
 	if len(cfg.Node) > 0 {
 		s.self = grid.PeerIDOf(cfg.Node.Public().(ed25519.PublicKey))
 	}
 	return s, nil
 }
 
-// Close returns when every transfer that was given up has ended too. It cancels
-// nothing: end the contexts of the calls first.
-func (s *Segments) Close() { s.running.Wait() }
+// Close returns when every transfer that was given up has ended too, and gives
+// the memory back. It cancels nothing: end the contexts of the calls first.
+func (s *Segments) Close() {
+	s.running.Wait()
+	s.buffers.empty()
+}
 
 // reserve waits until need bytes may be used. A need beyond the whole takes
 // the whole.

@@ -4,6 +4,7 @@ import (
 	"math/bits"
 	"sync"
 	"sync/atomic"
+	"time"
 )
 
 // Sizes of pooled buffers: powers of two with a little room, because a segment
@@ -14,10 +15,19 @@ const (
 	bufferSlack   = 4 << 10
 )
 
-// buffers recycles large buffers. What is not used goes back to the garbage
-// collector by itself.
+// buffersKept is how long unused buffers are kept for the next call.
+const buffersKept = 30 * time.Second
+
+// buffers recycles large buffers, up to a limit. A sync.Pool would not do: it
+// keeps them for each processor, and one that is freed on another processor
+// than the next that asks is allocated anew, which at 16 MiB is most of the
+// garbage there is.
 type buffers struct {
-	pools [maxBufferBits - minBufferBits + 1]sync.Pool
+	limit int // bytes kept at most
+	mu    sync.Mutex
+	free  [maxBufferBits - minBufferBits + 1][][]byte
+	kept  int
+	drop  *time.Timer
 }
 
 func bufferClass(n int) int {
@@ -28,11 +38,16 @@ func bufferClass(n int) int {
 // get returns n bytes with any content.
 func (b *buffers) get(n int) []byte {
 	class := bufferClass(n)
-	if class >= len(b.pools) {
+	if class >= len(b.free) {
 		return make([]byte, n)
 	}
-	if p, ok := b.pools[class].Get().(*[]byte); ok {
-		return (*p)[:n]
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if free := b.free[class]; len(free) > 0 {
+		last := free[len(free)-1]
+		b.free[class] = free[:len(free)-1]
+		b.kept -= cap(last)
+		return last[:n]
 	}
 	return make([]byte, n, 1<<(class+minBufferBits)+bufferSlack)
 }
@@ -40,10 +55,29 @@ func (b *buffers) get(n int) []byte {
 // put takes back what get gave.
 func (b *buffers) put(p []byte) {
 	class := bufferClass(cap(p))
-	if class < len(b.pools) && cap(p) == 1<<(class+minBufferBits)+bufferSlack {
-		p = p[:0]
-		b.pools[class].Put(&p)
+	if class >= len(b.free) || cap(p) != 1<<(class+minBufferBits)+bufferSlack {
+		return
 	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.kept+cap(p) > b.limit {
+		return
+	}
+	b.free[class] = append(b.free[class], p)
+	b.kept += cap(p)
+	if b.drop == nil {
+		b.drop = time.AfterFunc(buffersKept, b.empty)
+	} else {
+		b.drop.Reset(buffersKept)
+	}
+}
+
+// empty leaves all unused buffers to the garbage collector.
+func (b *buffers) empty() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	clear(b.free[:])
+	b.kept = 0
 }
 
 // lease counts who refers to the memory of a segment; when the last reference
