@@ -34,6 +34,22 @@ type Config struct {
 	Args       []string // arguments of every init and join besides those of the call
 	// Detach leaves running peers alone when this process ends.
 	Detach bool
+	// Place says where a peer runs: a command that runs the program for it,
+	// such as one that enters a network namespace, and what it listens on. Nil
+	// means here, on a free port of the loopback interface.
+	Place func(name string) (command []string, listen string)
+}
+
+// loopback is where peers listen that have no place of their own.
+const loopback = "127.0.0.1:0"
+
+// place returns the command line of the program for a peer, and where it listens.
+func (c Config) place(name string) (command []string, listen string) {
+	if c.Place == nil {
+		return []string{c.Executable}, loopback
+	}
+	command, listen = c.Place(name)
+	return append(command[:len(command):len(command)], c.Executable), listen
 }
 
 // Grid is a set of peers on this machine. Its methods may be called from
@@ -72,7 +88,8 @@ func (g *Grid) Join(ctx context.Context, inviter *Peer, name string, args ...str
 // add makes a home with init or join and starts its peer.
 func (g *Grid) add(ctx context.Context, name string, args []string) (*Peer, error) {
 	p := &Peer{Name: name, Home: filepath.Join(g.config.Dir, name), config: g.config}
-	args = append(args, "--name", name, "--listen", "127.0.0.1:0")
+	_, listen := g.config.place(name)
+	args = append(args, "--name", name, "--listen", listen)
 	args = append(args, g.config.Args...)
 	var made struct {
 		Peer, Owner string
@@ -145,7 +162,9 @@ type Peer struct {
 
 // Command returns a gotong command for this peer's home; the caller runs it.
 func (p *Peer) Command(ctx context.Context, args ...string) *exec.Cmd {
-	cmd := exec.CommandContext(ctx, p.config.Executable, append([]string{"--home", p.Home}, args...)...)
+	command, _ := p.config.place(p.Name)
+	command = append(append(command, "--home", p.Home), args...)
+	cmd := exec.CommandContext(ctx, command[0], command[1:]...)
 	cmd.Env = append(os.Environ(), p.config.Env...)
 	return cmd
 }

@@ -18,8 +18,17 @@ import (
 // 200·10⁹, 200GiB is 200·2³⁰.
 type Size uint64
 
-// String returns the size as people read it, with decimal units.
-func (s Size) String() string { return strings.ReplaceAll(humanize.Bytes(uint64(s)), " ", "") }
+// shortSize is the longest exact text that people still read at a glance.
+const shortSize = 6
+
+// String returns the size as people read it: exact when that is short, else
+// rounded, with a decimal unit.
+func (s Size) String() string {
+	if exact, _ := s.MarshalText(); len(exact) <= shortSize { // never an error
+		return string(exact)
+	}
+	return strings.ReplaceAll(humanize.Bytes(uint64(s)), " ", "")
+}
 
 // MarshalText implements encoding.TextMarshaler. It is exact: a size that no
 // whole number of a unit gives is written in bytes.

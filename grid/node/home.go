@@ -5,10 +5,10 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
 
+	"gotong/grid/internal/durable"
 	controlv1 "gotong/proto/control/v1"
 )
 
@@ -49,7 +49,7 @@ func (s state) records() string { return filepath.Join(s.dir, "records") }
 func (s state) invites() string { return filepath.Join(s.dir, "invites") }
 func (s state) shards() string  { return filepath.Join(s.dir, "shards") }
 func (s state) vault() string   { return filepath.Join(s.dir, "vault") }
-func (s state) secrets() string { return filepath.Join(s.dir, "vault.secrets") }
+func (s state) seen() string    { return filepath.Join(s.dir, "seen") }
 func (s state) tasks() string   { return filepath.Join(s.dir, "tasks") }
 
 // isSetUp reports whether init or join completed.
@@ -103,16 +103,16 @@ func (h home) begin() (state, error) {
 
 // finish makes the new state the peer's, durably.
 func (h home) finish(fresh state) error {
-	if err := syncDir(fresh.dir); err != nil {
+	if err := durable.SyncDir(fresh.dir); err != nil {
 		return err
 	}
 	if err := os.Rename(fresh.dir, h.state().dir); err != nil {
 		return err
 	}
-	return syncDir(h.dir)
+	return durable.SyncDir(h.dir)
 }
 
-// open checks that the home is set up.
+// openHome checks that the home is set up.
 func openHome(dir string) (home, error) {
 	h := home{dir}
 	if !h.isSetUp() {
@@ -128,18 +128,4 @@ func makeHome(dir string) (home, error) {
 		return home{}, fmt.Errorf("home: %w", err)
 	}
 	return home{dir}, nil
-}
-
-// syncDir makes the names in a directory durable. Platforms that cannot sync a
-// directory order renames themselves.
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	defer d.Close()
-	if err := d.Sync(); err != nil && !errors.Is(err, fs.ErrInvalid) && !errors.Is(err, errors.ErrUnsupported) {
-		return fmt.Errorf("sync %s: %w", dir, err)
-	}
-	return nil
 }

@@ -29,7 +29,7 @@ sites may vanish without loss.`,
 			if err != nil {
 				return usageError(c, err)
 			}
-			request.Paths = append(request.Paths, full)
+			request.Paths = append(request.Paths, []byte(full))
 		}
 		return a.withPeer(c.Context(), func(ctx context.Context, peer controlv1.ControlClient) error {
 			stream, err := peer.Backup(ctx, request)

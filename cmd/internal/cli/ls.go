@@ -25,7 +25,7 @@ func (a *app) lsCommand() *cobra.Command {
 	c.RunE = func(c *cobra.Command, args []string) error {
 		request := &controlv1.LsRequest{Snapshot: args[0], Recursive: recursive}
 		if len(args) == 2 {
-			request.Path = args[1]
+			request.Path = []byte(args[1])
 		}
 		return a.withPeer(c.Context(), func(ctx context.Context, peer controlv1.ControlClient) error {
 			stream, err := peer.Ls(ctx, request)

@@ -34,7 +34,7 @@ named; it never appears half written under its own name.`,
 		}
 		snapshot, path, _ := strings.Cut(args[0], ":")
 		return a.withPeer(c.Context(), func(ctx context.Context, peer controlv1.ControlClient) error {
-			stream, err := peer.Restore(ctx, &controlv1.RestoreRequest{Snapshot: snapshot, Path: path, Target: full})
+			stream, err := peer.Restore(ctx, &controlv1.RestoreRequest{Snapshot: snapshot, Path: []byte(path), Target: []byte(full)})
 			if err != nil {
 				return err
 			}

@@ -1064,7 +1064,7 @@ func (*LeaveResponse) Descriptor() ([]byte, []int) {
 
 type BackupRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Paths         []string               `protobuf:"bytes,1,rep,name=paths,proto3" json:"paths,omitempty"`           // absolute
+	Paths         [][]byte               `protobuf:"bytes,1,rep,name=paths,proto3" json:"paths,omitempty"`           // absolute; bytes: file names need not be text
 	Redundancy    string                 `protobuf:"bytes,2,opt,name=redundancy,proto3" json:"redundancy,omitempty"` // auto or K+M; empty: as configured
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1100,7 +1100,7 @@ func (*BackupRequest) Descriptor() ([]byte, []int) {
 	return file_control_v1_control_proto_rawDescGZIP(), []int{15}
 }
 
-func (x *BackupRequest) GetPaths() []string {
+func (x *BackupRequest) GetPaths() [][]byte {
 	if x != nil {
 		return x.Paths
 	}
@@ -1679,7 +1679,7 @@ func (x *Snapshot) GetBytes() uint64 {
 type LsRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Snapshot      string                 `protobuf:"bytes,1,opt,name=snapshot,proto3" json:"snapshot,omitempty"`
-	Path          string                 `protobuf:"bytes,2,opt,name=path,proto3" json:"path,omitempty"` // inside the snapshot; empty: its root
+	Path          []byte                 `protobuf:"bytes,2,opt,name=path,proto3" json:"path,omitempty"` // inside the snapshot; empty: its root
 	Recursive     bool                   `protobuf:"varint,3,opt,name=recursive,proto3" json:"recursive,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1722,11 +1722,11 @@ func (x *LsRequest) GetSnapshot() string {
 	return ""
 }
 
-func (x *LsRequest) GetPath() string {
+func (x *LsRequest) GetPath() []byte {
 	if x != nil {
 		return x.Path
 	}
-	return ""
+	return nil
 }
 
 func (x *LsRequest) GetRecursive() bool {
@@ -1839,8 +1839,8 @@ func (x *LsEntry) GetLinkTarget() []byte {
 type RestoreRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Snapshot      string                 `protobuf:"bytes,1,opt,name=snapshot,proto3" json:"snapshot,omitempty"`
-	Target        string                 `protobuf:"bytes,2,opt,name=target,proto3" json:"target,omitempty"` // absolute
-	Path          string                 `protobuf:"bytes,3,opt,name=path,proto3" json:"path,omitempty"`     // inside the snapshot; empty: all
+	Target        []byte                 `protobuf:"bytes,2,opt,name=target,proto3" json:"target,omitempty"` // absolute
+	Path          []byte                 `protobuf:"bytes,3,opt,name=path,proto3" json:"path,omitempty"`     // inside the snapshot; empty: all
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1882,18 +1882,18 @@ func (x *RestoreRequest) GetSnapshot() string {
 	return ""
 }
 
-func (x *RestoreRequest) GetTarget() string {
+func (x *RestoreRequest) GetTarget() []byte {
 	if x != nil {
 		return x.Target
 	}
-	return ""
+	return nil
 }
 
-func (x *RestoreRequest) GetPath() string {
+func (x *RestoreRequest) GetPath() []byte {
 	if x != nil {
 		return x.Path
 	}
-	return ""
+	return nil
 }
 
 type RestoreEvent struct {
@@ -2470,7 +2470,6 @@ type RunEvent struct {
 	//	*RunEvent_Task
 	//	*RunEvent_Output
 	//	*RunEvent_Summary
-	//	*RunEvent_Progress
 	Event         isRunEvent_Event `protobuf_oneof:"event"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -2540,15 +2539,6 @@ func (x *RunEvent) GetSummary() *RunSummary {
 	return nil
 }
 
-func (x *RunEvent) GetProgress() *RunProgress {
-	if x != nil {
-		if x, ok := x.Event.(*RunEvent_Progress); ok {
-			return x.Progress
-		}
-	}
-	return nil
-}
-
 type isRunEvent_Event interface {
 	isRunEvent_Event()
 }
@@ -2565,17 +2555,11 @@ type RunEvent_Summary struct {
 	Summary *RunSummary `protobuf:"bytes,3,opt,name=summary,proto3,oneof"`
 }
 
-type RunEvent_Progress struct {
-	Progress *RunProgress `protobuf:"bytes,4,opt,name=progress,proto3,oneof"`
-}
-
 func (*RunEvent_Task) isRunEvent_Event() {}
 
 func (*RunEvent_Output) isRunEvent_Event() {}
 
 func (*RunEvent_Summary) isRunEvent_Event() {}
-
-func (*RunEvent_Progress) isRunEvent_Event() {}
 
 type RunTask struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -2785,66 +2769,6 @@ func (x *RunOutput) GetDir() bool {
 	return false
 }
 
-type RunProgress struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Tasks         uint64                 `protobuf:"varint,1,opt,name=tasks,proto3" json:"tasks,omitempty"`
-	Done          uint64                 `protobuf:"varint,2,opt,name=done,proto3" json:"done,omitempty"`
-	Running       uint64                 `protobuf:"varint,3,opt,name=running,proto3" json:"running,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *RunProgress) Reset() {
-	*x = RunProgress{}
-	mi := &file_control_v1_control_proto_msgTypes[37]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *RunProgress) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*RunProgress) ProtoMessage() {}
-
-func (x *RunProgress) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[37]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use RunProgress.ProtoReflect.Descriptor instead.
-func (*RunProgress) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{37}
-}
-
-func (x *RunProgress) GetTasks() uint64 {
-	if x != nil {
-		return x.Tasks
-	}
-	return 0
-}
-
-func (x *RunProgress) GetDone() uint64 {
-	if x != nil {
-		return x.Done
-	}
-	return 0
-}
-
-func (x *RunProgress) GetRunning() uint64 {
-	if x != nil {
-		return x.Running
-	}
-	return 0
-}
-
 type RunSummary struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Tasks         uint64                 `protobuf:"varint,1,opt,name=tasks,proto3" json:"tasks,omitempty"`
@@ -2859,7 +2783,7 @@ type RunSummary struct {
 
 func (x *RunSummary) Reset() {
 	*x = RunSummary{}
-	mi := &file_control_v1_control_proto_msgTypes[38]
+	mi := &file_control_v1_control_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2871,7 +2795,7 @@ func (x *RunSummary) String() string {
 func (*RunSummary) ProtoMessage() {}
 
 func (x *RunSummary) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[38]
+	mi := &file_control_v1_control_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2884,7 +2808,7 @@ func (x *RunSummary) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RunSummary.ProtoReflect.Descriptor instead.
 func (*RunSummary) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{38}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *RunSummary) GetTasks() uint64 {
@@ -3014,7 +2938,7 @@ const file_control_v1_control_proto_rawDesc = "" +
 	"\fLeaveRequest\"\x0f\n" +
 	"\rLeaveResponse\"E\n" +
 	"\rBackupRequest\x12\x14\n" +
-	"\x05paths\x18\x01 \x03(\tR\x05paths\x12\x1e\n" +
+	"\x05paths\x18\x01 \x03(\fR\x05paths\x12\x1e\n" +
 	"\n" +
 	"redundancy\x18\x02 \x01(\tR\n" +
 	"redundancy\"\xd1\x01\n" +
@@ -3067,7 +2991,7 @@ const file_control_v1_control_proto_rawDesc = "" +
 	"\x05bytes\x18\x06 \x01(\x04R\x05bytes\"Y\n" +
 	"\tLsRequest\x12\x1a\n" +
 	"\bsnapshot\x18\x01 \x01(\tR\bsnapshot\x12\x12\n" +
-	"\x04path\x18\x02 \x01(\tR\x04path\x12\x1c\n" +
+	"\x04path\x18\x02 \x01(\fR\x04path\x12\x1c\n" +
 	"\trecursive\x18\x03 \x01(\bR\trecursive\"\xc6\x01\n" +
 	"\aLsEntry\x12\x12\n" +
 	"\x04path\x18\x01 \x01(\fR\x04path\x12\x12\n" +
@@ -3081,8 +3005,8 @@ const file_control_v1_control_proto_rawDesc = "" +
 	"linkTarget\"X\n" +
 	"\x0eRestoreRequest\x12\x1a\n" +
 	"\bsnapshot\x18\x01 \x01(\tR\bsnapshot\x12\x16\n" +
-	"\x06target\x18\x02 \x01(\tR\x06target\x12\x12\n" +
-	"\x04path\x18\x03 \x01(\tR\x04path\"\xd4\x01\n" +
+	"\x06target\x18\x02 \x01(\fR\x06target\x12\x12\n" +
+	"\x04path\x18\x03 \x01(\fR\x04path\"\xd4\x01\n" +
 	"\fRestoreEvent\x12@\n" +
 	"\bprogress\x18\x01 \x01(\v2\".gotong.control.v1.RestoreProgressH\x00R\bprogress\x12:\n" +
 	"\askipped\x18\x02 \x01(\v2\x1e.gotong.control.v1.SkippedItemH\x00R\askipped\x12=\n" +
@@ -3120,12 +3044,11 @@ const file_control_v1_control_proto_rawDesc = "" +
 	"\fmemory_bytes\x18\a \x01(\x04R\vmemoryBytes\x12\x18\n" +
 	"\aoutputs\x18\b \x01(\bR\aoutputs\"\x1d\n" +
 	"\aRunFile\x12\x12\n" +
-	"\x04name\x18\x01 \x01(\tR\x04name\"\xf6\x01\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\"\xb8\x01\n" +
 	"\bRunEvent\x120\n" +
 	"\x04task\x18\x01 \x01(\v2\x1a.gotong.control.v1.RunTaskH\x00R\x04task\x126\n" +
 	"\x06output\x18\x02 \x01(\v2\x1c.gotong.control.v1.RunOutputH\x00R\x06output\x129\n" +
-	"\asummary\x18\x03 \x01(\v2\x1d.gotong.control.v1.RunSummaryH\x00R\asummary\x12<\n" +
-	"\bprogress\x18\x04 \x01(\v2\x1e.gotong.control.v1.RunProgressH\x00R\bprogressB\a\n" +
+	"\asummary\x18\x03 \x01(\v2\x1d.gotong.control.v1.RunSummaryH\x00R\asummaryB\a\n" +
 	"\x05event\"\xf3\x01\n" +
 	"\aRunTask\x12\x14\n" +
 	"\x05index\x18\x01 \x01(\x04R\x05index\x12\x12\n" +
@@ -3146,11 +3069,7 @@ const file_control_v1_control_proto_rawDesc = "" +
 	"\x05first\x18\x04 \x01(\bR\x05first\x12\x12\n" +
 	"\x04last\x18\x05 \x01(\bR\x04last\x12\x12\n" +
 	"\x04mode\x18\x06 \x01(\rR\x04mode\x12\x10\n" +
-	"\x03dir\x18\a \x01(\bR\x03dir\"Q\n" +
-	"\vRunProgress\x12\x14\n" +
-	"\x05tasks\x18\x01 \x01(\x04R\x05tasks\x12\x12\n" +
-	"\x04done\x18\x02 \x01(\x04R\x04done\x12\x18\n" +
-	"\arunning\x18\x03 \x01(\x04R\arunning\"\x98\x01\n" +
+	"\x03dir\x18\a \x01(\bR\x03dir\"\x98\x01\n" +
 	"\n" +
 	"RunSummary\x12\x14\n" +
 	"\x05tasks\x18\x01 \x01(\x04R\x05tasks\x12\x12\n" +
@@ -3198,7 +3117,7 @@ func file_control_v1_control_proto_rawDescGZIP() []byte {
 }
 
 var file_control_v1_control_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_control_v1_control_proto_msgTypes = make([]protoimpl.MessageInfo, 39)
+var file_control_v1_control_proto_msgTypes = make([]protoimpl.MessageInfo, 38)
 var file_control_v1_control_proto_goTypes = []any{
 	(Kind)(0),                 // 0: gotong.control.v1.Kind
 	(*ErrorDetail)(nil),       // 1: gotong.control.v1.ErrorDetail
@@ -3238,8 +3157,7 @@ var file_control_v1_control_proto_goTypes = []any{
 	(*RunEvent)(nil),          // 35: gotong.control.v1.RunEvent
 	(*RunTask)(nil),           // 36: gotong.control.v1.RunTask
 	(*RunOutput)(nil),         // 37: gotong.control.v1.RunOutput
-	(*RunProgress)(nil),       // 38: gotong.control.v1.RunProgress
-	(*RunSummary)(nil),        // 39: gotong.control.v1.RunSummary
+	(*RunSummary)(nil),        // 38: gotong.control.v1.RunSummary
 }
 var file_control_v1_control_proto_depIdxs = []int32{
 	0,  // 0: gotong.control.v1.ErrorDetail.kind:type_name -> gotong.control.v1.Kind
@@ -3261,33 +3179,32 @@ var file_control_v1_control_proto_depIdxs = []int32{
 	34, // 16: gotong.control.v1.RunStart.files:type_name -> gotong.control.v1.RunFile
 	36, // 17: gotong.control.v1.RunEvent.task:type_name -> gotong.control.v1.RunTask
 	37, // 18: gotong.control.v1.RunEvent.output:type_name -> gotong.control.v1.RunOutput
-	39, // 19: gotong.control.v1.RunEvent.summary:type_name -> gotong.control.v1.RunSummary
-	38, // 20: gotong.control.v1.RunEvent.progress:type_name -> gotong.control.v1.RunProgress
-	2,  // 21: gotong.control.v1.Control.Status:input_type -> gotong.control.v1.StatusRequest
-	7,  // 22: gotong.control.v1.Control.Peers:input_type -> gotong.control.v1.PeersRequest
-	10, // 23: gotong.control.v1.Control.Invite:input_type -> gotong.control.v1.InviteRequest
-	12, // 24: gotong.control.v1.Control.Remove:input_type -> gotong.control.v1.RemoveRequest
-	14, // 25: gotong.control.v1.Control.Leave:input_type -> gotong.control.v1.LeaveRequest
-	16, // 26: gotong.control.v1.Control.Backup:input_type -> gotong.control.v1.BackupRequest
-	21, // 27: gotong.control.v1.Control.Snapshots:input_type -> gotong.control.v1.SnapshotsRequest
-	24, // 28: gotong.control.v1.Control.Ls:input_type -> gotong.control.v1.LsRequest
-	26, // 29: gotong.control.v1.Control.Restore:input_type -> gotong.control.v1.RestoreRequest
-	30, // 30: gotong.control.v1.Control.Run:input_type -> gotong.control.v1.RunRequest
-	3,  // 31: gotong.control.v1.Control.Status:output_type -> gotong.control.v1.StatusResponse
-	8,  // 32: gotong.control.v1.Control.Peers:output_type -> gotong.control.v1.PeersResponse
-	11, // 33: gotong.control.v1.Control.Invite:output_type -> gotong.control.v1.InviteResponse
-	13, // 34: gotong.control.v1.Control.Remove:output_type -> gotong.control.v1.RemoveResponse
-	15, // 35: gotong.control.v1.Control.Leave:output_type -> gotong.control.v1.LeaveResponse
-	17, // 36: gotong.control.v1.Control.Backup:output_type -> gotong.control.v1.BackupEvent
-	22, // 37: gotong.control.v1.Control.Snapshots:output_type -> gotong.control.v1.SnapshotsResponse
-	25, // 38: gotong.control.v1.Control.Ls:output_type -> gotong.control.v1.LsEntry
-	27, // 39: gotong.control.v1.Control.Restore:output_type -> gotong.control.v1.RestoreEvent
-	35, // 40: gotong.control.v1.Control.Run:output_type -> gotong.control.v1.RunEvent
-	31, // [31:41] is the sub-list for method output_type
-	21, // [21:31] is the sub-list for method input_type
-	21, // [21:21] is the sub-list for extension type_name
-	21, // [21:21] is the sub-list for extension extendee
-	0,  // [0:21] is the sub-list for field type_name
+	38, // 19: gotong.control.v1.RunEvent.summary:type_name -> gotong.control.v1.RunSummary
+	2,  // 20: gotong.control.v1.Control.Status:input_type -> gotong.control.v1.StatusRequest
+	7,  // 21: gotong.control.v1.Control.Peers:input_type -> gotong.control.v1.PeersRequest
+	10, // 22: gotong.control.v1.Control.Invite:input_type -> gotong.control.v1.InviteRequest
+	12, // 23: gotong.control.v1.Control.Remove:input_type -> gotong.control.v1.RemoveRequest
+	14, // 24: gotong.control.v1.Control.Leave:input_type -> gotong.control.v1.LeaveRequest
+	16, // 25: gotong.control.v1.Control.Backup:input_type -> gotong.control.v1.BackupRequest
+	21, // 26: gotong.control.v1.Control.Snapshots:input_type -> gotong.control.v1.SnapshotsRequest
+	24, // 27: gotong.control.v1.Control.Ls:input_type -> gotong.control.v1.LsRequest
+	26, // 28: gotong.control.v1.Control.Restore:input_type -> gotong.control.v1.RestoreRequest
+	30, // 29: gotong.control.v1.Control.Run:input_type -> gotong.control.v1.RunRequest
+	3,  // 30: gotong.control.v1.Control.Status:output_type -> gotong.control.v1.StatusResponse
+	8,  // 31: gotong.control.v1.Control.Peers:output_type -> gotong.control.v1.PeersResponse
+	11, // 32: gotong.control.v1.Control.Invite:output_type -> gotong.control.v1.InviteResponse
+	13, // 33: gotong.control.v1.Control.Remove:output_type -> gotong.control.v1.RemoveResponse
+	15, // 34: gotong.control.v1.Control.Leave:output_type -> gotong.control.v1.LeaveResponse
+	17, // 35: gotong.control.v1.Control.Backup:output_type -> gotong.control.v1.BackupEvent
+	22, // 36: gotong.control.v1.Control.Snapshots:output_type -> gotong.control.v1.SnapshotsResponse
+	25, // 37: gotong.control.v1.Control.Ls:output_type -> gotong.control.v1.LsEntry
+	27, // 38: gotong.control.v1.Control.Restore:output_type -> gotong.control.v1.RestoreEvent
+	35, // 39: gotong.control.v1.Control.Run:output_type -> gotong.control.v1.RunEvent
+	30, // [30:40] is the sub-list for method output_type
+	20, // [20:30] is the sub-list for method input_type
+	20, // [20:20] is the sub-list for extension type_name
+	20, // [20:20] is the sub-list for extension extendee
+	0,  // [0:20] is the sub-list for field type_name
 }
 
 func init() { file_control_v1_control_proto_init() }
@@ -3315,7 +3232,6 @@ func file_control_v1_control_proto_init() {
 		(*RunEvent_Task)(nil),
 		(*RunEvent_Output)(nil),
 		(*RunEvent_Summary)(nil),
-		(*RunEvent_Progress)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -3323,7 +3239,7 @@ func file_control_v1_control_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_control_v1_control_proto_rawDesc), len(file_control_v1_control_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   39,
+			NumMessages:   38,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

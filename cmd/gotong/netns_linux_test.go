@@ -1,0 +1,226 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"strings"
+	"testing"
+	"time"
+
+	"gotong/grid/localgrid"
+)
+
+// requireNamespaces in the environment makes a missing namespace a failure.
+const requireNamespaces = "REQUIRE_NETNS"
+
+// lab is a few machines on one wire: network namespaces of this test's own, each
+// joined to a bridge by a pair of virtual interfaces. The bridge lives in a
+// namespace too, so nothing of this machine's network is touched.
+type lab struct {
+	t      *testing.T
+	prefix string
+	hosts  map[string]int // name → number
+}
+
+func newLab(t *testing.T) *lab {
+	t.Helper()
+	if err := exec.Command("ip", "netns", "list").Run(); err != nil || os.Getuid() != 0 {
+		if os.Getenv(requireNamespaces) != "" {
+			t.Fatalf("network namespaces are required: uid %d, %v", os.Getuid(), err)
+		}
+		t.Skip("needs root and network namespaces")
+	}
+	l := &lab{t: t, prefix: fmt.Sprintf("gt%d-", os.Getpid()), hosts: map[string]int{}}
+	l.addNamespace("hub")
+	for _, bridge := range []string{"left", "right"} {
+		l.in("hub", "ip", "link", "add", bridge, "type", "bridge")
+		l.in("hub", "ip", "link", "set", bridge, "up")
+	}
+	return l
+}
+
+func (l *lab) addNamespace(name string) {
+	l.t.Helper()
+	l.run("ip", "netns", "add", l.prefix+name)
+	l.t.Cleanup(func() { l.run("ip", "netns", "del", l.prefix+name) })
+	l.in(name, "ip", "link", "set", "lo", "up")
+}
+
+func (l *lab) run(args ...string) {
+	l.t.Helper()
+	if out, err := exec.Command(args[0], args[1:]...).CombinedOutput(); err != nil {
+		l.t.Fatalf("%s: %v\n%s", strings.Join(args, " "), err, out)
+	}
+}
+
+func (l *lab) in(host string, args ...string) {
+	l.t.Helper()
+	l.run(append([]string{"ip", "netns", "exec", l.prefix + host}, args...)...)
+}
+
+// place gives each peer a machine of its own on first use.
+func (l *lab) place(name string) (command []string, listen string) {
+	if _, ok := l.hosts[name]; !ok {
+		l.hosts[name] = len(l.hosts) + 1
+		l.addNamespace(name)
+		port := fmt.Sprintf("port%d", l.hosts[name])
+		l.in("hub", "ip", "link", "add", port, "type", "veth", "peer", "name", "eth0", "netns", l.prefix+name)
+		l.in("hub", "ip", "link", "set", port, "master", "left", "up")
+		l.in(name, "ip", "link", "set", "eth0", "up")
+		l.address(name, l.hosts[name])
+	}
+	return []string{"ip", "netns", "exec", l.prefix + name}, ":7000"
+}
+
+// address gives a machine the n-th address and takes its others away.
+func (l *lab) address(name string, n int) {
+	l.t.Helper()
+	l.in(name, "ip", "addr", "flush", "dev", "eth0", "scope", "global")
+	l.in(name, "ip", "addr", "add", fmt.Sprintf("10.77.0.%d/24", n), "dev", "eth0")
+}
+
+// dropInbound makes a machine one that nobody can dial.
+func (l *lab) dropInbound(name string) {
+	l.t.Helper()
+	l.in(name, "nft", "add", "table", "inet", "lab")
+	l.in(name, "nft", "add", "chain", "inet", "lab", "in", "{ type filter hook input priority 0; }")
+	l.in(name, "nft", "add", "rule", "inet", "lab", "in", "iif != lo tcp flags & (syn|ack) == syn drop")
+}
+
+// plug puts a machine on one of the two wires.
+func (l *lab) plug(name, wire string) {
+	l.t.Helper()
+	l.in("hub", "ip", "link", "set", fmt.Sprintf("port%d", l.hosts[name]), "master", wire)
+}
+
+// grid returns an empty grid whose peers each run on a machine of the lab.
+func (l *lab) grid(args ...string) *localgrid.Grid {
+	l.t.Helper()
+	g := localgrid.New(localgrid.Config{
+		Executable: os.Args[0], Dir: shortTempDir(l.t), Place: l.place,
+		Env:  []string{asProgram + "=1", "GOTONG_GOSSIP_PRESET=local", "GOTONG_DISCOVERY_MDNS=false"},
+		Args: append([]string{"--give", "5GB", "--slots", "1"}, args...),
+	})
+	l.t.Cleanup(func() {
+		if err := g.Close(); err != nil {
+			l.t.Error(err)
+		}
+	})
+	return g
+}
+
+// TestNetnsMovingPeer: a peer whose machine gets another address is found again
+// without help, and serves what it held.
+func TestNetnsMovingPeer(t *testing.T) {
+	l, ctx := newLab(t), testContext(t)
+	g := l.grid("--redundancy", "1+1")
+	you, friends := grow(ctx, t, g, 2)
+	source := shortTempDir(t)
+	writeTree(t, source, 3, 10, 100_000)
+	backup(ctx, t, you, source)
+	l.address(friends[0].Name, 100)
+	waitAddress(ctx, t, you, friends[0].ID, "10.77.0.100:7000")
+	if err := friends[1].Kill(); err != nil {
+		t.Fatal(err)
+	}
+	sameTree(t, source, restore(ctx, t, you, "latest", source))
+}
+
+// waitAddress returns when p sees the peer id alive at an address.
+func waitAddress(ctx context.Context, t *testing.T, p *localgrid.Peer, id, address string) {
+	t.Helper()
+	eventually(ctx, t, time.Minute, fmt.Sprintf("%s at %s", id, address), func() (bool, error) {
+		var list struct {
+			Peers []struct{ ID, State, Address string }
+		}
+		err := p.JSON(ctx, &list, "peers")
+		for _, other := range list.Peers {
+			if other.ID == id && other.State == "alive" && other.Address == address {
+				return true, nil
+			}
+		}
+		return false, err
+	})
+}
+
+// eventually returns when check does; the test fails when it does not in time.
+func eventually(ctx context.Context, t *testing.T, limit time.Duration, what string, check func() (bool, error)) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	for {
+		ok, err := check()
+		if err != nil && ctx.Err() == nil {
+			t.Fatalf("%s: %v", what, err)
+		}
+		if ok {
+			return
+		}
+		select {
+		case <-ctx.Done():
+			t.Fatalf("not within %s: %s", limit, what)
+		case <-time.After(200 * time.Millisecond):
+		}
+	}
+}
+
+// TestNetnsPartition: seven peers fall into 4 | 3, each side sees the other as
+// away, and when the wire is back all are alive and nothing was deleted.
+func TestNetnsPartition(t *testing.T) {
+	l, ctx := newLab(t), testContext(t)
+	g := l.grid("--redundancy", "4+2")
+	you, friends := grow(ctx, t, g, 6)
+	source := shortTempDir(t)
+	writeTree(t, source, 4, 20, 200_000)
+	backup(ctx, t, you, source)
+	before := storedShards(t, g)
+	for _, p := range friends[3:] {
+		l.plug(p.Name, "right")
+	}
+	if err := g.WaitAlive(ctx, you, 4); err != nil {
+		t.Fatal(err)
+	}
+	if err := g.WaitAlive(ctx, friends[5], 3); err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range friends[3:] {
+		l.plug(p.Name, "left")
+	}
+	for _, p := range g.Peers() {
+		if err := g.WaitAlive(ctx, p, 7); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if after := storedShards(t, g); after != before {
+		t.Errorf("%d shards before the partition, %d after", before, after)
+	}
+	sameTree(t, source, restore(ctx, t, you, "latest", source))
+}
+
+// TestNetnsUndialable: a peer that drops every inbound connection joins, holds
+// shards, gives them back, and runs tasks.
+func TestNetnsUndialable(t *testing.T) {
+	l, ctx := newLab(t), testContext(t)
+	g := l.grid("--redundancy", "1+1")
+	l.place("friend-1")
+	l.dropInbound("friend-1")
+	you, friends := grow(ctx, t, g, 2)
+	source := shortTempDir(t)
+	writeTree(t, source, 5, 20, 200_000)
+	if s := backup(ctx, t, you, source); !s.Complete {
+		t.Errorf("summary %+v", s)
+	}
+	if err := friends[1].Kill(); err != nil { // now only the one behind the firewall has the data
+		t.Fatal(err)
+	}
+	sameTree(t, source, restore(ctx, t, you, "latest", source))
+	seen := runOn(ctx, t, you, 20)
+	if seen[friends[0].ID] == 0 {
+		t.Errorf("the peer behind the firewall ran nothing: %v", seen)
+	}
+	if s := backup(ctx, t, friends[0], source); !s.Committed {
+		t.Errorf("backup by the peer behind the firewall: %+v", s)
+	}
+}

@@ -1,0 +1,33 @@
+package cli
+
+import (
+	"os"
+	"testing"
+
+	"github.com/rogpeppe/go-internal/testscript"
+)
+
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){
+		"gotong": func() { os.Exit(Main(os.Args[1:], os.Stdin, os.Stdout, os.Stderr)) },
+	})
+}
+
+// TestScripts runs the user stories in testdata/script.
+func TestScripts(t *testing.T) {
+	testscript.Run(t, testscript.Params{
+		Dir: "testdata/script",
+		Setup: func(e *testscript.Env) error {
+			e.Setenv("GOTONG_HOME", e.WorkDir+"/home")
+			e.Setenv("GOTONG_GOSSIP_PRESET", "local")
+			e.Setenv("GOTONG_DISCOVERY_MDNS", "false")
+			return nil
+		},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+			"code":  exitCodeIs,
+			"ready": waitReady,
+		},
+		RequireUniqueNames:  true,
+		RequireExplicitExec: true,
+	})
+}

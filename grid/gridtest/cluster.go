@@ -1,0 +1,234 @@
+package gridtest
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"path/filepath"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"gotong/grid"
+	"gotong/grid/node"
+)
+
+// ClusterConfig says what cluster New makes.
+type ClusterConfig struct {
+	Peers int // the founder included
+	// Reconfigure may change the configuration of a peer before it is made.
+	Reconfigure func(i int, c *node.Config)
+	Logs        bool // of the peers, into the test's output
+}
+
+const (
+	clusterPort = ":7000"
+	clusterGive = 1 << 30
+	// settle is how long WaitAlive and others wait at most.
+	settle = time.Minute
+	// poll is how often they look.
+	poll = 100 * time.Millisecond
+	// stopWait bounds the stop of one peer.
+	stopWait = 30 * time.Second
+)
+
+// Cluster is a grid of whole peers in this process, on a Fabric and real disks.
+// It works inside a testing/synctest bubble as long as no guest runs: a child
+// process stops the bubble's clock. The peers have no control socket and no task
+// slots unless the configuration gives some.
+type Cluster struct {
+	Fabric *Fabric
+	Peers  []*ClusterPeer
+
+	t      testing.TB
+	dir    string
+	config ClusterConfig
+}
+
+// ClusterPeer is one peer of a Cluster. Node is nil while it is stopped.
+type ClusterPeer struct {
+	*node.Peer
+	Name string
+	Home string
+	ID   grid.PeerID
+	Host *Host
+
+	cluster *Cluster
+	config  node.Config
+	mu      sync.Mutex
+	stop    context.CancelFunc
+	done    chan error
+}
+
+// New makes a cluster whose peers are members of one grid and run. They stop
+// with the test.
+func New(t testing.TB, config ClusterConfig) *Cluster {
+	t.Helper()
+	c := &Cluster{Fabric: NewFabric(), t: t, dir: t.TempDir(), config: config} // the directory goes after the peers
+	t.Cleanup(c.StopAll)
+	for i := range config.Peers {
+		c.add(i)
+	}
+	c.WaitAlive(config.Peers)
+	return c
+}
+
+// afterlife is how long memberlist's probes go on after its shutdown.
+const afterlife = time.Minute
+
+// Run gives f a new cluster inside a testing/synctest bubble and stops it
+// afterwards. Its minutes pass in milliseconds.
+func Run(t *testing.T, config ClusterConfig, f func(t *testing.T, c *Cluster)) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		c := New(t, config)
+		f(t, c)
+		c.StopAll()
+		time.Sleep(afterlife)
+	})
+}
+
+// add makes the i-th peer, the founder or one that the founder invites.
+func (c *Cluster) add(i int) {
+	c.t.Helper()
+	name := fmt.Sprintf("peer-%d", i)
+	p := &ClusterPeer{cluster: c, Name: name, Home: filepath.Join(c.dir, name), Host: c.Fabric.Host(name), config: node.DefaultConfig()}
+	p.config.Name, p.config.Listen, p.config.Give = name, clusterPort, clusterGive
+	p.config.Store.KeepFree = 0
+	p.config.Gossip.Preset, p.config.Discovery.MDNS = "local", false
+	if c.config.Reconfigure != nil {
+		c.config.Reconfigure(i, &p.config)
+	}
+	saved := func(string, node.Config) error { return nil }
+	var made node.Made
+	var err error
+	if i == 0 {
+		made, err = node.Init(c.t.Context(), p.Home, node.InitParams{Config: p.config, Save: saved})
+	} else {
+		code, inviteErr := c.Peers[0].Invite(time.Hour, false)
+		if inviteErr != nil {
+			c.t.Fatal(inviteErr)
+		}
+		made, err = node.Join(c.t.Context(), p.Home, node.JoinParams{Config: p.config, Save: saved, Code: code.String(), Fabric: p.Host})
+	}
+	if err != nil {
+		c.t.Fatalf("%s: %v", name, err)
+	}
+	p.ID = made.Peer
+	c.Peers = append(c.Peers, p)
+	p.Start()
+}
+
+// Start runs the peer on the disk that it left.
+func (p *ClusterPeer) Start() {
+	p.cluster.t.Helper()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	logger := slog.New(slog.DiscardHandler)
+	if p.cluster.config.Logs {
+		logger = slog.New(slog.NewTextHandler(p.cluster.t.Output(), nil)).With("at", p.Name)
+	}
+	opened, err := node.Open(p.Home, node.Options{Config: p.config, Fabric: p.Host, NoControl: true, Logger: logger})
+	if err != nil {
+		p.cluster.t.Fatalf("%s: %v", p.Name, err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	ready := make(chan struct{})
+	p.Peer, p.stop, p.done = opened, cancel, make(chan error, 1)
+	go func(done chan<- error) {
+		done <- opened.Run(ctx, func(node.Ready) { close(ready) })
+	}(p.done)
+	select {
+	case <-ready:
+	case err := <-p.done:
+		p.cluster.t.Fatalf("%s: %v", p.Name, err)
+	}
+}
+
+// Stop stops the peer in good order; nothing happens when it is stopped.
+func (p *ClusterPeer) Stop() {
+	p.cluster.t.Helper()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.stop == nil {
+		return
+	}
+	p.stop()
+	select {
+	case err := <-p.done:
+		if err != nil {
+			p.cluster.t.Errorf("stop %s: %v", p.Name, err)
+		}
+	case <-time.After(stopWait):
+		p.cluster.t.Errorf("%s did not stop within %s", p.Name, stopWait)
+	}
+	p.Peer, p.stop = nil, nil
+}
+
+// Running reports whether the peer runs.
+func (p *ClusterPeer) Running() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.stop != nil
+}
+
+// StopAll stops every peer.
+func (c *Cluster) StopAll() {
+	var wait sync.WaitGroup
+	for _, p := range c.Peers {
+		wait.Go(p.Stop)
+	}
+	wait.Wait()
+}
+
+// WaitAlive returns when every running peer sees n peers alive.
+func (c *Cluster) WaitAlive(n int) {
+	c.t.Helper()
+	c.Wait(fmt.Sprintf("%d peers alive everywhere", n), func() bool {
+		for _, p := range c.Peers {
+			if p.Running() && p.Alive() != n {
+				return false
+			}
+		}
+		return true
+	})
+}
+
+// Alive counts the peers that this one sees alive, itself included.
+func (p *ClusterPeer) Alive() int { return p.count(grid.StateAlive) }
+
+func (p *ClusterPeer) count(state grid.State) int {
+	n := 0
+	for _, other := range p.Peers(context.Background(), false) {
+		if other.State == string(state) {
+			n++
+		}
+	}
+	return n
+}
+
+// StateOf returns how this peer sees another one; empty when it knows nothing.
+func (p *ClusterPeer) StateOf(other grid.PeerID) grid.State {
+	for _, o := range p.Peers(context.Background(), false) {
+		if o.Id == other.String() {
+			return grid.State(o.State)
+		}
+	}
+	return ""
+}
+
+// Wait returns when condition holds; the test fails when it does not in time.
+func (c *Cluster) Wait(what string, condition func() bool) {
+	c.t.Helper()
+	deadline := time.After(settle)
+	ticker := time.NewTicker(poll)
+	defer ticker.Stop()
+	for !condition() {
+		select {
+		case <-ticker.C:
+		case <-deadline:
+			c.t.Fatalf("not within %s: %s", settle, what)
+		}
+	}
+}

@@ -1,0 +1,172 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"gotong/grid"
+	controlv1 "gotong/proto/control/v1"
+	"gotong/storage"
+	"gotong/storage/placement"
+	"gotong/storage/segments"
+	"gotong/storage/snapshot"
+	"gotong/storage/vault"
+)
+
+// backups is what a peer keeps of its own backups while it runs.
+type backups struct {
+	redundancy atomic.Pointer[storage.Redundancy] // of the next segment; zero is automatic
+
+	mu   sync.Mutex
+	last *controlv1.BackupSummary // of this process; nil before the first
+}
+
+// Backup makes a snapshot of absolute paths. Redundancy is auto, K+M, or empty
+// for what is configured. progress and skipped may be nil.
+func (p *Peer) Backup(ctx context.Context, paths []string, redundancy string, progress func(snapshot.Progress), skipped func(path string, err error)) (*controlv1.BackupSummary, error) {
+	if err := p.setRedundancy(redundancy); err != nil {
+		return nil, err
+	}
+	coding, note, err := p.planRedundancy(ctx)
+	if err != nil {
+		return nil, err
+	}
+	s, err := snapshot.Backup(ctx, p.vault, snapshot.BackupOptions{
+		Paths: paths, Exclude: []string{p.home.dir}, Host: hostName(),
+		Progress: progress, Skipped: skipped, Logger: p.logger,
+	})
+	if err != nil {
+		return nil, p.backupFailure(err)
+	}
+	summary := &controlv1.BackupSummary{
+		Snapshot: s.Snapshot.ID.String(), Files: s.Files, Dirs: s.Directories, Bytes: s.Bytes,
+		NewBytes: s.NewBytes, StoredBytes: s.StoredBytes, Segments: s.Segments, Seconds: s.Duration.Seconds(),
+		Committed: s.Committed, Complete: s.Complete, SurvivesSites: int32(s.SurvivesSites), Skipped: s.Skipped,
+		Redundancy: coding.String(), Note: note, Holders: uint32(p.holderCount(coding)),
+	}
+	p.backups.mu.Lock()
+	p.backups.last = summary
+	p.backups.mu.Unlock()
+	return summary, nil
+}
+
+// setRedundancy takes the redundancy of the next segments.
+func (p *Peer) setRedundancy(text string) error {
+	if text == "" {
+		text = p.cfg.Redundancy
+	}
+	r, err := storage.ParseRedundancy(text)
+	if err != nil {
+		return &Failure{Kind: controlv1.Kind_KIND_USAGE, What: "redundancy", Meaning: "nothing was backed up", Next: "gotong backup --redundancy 4+2", Err: err}
+	}
+	p.backups.redundancy.Store(&r)
+	return nil
+}
+
+// planRedundancy says how segments are coded with the friends who are here, and
+// what the owner should know of it.
+func (p *Peer) planRedundancy(ctx context.Context) (coding storage.Redundancy, note string, err error) {
+	candidates := p.holders.Candidates(ctx)
+	sites := placement.Sites(candidates, 1)
+	coding = *p.backups.redundancy.Load()
+	if coding.IsZero() {
+		coding = placement.Auto(sites)
+	}
+	switch {
+	case sites == 0:
+		return coding, "", &Failure{Kind: controlv1.Kind_KIND_TOO_FEW, What: "no friend who gives disk is here",
+			Meaning: "nothing new is backed up; what was before is untouched", Next: "gotong invite, or wait for friends: gotong peers"}
+	case sites < coding.N:
+		note = fmt.Sprintf("%d shards are on %d sites: some site holds more than one.", coding.N, sites)
+	}
+	return coding, note, nil
+}
+
+func (p *Peer) holderCount(coding storage.Redundancy) int {
+	return min(coding.N, len(p.holders.Members()))
+}
+
+// backupFailure explains why there is no snapshot.
+func (p *Peer) backupFailure(err error) error {
+	switch {
+	case errors.Is(err, vault.ErrBusy):
+		return &Failure{Kind: controlv1.Kind_KIND_BUSY, What: "another backup is running", Meaning: "it goes on", Next: "the same command later", Err: nil}
+	case errors.Is(err, vault.ErrNewerHead):
+		return &Failure{Kind: controlv1.Kind_KIND_REFUSED, What: "friends know a newer state of this vault",
+			Meaning: "this disk was restored or cloned; writing on would fork the vault", Next: "a new home: gotong join CODE --phrase-file FILE", Err: err}
+	case errors.Is(err, snapshot.ErrNothing), errors.Is(err, os.ErrNotExist):
+		return &Failure{Kind: controlv1.Kind_KIND_FAILED, What: "backup", Meaning: "nothing was backed up", Next: "look at the paths", Err: err}
+	}
+	return p.explainTooFew(err)
+}
+
+// explainTooFew names the friends that are missing.
+func (p *Peer) explainTooFew(err error) error {
+	var few *segments.TooFewError
+	if !errors.As(err, &few) || few.Of == 0 {
+		return err
+	}
+	f := explain(err)
+	f.What = fmt.Sprintf("segment %s needs %d of %d, %d answered", few.Segment.Short(), few.Need, few.Of, few.Answered)
+	if len(few.Missing) > 0 {
+		f.What += "; missing: " + strings.Join(p.namesOf(few.Missing), ", ")
+	}
+	return f
+}
+
+func (p *Peer) namesOf(ids []grid.PeerID) []string {
+	out := make([]string, len(ids))
+	for i, id := range ids {
+		out[i] = p.nameOf(id)
+	}
+	slices.Sort(out)
+	return out
+}
+
+// Restore writes a snapshot, or what is below path in it, into target.
+func (p *Peer) Restore(ctx context.Context, name, path, target string, progress func(snapshot.Progress), skipped func(path string, err error)) (*controlv1.RestoreSummary, error) {
+	s, err := snapshot.Restore(ctx, p.vault, name, target, snapshot.RestoreOptions{
+		Path: path, Progress: progress, Skipped: skipped, Logger: p.logger,
+	})
+	if err != nil {
+		return nil, p.readFailure(name, err)
+	}
+	return &controlv1.RestoreSummary{Files: s.Files, Bytes: s.Bytes, Seconds: s.Duration.Seconds(), Skipped: s.Skipped}, nil
+}
+
+// readFailure explains why the snapshot that the user calls name cannot be read.
+func (p *Peer) readFailure(name string, err error) error {
+	if errors.Is(err, vault.ErrNoSnapshot) || errors.Is(err, vault.ErrAmbiguous) {
+		return &Failure{Kind: controlv1.Kind_KIND_USAGE, What: fmt.Sprintf("snapshot %q", name), Next: "gotong snapshots", Err: err}
+	}
+	return p.explainTooFew(err)
+}
+
+// backupStates says how the newest snapshot is now.
+func (p *Peer) backupStates(ctx context.Context) ([]*controlv1.BackupState, error) {
+	list, err := p.vault.Snapshots(ctx)
+	if err != nil || len(list) == 0 {
+		return nil, p.explainTooFew(err)
+	}
+	newest := list[len(list)-1]
+	state := &controlv1.BackupState{
+		Set: strings.Join(newest.Paths, " "), LastUnix: newest.Created.Unix(),
+		AgeSeconds: int64(time.Since(newest.Created).Seconds()), State: "committed",
+	}
+	p.backups.mu.Lock()
+	defer p.backups.mu.Unlock()
+	if last := p.backups.last; last != nil && last.Snapshot == newest.ID.String() {
+		state.SurvivesSites = last.SurvivesSites
+		if last.Complete {
+			state.State = "complete"
+		}
+	}
+	return []*controlv1.BackupState{state}, nil
+}

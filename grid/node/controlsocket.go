@@ -1,0 +1,123 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/status"
+
+	controlv1 "gotong/proto/control/v1"
+)
+
+const (
+	// controlMessageBytes bounds one message on the control socket; a run names
+	// all its items in one.
+	controlMessageBytes = 64 << 20
+	controlDialTimeout  = 5 * time.Second
+)
+
+// DialControl connects to the running peer of a home directory. The caller
+// closes the connection. A home without a peer, or whose peer does not run, is
+// a *Failure.
+func DialControl(ctx context.Context, dir string) (*grpc.ClientConn, error) {
+	h, err := openHome(dir)
+	if err != nil {
+		return nil, err
+	}
+	path := h.socketPath()
+	probe, err := (&net.Dialer{Timeout: controlDialTimeout}).DialContext(ctx, "unix", path)
+	if err != nil {
+		return nil, &Failure{Kind: controlv1.Kind_KIND_NOT_SET_UP, What: "the peer of " + dir + " is not running",
+			Meaning: "it neither backs up nor serves others", Next: "gotong up", Err: err}
+	}
+	probe.Close()
+	conn, err := grpc.NewClient("passthrough:///control",
+		grpc.WithTransportCredentials(insecure.NewCredentials()), // the socket's mode is the guard
+		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) {
+			return new(net.Dialer).DialContext(ctx, "unix", path)
+		}),
+		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(controlMessageBytes), grpc.MaxCallSendMsgSize(controlMessageBytes)))
+	if err != nil {
+		return nil, fmt.Errorf("control socket: %w", err)
+	}
+	return conn, nil
+}
+
+// listenControl makes the control socket, replacing one that a killed peer
+// left behind; the home's lock is held, so nobody serves it.
+func listenControl(h home) (net.Listener, error) {
+	path := h.socketPath()
+	dir := filepath.Dir(path)
+	if dir != h.dir {
+		if err := privateDir(dir); err != nil {
+			return nil, err
+		}
+	}
+	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return nil, fmt.Errorf("control socket: %w", err)
+	}
+	l, err := net.Listen("unix", path)
+	if err != nil {
+		return nil, fmt.Errorf("control socket: %w", err)
+	}
+	if err := os.Chmod(path, 0o600); err != nil {
+		l.Close()
+		return nil, fmt.Errorf("control socket: %w", err)
+	}
+	return l, nil
+}
+
+// privateDir makes a directory that only this user can enter, in a place where
+// others can make directories too.
+func privateDir(dir string) error {
+	if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, os.ErrExist) {
+		return fmt.Errorf("control socket: %w", err)
+	}
+	info, err := os.Lstat(dir)
+	if err != nil {
+		return fmt.Errorf("control socket: %w", err)
+	}
+	if !info.IsDir() || !ownedAndPrivate(info) {
+		return fmt.Errorf("control socket: %s is not a private directory of this user; use a shorter home path", dir)
+	}
+	return nil
+}
+
+// newControlServer returns the gRPC server of the control socket.
+func newControlServer(service controlv1.ControlServer) *grpc.Server {
+	server := grpc.NewServer(
+		grpc.MaxRecvMsgSize(controlMessageBytes), grpc.MaxSendMsgSize(controlMessageBytes),
+		grpc.UnaryInterceptor(func(ctx context.Context, request any, _ *grpc.UnaryServerInfo, next grpc.UnaryHandler) (any, error) {
+			answer, err := next(ctx, request)
+			return answer, controlError(err)
+		}),
+		grpc.StreamInterceptor(func(service any, stream grpc.ServerStream, _ *grpc.StreamServerInfo, next grpc.StreamHandler) error {
+			return controlError(next(service, stream))
+		}))
+	controlv1.RegisterControlServer(server, service)
+	return server
+}
+
+// controlError gives every error of the control API the detail from which the
+// command makes its message and exit code.
+func controlError(err error) error {
+	if err == nil {
+		return nil
+	}
+	var failure *Failure
+	if errors.As(err, &failure) {
+		return failure.GRPCStatus().Err()
+	}
+	if errors.Is(err, context.Canceled) {
+		return status.Error(codes.Canceled, "cancelled")
+	}
+	return explain(err).GRPCStatus().Err()
+}

@@ -1,0 +1,130 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"strconv"
+	"strings"
+	"time"
+
+	"gotong/grid"
+	"gotong/grid/identity"
+	"gotong/grid/invite"
+	"gotong/grid/peernet"
+	"gotong/grid/roster"
+	controlv1 "gotong/proto/control/v1"
+)
+
+// JoinParams is what Join needs besides the home.
+type JoinParams struct {
+	Config Config
+	Save   func(dir string, c Config) error // writes the configuration file
+	Code   string                           // what invite printed
+	Phrase string                           // of an existing owner; empty: a new one is made
+	Fabric peernet.Fabric                   // nil means TCP
+}
+
+// Join makes a new peer in dir that the inviter's peer, which must be running,
+// admits. Everything is durable when it returns; after an error the home is not
+// set up. Errors that the user can act on are *Failure.
+func Join(ctx context.Context, dir string, p JoinParams) (Made, error) {
+	code, err := invite.ParseCode(strings.TrimSpace(p.Code))
+	if err != nil {
+		return Made{}, &Failure{Kind: controlv1.Kind_KIND_USAGE, What: "the code is not whole", Meaning: "nothing was changed",
+			Next: "copy the whole line that gotong invite printed", Err: err}
+	}
+	return setUp(dir, p.Config, p.Save, p.Phrase, func(s setup) (*roster.Roster, error) {
+		result, err := redeem(ctx, s, p, code)
+		if err != nil {
+			return nil, err
+		}
+		return keepJoined(s.state, code.Grid, result)
+	})
+}
+
+// redeem shows the invite to its inviter, at each of its addresses in turn.
+func redeem(ctx context.Context, s setup, p JoinParams, code invite.Code) (invite.JoinResult, error) {
+	ctx, cancel := context.WithTimeout(ctx, joinTimeout)
+	defer cancel()
+	n, err := peernet.New(peernet.Config{Node: s.node, Directory: nobody{}, Fabric: p.Fabric})
+	if err != nil {
+		return invite.JoinResult{}, err
+	}
+	defer n.Close()
+	conn, err := dialInviter(ctx, n, code)
+	if err != nil {
+		return invite.JoinResult{}, err
+	}
+	defer conn.Close()
+	result, err := invite.Join(ctx, conn, code, invite.JoinParams{
+		Node: s.node, OwnerKey: s.phrase.OwnerKey(),
+		Delegation: identity.Delegation{Capabilities: grid.CapAll, Epoch: firstEpoch, Created: time.Now()},
+		Record:     firstRecord(p.Config, s.node),
+	})
+	return result, joinFailure(err)
+}
+
+func dialInviter(ctx context.Context, n *peernet.Net, code invite.Code) (*peernet.Conn, error) {
+	var causes []error
+	for _, address := range code.Addresses {
+		conn, err := n.DialAddr(ctx, address, code.Inviter, peernet.ProtoJoin)
+		if err == nil {
+			return conn, nil
+		}
+		causes = append(causes, fmt.Errorf("%s: %w", address, err))
+	}
+	return nil, &Failure{Kind: controlv1.Kind_KIND_TEMPORARY, What: "the inviter's peer does not answer",
+		Meaning: "nothing was changed; the code still works until it expires", Next: "ask the inviter to run gotong up, then gotong join again", Err: errors.Join(causes...)}
+}
+
+// joinFailure says what a refused invite means.
+func joinFailure(err error) error {
+	if err == nil {
+		return nil
+	}
+	f := &Failure{Kind: controlv1.Kind_KIND_REFUSED, What: "join", Meaning: "nothing was changed", Next: "ask for a new invite", Err: err}
+	if errors.Is(err, invite.ErrBusy) || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, grid.ErrUnreachable) {
+		f.Kind, f.Next = controlv1.Kind_KIND_TEMPORARY, "gotong join with the same code again"
+	}
+	return f
+}
+
+// firstRecord is what a joining peer says of itself before it first serves: its
+// name and pledge, and where it is going to listen.
+func firstRecord(c Config, node identity.NodeKey) grid.Record {
+	var addrs []string
+	if host, port, err := net.SplitHostPort(c.Listen); err == nil {
+		n, _ := strconv.Atoi(port) // an odd port gives no address
+		addrs, _ = addresses(c.Advertise, &net.TCPAddr{IP: net.ParseIP(host), Port: n})
+	}
+	r := baseRecord(c, node.PeerID(), node.BoxKey().PublicKey().Bytes(), addrs, time.Now())
+	r.Number = 1
+	return r
+}
+
+// keepJoined stores what the inviter answered.
+func keepJoined(s state, g grid.GridID, result invite.JoinResult) (*roster.Roster, error) {
+	r, err := roster.Import(s.roster(), g, result.Statements)
+	if err != nil {
+		return nil, err
+	}
+	records, err := roster.OpenRecords(s.records(), g)
+	if err != nil {
+		return nil, errors.Join(err, r.Close())
+	}
+	if _, err := records.PutAll(result.Records, r.View()); err != nil {
+		// The grid itself has them; a peer without them asks.
+		return r, records.Close()
+	}
+	return r, records.Close()
+}
+
+// nobody is the directory of a peer that is not a member yet.
+type nobody struct{}
+
+func (nobody) Status(grid.PeerID) peernet.Standing { return peernet.Unknown }
+func (nobody) Addresses(grid.PeerID) []string      { return nil }
+func (nobody) Members() []grid.PeerID              { return nil }
+func (nobody) Changed() <-chan struct{}            { return nil }

@@ -1,0 +1,297 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"sync"
+	"time"
+
+	"google.golang.org/grpc"
+
+	"gotong/grid"
+	"gotong/grid/identity"
+	"gotong/grid/invite"
+	"gotong/grid/membership"
+	"gotong/grid/peernet"
+	"gotong/grid/roster"
+	controlv1 "gotong/proto/control/v1"
+	gridv1 "gotong/proto/grid/v1"
+	shardsv1 "gotong/proto/shards/v1"
+	"gotong/storage/segments"
+	"gotong/storage/shardrpc"
+	"gotong/storage/shardstore"
+	"gotong/storage/vault"
+)
+
+const (
+	// drainTimeout is how long running calls of others may take when the peer
+	// stops; stopTimeout bounds everything.
+	drainTimeout = 3 * time.Second
+	leaveTimeout = 2 * time.Second
+	stopTimeout  = 9 * time.Second
+)
+
+// Options is what Open needs besides the home.
+type Options struct {
+	Config Config
+	// Fabric makes raw connections; nil means TCP.
+	Fabric peernet.Fabric
+	// Executable is the program whose hidden command runs guests; empty: this one.
+	Executable string
+	// NoControl leaves the control socket out; the methods of Peer do the same.
+	NoControl bool
+	Logger    *slog.Logger
+}
+
+// Ready says that a peer serves.
+type Ready struct {
+	Peer     grid.PeerID
+	Name     string
+	GridName string
+	Listen   string // HOST:PORT
+}
+
+// Peer is one whole peer. Open makes it, Run runs it once.
+type Peer struct {
+	home    home
+	cfg     Config
+	options Options
+	logger  *slog.Logger
+	release func() // of the home's lock
+
+	node    identity.NodeKey
+	roster  *roster.Roster
+	records *roster.Records
+	invites *invite.Book
+	joins   *invite.Server
+
+	directory  *membership.Directory
+	net        *peernet.Net
+	clients    *peernet.Clients
+	membership *membership.Membership
+
+	store    *shardstore.Store
+	shards   *shardrpc.Server
+	holders  *gridHolders
+	segments *segments.Segments
+	vault    *vault.Vault
+	backups  backups
+
+	work *work
+
+	leave     chan struct{} // closed when the peer has left for good
+	leaveOnce sync.Once
+	started   time.Time
+}
+
+// Open takes the home of a peer that init or join made and opens everything in
+// it; it listens, but serves nothing yet. After an error nothing stays open.
+// Errors that the user can act on are *Failure. Run ends what Open opened; a
+// Peer that is never run must be closed.
+func Open(dir string, o Options) (*Peer, error) {
+	h, err := openHome(dir)
+	if err != nil {
+		return nil, err
+	}
+	release, err := h.lock()
+	if err != nil {
+		return nil, err
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	if o.Executable == "" {
+		if o.Executable, err = os.Executable(); err != nil {
+			release()
+			return nil, err
+		}
+	}
+	p := &Peer{home: h, cfg: o.Config, options: o, logger: o.Logger, release: release, leave: make(chan struct{}), started: time.Now()}
+	for _, open := range []func() error{p.openIdentity, p.openNetwork, p.openMembership, p.openStorage, p.openTasks} {
+		if err := open(); err != nil {
+			return nil, errors.Join(err, p.Close())
+		}
+	}
+	return p, nil
+}
+
+// Close ends what Open opened, in the opposite order. It may be called more
+// than once.
+func (p *Peer) Close() error {
+	var errs []error
+	for _, c := range []struct {
+		is    bool
+		close func() error
+	}{
+		{p.vault != nil, func() error { return p.vault.Close() }},
+		{p.store != nil, func() error { return p.store.Close() }},
+		{p.clients != nil, func() error { return p.clients.Close() }},
+		{p.net != nil, func() error { return p.net.Close() }},
+		{p.records != nil, func() error { return p.records.Close() }},
+		{p.roster != nil, func() error { return p.roster.Close() }},
+	} {
+		if c.is {
+			errs = append(errs, c.close())
+		}
+	}
+	p.vault, p.store, p.clients, p.net, p.records, p.roster = nil, nil, nil, nil, nil, nil
+	if p.release != nil {
+		p.release()
+		p.release = nil
+	}
+	return errors.Join(errs...)
+}
+
+// openIdentity loads who this peer is and who belongs to the grid.
+func (p *Peer) openIdentity() (err error) {
+	s := p.home.state()
+	if p.node, err = identity.LoadNodeKey(s.nodeKey()); err != nil {
+		return err
+	}
+	if p.roster, err = roster.Open(s.roster()); err != nil {
+		return err
+	}
+	if p.roster.View().Status(p.node.PeerID()) == roster.StatusRemoved {
+		return &Failure{Kind: controlv1.Kind_KIND_REFUSED, What: "this peer was removed from the grid, or left it",
+			Meaning: "other peers refuse it; what they hold for its owner stays with them", Next: "ask for an invite and gotong join CODE --home NEW"}
+	}
+	if p.records, err = roster.OpenRecords(s.records(), p.roster.View().Grid()); err != nil {
+		return err
+	}
+	if p.invites, err = invite.OpenBook(s.invites()); err != nil {
+		return err
+	}
+	p.joins = invite.NewServer(invite.Config{Node: p.node, Roster: p.roster, Records: p.records, Book: p.invites, Logger: p.logger})
+	return nil
+}
+
+// ID returns this peer's id.
+func (p *Peer) ID() grid.PeerID { return p.node.PeerID() }
+
+// Run serves until ctx ends or the peer leaves the grid, then stops in order
+// and closes everything. ready, if not nil, is called once others are served.
+func (p *Peer) Run(ctx context.Context, ready func(Ready)) error {
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	run, err := p.start(ctx)
+	if err != nil {
+		return errors.Join(err, p.Close())
+	}
+	if ready != nil {
+		ready(Ready{p.ID(), p.cfg.Name, p.roster.View().Name(), p.net.Addr().String()})
+	}
+	p.logger.Info("peer is up", "peer", p.ID(), "listen", p.net.Addr().String())
+	select {
+	case <-ctx.Done():
+	case <-p.leave:
+	case err = <-run.failed:
+	}
+	return errors.Join(err, run.stop(), p.Close())
+}
+
+// running is what start started; each part ends when its cancel is called.
+type running struct {
+	peer    *Peer
+	failed  chan error // a part that ended by itself
+	control *grpc.Server
+	parts   []*part
+}
+
+// part is one loop with the means to end it.
+type part struct {
+	name   string
+	cancel context.CancelFunc
+	done   chan struct{}
+}
+
+// start starts the parts; stop ends them in the opposite order, which is:
+// no more commands, no more work of others, no more calls, membership, network.
+func (p *Peer) start(ctx context.Context) (*running, error) {
+	server, err := p.newServer()
+	if err != nil {
+		return nil, err
+	}
+	var control net.Listener
+	if !p.options.NoControl {
+		if control, err = listenControl(p.home); err != nil {
+			return nil, err
+		}
+	}
+	r := &running{peer: p, failed: make(chan error, 8)}
+	r.add(ctx, "network", p.net.Run)
+	r.add(ctx, "membership", p.membership.Run)
+	r.add(ctx, "join", p.serveJoins)
+	r.add(ctx, "addresses", p.watchAddresses)
+	r.add(ctx, "calls", func(ctx context.Context) error { return server.Run(ctx, drainTimeout) })
+	r.add(ctx, "tasks", p.work.run)
+	if control != nil {
+		r.control = newControlServer(&service{peer: p})
+		r.add(ctx, "control", func(ctx context.Context) error { return serveControl(ctx, r.control, control) })
+	}
+	return r, nil
+}
+
+// add starts one part. It gets a context that stop cancels; that of the whole
+// peer only asks for the stop.
+func (r *running) add(ctx context.Context, name string, run func(context.Context) error) {
+	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	part := &part{name: name, cancel: cancel, done: make(chan struct{})}
+	r.parts = append(r.parts, part)
+	go func() {
+		defer close(part.done)
+		err := run(ctx)
+		if ctx.Err() == nil {
+			if err == nil {
+				err = errors.New("it ended by itself")
+			}
+			r.failed <- fmt.Errorf("%s: %w", name, err)
+		}
+	}()
+}
+
+// stop ends the parts, last started first, within stopTimeout.
+func (r *running) stop() error {
+	deadline := time.NewTimer(stopTimeout)
+	defer deadline.Stop()
+	r.peer.sayGoodbye()
+	for i := len(r.parts) - 1; i >= 0; i-- {
+		part := r.parts[i]
+		part.cancel()
+		select {
+		case <-part.done:
+		case <-deadline.C:
+			return fmt.Errorf("%s did not stop within %s; what was acknowledged is on the disk", part.name, stopTimeout)
+		}
+	}
+	r.peer.logger.Info("peer has stopped", "peer", r.peer.ID())
+	return nil
+}
+
+// sayGoodbye lets others know now what they would find out by themselves.
+func (p *Peer) sayGoodbye() {
+	ctx, cancel := context.WithTimeout(context.Background(), leaveTimeout)
+	defer cancel()
+	goodbye := p.membership.Leave
+	select {
+	case <-p.leave:
+		goodbye = p.membership.LeaveForGood
+	default:
+	}
+	if err := goodbye(ctx); err != nil {
+		p.logger.Debug("not everybody heard the good-bye", "err", err)
+	}
+}
+
+// newServer puts everything that other peers may call behind the table of who
+// may call it.
+func (p *Peer) newServer() (*peernet.Server, error) {
+	var services peernet.Services
+	gridv1.RegisterGridServer(&services, p.membership.Service())
+	shardsv1.RegisterShardsServer(&services, p.shards)
+	p.work.register(&services)
+	return peernet.NewServer(p.net, rules(), &services, grpc.ForceServerCodecV2(shardrpc.Codec()))
+}

@@ -1,0 +1,209 @@
+package node
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"sync"
+	"time"
+
+	"gotong/grid"
+	"gotong/grid/invite"
+	"gotong/grid/roster"
+	controlv1 "gotong/proto/control/v1"
+	gridv1 "gotong/proto/grid/v1"
+)
+
+const (
+	// infoTimeout bounds the question to a peer for its present load.
+	infoTimeout = 2 * time.Second
+	// infoParallel bounds how many are asked at once.
+	infoParallel = 32
+	maxInvite    = 365 * 24 * time.Hour
+)
+
+// Peers describes the peers, this one first, removed ones last. With live each
+// alive peer is asked for its present load, which takes up to infoTimeout.
+func (p *Peer) Peers(ctx context.Context, live bool) []*controlv1.PeerInfo {
+	var out []*controlv1.PeerInfo
+	var alive []*controlv1.PeerInfo
+	var ids []grid.PeerID
+	for _, peer := range p.membership.Peers() {
+		info := describe(peer)
+		out = append(out, info)
+		if peer.ID == p.ID() {
+			info.UsedBytes, info.Address = p.heldBytes(), p.net.Addr().String()
+		} else if peer.State == grid.StateAlive {
+			alive, ids = append(alive, info), append(ids, peer.ID)
+		}
+	}
+	if live {
+		p.askLoad(ctx, ids, alive)
+	}
+	return append(out, p.formerPeers()...)
+}
+
+func describe(peer grid.Peer) *controlv1.PeerInfo {
+	info := &controlv1.PeerInfo{
+		Id: peer.ID.String(), Name: peer.DisplayName(), Owner: peer.Owner.String(), Site: peer.Site(),
+		State: string(peer.State), Version: peer.Record.Version, PledgeBytes: peer.Record.PledgeBytes,
+		Slots: uint32(max(peer.Record.Slots, 0)), RttMs: float64(peer.RTT) / float64(time.Millisecond),
+		Forked: peer.Forked, Admin: peer.Admin,
+	}
+	if len(peer.Record.Addresses) > 0 {
+		info.Address = peer.Record.Addresses[0]
+	}
+	if !peer.Since.IsZero() {
+		info.SinceUnix = peer.Since.Unix()
+	}
+	return info
+}
+
+// formerPeers describes who was removed or has left.
+func (p *Peer) formerPeers() []*controlv1.PeerInfo {
+	view := p.roster.View()
+	var out []*controlv1.PeerInfo
+	for _, id := range view.Removed() {
+		owner, _ := view.OwnerOf(id)
+		record, _, _ := p.records.Get(id)
+		peer := grid.Peer{ID: id, Owner: owner, Record: record, State: grid.StateRemoved}
+		if view.Left(id) {
+			peer.State = grid.StateLeft
+		}
+		out = append(out, describe(peer))
+	}
+	return out
+}
+
+// askLoad asks peers for their load and writes it into the descriptions; who
+// does not answer in time keeps what its record says.
+func (p *Peer) askLoad(ctx context.Context, ids []grid.PeerID, infos []*controlv1.PeerInfo) {
+	ctx, cancel := context.WithTimeout(ctx, infoTimeout)
+	defer cancel()
+	tickets := make(chan struct{}, infoParallel)
+	var wait sync.WaitGroup
+	for i, id := range ids {
+		tickets <- struct{}{}
+		wait.Go(func() {
+			defer func() { <-tickets }()
+			if answer, err := p.load(ctx, id); err == nil {
+				infos[i].UsedBytes, infos[i].PledgeBytes, infos[i].Slots = answer.UsedBytes, answer.PledgeBytes, answer.Slots
+			}
+		})
+	}
+	wait.Wait()
+}
+
+// load asks one peer for its present load.
+func (p *Peer) load(ctx context.Context, id grid.PeerID) (*gridv1.InfoResponse, error) {
+	client, err := p.gridClient(id)
+	if err != nil {
+		return nil, err
+	}
+	return client.Info(ctx, &gridv1.InfoRequest{})
+}
+
+func (p *Peer) gridClient(id grid.PeerID) (gridv1.GridClient, error) {
+	conn, err := p.clients.Conn(id)
+	if err != nil {
+		return nil, err
+	}
+	return gridv1.NewGridClient(conn), nil
+}
+
+// Invite makes a code that admits one peer. Admin makes its owner an admin; then
+// this peer has to be one.
+func (p *Peer) Invite(valid time.Duration, admin bool) (invite.Code, error) {
+	if valid <= 0 || valid > maxInvite {
+		return invite.Code{}, &Failure{Kind: controlv1.Kind_KIND_USAGE, What: fmt.Sprintf("an invite cannot be valid for %s", valid), Next: "gotong invite --valid 24h"}
+	}
+	view := p.roster.View()
+	if admin && !view.IsAdmin(p.ID()) {
+		return invite.Code{}, &Failure{Kind: controlv1.Kind_KIND_REFUSED, What: "only an admin can invite an admin", Next: "gotong invite"}
+	}
+	record, _, _ := p.records.Get(p.ID())
+	return p.invites.Create(invite.CreateParams{
+		Grid: view.Grid(), GridName: view.Name(), Inviter: p.ID(), Addresses: record.Addresses,
+		Valid: valid, GrantAdmin: admin,
+	})
+}
+
+// Remove takes a peer, or its whole owner, out of the grid for good.
+func (p *Peer) Remove(_ context.Context, r *controlv1.RemoveRequest) ([]*controlv1.PeerInfo, error) {
+	target, err := p.findPeer(r.Peer)
+	if err != nil {
+		return nil, err
+	}
+	if target.ID == p.ID() {
+		return nil, &Failure{Kind: controlv1.Kind_KIND_USAGE, What: "that is this peer itself", Meaning: "nothing was changed", Next: "gotong leave"}
+	}
+	params := roster.RemoveParams{Peer: target.ID}
+	affected := []grid.Peer{target}
+	if r.Owner {
+		params = roster.RemoveParams{Owner: target.Owner}
+		affected = p.peersOf(target.Owner)
+	}
+	if !r.DryRun {
+		if err := p.remove(params); err != nil {
+			return nil, err
+		}
+	}
+	var out []*controlv1.PeerInfo
+	for _, peer := range affected {
+		peer.State = grid.StateRemoved
+		out = append(out, describe(peer))
+	}
+	return out, nil
+}
+
+// RemovePeer takes one peer out of the grid for good.
+func (p *Peer) RemovePeer(id grid.PeerID) error { return p.remove(roster.RemoveParams{Peer: id}) }
+
+func (p *Peer) remove(params roster.RemoveParams) error {
+	err := p.roster.Remove(p.node, params)
+	if err != nil {
+		return &Failure{Kind: controlv1.Kind_KIND_REFUSED, What: "remove", Meaning: "nothing was changed", Next: "gotong peers", Err: err}
+	}
+	p.membership.AnnounceRoster()
+	return nil
+}
+
+func (p *Peer) peersOf(owner grid.OwnerID) []grid.Peer {
+	var out []grid.Peer
+	for _, peer := range p.membership.Peers() {
+		if peer.Owner == owner {
+			out = append(out, peer)
+		}
+	}
+	return out
+}
+
+// findPeer reads what a user calls a peer: its id, the start of one, or its
+// name. It must mean one peer.
+func (p *Peer) findPeer(text string) (grid.Peer, error) {
+	var found []grid.Peer
+	for _, peer := range p.membership.Peers() {
+		if peer.ID.String() == text {
+			return peer, nil
+		}
+		if text != "" && (strings.HasPrefix(peer.ID.String(), text) || peer.Record.Name == text) {
+			found = append(found, peer)
+		}
+	}
+	switch len(found) {
+	case 1:
+		return found[0], nil
+	case 0:
+		return grid.Peer{}, &Failure{Kind: controlv1.Kind_KIND_USAGE, What: fmt.Sprintf("no peer is called %q", text), Meaning: "nothing was changed", Next: "gotong peers"}
+	}
+	return grid.Peer{}, &Failure{Kind: controlv1.Kind_KIND_USAGE, What: fmt.Sprintf("%d peers are called %q", len(found), text), Meaning: "nothing was changed", Next: "gotong peers, then the id"}
+}
+
+// Leave takes this peer out of the grid for good and stops it.
+func (p *Peer) Leave(context.Context) error {
+	if err := p.RemovePeer(p.ID()); err != nil {
+		return err
+	}
+	p.leaveOnce.Do(func() { close(p.leave) })
+	return nil
+}

@@ -1,0 +1,33 @@
+package node
+
+import (
+	"gotong/grid/peernet"
+	gridv1 "gotong/proto/grid/v1"
+	shardsv1 "gotong/proto/shards/v1"
+	tasksv1 "gotong/proto/tasks/v1"
+)
+
+// rules is the closed table of who may call what. Every method is open to
+// active members only; what depends on the request (whose shard, whose head,
+// whose claim) is checked by the service itself.
+func rules() peernet.Rules {
+	return peernet.Rules{
+		gridv1.Grid_SyncRoster_FullMethodName:   peernet.AnyMember,
+		gridv1.Grid_OfferRecords_FullMethodName: peernet.AnyMember,
+		gridv1.Grid_Offer_FullMethodName:        peernet.AnyMember,
+		gridv1.Grid_Records_FullMethodName:      peernet.AnyMember,
+		gridv1.Grid_Info_FullMethodName:         peernet.AnyMember,
+
+		shardsv1.Shards_Put_FullMethodName:      peernet.AnyMember,
+		shardsv1.Shards_Get_FullMethodName:      peernet.AnyMember,
+		shardsv1.Shards_Have_FullMethodName:     peernet.AnyMember,
+		shardsv1.Shards_List_FullMethodName:     peernet.AnyMember,
+		shardsv1.Shards_PutHeads_FullMethodName: peernet.AnyMember,
+		shardsv1.Shards_Heads_FullMethodName:    peernet.AnyMember,
+
+		tasksv1.Tasks_Offer_FullMethodName:      peernet.AnyMember,
+		tasksv1.Tasks_GetOutput_FullMethodName:  peernet.AnyMember,
+		tasksv1.Tasks_Work_FullMethodName:       peernet.AnyMember,
+		tasksv1.Tasks_PutContent_FullMethodName: peernet.AnyMember,
+	}
+}

@@ -1,0 +1,67 @@
+package node
+
+import (
+	"context"
+	"fmt"
+	"io"
+
+	"gotong/tasks"
+	"gotong/tasks/worker"
+)
+
+// runner is the worker as the task service sees it, with what the donor allows.
+// It implements taskrpc.Runner.
+type runner struct {
+	worker *worker.Worker
+	slots  int          // that the donor gives
+	limits tasks.Limits // the most that a task may ask for
+}
+
+// Slots returns how many tasks run at once; when none, why.
+func (r runner) Slots() (n int, why string) {
+	if r.slots == 0 {
+		return 0, "its donor gives no task slots"
+	}
+	if err := r.worker.Ready(); err != nil {
+		return 0, err.Error()
+	}
+	return r.slots, ""
+}
+
+// Check returns why tasks like this are not run here.
+func (r runner) Check(spec tasks.Spec) error {
+	switch {
+	case spec.Limits.MemoryBytes > r.limits.MemoryBytes:
+		return fmt.Errorf("%w: its donor allows tasks %s of memory", tasks.ErrRefused, Size(r.limits.MemoryBytes))
+	case spec.Limits.Wall > r.limits.Wall:
+		return fmt.Errorf("%w: its donor allows tasks %s of time", tasks.ErrRefused, r.limits.Wall)
+	}
+	return r.worker.Ready()
+}
+
+// Do runs a task to its end.
+func (r runner) Do(ctx context.Context, task tasks.Task) (tasks.Result, error) {
+	return r.worker.Do(ctx, task)
+}
+
+// Missing returns those contents that are not here.
+func (r runner) Missing(ids []tasks.ContentID) []tasks.ContentID {
+	return r.worker.Store().Missing(ids)
+}
+
+// PutContent stores a content.
+func (r runner) PutContent(ctx context.Context, id tasks.ContentID, size int64, from io.Reader) error {
+	return r.worker.Store().Put(ctx, id, size, from)
+}
+
+// OpenContent opens a stored content. The caller closes.
+func (r runner) OpenContent(id tasks.ContentID) (io.ReadCloser, int64, error) {
+	f, size, err := r.worker.Store().Open(id)
+	if err != nil {
+		return nil, 0, err // not a nil *os.File in an interface
+	}
+	return f, size, nil
+}
+
+// Release lets go of the outputs of a task.
+func (r runner) Release(id tasks.TaskID) { r.worker.Release(id) }

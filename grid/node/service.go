@@ -1,0 +1,65 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"net"
+	"time"
+
+	"google.golang.org/grpc"
+
+	controlv1 "gotong/proto/control/v1"
+)
+
+// service answers the control API; each method is a thin cover of one of Peer.
+type service struct {
+	controlv1.UnimplementedControlServer
+	peer *Peer
+}
+
+// serveControl serves until ctx ends, then lets no new command in and ends the
+// running ones.
+func serveControl(ctx context.Context, server *grpc.Server, l net.Listener) error {
+	ended := make(chan error, 1)
+	go func() { ended <- server.Serve(l) }()
+	select {
+	case err := <-ended:
+		return err
+	case <-ctx.Done():
+	}
+	cut := time.AfterFunc(controlDrain, server.Stop)
+	defer cut.Stop()
+	server.GracefulStop()
+	if err := <-ended; err != nil && !errors.Is(err, grpc.ErrServerStopped) {
+		return err
+	}
+	return nil
+}
+
+// controlDrain is how long a command may go on after the peer was asked to stop.
+const controlDrain = time.Second
+
+func (s *service) Status(ctx context.Context, _ *controlv1.StatusRequest) (*controlv1.StatusResponse, error) {
+	return s.peer.Status(ctx)
+}
+
+func (s *service) Peers(ctx context.Context, r *controlv1.PeersRequest) (*controlv1.PeersResponse, error) {
+	return &controlv1.PeersResponse{Peers: s.peer.Peers(ctx, r.Live)}, nil
+}
+
+func (s *service) Invite(_ context.Context, r *controlv1.InviteRequest) (*controlv1.InviteResponse, error) {
+	code, err := s.peer.Invite(time.Duration(r.ValidSeconds)*time.Second, r.Admin)
+	if err != nil {
+		return nil, err
+	}
+	return &controlv1.InviteResponse{Code: code.String(), ExpiresUnix: code.Expires.Unix()}, nil
+}
+
+func (s *service) Remove(ctx context.Context, r *controlv1.RemoveRequest) (*controlv1.RemoveResponse, error) {
+	removed, err := s.peer.Remove(ctx, r)
+	return &controlv1.RemoveResponse{Removed: removed}, err
+}
+
+func (s *service) Leave(ctx context.Context, _ *controlv1.LeaveRequest) (*controlv1.LeaveResponse, error) {
+	return &controlv1.LeaveResponse{}, s.peer.Leave(ctx)
+}

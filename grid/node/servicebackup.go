@@ -1,0 +1,109 @@
+package node
+
+import (
+	"context"
+	"fmt"
+	"path/filepath"
+	"sync"
+
+	controlv1 "gotong/proto/control/v1"
+	"gotong/storage/snapshot"
+)
+
+// Backup makes a snapshot and streams how far it is.
+func (s *service) Backup(r *controlv1.BackupRequest, stream controlv1.Control_BackupServer) error {
+	paths := make([]string, len(r.Paths))
+	for i, path := range r.Paths {
+		paths[i] = string(path)
+	}
+	if err := wantAbsolute(paths...); err != nil {
+		return err
+	}
+	out := &eventSink[controlv1.BackupEvent]{send: stream.Send}
+	summary, err := s.peer.Backup(stream.Context(), paths, r.Redundancy,
+		func(p snapshot.Progress) {
+			out.put(&controlv1.BackupEvent{Event: &controlv1.BackupEvent_Progress{Progress: &controlv1.BackupProgress{
+				Files: p.Files, Bytes: p.Bytes, NewBytes: p.NewBytes, StoredBytes: p.StoredBytes,
+				TotalFiles: p.TotalFiles, TotalBytes: p.TotalBytes,
+			}}})
+		},
+		func(path string, err error) {
+			out.put(&controlv1.BackupEvent{Event: &controlv1.BackupEvent_Skipped{Skipped: skippedItem(path, err)}})
+		})
+	if err != nil {
+		return err
+	}
+	return out.put(&controlv1.BackupEvent{Event: &controlv1.BackupEvent_Summary{Summary: summary}})
+}
+
+// Restore writes a snapshot and streams how far it is.
+func (s *service) Restore(r *controlv1.RestoreRequest, stream controlv1.Control_RestoreServer) error {
+	if err := wantAbsolute(string(r.Target)); err != nil {
+		return err
+	}
+	out := &eventSink[controlv1.RestoreEvent]{send: stream.Send}
+	summary, err := s.peer.Restore(stream.Context(), r.Snapshot, string(r.Path), string(r.Target),
+		func(p snapshot.Progress) {
+			out.put(&controlv1.RestoreEvent{Event: &controlv1.RestoreEvent_Progress{Progress: &controlv1.RestoreProgress{
+				Files: p.Files, Bytes: p.Bytes, TotalFiles: p.TotalFiles, TotalBytes: p.TotalBytes,
+			}}})
+		},
+		func(path string, err error) {
+			out.put(&controlv1.RestoreEvent{Event: &controlv1.RestoreEvent_Skipped{Skipped: skippedItem(path, err)}})
+		})
+	if err != nil {
+		return err
+	}
+	return out.put(&controlv1.RestoreEvent{Event: &controlv1.RestoreEvent_Summary{Summary: summary}})
+}
+
+// eventSink lets callbacks from several goroutines share one stream. After the
+// first error the command is gone and nothing more is sent; its context ends
+// the work.
+type eventSink[T any] struct {
+	send func(*T) error
+
+	mu  sync.Mutex
+	err error
+}
+
+func (s *eventSink[T]) put(event *T) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.err == nil {
+		s.err = s.send(event)
+	}
+	return s.err
+}
+
+// skippedItem says what was left out. Messages carry UTF-8; other bytes of a
+// name are shown escaped.
+func skippedItem(path string, err error) *controlv1.SkippedItem {
+	return &controlv1.SkippedItem{Path: validText(path), Why: validText(err.Error())}
+}
+
+func wantAbsolute(paths ...string) error {
+	for _, path := range paths {
+		if !filepath.IsAbs(path) {
+			return &Failure{Kind: controlv1.Kind_KIND_USAGE, What: fmt.Sprintf("%q is not an absolute path", path)}
+		}
+	}
+	return nil
+}
+
+// Snapshots lists the snapshots of the vault, oldest first.
+func (s *service) Snapshots(ctx context.Context, _ *controlv1.SnapshotsRequest) (*controlv1.SnapshotsResponse, error) {
+	list, err := s.peer.vault.Snapshots(ctx)
+	if err != nil {
+		return nil, s.peer.explainTooFew(err)
+	}
+	out := &controlv1.SnapshotsResponse{}
+	for _, snap := range list {
+		entry := &controlv1.Snapshot{Id: snap.ID.String(), TimeUnixNano: snap.Created.UnixNano(), Host: snap.Host, Files: snap.Files, Bytes: snap.Bytes}
+		for _, path := range snap.Paths {
+			entry.Paths = append(entry.Paths, validText(path))
+		}
+		out.Snapshots = append(out.Snapshots, entry)
+	}
+	return out, nil
+}

@@ -1,0 +1,96 @@
+package node
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	"gotong/grid"
+	controlv1 "gotong/proto/control/v1"
+)
+
+// Status says how things are, from what this peer knows; it asks nobody.
+func (p *Peer) Status(ctx context.Context) (*controlv1.StatusResponse, error) {
+	view := p.roster.View()
+	s := &controlv1.StatusResponse{
+		Grid: view.Grid().String(), Peer: p.ID().String(), Name: p.cfg.Name, Listen: p.net.Addr().String(),
+		Giving: p.giving(),
+	}
+	var away []grid.Peer
+	for _, peer := range p.membership.Peers() {
+		s.PeersTotal++
+		if peer.State == grid.StateAlive {
+			s.PeersAlive++
+		} else {
+			away = append(away, peer)
+		}
+	}
+	var err error
+	if s.Backups, err = p.backupStates(ctx); err != nil {
+		return nil, err
+	}
+	s.Problems = p.problems()
+	s.Sentence = sentence(s, away)
+	return s, nil
+}
+
+func (p *Peer) giving() *controlv1.Giving {
+	g := &controlv1.Giving{PledgeBytes: uint64(p.cfg.Give), HeldBytes: p.heldBytes(), Slots: uint32(p.cfg.Slots)}
+	g.SlotsBusy = uint32(max(p.cfg.Slots-p.work.slotsFree(), 0))
+	return g
+}
+
+// problems lists what a person should know: shards that others delivered
+// wrong, shards of this disk that went bad, peers that contradict themselves.
+func (p *Peer) problems() []*controlv1.Problem {
+	var out []*controlv1.Problem
+	for _, bad := range p.segments.Problems() {
+		out = append(out, &controlv1.Problem{
+			What: fmt.Sprintf("%s delivered a bad shard of segment %s, %d times", p.nameOf(bad.Peer), bad.Shard.Segment.Short(), bad.Count),
+			Why:  bad.What, Do: "ask its donor to check the disk; the data was read from others",
+		})
+	}
+	for _, bad := range p.store.Problems() {
+		out = append(out, &controlv1.Problem{What: bad.What, Why: bad.Why, Do: "check this disk: what it keeps for others goes bad"})
+	}
+	for _, peer := range p.membership.Peers() {
+		if peer.Forked {
+			out = append(out, &controlv1.Problem{
+				What: peer.DisplayName() + " has signed two different statements under one number",
+				Why:  "its disk was cloned or restored, or its key is in two hands", Do: "ask its owner; it works on, but cannot admit or remove anyone until invited again",
+			})
+		}
+	}
+	return out
+}
+
+// sentence is the state in one line.
+func sentence(s *controlv1.StatusResponse, away []grid.Peer) string {
+	var parts []string
+	switch n := len(s.Backups); {
+	case n == 0:
+		parts = append(parts, "No backup yet.")
+	default:
+		last := s.Backups[0]
+		age := (time.Duration(last.AgeSeconds) * time.Second).Round(time.Minute)
+		switch {
+		case last.SurvivesSites < 0:
+			parts = append(parts, fmt.Sprintf("The last backup, %s ago, cannot be restored now: too few friends are here.", age))
+		case last.SurvivesSites == 0:
+			parts = append(parts, fmt.Sprintf("The last backup, %s ago, survives the loss of no site.", age))
+		default:
+			parts = append(parts, fmt.Sprintf("The last backup is %s, %s ago (survives any %d sites lost).", last.State, age, last.SurvivesSites))
+		}
+	}
+	if len(away) == 1 {
+		parts = append(parts, away[0].DisplayName()+" is away.")
+	} else if len(away) > 1 {
+		parts = append(parts, fmt.Sprintf("%d peers are away.", len(away)))
+	}
+	parts = append(parts, fmt.Sprintf("Giving %s of %s.", Size(s.Giving.HeldBytes), Size(s.Giving.PledgeBytes)))
+	if n := len(s.Problems); n > 0 {
+		parts = append(parts, fmt.Sprintf("%d problems need a look.", n))
+	}
+	return strings.Join(parts, " ")
+}

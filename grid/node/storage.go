@@ -1,0 +1,146 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"net"
+	"time"
+
+	"gotong/grid"
+	"gotong/grid/peernet"
+	controlv1 "gotong/proto/control/v1"
+	"gotong/storage"
+	"gotong/storage/segments"
+	"gotong/storage/shardrpc"
+	"gotong/storage/shardstore"
+	"gotong/storage/vault"
+)
+
+// nothing is the capacity of a store whose donor gives no disk; a capacity of
+// zero would mean no limit.
+const nothing = 1
+
+// openStorage opens the shards kept for others and the own vault.
+func (p *Peer) openStorage() error {
+	if err := p.openStore(); err != nil {
+		return err
+	}
+	view := p.roster.View()
+	self, _ := view.Member(p.ID())
+	redundancy, err := storage.ParseRedundancy(p.cfg.Redundancy)
+	if err != nil {
+		return err
+	}
+	p.holders = &gridHolders{peer: p, loads: map[grid.PeerID]knownLoad{}}
+	adapter := &vaultSegments{}
+	p.vault, err = vault.Open(p.home.state().vault(), vault.Config{
+		Segments: adapter, Node: p.node.Private(), Owner: self.Owner, Grant: p.grant,
+		Floor: p.cfg.Retention.Floor, Logger: p.logger,
+	})
+	if err != nil {
+		return err
+	}
+	p.backups.redundancy.Store(&redundancy)
+	p.segments, err = segments.New(segments.Config{
+		Holders: p.holders, Node: p.node.Private(), Grant: p.grant, Vault: p.vault.ID(), Owner: self.Owner,
+		Redundancy: func() storage.Redundancy { return *p.backups.redundancy.Load() },
+		Floor:      p.cfg.Retention.Floor, Logger: p.logger,
+	})
+	adapter.Segments = p.segments
+	return err
+}
+
+func (p *Peer) openStore() (err error) {
+	keepFree := int64(p.cfg.Store.KeepFree)
+	if keepFree == 0 {
+		keepFree = -1 // the store's word for nothing
+	}
+	p.store, err = shardstore.Open(p.home.state().shards(), shardstore.Config{
+		CapacityBytes: max(int64(p.cfg.Give), nothing), KeepFreeBytes: keepFree,
+		Authorize:     func(h storage.SignedHeader) error { return p.authorize(h.Owner, h.Signer, h.Allows) },
+		AuthorizeHead: func(h storage.SignedHead) error { return p.authorize(h.Owner, h.Signer, h.Allows) },
+		Logger:        p.logger,
+	})
+	if err != nil {
+		return err
+	}
+	p.shards, err = shardrpc.NewServer(shardrpc.ServerConfig{
+		Store: p.store, Members: shardMembers{p}, Caller: peernet.CallerFrom, Logger: p.logger,
+	})
+	return err
+}
+
+// grant returns the delegation under which this peer signs for its owner.
+func (p *Peer) grant() []byte {
+	self, ok := p.roster.View().Member(p.ID())
+	if !ok {
+		return nil
+	}
+	return self.Signed.Encode()
+}
+
+// authorize judges whether something is taken that a peer signed for an owner:
+// both have to be members, and the delegation has to hold in this grid, now.
+func (p *Peer) authorize(owner grid.OwnerID, signer grid.PeerID, allows func(grid.GridID, time.Time) error) error {
+	view := p.roster.View()
+	signed, ok := view.Member(signer)
+	if !ok || signed.Owner != owner {
+		return storage.ErrDenied
+	}
+	return allows(view.Grid(), time.Now())
+}
+
+// shardMembers tells the shard service who belongs to the grid.
+type shardMembers struct {
+	peer *Peer
+}
+
+func (m shardMembers) OwnerOf(id grid.PeerID) (grid.OwnerID, bool) {
+	member, ok := m.peer.roster.View().Member(id)
+	return member.Owner, ok
+}
+
+func (m shardMembers) PeerIDs() []grid.PeerID { return m.peer.directory.Members() }
+
+// heldBytes is how much disk this peer uses for others.
+func (p *Peer) heldBytes() uint64 { return uint64(max(p.store.Stats().Bytes, 0)) }
+
+// vaultSegments makes package segments what a vault asks for.
+type vaultSegments struct {
+	*segments.Segments
+}
+
+// Put stores one segment.
+func (s *vaultSegments) Put(ctx context.Context, data []byte) (vault.Stored, error) {
+	put, err := s.Segments.Put(ctx, data)
+	if err != nil {
+		return vault.Stored{}, err
+	}
+	return vault.Stored{ID: put.ID, Redundancy: put.Redundancy, ShardBytes: put.Header.ShardBytes, Holders: put.Holders,
+		Committed: put.Committed, Complete: put.Complete, SurvivesSites: put.SurvivesSites}, nil
+}
+
+// Get returns a whole segment.
+func (s *vaultSegments) Get(ctx context.Context, id storage.SegmentID, holders []storage.Holder) ([]byte, error) {
+	return s.Segments.Get(ctx, id, segments.Hint{Holders: holders})
+}
+
+// Range returns a part of a segment that nothing vouches for.
+func (s *vaultSegments) Range(ctx context.Context, id storage.SegmentID, holders []storage.Holder, off, n int64) ([]byte, error) {
+	return s.Segments.Range(ctx, id, segments.Hint{Holders: holders}, off, n)
+}
+
+// listenFailure says why the one port cannot be had.
+func listenFailure(listen string, err error) error {
+	var op *net.OpError
+	if !errors.As(err, &op) {
+		return err
+	}
+	return &Failure{Kind: controlv1.Kind_KIND_FAILED, What: "listen on " + listen, Meaning: "the peer is not up",
+		Next: "gotong up --listen HOST:PORT with another port", Err: err}
+}
+
+// PublishHeads hands the newest heads to those who keep them.
+func (s *vaultSegments) PublishHeads(ctx context.Context, raw [][]byte) (int, error) {
+	return s.Segments.PublishHead(ctx, raw[len(raw)-1])
+}

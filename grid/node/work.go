@@ -1,0 +1,128 @@
+package node
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"gotong/grid"
+	"gotong/grid/peernet"
+	tasksv1 "gotong/proto/tasks/v1"
+	"gotong/tasks"
+	"gotong/tasks/scheduler"
+	"gotong/tasks/taskrpc"
+	"gotong/tasks/worker"
+)
+
+// taskDrain is how long running tasks of others may go on when the peer stops;
+// they run again elsewhere.
+const taskDrain = time.Second
+
+// work is the part of a peer that runs tasks, and that finds peers for its
+// user's jobs. It implements scheduler.Pool.
+type work struct {
+	peer      *Peer
+	worker    *worker.Worker
+	runner    runner
+	service   *taskrpc.Service
+	local     scheduler.Worker
+	submitDir string // files of jobs of this peer's user, for as long as they run
+}
+
+// openTasks opens the worker. What an earlier process left of jobs is removed.
+func (p *Peer) openTasks() error {
+	dir := p.home.state().tasks()
+	w := &work{peer: p, submitDir: filepath.Join(dir, "submit")}
+	if err := os.RemoveAll(w.submitDir); err != nil {
+		return fmt.Errorf("files of former runs: %w", err)
+	}
+	if err := os.MkdirAll(w.submitDir, 0o700); err != nil {
+		return fmt.Errorf("directory for runs: %w", err)
+	}
+	var err error
+	w.worker, err = worker.New(worker.Config{
+		Executable: p.options.Executable, Dir: filepath.Join(dir, "worker"), Slots: max(p.cfg.Slots, 1),
+		Limits: p.taskLimits(), StoreBytes: int64(p.cfg.Tasks.CacheBytes), Logger: p.logger,
+	})
+	if err != nil {
+		return err
+	}
+	w.runner = runner{w.worker, p.cfg.Slots, p.taskLimits()}
+	w.service = taskrpc.NewService(taskrpc.Config{Runner: w.runner, Key: p.node.Private(), Caller: caller, Logger: p.logger})
+	w.local = w.service.Local()
+	p.work = w
+	return nil
+}
+
+// taskLimits is the most that the donor lets a task ask for.
+func (p *Peer) taskLimits() tasks.Limits {
+	limits := tasks.CeilingLimits()
+	limits.MemoryBytes = min(limits.MemoryBytes, int64(p.cfg.Tasks.MaxMemory))
+	limits.Wall = min(limits.Wall, p.cfg.Tasks.MaxTimeout)
+	return limits
+}
+
+// caller says who calls a method of the Tasks service.
+func caller(ctx context.Context) (grid.PeerID, error) {
+	id, ok := peernet.CallerFrom(ctx)
+	if !ok {
+		return grid.PeerID{}, grid.ErrNotMember
+	}
+	return id, nil
+}
+
+func (w *work) register(services *peernet.Services) {
+	tasksv1.RegisterTasksServer(services, w.service)
+}
+
+// run runs the worker until ctx ends and hands unfinished tasks back.
+func (w *work) run(ctx context.Context) error {
+	running, stop := context.WithCancel(context.WithoutCancel(ctx))
+	ended := make(chan error, 1)
+	go func() { ended <- w.worker.Run(running) }()
+	select {
+	case err := <-ended:
+		stop()
+		return err
+	case <-ctx.Done():
+	}
+	drain, cancel := context.WithTimeout(running, taskDrain)
+	w.service.Drain(drain, "this peer is stopping")
+	cancel()
+	stop()
+	return <-ended
+}
+
+func (w *work) slotsFree() int {
+	slots, _ := w.runner.Slots()
+	return slots - w.service.Busy()
+}
+
+// Candidates implements scheduler.Pool.
+func (w *work) Candidates() []scheduler.Candidate {
+	var out []scheduler.Candidate
+	for _, p := range w.peer.membership.Peers() {
+		slots := p.Record.Slots
+		if p.ID == w.peer.ID() {
+			slots, _ = w.runner.Slots()
+		}
+		if p.State == grid.StateAlive && slots > 0 {
+			out = append(out, scheduler.Candidate{Peer: p.ID, Site: p.Site()})
+		}
+	}
+	return out
+}
+
+// Worker implements scheduler.Pool.
+func (w *work) Worker(id grid.PeerID) (scheduler.Worker, error) {
+	if id == w.peer.ID() {
+		return w.local, nil
+	}
+	conn, err := w.peer.clients.Conn(id)
+	if err != nil {
+		return nil, err
+	}
+	return taskrpc.NewClient(conn, id), nil
+}
