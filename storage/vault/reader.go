@@ -14,9 +14,20 @@ import (
 
 // Bounds of a Reader.
 const (
-	cachedSegments = 4 // held in memory, those being fetched included
 	fetchesAtOnce  = 3
+	leasedSegments = 3 // held in memory for leases, those being fetched included
+	treeSegments   = 2 // likewise for lists and listings, which many leases must not drive out
 )
+
+// segmentUse says for what a segment was fetched.
+type segmentUse int
+
+const (
+	forLeases segmentUse = iota
+	forTrees
+)
+
+var segmentsFor = [...]int{forLeases: leasedSegments, forTrees: treeSegments}
 
 // ErrMissing says that a blob is in no segment whose table of contents could
 // be read.
@@ -41,6 +52,7 @@ type Reader struct {
 
 type cachedSegment struct {
 	row   segmentRow
+	use   segmentUse
 	ready chan struct{} // closed when data or err is there
 	data  []byte
 	err   error
@@ -80,12 +92,14 @@ type Lease struct {
 // Lease locates a blob and starts to fetch its segment. It waits while other
 // leases hold as many segments as the Reader may keep. Errors: ErrMissing and
 // what made it so.
-func (r *Reader) Lease(h [32]byte) (*Lease, error) {
+func (r *Reader) Lease(h [32]byte) (*Lease, error) { return r.lease(h, forLeases) }
+
+func (r *Reader) lease(h [32]byte, use segmentUse) (*Lease, error) {
 	at, err := r.locate(h)
 	if err != nil {
 		return nil, err
 	}
-	segment, err := r.pin(at.segment)
+	segment, err := r.pin(at.segment, use)
 	if err != nil {
 		return nil, err
 	}
@@ -132,9 +146,9 @@ func (r *Reader) heal(cause error) error {
 }
 
 // pin returns a segment that stays in memory until it is unpinned.
-func (r *Reader) pin(number uint32) (*cachedSegment, error) {
+func (r *Reader) pin(number uint32, use segmentUse) (*cachedSegment, error) {
 	for {
-		segment, wait, err := r.tryPin(number)
+		segment, wait, err := r.tryPin(number, use)
 		if segment != nil || err != nil {
 			return segment, err
 		}
@@ -146,19 +160,19 @@ func (r *Reader) pin(number uint32) (*cachedSegment, error) {
 	}
 }
 
-func (r *Reader) tryPin(number uint32) (*cachedSegment, <-chan struct{}, error) {
+func (r *Reader) tryPin(number uint32, use segmentUse) (*cachedSegment, <-chan struct{}, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	segment := r.cached[number]
 	if segment == nil {
-		if !r.makeRoom() {
+		if !r.makeRoom(use) {
 			return nil, r.changed, nil
 		}
 		row, err := r.v.index.segment(number)
 		if err != nil {
 			return nil, nil, err
 		}
-		segment = &cachedSegment{row: row, ready: make(chan struct{})}
+		segment = &cachedSegment{row: row, use: use, ready: make(chan struct{})}
 		r.cached[number] = segment
 		r.wg.Go(func() { r.fetch(segment) })
 	}
@@ -168,18 +182,23 @@ func (r *Reader) tryPin(number uint32) (*cachedSegment, <-chan struct{}, error) 
 	return segment, nil, nil
 }
 
-// makeRoom forgets the segment that was not used for longest; it reports false
-// when all are pinned.
-func (r *Reader) makeRoom() bool {
-	if len(r.cached) < cachedSegments {
-		return true
-	}
+// makeRoom forgets the segment that was not used for longest, if need be; it
+// reports false when all are pinned.
+func (r *Reader) makeRoom(use segmentUse) bool {
 	var oldest uint32
 	var found *cachedSegment
+	count := 0
 	for number, segment := range r.cached {
+		if segment.use != use {
+			continue
+		}
+		count++
 		if segment.pins == 0 && (found == nil || segment.lastUse < found.lastUse) {
 			oldest, found = number, segment
 		}
+	}
+	if count < segmentsFor[use] {
+		return true
 	}
 	if found != nil {
 		delete(r.cached, oldest)
@@ -277,7 +296,7 @@ func (l *Lease) locateInPack() (location, bool) {
 
 // blob returns the plaintext of one blob.
 func (r *Reader) blob(h [32]byte, size uint64) ([]byte, error) {
-	lease, err := r.Lease(h)
+	lease, err := r.lease(h, forTrees)
 	if err != nil {
 		return nil, err
 	}
