@@ -78,6 +78,7 @@ func TestOrderOfOperations(t *testing.T) {
 type workload struct {
 	t        *testing.T
 	segments []storagetest.Segment
+	later    storagetest.Segment // put to see that the store still takes one
 	chain    []storage.SignedHead
 	acked    map[storage.ShardID][]byte
 	maybe    map[storage.ShardID][]byte // tried, or deleted without an answer
@@ -85,7 +86,7 @@ type workload struct {
 }
 
 func newWorkload(t *testing.T) *workload {
-	w := &workload{t: t, chain: device.Heads(t, vault, 3)}
+	w := &workload{t: t, chain: device.Heads(t, vault, 3), later: device.Segment(t, vault, twoOf3, 10, "later")}
 	for _, seed := range []string{"a", "b"} {
 		w.segments = append(w.segments, device.Segment(t, vault, twoOf3, 1500, seed))
 	}
@@ -142,6 +143,9 @@ func (w *workload) check(files *crashFS, when string) {
 	size := int64(0)
 	for id, err := range s.All(t.Context()) {
 		want := w.maybe[id]
+		if id == w.later.ID(0) {
+			want = w.later.Shards[0]
+		}
 		got, getErr := storagetest.Get(t.Context(), s, id, 0, -1)
 		if err != nil || getErr != nil || want == nil || !bytes.Equal(got, want) {
 			t.Fatalf("%s: shard %s is served and should not be: %v", when, id, getErr)
@@ -167,7 +171,7 @@ func (w *workload) check(files *crashFS, when string) {
 			t.Fatalf("%s: %+v", when, problem)
 		}
 	}
-	if err := storagetest.Put(t.Context(), s, device.Segment(t, vault, twoOf3, 10, when), 0, nil); err != nil {
+	if err := storagetest.Put(t.Context(), s, w.later, 0, nil); err != nil {
 		t.Fatalf("%s: store takes nothing any more: %v", when, err)
 	}
 }
