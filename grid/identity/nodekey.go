@@ -53,6 +53,9 @@ func LoadOrCreateNodeKey(path string) (NodeKey, error) {
 	if !errors.Is(err, fs.ErrNotExist) {
 		return key, err
 	}
+	if err := durable.RemoveTemps(path); err != nil {
+		return NodeKey{}, fmt.Errorf("store the node key: %w", err)
+	}
 	if key, err = NewNodeKey(); err != nil {
 		return NodeKey{}, err
 	}

@@ -70,6 +70,9 @@ func createJournal(path, magic string, g grid.GridID, items [][]byte) error {
 // openJournal reads the file and returns the grid and the items in it. A torn
 // last entry is cut off, on disk too.
 func openJournal(path, magic string) (*journal, grid.GridID, [][]byte, error) {
+	if err := durable.RemoveTemps(path); err != nil {
+		return nil, grid.GridID{}, nil, err
+	}
 	data, err := durable.ReadFile(path, maxJournalBytes)
 	if err != nil {
 		return nil, grid.GridID{}, nil, err

@@ -136,21 +136,30 @@ func TestEvaluationIgnoresOrder(t *testing.T) {
 	actors := theCast(t)
 	rapid.Check(t, func(t *rapid.T) {
 		h := drawHistory(t, actors)
-		want, err := Evaluate(h.g, h.statements)
+		parsed, err := newSet(h.g).read(h.statements)
 		if err != nil {
 			t.Fatal(err)
 		}
+		want := viewOf(t, h.g, parsed)
 		for range 4 {
-			got, err := Evaluate(h.g, rapid.Permutation(h.statements).Draw(t, "order"))
-			if err != nil {
-				t.Fatal(err)
-			}
+			got := viewOf(t, h.g, rapid.Permutation(parsed).Draw(t, "order"))
 			if got.Digest() != want.Digest() || describe(got) != describe(want) {
 				t.Fatalf("another order gives\n%s\nnot\n%s", describe(got), describe(want))
 			}
 		}
 		checkInvariants(t, h, want)
 	})
+}
+
+// viewOf is Evaluate of statements that were verified already.
+func viewOf(t *rapid.T, g grid.GridID, parsed []*statement) *View {
+	set := newSet(g)
+	set.add(set.connected(parsed))
+	v, err := set.view()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return v
 }
 
 // checkInvariants holds for every history, however hostile.
@@ -208,9 +217,10 @@ func TestRostersConverge(t *testing.T) {
 			defer r.Close()
 			rosters = append(rosters, r)
 		}
-		for _, raw := range rapid.Permutation(h.statements).Draw(rt, "order") {
+		size := rapid.IntRange(1, 12).Draw(rt, "batch")
+		for batch := range slices.Chunk(rapid.Permutation(h.statements).Draw(rt, "order"), size) {
 			to := rosters[rapid.IntRange(0, 2).Draw(rt, "to")]
-			if _, err := to.Merge([][]byte{raw}); err != nil {
+			if _, err := to.Merge(batch); err != nil {
 				rt.Fatal(err)
 			}
 		}

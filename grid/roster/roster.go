@@ -140,15 +140,23 @@ func (r *Roster) Merge(statements [][]byte) (added int, err error) {
 
 // MergeFor merges statements only if the peer is an active member with them;
 // else it stores nothing and returns grid.ErrRemoved or grid.ErrNotMember. It is
-// for statements that come from somebody who is not a member yet.
+// for statements that come from somebody who is not a member yet, so it looks
+// for a reason to refuse before it evaluates anything.
 func (r *Roster) MergeFor(peer grid.PeerID, statements [][]byte) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if r.View().Status(peer) == StatusRemoved {
+		return grid.ErrRemoved
+	}
 	fresh, err := r.set.read(statements)
 	if err != nil {
 		return err
 	}
 	fresh = r.set.connected(fresh)
+	admits := func(s *statement) bool { return s.admission != nil && s.admission.peer == peer }
+	if !r.set.peers[peer] && !slices.ContainsFunc(fresh, admits) {
+		return grid.ErrNotMember
+	}
 	trial := r.set.clone()
 	trial.add(fresh)
 	view, err := trial.view()

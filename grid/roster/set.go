@@ -93,7 +93,7 @@ func (set *set) connected(fresh []*statement) []*statement {
 			out = append(out, s)
 			if s.admission != nil {
 				peers[s.admission.peer] = true
-				owners[s.admission.owner] = owners[s.admission.owner] || s.kind != kindDevice
+				owners[s.admission.owner] = true // of a device it was before
 			}
 		}
 		fresh = rest
@@ -109,9 +109,7 @@ func (set *set) add(statements []*statement) {
 		set.bytes += len(s.raw)
 		if s.admission != nil {
 			set.peers[s.admission.peer] = true
-			if s.kind != kindDevice {
-				set.owners[s.admission.owner] = true
-			}
+			set.owners[s.admission.owner] = true
 		}
 	}
 }

@@ -17,7 +17,7 @@ import (
 // final: the temporary file is removed and nothing is tried again.
 func WriteFile(path string, data []byte, perm fs.FileMode) error {
 	dir := filepath.Dir(path)
-	temp, err := os.CreateTemp(dir, "."+filepath.Base(path)+".*.tmp")
+	temp, err := os.CreateTemp(dir, tempPattern(path))
 	if err != nil {
 		return err
 	}
@@ -28,6 +28,23 @@ func WriteFile(path string, data []byte, perm fs.FileMode) error {
 		return errors.Join(err, os.Remove(temp.Name()))
 	}
 	return SyncDir(dir)
+}
+
+func tempPattern(path string) string { return "." + filepath.Base(path) + ".*.tmp" }
+
+// RemoveTemps deletes what a crash in the middle of WriteFile left beside path.
+// Nobody else may be writing that file.
+func RemoveTemps(path string) error {
+	entries, err := os.ReadDir(filepath.Dir(path))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	for _, entry := range entries {
+		if ok, _ := filepath.Match(tempPattern(path), entry.Name()); ok { // a bad pattern matches nothing
+			err = errors.Join(err, os.Remove(filepath.Join(filepath.Dir(path), entry.Name())))
+		}
+	}
+	return err
 }
 
 func fill(temp *os.File, data []byte, perm fs.FileMode) error {
