@@ -76,6 +76,13 @@ func (l *ledger) join(c *claim) {
 	l.claims[c] = struct{}{}
 }
 
+// claimed reports whether any worker is claimed.
+func (l *ledger) claimed() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return len(l.claims) > 0
+}
+
 // leave takes a claim out; what it held runs elsewhere.
 func (l *ledger) leave(c *claim, why string) {
 	l.mu.Lock()

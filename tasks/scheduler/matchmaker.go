@@ -37,8 +37,10 @@ const (
 	retryFirst   = time.Second
 	retryMost    = 30 * time.Second
 	steadyAfter  = time.Minute
-	// peerFailures in a row, without one result, bar a peer from the job.
+	// peerFailures in a row, without one result, rest a peer for restFor: it
+	// may be starting again. One that breaks the protocol is barred for good.
 	peerFailures = 5
+	restFor      = 10 * time.Minute
 	// refusalsNamed is how many peers an error names.
 	refusalsNamed = 4
 )
@@ -87,7 +89,8 @@ func (m *matchmaker) run(ctx context.Context) {
 		now := time.Now()
 		m.ledger.tick(now)
 		wanted := m.ledger.wanted(now)
-		if m.match(ctx, wanted, now) || wanted == 0 {
+		m.match(ctx, wanted, now)
+		if wanted == 0 || m.ledger.claimed() {
 			helped = now
 		}
 		if now.Sub(helped) >= m.cfg.WorkerWait {
@@ -105,13 +108,12 @@ func (m *matchmaker) run(ctx context.Context) {
 	}
 }
 
-// match starts attempts for the slots that are wanted. It reports whether any
-// worker is claimed.
-func (m *matchmaker) match(ctx context.Context, wanted int, now time.Time) bool {
+// match starts attempts for the slots that are wanted.
+func (m *matchmaker) match(ctx context.Context, wanted int, now time.Time) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if wanted <= m.attempts {
-		return m.claims > 0
+		return
 	}
 	free := m.free(now)
 	for m.attempts < min(wanted, attemptsAtOnce) && m.attempts+m.claims < m.cfg.Peers && len(free) > 0 {
@@ -123,7 +125,6 @@ func (m *matchmaker) match(ctx context.Context, wanted int, now time.Time) bool 
 		m.attempts++
 		m.wg.Go(func() { m.attempt(ctx, pair) })
 	}
-	return m.claims > 0
 }
 
 // free returns the candidates that may be tried now, shuffled.
@@ -202,7 +203,7 @@ func (m *matchmaker) letGo(peer grid.PeerID, useful bool, why error) {
 	s, now := m.standing(peer), time.Now()
 	s.engaged = false
 	if useful {
-		s.failures = 0
+		s.failures, s.why = 0, ""
 	}
 	switch {
 	case why == nil || errors.Is(why, errFinished):
@@ -213,9 +214,11 @@ func (m *matchmaker) letGo(peer grid.PeerID, useful bool, why error) {
 		s.until = now.Add(retryRefused)
 	default:
 		s.until = now.Add(min(retryMost, retryFirst<<min(s.falls, peerFailures)))
+		if s.failures++; s.failures >= peerFailures {
+			s.until = now.Add(restFor)
+		}
 		s.falls++
-		s.failures++
-		s.barred = s.failures >= peerFailures || errors.Is(why, ErrViolation)
+		s.barred = errors.Is(why, ErrViolation)
 		m.logger.Warn("worker failed", "peer", peer, "failures", s.failures, "barred", s.barred, "err", why)
 	}
 	s.why = why.Error()

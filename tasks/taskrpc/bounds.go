@@ -39,7 +39,7 @@ const (
 	reportBytes = 8 << 20
 	// heldTasks bounds the tasks of a claim whose outputs are kept until the
 	// caller releases them.
-	heldTasks = 1 << 13
+	heldTasks = 1 << 11
 	// transfersPerCaller bounds the contents and outputs in transfer.
 	transfersPerCaller = 16
 )
