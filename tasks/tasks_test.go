@@ -1,0 +1,194 @@
+package tasks
+
+import (
+	"errors"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"pgregory.net/rapid"
+)
+
+func TestIDsRoundTrip(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		var id TaskID
+		copy(id.Job[:], rapid.SliceOfN(rapid.Byte(), 32, 32).Draw(t, "job"))
+		id.Index = rapid.IntRange(0, 1<<40).Draw(t, "index")
+		if got, err := ParseTaskID(id.String()); err != nil || got != id {
+			t.Fatalf("%s came back as %s, %v", id, got, err)
+		}
+	})
+	a, b := NewJobID(), NewJobID()
+	if a == b || a.IsZero() || a.Compare(b) == 0 || len(a.Short()) != 12 {
+		t.Errorf("%s and %s", a, b)
+	}
+}
+
+func TestIDsThatAreNone(t *testing.T) {
+	job := strings.Repeat("ab", 32)
+	for _, s := range []string{"", job, job + ".", job + ".-1", job + ".01", job + ".1 ", strings.ToUpper(job) + ".1", job[2:] + ".1"} {
+		if id, err := ParseTaskID(s); err == nil {
+			t.Errorf("%q is %s", s, id)
+		}
+	}
+	if _, err := ParseContentID("xyz"); err == nil {
+		t.Error("xyz is a content id")
+	}
+}
+
+func FuzzParseTaskID(f *testing.F) {
+	f.Add(strings.Repeat("0", 64) + ".7")
+	f.Add(strings.Repeat("0", 64) + ".-0")
+	f.Fuzz(func(t *testing.T, s string) {
+		if id, err := ParseTaskID(s); err == nil && id.String() != s {
+			t.Errorf("%q came back as %q", s, id)
+		}
+	})
+}
+
+func FuzzValidName(f *testing.F) {
+	for _, s := range []string{"a", "a/b.txt", "../a", "a//b", "/a", "a\\b", "c:d", "a\x00", "ü", "."} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, s string) {
+		if !ValidName(s) {
+			return
+		}
+		for part := range strings.SplitSeq(s, "/") {
+			if part == "" || part == "." || part == ".." || strings.ContainsAny(part, "\\:\x00\n\r") {
+				t.Errorf("%q is valid", s)
+			}
+		}
+	})
+}
+
+func validSpec() Spec {
+	return Spec{
+		Module: ContentID{1}, Args: []string{"a", ""}, Limits: DefaultLimits(),
+		Inputs: []Input{{Name: "x/y", Content: ContentID{2}, Size: 3}, {Name: "z", Content: ContentID{2}, Size: 3}},
+	}
+}
+
+func TestSpecValidate(t *testing.T) {
+	if err := validSpec().Validate(); err != nil {
+		t.Fatal(err)
+	}
+	for name, change := range map[string]func(*Spec){
+		"no module":          func(s *Spec) { s.Module = ContentID{} },
+		"NUL":                func(s *Spec) { s.Args = []string{"a\x00"} },
+		"arguments of":       func(s *Spec) { s.Args = []string{strings.Repeat("a", MaxArgBytes+1)} },
+		"1025 arguments":     func(s *Spec) { s.Args = make([]string, MaxArgs+1) },
+		"1025 inputs":        func(s *Spec) { s.Inputs = make([]Input, MaxInputs+1) },
+		"bad input name":     func(s *Spec) { s.Inputs[0].Name = "../x" },
+		"two inputs":         func(s *Spec) { s.Inputs[0].Name = "z" },
+		"lies below":         func(s *Spec) { s.Inputs[0].Name = "z/y" },
+		"no content":         func(s *Spec) { s.Inputs[0].Content = ContentID{} },
+		"must be positive":   func(s *Spec) { s.Limits.OutputFiles = 0 },
+		"time limit 168h0m1": func(s *Spec) { s.Limits.Wall = MaxWall + time.Second },
+		"memory limit":       func(s *Spec) { s.Limits.MemoryBytes = MaxMemoryBytes + 1 },
+	} {
+		s := validSpec()
+		change(&s)
+		if err := s.Validate(); !errors.Is(err, ErrInvalid) || !strings.Contains(err.Error(), name) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+func TestContents(t *testing.T) {
+	if got := validSpec().Contents(); !slices.Equal(got, []ContentID{{1}, {2}}) {
+		t.Errorf("%v", got)
+	}
+}
+
+func TestSeedDependsOnWhatRuns(t *testing.T) {
+	seeds := map[[32]byte]string{validSpec().Seed(): "unchanged"}
+	for name, change := range map[string]func(*Spec){
+		"module":         func(s *Spec) { s.Module[5]++ },
+		"argument":       func(s *Spec) { s.Args[0] = "b" },
+		"split argument": func(s *Spec) { s.Args = []string{"", "a"} },
+		"fewer inputs":   func(s *Spec) { s.Inputs = s.Inputs[:1] },
+		"input name":     func(s *Spec) { s.Inputs[0].Name = "x/z" },
+		"input":          func(s *Spec) { s.Inputs[0].Content[0]++ },
+	} {
+		s := validSpec()
+		change(&s)
+		if other, same := seeds[s.Seed()]; same {
+			t.Errorf("%s: the same seed as %s", name, other)
+		}
+		seeds[s.Seed()] = name
+	}
+	s := validSpec()
+	s.Limits.Wall++
+	if s.Seed() != validSpec().Seed() {
+		t.Error("the seed depends on a limit")
+	}
+}
+
+func TestLimitsDefaults(t *testing.T) {
+	if err := DefaultLimits().Validate(); err != nil {
+		t.Error(err)
+	}
+	if err := CeilingLimits().Validate(); err != nil {
+		t.Error(err)
+	}
+	if got := (Limits{}).WithDefaults(); got != DefaultLimits() {
+		t.Errorf("%+v", got)
+	}
+	own := Limits{1, 2, 3, 4, 5, 6}
+	if got := own.WithDefaults(); got != own {
+		t.Errorf("%+v", got)
+	}
+	if err := own.Within(Limits{1, 2, 3, 4, 5, 5}); err == nil || strings.Count(err.Error(), "\n") != 0 {
+		t.Errorf("one field above: %v", err)
+	}
+}
+
+func validResult() Result {
+	return Result{State: StateDone, Outputs: []Output{
+		{Name: "a", Content: ContentID{1}},
+		{Name: "b", Content: ContentID{2}, Size: 3, Data: []byte("abc")},
+		{Name: "c", Content: ContentID{3}, Size: 1 << 30},
+	}}
+}
+
+func TestResultValidate(t *testing.T) {
+	if err := validResult().Validate(); err != nil {
+		t.Fatal(err)
+	}
+	if o := validResult().Outputs; !o[0].Inline() || !o[1].Inline() || o[2].Inline() {
+		t.Error("wrong outputs are inline")
+	}
+	for name, change := range map[string]func(*Result){
+		"unknown state":       func(r *Result) { r.State = "asleep" },
+		"limit \"\" in state": func(r *Result) { r.State = StateLimit },
+		"limit \"wall\"":      func(r *Result) { r.Limit = LimitWall },
+		"exit code 1":         func(r *Result) { r.ExitCode = 1 },
+		"text too long":       func(r *Result) { r.Stderr = make([]byte, MaxStderrBytes+1) },
+		"reason too long":     func(r *Result) { r.Why = strings.Repeat("w", MaxWhyBytes+1) },
+		"4097 outputs":        func(r *Result) { r.Outputs = make([]Output, MaxOutputFiles+1) },
+		"output name":         func(r *Result) { r.Outputs[0].Name = "/a" },
+		"not sorted":          func(r *Result) { r.Outputs[1].Name = "a" },
+		"no content":          func(r *Result) { r.Outputs[1].Size = 4 },
+		"too long for one":    func(r *Result) { r.Outputs[1].Data = make([]byte, 300<<10); r.Outputs[1].Size = 300 << 10 },
+	} {
+		r := validResult()
+		change(&r)
+		if err := r.Validate(); !errors.Is(err, ErrInvalid) || !strings.Contains(err.Error(), name) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	for s, final := range map[State]bool{StateDone: true, StateFailed: true, StateLimit: true, StateCancelled: false, StateLost: false} {
+		if s.Final() != final || !s.Valid() {
+			t.Errorf("%s: final %v, valid %v", s, s.Final(), s.Valid())
+		}
+	}
+}
+
+func TestMissingContent(t *testing.T) {
+	var err error = &MissingContent{IDs: []ContentID{{1}, {2}}}
+	if !errors.Is(err, ErrNoContent) || errors.Is(err, ErrBusy) || !strings.Contains(err.Error(), "010000000000, 020000000000") {
+		t.Error(err)
+	}
+}
