@@ -47,6 +47,7 @@ type Membership struct {
 	dirty      chan struct{} // Serf's list may have changed
 	rejoinKick chan struct{} // who to rejoin may have changed
 	retag      chan struct{} // own record or state changed
+	give       chan struct{} // the roster was changed here
 	hints      *hints        // peers to pull the roster from
 	wanted     *wanted       // records to fetch
 	relays     *relays       // records to pass on
@@ -80,6 +81,7 @@ func New(cfg Config) (*Membership, error) {
 		dirty:      make(chan struct{}, 1),
 		rejoinKick: make(chan struct{}, 1),
 		retag:      make(chan struct{}, 1),
+		give:       make(chan struct{}, 1),
 		hints:      newHints(),
 		wanted:     newWanted(),
 		relays:     newRelays(),
@@ -107,7 +109,7 @@ func (m *Membership) Run(ctx context.Context) error {
 	drained := make(chan struct{})
 	wg.Go(func() { m.drain(events, drained) })
 	for _, loop := range []func(context.Context){
-		m.compareLoop, m.rejoinLoop, m.rosterLoop, m.syncLoop, m.hintLoop, m.fetchLoop, m.relayLoop, m.tagLoop, m.seenLoop, m.lanLoop,
+		m.compareLoop, m.rejoinLoop, m.followLoop, m.giveLoop, m.syncLoop, m.hintLoop, m.fetchLoop, m.relayLoop, m.tagLoop, m.seenLoop, m.lanLoop,
 	} {
 		wg.Go(func() { loop(ctx) })
 	}

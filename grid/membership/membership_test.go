@@ -63,7 +63,7 @@ func TestPartitionHeals(t *testing.T) {
 			return allSee(four, three, grid.StateAway) && allSee(three, four, grid.StateAway) &&
 				allSee(four, four, grid.StateAlive) && allSee(three, three, grid.StateAlive)
 		})
-		time.Sleep(time.Hour)
+		time.Sleep(5 * time.Minute)
 		for _, p := range w.peers {
 			if n := len(p.m.Peers()); n != 7 {
 				t.Fatalf("%d members during the partition", n)
@@ -87,7 +87,7 @@ func TestDeadPeerIsAwayAndComesBackElsewhere(t *testing.T) {
 		w.within(time.Minute, "the dead one is away", func() bool {
 			return allSee(rest, []*testPeer{mover}, grid.StateAway)
 		})
-		time.Sleep(time.Hour)
+		time.Sleep(5 * time.Minute)
 		if p, _ := rest[0].m.Peer(mover.id()); p.Since.Sub(died).Abs() > time.Minute {
 			t.Errorf("away since %v, died %v", p.Since, died)
 		}
@@ -161,7 +161,7 @@ func TestAwayForWeeks(t *testing.T) {
 		w.within(30*time.Second, "all see all alive", func() bool { return allSee(w.peers, w.peers, grid.StateAlive) })
 		traveller, rest := w.peers[3], w.peers[:3]
 		traveller.stop()
-		time.Sleep(60 * time.Hour) // Serf forgets after 24
+		time.Sleep(forgetAfter + 2*time.Hour) // Serf has forgotten it
 		if !allSee(rest, []*testPeer{traveller}, grid.StateAway) {
 			t.Fatal("not away")
 		}
@@ -216,7 +216,7 @@ func TestRemovedMemberIsCutEverywhere(t *testing.T) {
 		if n := bad.host.openConns(); n != 0 {
 			t.Errorf("%d connections of the removed peer are open", n)
 		}
-		time.Sleep(10 * time.Minute)
+		time.Sleep(3 * time.Minute)
 		if !allSee(rest, rest, grid.StateAlive) {
 			t.Error("the others suffered")
 		}
@@ -255,10 +255,27 @@ func TestLeaveShowsAtOnce(t *testing.T) {
 		w.within(2*time.Second, "one is away, one has left", func() bool {
 			return allSee(rest, []*testPeer{stopping}, grid.StateAway) && allSee(rest, []*testPeer{leaving}, grid.StateLeft)
 		})
-		time.Sleep(10 * time.Minute)
+		time.Sleep(3 * time.Minute)
 		stopping.restart(stopping.host.address)
 		w.within(10*time.Second, "the stopped one is back", func() bool {
 			return allSee(append(rest, stopping), append(rest, stopping), grid.StateAlive)
+		})
+	})
+}
+
+func TestPrunedPeerStaysVisible(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, 4)
+		w.startAll()
+		w.within(30*time.Second, "all see all alive", func() bool { return allSee(w.peers, w.peers, grid.StateAlive) })
+		victim := w.peers[2]
+		s, _, _ := w.peers[3].m.running()
+		_ = s.RemoveFailedNodePrune(victim.id().String()) // what a hostile member can send
+		time.Sleep(time.Minute)
+		w.within(time.Second, "the victim is still there", func() bool { return allSee(w.peers, w.peers, grid.StateAlive) })
+		victim.stop()
+		w.within(time.Minute, "and is away when it is", func() bool {
+			return allSee([]*testPeer{w.peers[0], w.peers[1]}, []*testPeer{victim}, grid.StateAway)
 		})
 	})
 }

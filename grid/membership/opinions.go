@@ -90,7 +90,23 @@ func (m *Membership) compare() {
 		}
 		next[peer] = o
 	}
+	m.addHidden(s, next, now)
 	m.replace(next, t)
+}
+
+// addHidden adds peers that the failure detector below Serf holds for alive but
+// that Serf's list lacks. Any member can make Serf drop an entry, by a forged
+// leave with the order to prune, and Serf does not take it up again while the
+// peer lives on.
+func (m *Membership) addHidden(s *serf.Serf, next map[grid.PeerID]opinion, now time.Time) {
+	for _, node := range s.Memberlist().Members() {
+		peer, ok := peerOf(node.Name) // the only field that never changes
+		if _, listed := next[peer]; !ok || listed || peer == m.self || !m.isMember(peer) {
+			continue
+		}
+		next[peer] = opinion{state: grid.StateAlive, since: now}
+		m.seen.note(peer, now)
+	}
 }
 
 // replace puts the new opinions in place and follows up on the differences.

@@ -1,6 +1,7 @@
 package membership
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -35,7 +36,7 @@ func (m *Membership) signRecord(present, next grid.Record, known bool) error {
 	next.OS, next.Arch = runtime.GOOS, runtime.GOARCH
 	next.Version = m.cfg.Version
 	next.BoxKey = m.cfg.Node.BoxKey().PublicKey().Bytes()
-	if known && reflect.DeepEqual(next, present) {
+	if known && saysTheSame(next, present) {
 		m.own = present
 		return nil
 	}
@@ -53,8 +54,18 @@ func (m *Membership) signRecord(present, next grid.Record, known bool) error {
 	}
 	m.own = next
 	kick(m.retag)
-	m.recordsChanged()
 	return nil
+}
+
+// saysTheSame compares records but for number and time.
+func saysTheSame(a, b grid.Record) bool {
+	if !slices.Equal(a.Addresses, b.Addresses) || !bytes.Equal(a.BoxKey, b.BoxKey) {
+		return false
+	}
+	for _, r := range []*grid.Record{&a, &b} {
+		r.Addresses, r.BoxKey, r.Number, r.Created = nil, nil, 0, time.Time{}
+	}
+	return reflect.DeepEqual(a, b)
 }
 
 // reclaim signs anew when others hold a higher own record than this process
@@ -67,14 +78,6 @@ func (m *Membership) reclaim() error {
 		return nil
 	}
 	return m.signRecord(present, m.own, false)
-}
-
-func (m *Membership) recordsChanged() {
-	if m.cfg.Directory != nil {
-		m.cfg.Directory.touch()
-	}
-	m.changed.fire()
-	kick(m.rejoinKick)
 }
 
 // takeRecords stores records that another member gave, and returns the subjects
@@ -104,7 +107,6 @@ func (m *Membership) takeRecords(encoded [][]byte) (news []grid.PeerID, err erro
 	if len(news) == 0 {
 		return nil, err
 	}
-	m.recordsChanged()
 	return news, errors.Join(err, m.reclaim())
 }
 

@@ -137,27 +137,28 @@ func (m *Membership) hintLoop(ctx context.Context) {
 	}
 }
 
-// rosterLoop follows the own roster: cuts removed peers, tries new ones, and
-// announces changes that were made here.
-func (m *Membership) rosterLoop(ctx context.Context) {
+// followLoop follows roster and records here, whoever changed them: it cuts
+// removed peers, announces what was changed here, and tells all who look.
+func (m *Membership) followLoop(ctx context.Context) {
 	for {
-		changed := m.cfg.Roster.Changed()
+		rosterChanged, recordsChanged := m.cfg.Roster.Changed(), m.cfg.Records.Changed()
 		if _, t, ok := m.running(); ok {
 			t.retain()
 		}
-		if m.madeHere() {
-			m.announceRoster(ctx)
-		}
 		m.refreshed()
+		if m.madeHere() {
+			m.AnnounceRoster()
+		}
 		select {
-		case <-changed:
+		case <-rosterChanged:
+		case <-recordsChanged:
 		case <-ctx.Done():
 			return
 		}
 	}
 }
 
-// refreshed tells everyone who looks at members that they changed.
+// refreshed tells everyone who looks at members or addresses that they changed.
 func (m *Membership) refreshed() {
 	if m.cfg.Directory != nil {
 		m.cfg.Directory.touch()
@@ -178,11 +179,10 @@ func (m *Membership) madeHere() bool {
 	return made
 }
 
-// AnnounceRoster tells the others that the roster changed here. Run does so by
-// itself after each change.
-func (m *Membership) AnnounceRoster() { m.announceEvent() }
-
-func (m *Membership) announceEvent() {
+// AnnounceRoster tells the others that the roster changed here: a hint by
+// gossip to all, and soon the change itself to some. Run does so by itself after
+// each change. It does not wait.
+func (m *Membership) AnnounceRoster() {
 	s, _, ok := m.running()
 	if !ok {
 		return
@@ -191,16 +191,23 @@ func (m *Membership) announceEvent() {
 	if err := s.UserEvent(rosterEvent, payload, false); err != nil {
 		m.cfg.Logger.Warn("change of the roster is not announced", "err", err)
 	}
+	kick(m.give)
 }
 
-// announceRoster gives the change to some members directly and hints to all.
-func (m *Membership) announceRoster(ctx context.Context) {
-	m.announceEvent()
-	m.eachOf(m.alive(), pushFanout, func(peer grid.PeerID) {
-		if err := m.syncWith(ctx, peer); err != nil {
-			m.cfg.Logger.Debug("roster not given", "peer", peer, "err", err)
+// giveLoop gives changes that were made here to some members directly.
+func (m *Membership) giveLoop(ctx context.Context) {
+	for {
+		select {
+		case <-m.give:
+		case <-ctx.Done():
+			return
 		}
-	})
+		m.eachOf(m.alive(), pushFanout, func(peer grid.PeerID) {
+			if err := m.syncWith(ctx, peer); err != nil {
+				m.cfg.Logger.Debug("roster not given", "peer", peer, "err", err)
+			}
+		})
+	}
 }
 
 // eachOf calls f for up to most random peers at once and waits.
