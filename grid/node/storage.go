@@ -139,8 +139,3 @@ func listenFailure(listen string, err error) error {
 	return &Failure{Kind: controlv1.Kind_KIND_FAILED, What: "listen on " + listen, Meaning: "the peer is not up",
 		Next: "gotong up --listen HOST:PORT with another port", Err: err}
 }
-
-// PublishHeads hands the newest heads to those who keep them.
-func (s *vaultSegments) PublishHeads(ctx context.Context, raw [][]byte) (int, error) {
-	return s.Segments.PublishHead(ctx, raw[len(raw)-1])
-}

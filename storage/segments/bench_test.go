@@ -86,7 +86,7 @@ func TestOverGRPC(t *testing.T) {
 		t.Error("the damaged shards were not noted")
 	}
 	head := f.device.Heads(t, f.vault, 1)[0]
-	if acks, err := s.PublishHead(t.Context(), head.Raw); err != nil || acks != 6 {
+	if acks, err := s.PublishHeads(t.Context(), storagetest.Raw(head)); err != nil || acks != 6 {
 		t.Errorf("%d have the head, %v", acks, err)
 	}
 	wantHeads(t, s, f.device.Owner, head)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
+	"slices"
 	"time"
 
 	"gotong/grid"
@@ -18,35 +19,50 @@ const groupBytes = 16 << 10
 
 // check is the sample that is read back before a segment counts as committed.
 type check struct {
-	running *attempt
+	running []*attempt
 	tries   int
 	passed  bool
 }
 
 // startCheck starts to read back part of one durable shard, once there are
-// enough of them.
+// enough of them. When that takes long another one is tried beside it.
 func (u *upload) startCheck(ctx context.Context) {
 	c := &u.check
-	if c.passed || c.running != nil || c.tries == checksMax || u.acked() < u.r.CommitAt() {
+	if c.passed || c.tries == checksMax || u.acked() < u.r.CommitAt() || slices.ContainsFunc(c.running, isSound) {
 		return
 	}
-	var durable []int
-	for i := range u.shards {
-		if !u.shards[i].holder.IsZero() {
-			durable = append(durable, i)
-		}
+	shard, ok := u.sampleShard()
+	if !ok {
+		return
 	}
-	shard := durable[rand.IntN(len(durable))]
 	c.tries++
-	a := newAttempt(ctx, u.shards[shard].holder, shard, u.s.cfg.AskTimeout)
+	a := newAttempt(ctx, u.shards[shard].holder, shard, u.s.cfg.IdleTimeout)
 	a.sample = true
-	c.running = a
+	c.running = append(c.running, a)
 	u.segment.lease.hold()
 	u.s.running.Go(func() {
 		defer u.segment.lease.release()
 		err := u.s.compare(a, u.segment)
 		u.results <- outcome{a, err, time.Since(a.started)}
 	})
+}
+
+func isSound(a *attempt) bool { return !a.hedged }
+
+// sampleShard picks one of the durable shards whose holder is not being asked.
+func (u *upload) sampleShard() (shard int, ok bool) {
+	var free []int
+	for i := range u.shards {
+		holder := u.shards[i].holder
+		asked := slices.ContainsFunc(u.check.running, func(a *attempt) bool { return a.peer == holder })
+		if !holder.IsZero() && !asked {
+			free = append(free, i)
+		}
+	}
+	if len(free) == 0 {
+		return 0, false
+	}
+	return free[rand.IntN(len(free))], true
 }
 
 // compare reads one group of a shard, at a place that the holder cannot guess,
@@ -75,19 +91,34 @@ func (s *Segments) compare(a *attempt, segment *encoded) error {
 	return nil
 }
 
-// checked judges the sample. A holder that acknowledged and does not have the
-// bytes has lost them or never stored them: its shard counts as not stored.
+// checked judges a sample. A holder that acknowledged and does not have the
+// bytes has lost them or never stored them: its shards count as not stored.
 func (u *upload) checked(o outcome) {
-	u.check.running, o.over = nil, true
-	o.cancel(errEnough)
-	if o.err == nil {
+	u.endCheck(o.attempt)
+	switch {
+	case o.err == nil:
 		u.check.passed = true
-		return
+		for len(u.check.running) > 0 {
+			slow := u.check.running[0]
+			u.endCheck(slow)
+			u.s.peers.failed(slow.peer, errStraggler, toGet)
+		}
+	case is(o.err, storage.ErrCorrupt, storage.ErrNotFound):
+		u.lost(o)
+	default:
+		u.causes.add(o.peer, o.err)
+		u.s.peers.failed(o.peer, o.err, toGet)
 	}
-	if !is(o.err, storage.ErrCorrupt, storage.ErrNotFound) {
-		u.failed(o.attempt, o.err)
-		return
-	}
+}
+
+func (u *upload) endCheck(a *attempt) {
+	a.over = true
+	a.cancel(errEnough)
+	u.check.running = slices.DeleteFunc(u.check.running, func(other *attempt) bool { return other == a })
+}
+
+// lost takes back what a holder acknowledged.
+func (u *upload) lost(o outcome) {
 	err := fmt.Errorf("%w: %w", errLied, o.err)
 	u.failed(o.attempt, err)
 	u.s.lied(o.peer, storage.ShardID{Segment: u.segment.header.ID, Index: o.shard}, err)
@@ -99,5 +130,29 @@ func (u *upload) checked(o outcome) {
 	}
 	if u.acked() < u.r.CommitAt() {
 		u.enough = time.Time{}
+	}
+}
+
+// checkEvent returns when time alone will change something about the samples.
+func (u *upload) checkEvent() (when time.Time) {
+	for _, a := range u.check.running {
+		when = earliest(when, a.idleAt())
+		if !a.hedged {
+			when = earliest(when, a.quiet(u.s.cfg.StragglerMin))
+		}
+	}
+	return when
+}
+
+// checkOnTime gives up samples that stand still, and lets another one start
+// beside one that takes long.
+func (u *upload) checkOnTime(now time.Time) {
+	for _, a := range slices.Clone(u.check.running) {
+		switch {
+		case !now.Before(a.idleAt()):
+			u.checked(outcome{attempt: a, err: errIdle})
+		case !now.Before(a.quiet(u.s.cfg.StragglerMin)):
+			a.hedged = true
+		}
 	}
 }

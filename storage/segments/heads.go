@@ -18,30 +18,37 @@ import (
 // published.
 const headsWanted = 2
 
-// PublishHead hands a signed head to the holders that keep heads of its vault
-// and returns how many others have it on disk. It is published, and err nil,
-// when two have it, or all that can be reached, if at least one. After the
-// second it waits for the others as long as for stragglers.
+// headsSent is how many of the newest links are handed over each time: more
+// than one, so that a holder that was away for a while has no gap.
+const headsSent = 8
+
+// PublishHeads hands consecutive signed heads, oldest first, to the holders
+// that keep heads of their vault, and returns how many others have the newest
+// on disk. It is published, and err nil, when two have it, or all that can be
+// reached, if at least one. After the second it waits for the others as long as
+// for stragglers.
 //
 // storage.ErrStaleEpoch and storage.ErrHeadFork mean that this device must
 // stop: another one writes the vault.
-func (s *Segments) PublishHead(ctx context.Context, raw []byte) (acks int, err error) {
-	head, err := storage.ParseHead(raw)
+func (s *Segments) PublishHeads(ctx context.Context, raw [][]byte) (acks int, err error) {
+	raw = raw[max(0, len(raw)-headsSent):]
+	heads, err := storage.CheckLinks(raw)
 	if err != nil {
-		return 0, fmt.Errorf("publish head: %w", err)
+		return 0, fmt.Errorf("publish heads: %w", err)
 	}
-	holders := placement.HeadHolders(head.Vault, s.others(), placement.MaxHeadHolders)
+	newest := heads[len(heads)-1]
+	holders := placement.HeadHolders(newest.Vault, s.others(), placement.MaxHeadHolders)
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(errEnough)
 	answers := ask(ctx, s, holders, func(ctx context.Context, store storage.RemoteShards) (struct{}, error) {
-		return struct{}{}, store.PutHeads(ctx, [][]byte{raw})
+		return struct{}{}, store.PutHeads(ctx, raw)
 	})
 	acks, failed, err := s.collectAcks(ctx, answers)
 	if err == nil && acks == 0 {
 		err = &TooFewHeadHolders{Asked: len(holders), Causes: failed}
 	}
 	if err != nil {
-		return acks, fmt.Errorf("publish head %d: %w", head.Seq, err)
+		return acks, fmt.Errorf("publish head %d: %w", newest.Seq, err)
 	}
 	return acks, nil
 }

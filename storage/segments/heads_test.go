@@ -29,7 +29,7 @@ func TestHeadsRoundTrip(t *testing.T) {
 	s := f.open(auto)
 	heads := f.device.Heads(t, f.vault, 3)
 	for _, head := range heads {
-		if acks, err := s.PublishHead(t.Context(), head.Raw); err != nil || acks != 8 {
+		if acks, err := s.PublishHeads(t.Context(), storagetest.Raw(head)); err != nil || acks != 8 {
 			t.Fatalf("%d have it, %v", acks, err)
 		}
 	}
@@ -46,7 +46,7 @@ func TestHeadsAroundBadPeers(t *testing.T) {
 		s := f.open(auto)
 		publish := func(head storage.SignedHead, want int) {
 			t.Helper()
-			if acks, err := s.PublishHead(t.Context(), head.Raw); err != nil || acks != want {
+			if acks, err := s.PublishHeads(t.Context(), storagetest.Raw(head)); err != nil || acks != want {
 				t.Fatalf("%d have it, %v", acks, err)
 			}
 		}
@@ -76,17 +76,17 @@ func TestHeadsNeedSomebody(t *testing.T) {
 	head := f.device.Heads(t, f.vault, 1)[0]
 	f.absent[f.list[0].peer], f.absent[f.list[1].peer] = true, true
 	var few *segments.TooFewHeadHolders
-	if _, err := s.PublishHead(t.Context(), head.Raw); !errors.As(err, &few) || !errors.Is(err, storage.ErrTooFewPeers) || few.Asked != 2 {
+	if _, err := s.PublishHeads(t.Context(), storagetest.Raw(head)); !errors.As(err, &few) || !errors.Is(err, storage.ErrTooFewPeers) || few.Asked != 2 {
 		t.Errorf("publish: %v", err)
 	}
 	if _, err := s.FindHeads(t.Context(), f.device.Owner); !errors.Is(err, storage.ErrTooFewPeers) || !errors.Is(err, grid.ErrUnreachable) {
 		t.Errorf("find: %v", err)
 	}
 	delete(f.absent, f.list[0].peer)
-	if acks, err := s.PublishHead(t.Context(), head.Raw); err != nil || acks != 1 {
+	if acks, err := s.PublishHeads(t.Context(), storagetest.Raw(head)); err != nil || acks != 1 {
 		t.Errorf("one friend: %d, %v", acks, err)
 	}
-	if _, err := s.PublishHead(t.Context(), head.Raw[1:]); err == nil {
+	if _, err := s.PublishHeads(t.Context(), [][]byte{head.Raw[1:]}); err == nil {
 		t.Error("bytes that are no head are published")
 	}
 }
@@ -97,10 +97,10 @@ func TestClonedDevice(t *testing.T) {
 	s := f.open(auto)
 	first := f.device.Head(t, f.vault, storage.SignedHead{}, "one")
 	other := f.device.Head(t, f.vault, storage.SignedHead{}, "two")
-	if _, err := s.PublishHead(t.Context(), first.Raw); err != nil {
+	if _, err := s.PublishHeads(t.Context(), storagetest.Raw(first)); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := s.PublishHead(t.Context(), other.Raw); !errors.Is(err, storage.ErrHeadFork) {
+	if _, err := s.PublishHeads(t.Context(), storagetest.Raw(other)); !errors.Is(err, storage.ErrHeadFork) {
 		t.Errorf("a contradicting head: %v", err)
 	}
 	vaults, err := s.FindHeads(t.Context(), f.device.Owner)
@@ -109,10 +109,10 @@ func TestClonedDevice(t *testing.T) {
 	}
 	// A device that recovered supersedes both; the old one must stop.
 	recovered := f.device.With(grid.CapAll, 2).Head(t, f.vault, first, "three")
-	if _, err := s.PublishHead(t.Context(), recovered.Raw); err != nil {
+	if _, err := s.PublishHeads(t.Context(), storagetest.Raw(recovered)); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := s.PublishHead(t.Context(), f.device.Head(t, f.vault, first, "late").Raw); !errors.Is(err, storage.ErrStaleEpoch) {
+	if _, err := s.PublishHeads(t.Context(), storagetest.Raw(f.device.Head(t, f.vault, first, "late"))); !errors.Is(err, storage.ErrStaleEpoch) {
 		t.Errorf("a head of the old epoch: %v", err)
 	}
 }
@@ -132,7 +132,7 @@ func TestHeadsAreVerified(t *testing.T) {
 	s := f.open(auto)
 	heads := f.device.Heads(t, f.vault, 2)
 	for _, head := range heads {
-		if _, err := s.PublishHead(t.Context(), head.Raw); err != nil {
+		if _, err := s.PublishHeads(t.Context(), storagetest.Raw(head)); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -2,10 +2,7 @@ package segments
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"slices"
-	"time"
 
 	"gotong/storage"
 )
@@ -90,83 +87,5 @@ func (s *Segments) readHeader(id storage.SegmentID) func(*attempt) (storage.Sign
 		}
 		defer r.Close()
 		return storage.ParseKnownHeader(r.Header().Raw, id)
-	}
-}
-
-// errNoSource says that nobody is known to have what is wanted.
-var errNoSource = errors.New("no holder is known")
-
-// race tries sources one after another, the next one as soon as one fails or
-// has been quiet for HedgeMin, and returns the first success. What failed is
-// returned beside it.
-func race[T any](ctx context.Context, s *Segments, sources []source, try func(*attempt) (T, error)) (T, causes, error) {
-	type ended struct {
-		*attempt
-		value T
-		err   error
-	}
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(errEnough)
-	var (
-		zero    T
-		failed  causes
-		running []*attempt
-		results       = make(chan ended, len(sources))
-		alarm         = newAlarm()
-		last    error = errNoSource
-	)
-	defer alarm.at(time.Time{})
-	start := func() {
-		a := newAttempt(ctx, sources[0].peer, sources[0].shard, s.cfg.IdleTimeout)
-		sources = sources[1:]
-		running = append(running, a)
-		s.running.Go(func() {
-			value, err := try(a)
-			results <- ended{a, value, err}
-		})
-	}
-	fail := func(a *attempt, err error) {
-		running = slices.DeleteFunc(running, func(other *attempt) bool { return other == a })
-		a.over = true
-		a.cancel(err)
-		failed.add(a.peer, err)
-		s.peers.failed(a.peer, err, toGet)
-		last = err
-	}
-	for {
-		sound := slices.ContainsFunc(running, func(a *attempt) bool { return !a.hedged })
-		if !sound && len(sources) > 0 {
-			start()
-			continue
-		}
-		if len(running) == 0 {
-			return zero, failed, last
-		}
-		var when time.Time
-		for _, a := range running {
-			when = earliest(when, a.idleAt())
-			if !a.hedged && len(sources) > 0 {
-				when = earliest(when, a.quiet(s.cfg.HedgeMin))
-			}
-		}
-		select {
-		case e := <-results:
-			if e.err == nil {
-				return e.value, failed, nil
-			}
-			if !e.over {
-				fail(e.attempt, e.err)
-			}
-		case now := <-alarm.at(when):
-			for _, a := range slices.Clone(running) {
-				if !now.Before(a.idleAt()) {
-					fail(a, fmt.Errorf("%w (%s)", errIdle, s.cfg.IdleTimeout))
-				} else if !now.Before(a.quiet(s.cfg.HedgeMin)) {
-					a.hedged = true
-				}
-			}
-		case <-ctx.Done():
-			return zero, failed, context.Cause(ctx)
-		}
 	}
 }
