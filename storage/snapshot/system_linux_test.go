@@ -1,0 +1,178 @@
+package snapshot
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+
+	"golang.org/x/sys/unix"
+	"pgregory.net/rapid"
+)
+
+// describeSystem adds what Linux keeps: owner, device, attributes, which names
+// are one file.
+func describeSystem(t errorer, path, name string, info fs.FileInfo, links map[string]string) string {
+	t.Helper()
+	st := info.Sys().(*syscall.Stat_t)
+	line := ""
+	if os.Geteuid() == 0 {
+		line = fmt.Sprintf(" %d:%d", st.Uid, st.Gid)
+	}
+	if info.Mode()&fs.ModeDevice != 0 {
+		line += fmt.Sprintf(" device %x", st.Rdev)
+	}
+	if !info.IsDir() && st.Nlink > 1 {
+		key := fmt.Sprint(st.Dev, st.Ino)
+		if links[key] == "" {
+			links[key] = name
+		}
+		line += " same as " + links[key]
+	}
+	d, err := openSource(filepath.Dir(path))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer d.close()
+	attrs, err := d.xattrs(filepath.Base(path))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, x := range attrs {
+		line += fmt.Sprintf(" %s=%q", x.Name, x.Value)
+	}
+	return line
+}
+
+// growSystem adds attributes, hard links, and what only root may make.
+func growSystem(rt *rapid.T, t *testing.T, root string) {
+	var files, dirs []string
+	must(t, filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
+		if d.Type().IsRegular() {
+			files = append(files, path)
+		} else if d.IsDir() {
+			dirs = append(dirs, path)
+		}
+		return err
+	}))
+	for i, path := range append(files, dirs...) {
+		if i%2 == 0 {
+			setXattr(t, path, "user.gotong", rapid.SliceOfN(rapid.Byte(), 0, 40).Draw(rt, "value"))
+		}
+	}
+	for i, path := range files {
+		if rapid.Bool().Draw(rt, "link") {
+			must(t, os.Link(path, filepath.Join(dirs[i%len(dirs)], fmt.Sprintf("hard-%d-%d", i, rapid.Int().Draw(rt, "n")))))
+		}
+	}
+	if os.Geteuid() != 0 {
+		return
+	}
+	for i, path := range append(files, dirs...) {
+		must(t, os.Lchown(path, 1000+i, 2000+i))
+		if rapid.Bool().Draw(rt, "special") {
+			must(t, unix.Chmod(path, rapid.SampledFrom([]uint32{0o4755, 0o2755, 0o1777}).Draw(rt, "bits")))
+		}
+	}
+	fifo := filepath.Join(dirs[0], fmt.Sprintf("fifo%d", rapid.Int().Draw(rt, "n")))
+	must(t, unix.Mkfifo(fifo, 0o640))
+	if err := unix.Mknod(fifo+"dev", unix.S_IFCHR|0o600, int(unix.Mkdev(1, 3))); err != nil && !errors.Is(err, unix.EPERM) {
+		t.Fatal(err)
+	}
+}
+
+func setXattr(t testing.TB, path, name string, value []byte) {
+	t.Helper()
+	if err := unix.Lsetxattr(path, name, value, 0); err != nil && !errors.Is(err, unix.ENOTSUP) {
+		t.Fatal(err)
+	}
+}
+
+func blocksOf(t testing.TB, path string) int64 {
+	t.Helper()
+	var st unix.Stat_t
+	must(t, unix.Stat(path, &st))
+	return st.Blocks
+}
+
+func TestSparseFilesStaySparse(t *testing.T) {
+	v, segments := newVault(t)
+	src := filepath.Join(t.TempDir(), "src")
+	must(t, os.Mkdir(src, 0o755))
+	for name, at := range map[string][]int64{"holes": {0, 5 << 20, 900 << 20}, "middle": {64 << 20}, "void": {}} {
+		f, err := os.Create(src + "/" + name)
+		must(t, err)
+		for i, off := range at {
+			_, err := f.WriteAt(randomBytes(byte(i), 100_000), off)
+			must(t, err)
+		}
+		must(t, f.Truncate(1<<30))
+		must(t, f.Close())
+	}
+	s := backUp(t, v, src)
+	if s.Bytes != 3<<30 || segments.bytes > 2<<20 {
+		t.Errorf("%d bytes, %d sent", s.Bytes, segments.bytes)
+	}
+	target := restoreAll(t, v, src)
+	for _, name := range []string{"holes", "middle", "void"} {
+		want, got := blocksOf(t, src+"/"+name), blocksOf(t, target+"/"+name)
+		if got > want+16 {
+			t.Errorf("%s takes %d blocks, took %d", name, got, want)
+		}
+		a, err := os.Open(src + "/" + name)
+		must(t, err)
+		b, err := os.Open(target + "/" + name)
+		must(t, err)
+		info, err := b.Stat()
+		must(t, err)
+		if info.Size() != 1<<30 {
+			t.Errorf("%s has %d bytes", name, info.Size())
+		}
+		for _, off := range []int64{0, 90_000, 5 << 20, 64 << 20, 900 << 20, 1<<30 - 4096} {
+			x, y := make([]byte, 4096), make([]byte, 4096)
+			_, err := a.ReadAt(x, off)
+			must(t, err)
+			_, err = b.ReadAt(y, off)
+			must(t, err)
+			if string(x) != string(y) {
+				t.Errorf("%s differs at %d", name, off)
+			}
+		}
+		must(t, errors.Join(a.Close(), b.Close()))
+	}
+}
+
+func TestVeryDeepTree(t *testing.T) {
+	v, _ := newVault(t)
+	src := filepath.Join(t.TempDir(), "src")
+	must(t, os.Mkdir(src, 0o755))
+	dir, err := os.OpenRoot(src)
+	must(t, err)
+	for range 40 { // beyond the longest path that the system takes
+		name := strings.Repeat("d", 200)
+		must(t, dir.Mkdir(name, 0o755))
+		next, err := dir.OpenRoot(name)
+		must(t, err)
+		must(t, dir.Close())
+		dir = next
+	}
+	must(t, dir.WriteFile("bottom", []byte("deep"), 0o644))
+	must(t, dir.Close())
+	backUp(t, v, src)
+	target := restoreAll(t, v, src)
+	root, err := os.OpenRoot(target)
+	must(t, err)
+	defer root.Close()
+	if b, err := root.ReadFile(strings.Repeat(strings.Repeat("d", 200)+"/", 40) + "bottom"); err != nil || string(b) != "deep" {
+		t.Errorf("%q %v", b, err)
+	}
+	must(t, root.RemoveAll(strings.Repeat("d", 200)))
+	source, err := os.OpenRoot(src)
+	must(t, err)
+	defer source.Close()
+	must(t, source.RemoveAll(strings.Repeat("d", 200)))
+}
