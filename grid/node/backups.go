@@ -146,6 +146,9 @@ func (p *Peer) readFailure(name string, err error) error {
 	if errors.Is(err, vault.ErrNoSnapshot) || errors.Is(err, vault.ErrAmbiguous) {
 		return &Failure{Kind: controlv1.Kind_KIND_USAGE, What: fmt.Sprintf("snapshot %q", name), Next: "gotong snapshots", Err: err}
 	}
+	if errors.Is(err, snapshot.ErrNoPath) {
+		return &Failure{Kind: controlv1.Kind_KIND_FAILED, What: fmt.Sprintf("snapshot %q", name), Next: "gotong ls " + name, Err: err}
+	}
 	return p.explainTooFew(err)
 }
 

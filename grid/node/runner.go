@@ -17,10 +17,12 @@ type runner struct {
 	limits tasks.Limits // the most that a task may ask for
 }
 
+const noSlots = "its donor gives no task slots"
+
 // Slots returns how many tasks run at once; when none, why.
 func (r runner) Slots() (n int, why string) {
 	if r.slots == 0 {
-		return 0, "its donor gives no task slots"
+		return 0, noSlots
 	}
 	if err := r.worker.Ready(); err != nil {
 		return 0, err.Error()
@@ -51,6 +53,9 @@ func (r runner) Missing(ids []tasks.ContentID) []tasks.ContentID {
 
 // PutContent stores a content.
 func (r runner) PutContent(ctx context.Context, id tasks.ContentID, size int64, from io.Reader) error {
+	if r.slots == 0 {
+		return fmt.Errorf("%w: %s", tasks.ErrRefused, noSlots)
+	}
 	return r.worker.Store().Put(ctx, id, size, from)
 }
 

@@ -107,3 +107,14 @@ func (s *service) Snapshots(ctx context.Context, _ *controlv1.SnapshotsRequest) 
 	}
 	return out, nil
 }
+
+// Ls streams the entries of a snapshot below a path.
+func (s *service) Ls(r *controlv1.LsRequest, stream controlv1.Control_LsServer) error {
+	err := snapshot.List(stream.Context(), s.peer.vault, r.Snapshot, string(r.Path), r.Recursive, func(e snapshot.Entry) error {
+		return stream.Send(&controlv1.LsEntry{
+			Path: []byte(e.Path), Type: e.Type, Mode: e.Mode, Size: e.Size, MtimeUnixNano: e.ModTime.UnixNano(),
+			Uid: e.UID, Gid: e.GID, LinkTarget: []byte(e.Target),
+		})
+	})
+	return s.peer.readFailure(r.Snapshot, err)
+}

@@ -79,6 +79,10 @@ func (w *work) register(services *peernet.Services) {
 
 // run runs the worker until ctx ends and hands unfinished tasks back.
 func (w *work) run(ctx context.Context) error {
+	if w.peer.cfg.Slots == 0 { // no sandbox is ever started then
+		<-ctx.Done()
+		return nil
+	}
 	running, stop := context.WithCancel(context.WithoutCancel(ctx))
 	ended := make(chan error, 1)
 	go func() { ended <- w.worker.Run(running) }()

@@ -26,6 +26,7 @@ var layers = [][]string{
 	{"cmd/internal/archtest"},
 	{"benchmarks"},
 	{"grid/gridtest"},
+	{"grid/localgrid"},
 	{"grid/node"},
 	{"tasks/taskrpc"},
 	{"tasks/scheduler"},

@@ -12,6 +12,7 @@ package cli
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"os/signal"
@@ -71,6 +72,13 @@ Exit codes: 0 ok, 1 failed, 2 usage, 3 finished with items skipped, 4 too few
 peers or too little redundancy, 10 not set up or peer not running, 11 busy,
 12 wrong phrase, 13 refused by policy or quota, 65 data corrupt,
 75 temporary: retry, 130 interrupted.`,
+		Args: func(c *cobra.Command, args []string) error {
+			if len(args) > 0 {
+				return usageError(c, fmt.Errorf("unknown command %q", args[0]))
+			}
+			return nil
+		},
+		RunE:              func(c *cobra.Command, _ []string) error { return c.Help() },
 		SilenceErrors:     true,
 		SilenceUsage:      true,
 		PersistentPreRunE: func(*cobra.Command, []string) error { return a.resolveHome() },
