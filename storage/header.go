@@ -82,7 +82,8 @@ func (h Header) Validate() error {
 }
 
 // SignedHeader is a header whose id and signature hold. Only SignHeader and
-// the Parse functions make valid ones; stores refuse all others.
+// the Parse functions make valid ones, and one of ParseKnownHeader allows
+// nothing: see Allows.
 type SignedHeader struct {
 	Header
 	ID         SegmentID

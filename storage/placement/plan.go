@@ -7,8 +7,7 @@ import (
 	"gotong/storage"
 )
 
-// Plan says who is to hold each shard of one segment, and who comes next when
-// one of them refuses. It is not for concurrent use.
+// Plan says who is to hold each shard of one segment.
 type Plan struct {
 	Redundancy storage.Redundancy
 	Peers      []grid.PeerID // by shard
@@ -17,8 +16,7 @@ type Plan struct {
 
 	shardBytes uint64
 	ranked     []Candidate
-	chosen     []int // index into ranked, by shard; −1: nobody
-	refused    map[grid.PeerID]bool
+	chosen     []int // index into ranked, by shard
 }
 
 // Choose picks a holder for each of the n shards of a segment: one shard to a
@@ -31,67 +29,35 @@ func Choose(seed [32]byte, r storage.Redundancy, shardBytes int, candidates []Ca
 	}
 	p := &Plan{
 		Redundancy: r,
-		Peers:      make([]grid.PeerID, r.N),
+		Peers:      make([]grid.PeerID, 0, r.N),
 		shardBytes: uint64(max(shardBytes, 0)),
-		chosen:     make([]int, r.N),
-		refused:    map[grid.PeerID]bool{},
+		chosen:     make([]int, 0, r.N),
 	}
 	p.ranked = rank(seed, p.shardBytes, candidates)
 	if len(p.ranked) == 0 {
 		return nil, fmt.Errorf("placement: no peer has room for a shard of %d bytes: %w", shardBytes, storage.ErrTooFewPeers)
 	}
-	for shard := range p.chosen {
-		p.chosen[shard] = -1
-	}
-	for shard := range p.chosen {
+	for shard := range r.N {
 		i := p.next()
 		if i < 0 {
 			return nil, fmt.Errorf("placement: %d shards of %d bytes fit, %d needed: %w", shard, shardBytes, r.N, storage.ErrTooFewPeers)
 		}
-		p.assign(shard, i)
+		p.chosen = append(p.chosen, i)
+		p.Peers = append(p.Peers, p.ranked[i].Peer)
 	}
 	p.describe()
 	return p, nil
 }
 
-// Refuse notes that the holder of a shard does not take it, now or at all, and
-// names another one that has refused nothing: ok is false when nobody is left.
-func (p *Plan) Refuse(shard int) (next grid.PeerID, ok bool) {
-	if i := p.chosen[shard]; i >= 0 {
-		p.refused[p.ranked[i].Peer] = true
-		p.chosen[shard], p.Peers[shard] = -1, grid.PeerID{}
-	}
-	i := p.next()
-	if i < 0 {
-		return grid.PeerID{}, false
-	}
-	p.assign(shard, i)
-	p.describe()
-	return p.Peers[shard], true
-}
-
-// Site returns the site of the holder of a shard; empty when it has none.
-func (p *Plan) Site(shard int) string {
-	if i := p.chosen[shard]; i >= 0 {
-		return p.ranked[i].Site
-	}
-	return ""
-}
-
-func (p *Plan) assign(shard, i int) {
-	p.chosen[shard] = i
-	p.Peers[shard] = p.ranked[i].Peer
-}
-
 // next returns the best candidate for one more shard: on the site that is
 // least above its limit, then the peer with the fewest shards, then the
-// highest score. −1: nobody is left.
+// highest score. −1: nobody has room.
 func (p *Plan) next() int {
 	onSite, onPeer := p.load()
 	best, bestOver, bestShards := -1, 0, 0
 	for i, c := range p.ranked {
 		shards := onPeer[c.Peer]
-		if p.refused[c.Peer] || c.Free/uint64(shards+1) < p.shardBytes {
+		if c.Free/uint64(shards+1) < p.shardBytes {
 			continue
 		}
 		over := max(0, onSite[c.Site]+1-p.Redundancy.PerSite())
@@ -105,10 +71,8 @@ func (p *Plan) next() int {
 func (p *Plan) load() (onSite map[string]int, onPeer map[grid.PeerID]int) {
 	onSite, onPeer = map[string]int{}, map[grid.PeerID]int{}
 	for _, i := range p.chosen {
-		if i >= 0 {
-			onSite[p.ranked[i].Site]++
-			onPeer[p.ranked[i].Peer]++
-		}
+		onSite[p.ranked[i].Site]++
+		onPeer[p.ranked[i].Peer]++
 	}
 	return onSite, onPeer
 }

@@ -2,6 +2,7 @@ package shardstore_test
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"flag"
 	"fmt"
@@ -54,7 +55,7 @@ func TestOrderOfOperations(t *testing.T) {
 		return nil
 	})
 	section("new holders", func() error {
-		return s.SetHolders(ctx, segment.Header.ID, []storage.Holder{{Shard: 0, Peer: device.Peer}})
+		return putHolders(ctx, s, segment, 0)
 	})
 	section("deleted shard", func() error { return s.DeleteShard(ctx, segment.ID(1)) })
 	section("first head of an owner", func() error { return s.PutHeads(ctx, storagetest.Raw(chain[0])) })
@@ -72,6 +73,15 @@ func TestOrderOfOperations(t *testing.T) {
 	if err != nil || out.String() != string(want) {
 		t.Errorf("order of operations changed (%v), now:\n%s", err, out.String())
 	}
+}
+
+// putHolders gives a stored shard another holder list.
+func putHolders(ctx context.Context, s *shardstore.Store, segment storagetest.Segment, index int) error {
+	err := storagetest.Put(ctx, s, segment, index, []storage.Holder{{Shard: 0, Peer: device.Peer}})
+	if errors.Is(err, storage.ErrExists) {
+		return nil
+	}
+	return fmt.Errorf("stored again: %w", err)
 }
 
 // workload does a bit of everything and remembers what was acknowledged.
@@ -111,7 +121,7 @@ func (w *workload) run(s *shardstore.Store) {
 			w.heads = i + 1
 		}
 	}
-	_ = s.SetHolders(ctx, w.segments[0].Header.ID, []storage.Holder{{Shard: 0, Peer: device.Peer}})
+	_ = putHolders(ctx, s, w.segments[0], 1)
 	gone := w.segments[0].ID(0)
 	if err := s.DeleteShard(ctx, gone); err == nil {
 		delete(w.maybe, gone)

@@ -194,7 +194,7 @@ func TestDamageOfHolders(t *testing.T) {
 	if err := s.Verify(t.Context(), segment.ID(0)); err != nil {
 		t.Fatal(err)
 	}
-	if err := s.SetHolders(t.Context(), segment.Header.ID, holders); err != nil {
+	if err := storagetest.Put(t.Context(), s, segment, 0, holders); !errors.Is(err, storage.ErrExists) {
 		t.Fatal(err)
 	}
 	if answers, err = s.Have(t.Context(), []storage.SegmentID{segment.Header.ID}); err != nil || len(answers[0].Holders) != 1 {

@@ -63,25 +63,6 @@ func readHolders(f File) []storage.Holder {
 	return parseHolderPage(page[:])
 }
 
-// SetHolders merges a holder list with the one kept beside each shard of a
-// segment here. storage.ErrNotFound when there is none.
-func (s *Store) SetHolders(_ context.Context, id storage.SegmentID, holders []storage.Holder) error {
-	if err := s.checkWrite(); err != nil {
-		return fmt.Errorf("set holders: %w", err)
-	}
-	found := false
-	for _, shard := range s.cat.states(id) {
-		if shard.State == storage.ShardStored {
-			found = true
-			s.mergeHolders(storage.ShardID{Segment: id, Index: shard.Index}, holders)
-		}
-	}
-	if !found {
-		return fmt.Errorf("set holders of %s: %w", id.Short(), storage.ErrNotFound)
-	}
-	return nil
-}
-
 // mergeHolders writes the holder page in place and does not sync it: a list
 // that is lost or torn is asked for anew, so it is not worth a wait.
 func (s *Store) mergeHolders(id storage.ShardID, holders []storage.Holder) {

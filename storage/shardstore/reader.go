@@ -10,7 +10,6 @@ import (
 
 	"github.com/zeebo/blake3"
 
-	"gotong/grid"
 	"gotong/storage"
 )
 
@@ -168,10 +167,4 @@ func (s *Store) Verify(ctx context.Context, id storage.ShardID) error {
 		return &storage.Error{Op: "verify", Shard: id, Err: err}
 	}
 	return nil
-}
-
-// Owner returns whose shard it is; false when it is not stored.
-func (s *Store) Owner(id storage.ShardID) (grid.OwnerID, bool) {
-	gen, owner := s.cat.lookup(id)
-	return owner, gen != 0
 }
