@@ -82,15 +82,15 @@ func newClaim(candidate Candidate, worker Worker, l *ledger, st *stage, logger *
 }
 
 // run claims the worker and works until the claim ends. It returns why, never
-// nil, and whether the worker ended a task.
-func (c *claim) run(ctx context.Context) (useful bool, why error) {
+// nil.
+func (c *claim) run(ctx context.Context) error {
 	ctx, c.stop = context.WithCancelCause(ctx)
 	defer c.stop(errFinished)
 	lease := time.AfterFunc(LeaseTTL, func() { c.stop(errSilent) })
 	defer lease.Stop()
 	session, err := c.worker.Claim(ctx, c.ledger.job.Header)
 	if err != nil {
-		return false, c.reason(ctx, err)
+		return c.reason(ctx, err)
 	}
 	c.slots = max(1, min(session.Slots(), slotsMax))
 	lease.Reset(LeaseTTL)
@@ -101,10 +101,10 @@ func (c *claim) run(ctx context.Context) (useful bool, why error) {
 	wg.Go(func() { c.stop(c.send(ctx, session)) })
 	c.stop(c.receive(ctx, session, lease, &wg))
 	wg.Wait()
-	why = context.Cause(ctx)
+	why := context.Cause(ctx)
 	c.ledger.leave(c, why.Error())
 	c.logger.Debug("claim ended", "why", why)
-	return c.accepted > 0, why
+	return why
 }
 
 // reason prefers why the claim was stopped to the error that followed from it.

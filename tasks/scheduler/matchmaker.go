@@ -33,14 +33,16 @@ const (
 	// last doubles from retryFirst to retryMost until a claim held for
 	// steadyAfter.
 	retryBusy    = 2 * time.Second
-	retryRefused = 30 * time.Second
+	retryRefused = 10 * time.Second
 	retryFirst   = time.Second
 	retryMost    = 30 * time.Second
 	steadyAfter  = time.Minute
-	// peerFailures in a row, without one result, rest a peer for restFor: it
-	// may be starting again. One that breaks the protocol is barred for good.
-	peerFailures = 5
-	restFor      = 10 * time.Minute
+	// retryDoublings keeps the doubling from overflowing.
+	retryDoublings = 10
+	// claimFailures claims in a row that were granted and brought no result bar
+	// a peer from the job; so does one that breaks the protocol. A peer that
+	// cannot be reached may be starting again and is tried again and again.
+	claimFailures = 5
 	// refusalsNamed is how many peers an error names.
 	refusalsNamed = 4
 )
@@ -64,8 +66,8 @@ type matchmaker struct {
 // standing is what this run knows of a peer.
 type standing struct {
 	engaged  bool // being compared or claimed
-	failures int  // in a row, without a result
-	falls    int  // in a row, without a steady claim
+	failures int  // claims in a row without a result
+	falls    int  // failures in a row without a steady claim
 	until    time.Time
 	barred   bool
 	why      string // of the last refusal or failure
@@ -156,20 +158,32 @@ func (m *matchmaker) attempt(ctx context.Context, pair []Candidate) {
 	err := m.supply(ctx, best)
 	if err != nil {
 		m.attemptOver(0)
-		m.letGo(best.candidate.Peer, false, unlessOver(ctx, err))
+		m.letGo(best.candidate.Peer, unlessOver(ctx, err))
 		return
 	}
 	m.attemptOver(1)
 	c := newClaim(best.candidate, best.worker, m.ledger, m.stage, m.logger)
 	start := time.Now()
-	useful, why := c.run(ctx)
+	why := c.run(ctx)
+	m.claimOver(c, time.Since(start))
+	m.letGo(best.candidate.Peer, unlessOver(ctx, why))
+}
+
+// claimOver notes what a claim was worth.
+func (m *matchmaker) claimOver(c *claim, held time.Duration) {
 	m.mu.Lock()
+	defer m.mu.Unlock()
 	m.claims--
-	if s := m.standing(best.candidate.Peer); time.Since(start) >= steadyAfter {
+	s := m.standing(c.candidate.Peer)
+	switch {
+	case c.accepted > 0:
+		s.failures, s.why = 0, ""
+	case c.slots > 0: // it was granted
+		s.failures++
+	}
+	if held >= steadyAfter {
 		s.falls = 0
 	}
-	m.mu.Unlock()
-	m.letGo(best.candidate.Peer, useful, unlessOver(ctx, why))
 }
 
 // unlessOver returns err, or nil when the run is over and err came of that.
@@ -196,15 +210,12 @@ func (m *matchmaker) nudge() {
 }
 
 // letGo lets a peer go and decides when it may be tried again.
-func (m *matchmaker) letGo(peer grid.PeerID, useful bool, why error) {
+func (m *matchmaker) letGo(peer grid.PeerID, why error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	defer m.nudge()
 	s, now := m.standing(peer), time.Now()
 	s.engaged = false
-	if useful {
-		s.failures, s.why = 0, ""
-	}
 	switch {
 	case why == nil || errors.Is(why, errFinished):
 		return
@@ -213,13 +224,10 @@ func (m *matchmaker) letGo(peer grid.PeerID, useful bool, why error) {
 	case errors.Is(why, tasks.ErrRefused) || errors.Is(why, tasks.ErrSandbox) || errors.Is(why, errClosing):
 		s.until = now.Add(retryRefused)
 	default:
-		s.until = now.Add(min(retryMost, retryFirst<<min(s.falls, peerFailures)))
-		if s.failures++; s.failures >= peerFailures {
-			s.until = now.Add(restFor)
-		}
+		s.until = now.Add(min(retryMost, retryFirst<<min(s.falls, retryDoublings)))
 		s.falls++
-		s.barred = errors.Is(why, ErrViolation)
-		m.logger.Warn("worker failed", "peer", peer, "failures", s.failures, "barred", s.barred, "err", why)
+		s.barred = s.failures >= claimFailures || errors.Is(why, ErrViolation)
+		m.logger.Warn("worker failed", "peer", peer, "failures", s.falls, "barred", s.barred, "err", why)
 	}
 	s.why = why.Error()
 }

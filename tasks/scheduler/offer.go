@@ -34,15 +34,15 @@ func (m *matchmaker) compare(ctx context.Context, pair []Candidate) (answer, boo
 		case a := <-answers:
 			switch {
 			case a.err != nil:
-				m.letGo(a.candidate.Peer, false, unlessOver(ctx, a.err))
+				m.letGo(a.candidate.Peer, unlessOver(ctx, a.err))
 			case !found:
 				best, found = a, true
 				grace = time.After(offerGrace)
 			case better(a.offer, best.offer):
-				m.letGo(best.candidate.Peer, false, nil)
+				m.letGo(best.candidate.Peer, nil)
 				best = a
 			default:
-				m.letGo(a.candidate.Peer, false, nil)
+				m.letGo(a.candidate.Peer, nil)
 			}
 		case <-grace:
 			m.freeLater(answers, left)
@@ -61,7 +61,7 @@ func (m *matchmaker) freeLater(answers <-chan answer, left int) {
 			if errors.Is(a.err, context.Canceled) {
 				a.err = nil // it was not given its time
 			}
-			m.letGo(a.candidate.Peer, false, a.err)
+			m.letGo(a.candidate.Peer, a.err)
 		}
 	})
 }

@@ -122,9 +122,8 @@ func (r *fakeRunner) OpenContent(id tasks.ContentID) (io.ReadCloser, int64, erro
 	return io.NopCloser(bytes.NewReader(data)), int64(len(data)), nil
 }
 
-// worker is a peer that serves tasks over an in-memory connection.
-type worker struct {
-	runner  *fakeRunner
+// servedWorker is a peer that serves tasks over an in-memory connection.
+type servedWorker struct {
 	service *taskrpc.Service
 	peer    grid.PeerID
 	server  *grpc.Server
@@ -134,10 +133,10 @@ type worker struct {
 const callerKey = "test-caller"
 
 // newWorker starts a worker; the caller's identity comes from dial.
-func newWorker(t testing.TB, runner *fakeRunner) *worker {
+func newWorker(t testing.TB, runner taskrpc.Runner) *servedWorker {
 	t.Helper()
 	public, key, _ := ed25519.GenerateKey(nil)
-	w := &worker{runner: runner, peer: grid.PeerIDOf(public), conns: bufconn.Listen(1 << 20)}
+	w := &servedWorker{peer: grid.PeerIDOf(public), conns: bufconn.Listen(1 << 20)}
 	w.service = taskrpc.NewService(taskrpc.Config{
 		Runner: runner,
 		Key:    key,
@@ -157,7 +156,7 @@ func newWorker(t testing.TB, runner *fakeRunner) *worker {
 }
 
 // dial connects as the caller of this name; the empty name is a stranger.
-func (w *worker) dial(t testing.TB, name string) *grpc.ClientConn {
+func (w *servedWorker) dial(t testing.TB, name string) *grpc.ClientConn {
 	t.Helper()
 	identify := func(ctx context.Context) context.Context {
 		if name == "" {
@@ -181,7 +180,7 @@ func (w *worker) dial(t testing.TB, name string) *grpc.ClientConn {
 	return conn
 }
 
-func (w *worker) client(t testing.TB, name string) *taskrpc.Client {
+func (w *servedWorker) client(t testing.TB, name string) *taskrpc.Client {
 	return taskrpc.NewClient(w.dial(t, name), w.peer)
 }
 

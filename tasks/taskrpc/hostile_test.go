@@ -47,7 +47,7 @@ func claimFrom(t *testing.T, l *liar, h scheduler.Header) (scheduler.Session, er
 	if l.key == nil {
 		_, l.key, _ = ed25519.GenerateKey(nil)
 	}
-	w := &worker{
+	w := &servedWorker{
 		peer:   grid.PeerIDOf(l.key.Public().(ed25519.PublicKey)),
 		server: grpc.NewServer(), conns: bufconn.Listen(1 << 20),
 	}

@@ -19,7 +19,7 @@ import (
 )
 
 // eachWay runs a test against the runner's worker over gRPC and without it.
-func eachWay(t *testing.T, slots int, test func(t *testing.T, r *fakeRunner, w *worker, way scheduler.Worker)) {
+func eachWay(t *testing.T, slots int, test func(t *testing.T, r *fakeRunner, w *servedWorker, way scheduler.Worker)) {
 	for _, name := range []string{"remote", "local"} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -55,7 +55,7 @@ func collect(t *testing.T, s scheduler.Session, n int) map[int]scheduler.SignedR
 }
 
 func TestResultsAreSignedAndComplete(t *testing.T) {
-	eachWay(t, 2, func(t *testing.T, r *fakeRunner, w *worker, way scheduler.Worker) {
+	eachWay(t, 2, func(t *testing.T, r *fakeRunner, w *servedWorker, way scheduler.Worker) {
 		full := tasks.Result{
 			State: tasks.StateLimit, Limit: tasks.LimitStdout, ExitCode: tasks.NoExitCode, Why: "too much text",
 			Stdout: []byte("out\xff"), Stderr: []byte("err"), Elapsed: 5 * time.Second, Engine: "engine 1",
@@ -88,7 +88,7 @@ func TestResultsAreSignedAndComplete(t *testing.T) {
 }
 
 func TestWholeJob(t *testing.T) {
-	eachWay(t, 3, func(t *testing.T, r *fakeRunner, w *worker, way scheduler.Worker) {
+	eachWay(t, 3, func(t *testing.T, r *fakeRunner, w *servedWorker, way scheduler.Worker) {
 		big := strings.Repeat("large output ", 100_000)
 		r.run = func(_ context.Context, task tasks.Task) tasks.Result {
 			result := tasks.Result{State: tasks.StateDone, Stdout: []byte(task.Spec.Args[0]), Elapsed: time.Millisecond}
@@ -133,7 +133,7 @@ func TestWholeJob(t *testing.T) {
 }
 
 func TestRefusalsSayWhy(t *testing.T) {
-	eachWay(t, 1, func(t *testing.T, r *fakeRunner, _ *worker, way scheduler.Worker) {
+	eachWay(t, 1, func(t *testing.T, r *fakeRunner, _ *servedWorker, way scheduler.Worker) {
 		h := header(r)
 		unknown := h
 		unknown.Module = tasks.ContentID{1}
@@ -182,7 +182,7 @@ func TestStrangersGetNothing(t *testing.T) {
 }
 
 func TestContentIsVerified(t *testing.T) {
-	eachWay(t, 1, func(t *testing.T, r *fakeRunner, _ *worker, way scheduler.Worker) {
+	eachWay(t, 1, func(t *testing.T, r *fakeRunner, _ *servedWorker, way scheduler.Worker) {
 		h := header(r)
 		if err := way.PutContent(t.Context(), h.Module, 6, strings.NewReader("module")); err != nil {
 			t.Error(err)
@@ -288,7 +288,7 @@ func TestCallersHaveTurns(t *testing.T) {
 }
 
 func TestSilentCallerLosesItsClaim(t *testing.T) {
-	eachWay(t, 1, func(t *testing.T, r *fakeRunner, w *worker, way scheduler.Worker) {
+	eachWay(t, 1, func(t *testing.T, r *fakeRunner, w *servedWorker, way scheduler.Worker) {
 		r.run = waits(time.Hour)
 		h := header(r)
 		s, err := way.Claim(t.Context(), h)
@@ -316,7 +316,7 @@ func TestSilentCallerLosesItsClaim(t *testing.T) {
 }
 
 func TestCancelledTaskIsStoppedAndReported(t *testing.T) {
-	eachWay(t, 1, func(t *testing.T, r *fakeRunner, _ *worker, way scheduler.Worker) {
+	eachWay(t, 1, func(t *testing.T, r *fakeRunner, _ *servedWorker, way scheduler.Worker) {
 		r.run = waits(time.Second)
 		h := header(r)
 		s, err := way.Claim(t.Context(), h)
@@ -335,7 +335,7 @@ func TestCancelledTaskIsStoppedAndReported(t *testing.T) {
 }
 
 func TestDrainGivesTasksBack(t *testing.T) {
-	eachWay(t, 1, func(t *testing.T, r *fakeRunner, w *worker, way scheduler.Worker) {
+	eachWay(t, 1, func(t *testing.T, r *fakeRunner, w *servedWorker, way scheduler.Worker) {
 		r.run = waits(5 * time.Second)
 		h := header(r)
 		s, err := way.Claim(t.Context(), h)
@@ -367,7 +367,7 @@ func TestDrainGivesTasksBack(t *testing.T) {
 }
 
 func TestHostileOrdersEndTheClaim(t *testing.T) {
-	eachWay(t, 1, func(t *testing.T, r *fakeRunner, _ *worker, way scheduler.Worker) {
+	eachWay(t, 1, func(t *testing.T, r *fakeRunner, _ *servedWorker, way scheduler.Worker) {
 		r.run = waits(time.Hour)
 		h := header(r)
 		s, err := way.Claim(t.Context(), h)
