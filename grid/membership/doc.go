@@ -4,9 +4,9 @@
 // belongs, a peer's own signed record says what it offers and where it is, and
 // gossip has an opinion on who is there now.
 //
-//	m, err := membership.New(membership.Config{ … })
-//	go m.Run(ctx)             // returns when every goroutine of it has ended
-//	for _, p := range m.Peers() { … }
+// New makes a Membership, Run is a member until its context ends, Peers is the
+// list and Watch says when to look again. Directory is what the network below
+// dials by.
 //
 // A peer that gossip calls away is still a member, for weeks if need be:
 // nothing that destroys anything may hang on that opinion. No peer is special:

@@ -27,13 +27,16 @@ func (m *Membership) Peers() []grid.Peer {
 	return peers
 }
 
-// Removed returns the peers that the roster removed and that this peer has
-// heard of, by PeerID. They are never in Peers.
+// Removed returns the peers that were removed, or left by removing themselves,
+// by PeerID. They are never in Peers.
 func (m *Membership) Removed() []grid.Peer {
 	view := m.cfg.Roster.View()
 	var peers []grid.Peer
 	for _, id := range view.Removed() {
 		p := grid.Peer{ID: id, State: grid.StateRemoved}
+		if view.Left(id) {
+			p.State = grid.StateLeft
+		}
 		p.Owner, _ = view.OwnerOf(id)
 		p.Record, _, _ = m.cfg.Records.Get(id)
 		p.Since, _ = m.seen.last(id)

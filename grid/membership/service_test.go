@@ -204,3 +204,20 @@ func FuzzRequests(f *testing.F) {
 		}
 	})
 }
+
+func TestWhoRemovesItselfHasLeft(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := quiet(t, 2)
+		a, b := w.peers[0], w.peers[1]
+		if err := b.roster.Remove(b.node, roster.RemoveParams{Peer: b.id()}); err != nil {
+			t.Fatal(err)
+		}
+		must(a.roster.Merge(b.roster.All()))
+		if gone := a.m.Removed(); len(gone) != 1 || gone[0].ID != b.id() || gone[0].State != grid.StateLeft {
+			t.Errorf("%+v", gone)
+		}
+		if peers := a.m.Peers(); len(peers) != 1 {
+			t.Errorf("%d members", len(peers))
+		}
+	})
+}
