@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
-	"strconv"
 	"strings"
 	"time"
 
@@ -92,14 +90,9 @@ func joinFailure(err error) error {
 }
 
 // firstRecord is what a joining peer says of itself before it first serves: its
-// name and pledge, and where it is going to listen.
+// name and pledge, and no address yet.
 func firstRecord(c Config, node identity.NodeKey) grid.Record {
-	var addrs []string
-	if host, port, err := net.SplitHostPort(c.Listen); err == nil {
-		n, _ := strconv.Atoi(port) // an odd port gives no address
-		addrs, _ = addresses(c.Advertise, &net.TCPAddr{IP: net.ParseIP(host), Port: n})
-	}
-	r := baseRecord(c, node.PeerID(), node.BoxKey().PublicKey().Bytes(), addrs, time.Now())
+	r := baseRecord(c, node.PeerID(), node.BoxKey().PublicKey().Bytes(), nil, time.Now())
 	r.Number = 1
 	return r
 }
