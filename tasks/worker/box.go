@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/zeebo/blake3"
 
@@ -62,6 +63,7 @@ func (s *slot) startBox(ctx context.Context, launcher *sandbox.Launcher, k key) 
 	if err != nil {
 		return fmt.Errorf("module: %w", err)
 	}
+	begin := time.Now()
 	s.boxes++
 	dir := filepath.Join(w.cfg.Dir, slotsDir, fmt.Sprintf("%d-%d", s.number, s.boxes))
 	if err := os.Mkdir(dir, 0o700); err != nil {
@@ -76,8 +78,10 @@ func (s *slot) startBox(ctx context.Context, launcher *sandbox.Launcher, k key) 
 	}
 	s.box = &box{key: k, child: child, dir: dir, store: w.store, staged: make(map[tasks.ContentID]int)}
 	w.mu.Lock()
+	defer w.mu.Unlock()
 	w.counts.SandboxesStarted++
-	w.mu.Unlock()
+	s.since = time.Now()
+	s.cost = s.since.Sub(begin)
 	return nil
 }
 

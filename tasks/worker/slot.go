@@ -15,8 +15,10 @@ const (
 	// ahead is how much work may be in a sandbox beyond the task that runs: the
 	// shorter the tasks, the more of them.
 	ahead = 4 * time.Millisecond
-	// quantum is how long a slot stays with one key when others wait for any.
-	quantum = time.Second
+	// quantum is how long a slot stays with one key when others wait for any; but
+	// at least startShare times as long as it took to start its sandbox.
+	quantum    = time.Second
+	startShare = 4
 	// startBackoff is the pause after a sandbox could not be started.
 	startBackoff = time.Second
 	// keepIdle is how long a sandbox is kept without a task.
@@ -35,12 +37,13 @@ type slot struct {
 	woken  chan struct{} // a token: there may be something to do
 
 	// Guarded by Worker.mu.
-	key     key       // of the sandbox, or of the one being started
-	serving bool      // key is valid
-	since   time.Time // when key was taken
-	waits   bool      // run has found nothing to do
-	sent    []sent    // taken and not answered, in order
-	window  int       // how many of them there may be
+	key     key           // of the sandbox, or of the one being started
+	serving bool          // key is valid
+	since   time.Time     // when the sandbox for key was ready
+	cost    time.Duration // what it took to start
+	waits   bool          // run has found nothing to do
+	sent    []sent        // taken and not answered, in order
+	window  int           // how many of them there may be
 	mean    time.Duration
 	last    time.Time // of the last outcome, or of the first of sent
 
@@ -114,7 +117,7 @@ func (w *Worker) choose(s *slot) *job {
 		return nil
 	}
 	next, ok, unserved := w.nextKey()
-	if s.serving && !(unserved && time.Since(s.since) > quantum) {
+	if s.serving && !(unserved && time.Since(s.since) > max(quantum, startShare*s.cost)) {
 		if e := w.queue.pop(s.key); e != nil {
 			return e
 		}
