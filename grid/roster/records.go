@@ -17,7 +17,7 @@ const (
 	MaxRecords = 1 << 14
 	// The file is written anew when it holds this many items, and twice as many
 	// as there are records.
-	compactItems = 1024
+	compactItems = 256
 )
 
 // Records is the durable address book: the newest signed record of each

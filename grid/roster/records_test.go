@@ -115,7 +115,7 @@ func TestRecordsAreCompacted(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if size := len(readFile(t, path)); size > 100*MaxRecordBytes/8 {
+	if size := len(readFile(t, path)); size > compactItems*1024 {
 		t.Errorf("the file has %d bytes for one record", size)
 	}
 	if record, _, _ := book.Get(ann.id()); record.Number != changes {
