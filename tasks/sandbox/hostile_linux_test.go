@@ -147,6 +147,38 @@ func TestClosedLauncherKills(t *testing.T) {
 	c.Close()
 }
 
+// TestInheritedDescriptors leaves a file open as a careless starter of the peer
+// would.
+func TestInheritedDescriptors(t *testing.T) {
+	fd, err := unix.Open("/etc/passwd", unix.O_RDONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(fd)
+	c := start(t, "noop", nil)
+	dir := fmt.Sprintf("/proc/%d/fd", c.cmd.Process.Pid)
+	list, err := os.ReadDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, entry := range list {
+		target, err := os.Readlink(filepath.Join(dir, entry.Name()))
+		if err != nil {
+			continue // closed since
+		}
+		kind, _, _ := strings.Cut(target, ":")
+		// The Go runtime looks up how many processors the group may use.
+		quota := strings.HasPrefix(target, "/sys/fs/cgroup/")
+		if kind != "pipe" && kind != "anon_inode" && !quota && !strings.HasPrefix(target, c.dir+"/") {
+			t.Errorf("descriptor %s of the child is %s", entry.Name(), target)
+		}
+	}
+	score, err := os.ReadFile(fmt.Sprintf("/proc/%d/oom_score_adj", c.cmd.Process.Pid))
+	if err != nil || strings.TrimSpace(string(score)) != oomFirst {
+		t.Errorf("oom_score_adj is %s (%v)", score, err)
+	}
+}
+
 func TestScheduling(t *testing.T) {
 	c := start(t, "noop", nil)
 	tasks, err := os.ReadDir(fmt.Sprintf("/proc/%d/task", c.cmd.Process.Pid))

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"runtime"
 	"strconv"
@@ -39,17 +40,26 @@ func firstStage(args ...string) error {
 	unix.Setpriority(unix.PRIO_PROCESS, 0, niceLeast)
 	unix.SchedSetAttr(0, &unix.SchedAttr{Size: unix.SizeofSchedAttr, Policy: unix.SCHED_IDLE, Nice: niceLeast}, 0)
 	unix.Syscall(unix.SYS_IOPRIO_SET, ioprioWhoProcess, 0, ioprioClassIdle<<ioprioClassShift)
+	os.WriteFile("/proc/self/oom_score_adj", []byte(oomFirst), 0)
 	setRlimits()
 	dropCapabilities()
+	// A descriptor that whoever started the peer left open must not reach a
+	// guest.
+	if err := unix.CloseRange(firstDescriptor, math.MaxUint32, unix.CLOSE_RANGE_CLOEXEC); err != nil {
+		return fmt.Errorf("close inherited files: %w", err)
+	}
 	if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
 		return fmt.Errorf("no new privileges: %w", err)
 	}
 	return syscall.Exec(executable, append([]string{"gotong"}, args...), []string{})
 }
 
-// Values that golang.org/x/sys/unix does not name.
+// Values that golang.org/x/sys/unix does not name, and descriptors after the
+// three standard ones.
 const (
 	niceLeast        = 19
+	oomFirst         = "1000" // when memory runs out, the kernel takes guests first
+	firstDescriptor  = 3
 	ioprioWhoProcess = 1
 	ioprioClassIdle  = 3
 	ioprioClassShift = 13

@@ -3,6 +3,8 @@ package sandbox
 import (
 	"os"
 	"testing"
+
+	"go.uber.org/goleak"
 )
 
 // TestMain lets the test binary be its own sandbox child, and the parent whose
@@ -18,5 +20,5 @@ func TestMain(m *testing.M) {
 			os.Exit(nativeProbe(os.Args[2]))
 		}
 	}
-	os.Exit(m.Run())
+	goleak.VerifyTestMain(m)
 }

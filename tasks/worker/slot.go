@@ -163,6 +163,9 @@ func (s *slot) run(ctx context.Context, launcher *sandbox.Launcher) {
 // next waits for a job that this slot should take; nil at the end. While it
 // waits for long it gives up its sandbox.
 func (s *slot) next(ctx context.Context) *job {
+	if e := s.worker.take(s); e != nil {
+		return e // most often
+	}
 	idle := time.NewTimer(keepIdle)
 	defer idle.Stop()
 	for ctx.Err() == nil {

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/zeebo/blake3"
+	"go.uber.org/goleak"
 
 	"gotong/tasks"
 	"gotong/tasks/sandbox"
@@ -25,7 +26,7 @@ func TestMain(m *testing.M) {
 	if len(os.Args) > 1 && os.Args[1] == sandbox.ChildCommand {
 		os.Exit(sandbox.ChildMain(os.Args[2:], os.Stdin, os.Stdout))
 	}
-	os.Exit(m.Run())
+	goleak.VerifyTestMain(m)
 }
 
 // startWorker runs a worker until the test ends.
