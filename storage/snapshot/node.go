@@ -28,8 +28,8 @@ const (
 
 const modeBits = 0o7777
 
-// ErrName says that a name in a snapshot is none that a restore may write.
-var ErrName = errors.New("not a plain file name")
+// ErrName says that a name cannot be given to a file on this system.
+var ErrName = errors.New("no file can have this name here")
 
 // encodeNode appends a node behind its length.
 func encodeNode(b []byte, n *vaultv1.Node) ([]byte, error) {
@@ -55,15 +55,15 @@ func cutNode(b []byte) (node *vaultv1.Node, rest []byte, err error) {
 	return node, b[n+int(size):], err
 }
 
-// parseNode reads a node and checks that its parts fit together. Errors are
-// storage.ErrCorrupt and ErrName.
+// parseNode reads a node and checks that its parts fit together. The error is
+// storage.ErrCorrupt.
 func parseNode(b []byte) (*vaultv1.Node, error) {
 	var n vaultv1.Node
 	if err := proto.Unmarshal(b, &n); err != nil {
 		return nil, fmt.Errorf("%w: node: %w", storage.ErrCorrupt, err)
 	}
 	if err := checkName(string(n.Name)); err != nil {
-		return nil, err
+		return nil, fmt.Errorf("%w: %w", storage.ErrCorrupt, err)
 	}
 	ref, err := vault.RefOf(n.Content)
 	if err != nil {
@@ -94,10 +94,17 @@ func parseNode(b []byte) (*vaultv1.Node, error) {
 	return &n, nil
 }
 
-// checkName refuses what is not exactly one path element here.
+// checkName refuses what is not exactly one path element on any system.
 func checkName(name string) error {
-	if name == "" || name == "." || len(name) > maxNameBytes || strings.ContainsAny(name, "/\x00") ||
-		!filepath.IsLocal(name) || filepath.Base(name) != name {
+	if name == "" || name == "." || name == ".." || len(name) > maxNameBytes || strings.ContainsAny(name, "/\x00") {
+		return fmt.Errorf("%q is no name of an entry", name)
+	}
+	return nil
+}
+
+// checkLocalName refuses what is not exactly one path element on this system.
+func checkLocalName(name string) error {
+	if !filepath.IsLocal(name) || filepath.Base(name) != name {
 		return fmt.Errorf("%w: %q", ErrName, name)
 	}
 	return nil

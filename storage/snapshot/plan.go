@@ -45,6 +45,10 @@ func (r *restore) directory(dir *destDir, node *vaultv1.Node, depth int) {
 }
 
 func (r *restore) entry(dir *destDir, node *vaultv1.Node, depth int) {
+	if err := checkLocalName(string(node.Name)); err != nil {
+		r.skip(dir.path, err)
+		return
+	}
 	var err error
 	switch node.Type {
 	case vaultv1.Node_DIRECTORY:

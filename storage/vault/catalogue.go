@@ -24,6 +24,7 @@ const (
 	// maxPartBytes leaves room for padding in a segment.
 	maxPartBytes = 15 << 20
 	maxPeers     = 1 << 16 // that one part refers to
+	maxSegments  = 1 << 26 // of a vault: a petabyte
 )
 
 // SnapshotID names a snapshot: BLAKE3 of its sealed record.
@@ -57,6 +58,9 @@ func parsePart(b []byte) (*vaultv1.CataloguePart, error) {
 		if len(e.GetRecord()) == 0 || len(e.GetRecord()) > seal.MaxRecordBytes {
 			return nil, fmt.Errorf("%w: catalogue: snapshot record of %d bytes", storage.ErrCorrupt, len(e.GetRecord()))
 		}
+		if _, err := decodeNumbers(e.Segments, maxSegments); err != nil {
+			return nil, fmt.Errorf("catalogue: %w", err)
+		}
 	}
 	if slices.ContainsFunc(p.Forgotten, func(id []byte) bool { return len(id) != 32 }) {
 		return nil, fmt.Errorf("%w: catalogue: id of a forgotten snapshot", storage.ErrCorrupt)
@@ -67,7 +71,7 @@ func parsePart(b []byte) (*vaultv1.CataloguePart, error) {
 func checkSegment(s *vaultv1.Segment, peers int) error {
 	r := storage.Redundancy{K: int(min(s.GetK(), storage.MaxShards+1)), N: int(min(s.GetN(), storage.MaxShards+1))}
 	toc := uint64(s.GetTocOffset()) + uint64(s.GetTocBytes())
-	if len(s.GetId()) != 32 || s.GetBytes() > storage.MaxSegmentBytes || s.GetBytes() < trailerBytes ||
+	if len(s.GetId()) != 32 || s.Number >= maxSegments || s.GetBytes() > storage.MaxSegmentBytes || s.GetBytes() < trailerBytes ||
 		toc > uint64(s.GetBytes()-trailerBytes) || r.Validate() != nil || len(s.GetHolders()) > r.N {
 		return fmt.Errorf("%w: catalogue: segment %d", storage.ErrCorrupt, s.GetNumber())
 	}

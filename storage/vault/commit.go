@@ -25,13 +25,9 @@ const headAnswerWait = 10 * time.Second
 type Result struct {
 	Snapshot Snapshot // with its ID
 	Stats    Stats
-	// Committed: the commit rule held for each segment that the snapshot needs
-	// when it was stored, and a peer has the head. Complete: likewise, all shards
-	// were stored. What an index that was made anew does not know counts as so.
-	Committed, Complete bool
-	// SurvivesSites is how many sites may vanish, by what was known when each
-	// segment was stored.
-	SurvivesSites int
+	// Health is that of all segments that the snapshot needs, its part of the
+	// catalogue included; the zero value when no peer has the head.
+	Health
 	// HeadHolders is how many peers have the new head. When none has, the
 	// snapshot exists on this device only until a later Publish.
 	HeadHolders int
@@ -66,32 +62,14 @@ func (s *Session) Commit(snapshot Snapshot) (Result, error) {
 	if err != nil {
 		s.v.log.Warn("head is not with other peers yet", "err", err)
 	}
-	if err := s.addUsedHealth(); err != nil {
+	if err := s.v.index.addHealth(&s.health, &s.used); err != nil {
 		return Result{}, err
 	}
-	survives := int(s.health.survives)
-	if survives == unknownSites {
-		survives = 0
+	result := Result{Snapshot: snapshot, Stats: s.Stats(), Health: s.health.known(), HeadHolders: holders}
+	if holders == 0 {
+		result.Health = Health{}
 	}
-	return Result{
-		Snapshot: snapshot, Stats: s.Stats(), SurvivesSites: survives, HeadHolders: holders,
-		Committed: s.health.flags&rowCommitted != 0 && holders > 0,
-		Complete:  s.health.flags&rowComplete != 0 && holders > 0,
-	}, nil
-}
-
-// addUsedHealth counts the segments of earlier sessions that are needed too.
-func (s *Session) addUsedHealth() error {
-	return s.v.index.view(func(tx *bbolt.Tx) error {
-		for number := range s.used.all() {
-			row, err := decodeSegmentRow(number, tx.Bucket(bucketSegments).Get(be32(number)))
-			if err != nil {
-				return err
-			}
-			s.health.add(row.flags, row.survives)
-		}
-		return nil
-	})
+	return result, nil
 }
 
 // publish stores the new part of the catalogue and makes the head durable.

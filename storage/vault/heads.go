@@ -142,7 +142,7 @@ func parseHeadState(plain []byte) (*vaultv1.HeadState, error) {
 	if err := proto.Unmarshal(plain, &state); err != nil {
 		return nil, fmt.Errorf("%w: head: %w", storage.ErrCorrupt, err)
 	}
-	if state.Version != headStateVersion || len(state.Parts) > maxParts {
+	if state.Version != headStateVersion || len(state.Parts) > maxParts || state.NextNumber > maxSegments {
 		return nil, fmt.Errorf("%w: head of version %d with %d parts", storage.ErrCorrupt, state.Version, len(state.Parts))
 	}
 	for _, part := range state.Parts {

@@ -3,7 +3,6 @@ package vault
 import (
 	"encoding/binary"
 	"fmt"
-	"math"
 
 	"go.etcd.io/bbolt"
 
@@ -72,7 +71,7 @@ func (x *index) addPacks(packs []storedPack) error {
 	return x.update(func(tx *bbolt.Tx) error {
 		next := metaNumber(tx, keyNext)
 		for i := range packs {
-			if next == math.MaxUint32 {
+			if next == maxSegments {
 				return fmt.Errorf("vault has used up its segment numbers")
 			}
 			packs[i].row.number = next

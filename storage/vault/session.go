@@ -273,35 +273,3 @@ func (s *Session) Abort() {
 	s.stop()
 	s.v.release(s)
 }
-
-// health is the worst of what a set of segments survives.
-type health struct {
-	mu       sync.Mutex
-	flags    uint8 // rowCommitted and rowComplete, where all have them
-	survives uint8
-}
-
-// unknownSites: an index made anew does not know where shards lie.
-const unknownSites = 255
-
-func newHealth() health { return health{flags: rowCommitted | rowComplete, survives: unknownSites} }
-
-func (h *health) add(flags, survives uint8) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.flags &= flags
-	h.survives = min(h.survives, survives)
-}
-
-// flags returns what of a put the index keeps.
-func (p Stored) flags() (flags uint8) {
-	if p.Complete {
-		flags |= rowComplete
-	}
-	if p.Committed {
-		flags |= rowCommitted
-	}
-	return flags
-}
-
-func clampSites(n int) uint8 { return uint8(max(0, min(n, unknownSites-1))) }
