@@ -63,6 +63,8 @@ func TestChildCrashes(t *testing.T) {
 	}
 }
 
+var testCommands = map[string]func(string) int{doomedParentCommand: doomedParent, probeCommand: nativeProbe}
+
 // doomedParent starts a child, sets it an endless task, says its number, and
 // waits to be killed.
 func doomedParent(dir string) int {

@@ -10,14 +10,12 @@ import (
 // TestMain lets the test binary be its own sandbox child, and the parent whose
 // death a test watches.
 func TestMain(m *testing.M) {
-	if len(os.Args) > 1 {
-		switch os.Args[1] {
-		case ChildCommand:
-			os.Exit(ChildMain(os.Args[2:], os.Stdin, os.Stdout))
-		case doomedParentCommand:
-			os.Exit(doomedParent(os.Args[2]))
-		case probeCommand:
-			os.Exit(nativeProbe(os.Args[2]))
+	if len(os.Args) > 1 && os.Args[1] == ChildCommand {
+		os.Exit(ChildMain(os.Args[2:], os.Stdin, os.Stdout))
+	}
+	if len(os.Args) > 2 {
+		if command := testCommands[os.Args[1]]; command != nil {
+			os.Exit(command(os.Args[2]))
 		}
 	}
 	goleak.VerifyTestMain(m)

@@ -1,0 +1,5 @@
+//go:build !linux
+
+package sandbox
+
+var testCommands map[string]func(string) int
