@@ -61,6 +61,34 @@ func (b *backWaits) remove(id nonce, got chan outcome) {
 	}
 }
 
+// linkComing is how long a dial waits for the link of a peer that is connected
+// here but cannot be dialled: it has started a moment ago and is still finding
+// out who can reach it.
+const linkComing = 3 * time.Second
+
+// awaitLink returns when peer keeps a link here. Without any connection of the
+// peer there is nothing to wait for.
+func (n *Net) awaitLink(ctx context.Context, peer grid.PeerID) error {
+	if len(n.live.matching(func(c *Conn) bool { return c.peer == peer })) == 0 {
+		return errNoLink
+	}
+	timer := time.NewTimer(linkComing)
+	defer timer.Stop()
+	for {
+		arrived := n.links.nextArrival()
+		if n.links.held(peer) != nil {
+			return nil
+		}
+		select {
+		case <-arrived:
+		case <-timer.C:
+			return errNoLink
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+}
+
 // dialBack asks a peer over its link to dial this one, and returns that
 // connection.
 func (n *Net) dialBack(ctx context.Context, peer grid.PeerID, proto Protocol) (*Conn, error) {

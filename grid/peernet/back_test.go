@@ -49,6 +49,24 @@ func TestDialBack(t *testing.T) {
 	})
 }
 
+// A peer that has just come and cannot be dialled is reached over the link that
+// it is about to open.
+func TestDialWaitsForTheLink(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		all := newWorld(t).members("ann", "nat")
+		ann, nat := all[0], all[1]
+		nat.host.DropInbound(true)
+		onAnn, onNat := ann.Accept(peernet.ProtoGossip), nat.Accept(peernet.ProtoGossip)
+		c := dial(t, nat, ann.Self(), peernet.ProtoGossip)
+		talk(t, c, accepted(t, onAnn), nat.Self(), ann.Self())
+		if len(ann.Links()) != 0 {
+			t.Fatal("the link is there already")
+		}
+		c = dial(t, ann, nat.Self(), peernet.ProtoGossip)
+		talk(t, c, accepted(t, onNat), ann.Self(), nat.Self())
+	})
+}
+
 // Links end when they are not needed, and come back when they are.
 func TestLinksFollowReachability(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

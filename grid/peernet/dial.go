@@ -86,13 +86,22 @@ func withTimeout(ctx context.Context, d time.Duration, outer context.CancelFunc)
 }
 
 // attempts lists the ways to a peer: first over its link, if it keeps one, then
-// its addresses, the one that worked last before the others.
+// its addresses, the one that worked last before the others; then over the link
+// that it may just be about to open, if it is connected here otherwise.
 func (n *Net) attempts(peer grid.PeerID, proto Protocol) []attempt {
-	var all []attempt
-	if proto != ProtoJoin && n.links.held(peer) != nil {
-		all = append(all, func(ctx context.Context) (*Conn, error) { return n.dialBack(ctx, peer, proto) })
+	direct := n.directAttempts(peer, proto)
+	if proto == ProtoJoin {
+		return direct
 	}
-	return append(all, n.directAttempts(peer, proto)...)
+	if n.links.held(peer) != nil {
+		return append([]attempt{func(ctx context.Context) (*Conn, error) { return n.dialBack(ctx, peer, proto) }}, direct...)
+	}
+	return append(direct, func(ctx context.Context) (*Conn, error) {
+		if err := n.awaitLink(ctx, peer); err != nil {
+			return nil, err
+		}
+		return n.dialBack(ctx, peer, proto)
+	})
 }
 
 func (n *Net) directAttempts(peer grid.PeerID, proto Protocol) []attempt {

@@ -62,6 +62,7 @@ type linkTable struct {
 	mu      sync.Mutex
 	holding map[grid.PeerID]*wire   // kept here by peers that cannot be dialled
 	keepers map[grid.PeerID]*keeper // one for each other member
+	arrived chan struct{}           // closed when the next link is held
 	probes  map[grid.PeerID]probed
 	seen    map[grid.PeerID]time.Time // when a peer last dialled this one
 }
@@ -71,6 +72,7 @@ func newLinkTable(limit int) *linkTable {
 		max:     limit,
 		holding: map[grid.PeerID]*wire{},
 		keepers: map[grid.PeerID]*keeper{},
+		arrived: make(chan struct{}),
 		probes:  map[grid.PeerID]probed{},
 		seen:    map[grid.PeerID]time.Time{},
 	}
@@ -92,11 +94,20 @@ func (t *linkTable) hold(w *wire) bool {
 		return false
 	}
 	t.holding[w.conn.peer] = w
+	close(t.arrived)
+	t.arrived = make(chan struct{})
 	t.mu.Unlock()
 	if former != nil {
 		former.conn.cut()
 	}
 	return true
+}
+
+// nextArrival returns a channel that is closed when a link is held from now on.
+func (t *linkTable) nextArrival() <-chan struct{} {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.arrived
 }
 
 func (t *linkTable) release(w *wire) {
