@@ -19,6 +19,7 @@ type attempt struct {
 	cancel  context.CancelCauseFunc
 
 	beats  atomic.Int64 // since started, of the last piece that moved
+	moved  atomic.Int64 // pieces that moved
 	limit  atomic.Int64 // how long it may stand still now
 	hedged bool         // another one was started because this one is slow
 	sample bool         // it only reads back a part
@@ -38,7 +39,13 @@ func newAttempt(ctx context.Context, peer grid.PeerID, shard int, idle time.Dura
 // limit.
 func (a *attempt) beat(limit time.Duration) {
 	a.limit.Store(int64(limit))
+	a.alive()
+}
+
+// alive is beat without another limit. Any goroutine may call it.
+func (a *attempt) alive() {
 	a.beats.Store(int64(time.Since(a.started)))
+	a.moved.Add(1)
 }
 
 // quiet returns when nothing will have moved for d.
@@ -48,31 +55,6 @@ func (a *attempt) quiet(d time.Duration) time.Time {
 
 // idleAt returns when the attempt counts as dead, unless it beats before.
 func (a *attempt) idleAt() time.Time { return a.quiet(time.Duration(a.limit.Load())) }
-
-// pace is how long the attempts took that are done.
-type pace struct {
-	done    int
-	slowest time.Duration
-}
-
-func (p *pace) add(took time.Duration) {
-	p.done++
-	p.slowest = max(p.slowest, took)
-}
-
-// overdueAt returns when the attempt counts as slow against the others. While
-// none is done, standing still is the measure; being slow against nobody takes
-// much longer.
-func (a *attempt) overdueAt(hedgeMin time.Duration, factor float64, p pace) time.Time {
-	if p.done > 0 {
-		return a.started.Add(max(hedgeMin, time.Duration(factor*float64(p.slowest))))
-	}
-	return earliest(a.quiet(hedgeMin), a.started.Add(slowAlone*hedgeMin))
-}
-
-// slowAlone is how many times HedgeMin an attempt may take while it moves and
-// no other one is done.
-const slowAlone = 15
 
 // outcome is how an attempt ended.
 type outcome struct {

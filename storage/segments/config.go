@@ -33,7 +33,7 @@ type Holders interface {
 // Defaults of Config.
 const (
 	DefaultMemoryBytes     = 128 << 20
-	DefaultIdleTimeout     = 30 * time.Second
+	DefaultIdleTimeout     = time.Minute
 	DefaultCommitTimeout   = 2 * time.Minute
 	DefaultAskTimeout      = 10 * time.Second
 	DefaultHedgeMin        = time.Second

@@ -11,8 +11,9 @@ import (
 	"gotong/storage/erasure"
 )
 
-// Bound of a download.
-const fetchesPerShard = 4 // on average, hedges and bad holders included
+// fetchesPerShard bounds a download, together with one fetch more for each
+// member, so that members who only claim to have shards use nothing up.
+const fetchesPerShard = 4
 
 // download is one segment on its way here. One goroutine owns it.
 type download struct {
@@ -65,11 +66,12 @@ func newDownload(s *Segments, known knowledge, buffer []byte) (*download, error)
 		buffer = make([]byte, size)
 	}
 	n := h.Redundancy.N
+	fetches := n*fetchesPerShard + len(s.cfg.Holders.Members())
 	d := &download{
 		s: s, header: h, coder: coder, segment: buffer[:size],
 		shards: make([]downShard, n), known: map[source]bool{},
-		results: make(chan fetched, n*fetchesPerShard), left: n * fetchesPerShard,
-		found: known.found, asked: known.found != nil, causes: known.causes,
+		results: make(chan fetched, fetches), left: fetches,
+		pace: s.newPace(quietGet), found: known.found, asked: known.found != nil, causes: known.causes,
 	}
 	d.slots = coder.Slots(d.segment)
 	d.add(known.sources)
@@ -220,35 +222,34 @@ func (d *download) each(f func(*fetch)) {
 	}
 }
 
+// attempts returns those of all fetches that run.
+func (d *download) attempts() (all []*attempt) {
+	d.each(func(f *fetch) { all = append(all, f.attempt) })
+	return all
+}
+
 // nextEvent returns when time alone will change something.
-func (d *download) nextEvent() (when time.Time) {
-	d.each(func(f *fetch) {
-		when = earliest(when, f.idleAt())
-		if !f.hedged {
-			when = earliest(when, d.overdueAt(f))
-		}
-	})
+func (d *download) nextEvent() time.Time {
+	running := d.attempts()
+	when := d.pace.nextEvent(running)
+	for _, a := range running {
+		when = earliest(when, a.idleAt())
+	}
 	return when
 }
 
-func (d *download) overdueAt(f *fetch) time.Time {
-	return f.overdueAt(d.s.cfg.HedgeMin, d.s.cfg.HedgeFactor, d.pace)
-}
-
-// onTime gives up fetches that stand still and lets another one start beside
-// each that is slow.
+// onTime gives up fetches that stand still and marks those that are slow, so
+// that another one is started beside each.
 func (d *download) onTime(now time.Time) {
 	d.each(func(f *fetch) {
-		switch {
-		case !now.Before(f.idleAt()):
+		if !now.Before(f.idleAt()) {
 			d.finish(f)
 			f.cancel(errIdle)
 			d.failed(f, errIdle)
 			d.discard(f.sink)
-		case !f.hedged && !now.Before(d.overdueAt(f)):
-			f.hedged = true
 		}
 	})
+	d.pace.hedge(d.attempts(), now)
 }
 
 // stop ends all fetches that still run and takes their memory back. Those that

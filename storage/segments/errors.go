@@ -55,7 +55,7 @@ func (e *TooFewError) Error() string {
 			fmt.Fprintf(&b, "; and %d more", len(e.Causes)-i)
 			break
 		}
-		fmt.Fprintf(&b, "; %s: %v", cause.Peer.Short(), cause.Err)
+		fmt.Fprintf(&b, "; %s: %v", cause.Peer.Short(), bare(cause.Err))
 	}
 	return b.String()
 }
@@ -67,6 +67,16 @@ func (e *TooFewError) Unwrap() []error {
 		out = append(out, cause.Err)
 	}
 	return out
+}
+
+// bare returns err without the operation, shard and peer in front of it, which
+// the text around it names already.
+func bare(err error) error {
+	var named *storage.Error
+	for errors.As(err, &named) && named.Err != nil {
+		err, named = named.Err, nil
+	}
+	return err
 }
 
 // causes collects why peers failed; the last reason of each peer for each

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"time"
 
 	"gotong/grid"
 	"gotong/storage"
@@ -27,9 +28,9 @@ type found[T any] struct {
 }
 
 // ask puts one question to all of the given peers, some at a time, each within
-// AskTimeout, and returns the answers as they come. The channel is closed after
+// limit, and returns the answers as they come. The channel is closed after
 // the last one and never blocks the asking.
-func ask[T any](ctx context.Context, s *Segments, peers []grid.PeerID, question func(context.Context, storage.RemoteShards) (T, error)) <-chan found[T] {
+func ask[T any](ctx context.Context, s *Segments, peers []grid.PeerID, limit time.Duration, question func(context.Context, storage.RemoteShards) (T, error)) <-chan found[T] {
 	out := make(chan found[T], len(peers))
 	queue := make(chan grid.PeerID, len(peers))
 	for _, peer := range peers {
@@ -42,7 +43,7 @@ func ask[T any](ctx context.Context, s *Segments, peers []grid.PeerID, question 
 		s.running.Go(func() {
 			defer askers.Done()
 			for peer := range queue {
-				answer, err := askOne(ctx, s, peer, question)
+				answer, err := askOne(ctx, s, peer, limit, question)
 				out <- found[T]{peer, answer, err}
 			}
 		})
@@ -54,8 +55,8 @@ func ask[T any](ctx context.Context, s *Segments, peers []grid.PeerID, question 
 	return out
 }
 
-func askOne[T any](ctx context.Context, s *Segments, peer grid.PeerID, question func(context.Context, storage.RemoteShards) (T, error)) (answer T, err error) {
-	ctx, cancel := context.WithTimeoutCause(ctx, s.cfg.AskTimeout, fmt.Errorf("no answer in %s: %w", s.cfg.AskTimeout, errIdle))
+func askOne[T any](ctx context.Context, s *Segments, peer grid.PeerID, limit time.Duration, question func(context.Context, storage.RemoteShards) (T, error)) (answer T, err error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("no answer in %s: %w", limit, errIdle))
 	defer cancel()
 	store, err := s.cfg.Holders.Shards(peer)
 	if err != nil {
@@ -71,7 +72,7 @@ func askOne[T any](ctx context.Context, s *Segments, peer grid.PeerID, question 
 // whoHas asks all members for the shards of a segment.
 func (s *Segments) whoHas(ctx context.Context, id storage.SegmentID) <-chan found[[]storage.ShardAnswer] {
 	members := slices.Clone(s.cfg.Holders.Members())
-	return ask(ctx, s, members, func(ctx context.Context, store storage.RemoteShards) ([]storage.ShardAnswer, error) {
+	return ask(ctx, s, members, s.cfg.AskTimeout, func(ctx context.Context, store storage.RemoteShards) ([]storage.ShardAnswer, error) {
 		answers, err := store.Have(ctx, []storage.SegmentID{id})
 		if err != nil {
 			return nil, err

@@ -40,7 +40,7 @@ func (s *Segments) PublishHeads(ctx context.Context, raw [][]byte) (acks int, er
 	holders := placement.HeadHolders(newest.Vault, s.others(), placement.MaxHeadHolders)
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(errEnough)
-	answers := ask(ctx, s, holders, func(ctx context.Context, store storage.RemoteShards) (struct{}, error) {
+	answers := ask(ctx, s, holders, s.cfg.IdleTimeout, func(ctx context.Context, store storage.RemoteShards) (struct{}, error) {
 		return struct{}{}, store.PutHeads(ctx, raw)
 	})
 	acks, failed, err := s.collectAcks(ctx, answers)
@@ -100,7 +100,7 @@ func (e *TooFewHeadHolders) Error() string {
 		if i == maxCausesShown {
 			return fmt.Sprintf("%s; and %d more", text, len(e.Causes)-i)
 		}
-		text += fmt.Sprintf("; %s: %v", c.Peer.Short(), c.Err)
+		text += fmt.Sprintf("; %s: %v", c.Peer.Short(), bare(c.Err))
 	}
 	return text
 }
@@ -122,7 +122,7 @@ func (s *Segments) FindHeads(ctx context.Context, owner grid.OwnerID) ([]storage
 	members := slices.Clone(s.cfg.Holders.Members())
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(errEnough)
-	answers := ask(ctx, s, members, func(ctx context.Context, store storage.RemoteShards) ([]storage.VaultHeads, error) {
+	answers := ask(ctx, s, members, s.cfg.AskTimeout, func(ctx context.Context, store storage.RemoteShards) ([]storage.VaultHeads, error) {
 		return store.Heads(ctx, owner)
 	})
 	heads := map[storage.VaultID]map[storage.HeadID]storage.SignedHead{}

@@ -81,11 +81,13 @@ func (s *Segments) readHeader(id storage.SegmentID) func(*attempt) (storage.Sign
 		if err != nil {
 			return storage.SignedHeader{}, err
 		}
-		r, err := store.OpenShard(a.ctx, storage.ShardID{Segment: id, Index: a.shard}, 0, 0)
+		shard := storage.ShardID{Segment: id, Index: a.shard}
+		r, err := store.OpenShard(a.ctx, shard, 0, 0)
 		if err != nil {
-			return storage.SignedHeader{}, cause(a.ctx, err)
+			return storage.SignedHeader{}, s.judge(a, shard, err)
 		}
 		defer r.Close()
-		return storage.ParseKnownHeader(r.Header().Raw, id)
+		header, err := storage.ParseKnownHeader(r.Header().Raw, id)
+		return header, s.judge(a, shard, err)
 	}
 }

@@ -2,7 +2,6 @@ package segments
 
 import (
 	"context"
-	"slices"
 	"time"
 )
 
@@ -25,46 +24,40 @@ func (u *upload) stragglerAt(a *attempt) time.Time {
 	return from.Add(u.grace())
 }
 
-func (u *upload) overdueAt(a *attempt) time.Time {
-	return a.overdueAt(u.s.cfg.HedgeMin, u.s.cfg.HedgeFactor, u.pace)
-}
-
-// each calls f with every running attempt; f may finish it.
-func (u *upload) each(f func(a *attempt)) {
+// running returns all attempts that run.
+func (u *upload) running() (all []*attempt) {
 	for i := range u.shards {
-		for _, a := range slices.Clone(u.shards[i].running) {
-			f(a)
-		}
+		all = append(all, u.shards[i].running...)
 	}
+	return all
 }
 
 // nextEvent returns when time alone will change something.
-func (u *upload) nextEvent() (when time.Time) {
-	u.each(func(a *attempt) {
+func (u *upload) nextEvent() time.Time {
+	running := u.running()
+	when := earliest(u.checkEvent(), u.pace.nextEvent(running))
+	for _, a := range running {
 		when = earliest(when, a.idleAt())
 		when = earliest(when, u.stragglerAt(a))
-		if !a.hedged {
-			when = earliest(when, u.overdueAt(a))
-		}
-	})
-	return earliest(when, u.checkEvent())
+	}
+	return when
 }
 
 // onTime gives up what stands still or came too late, and tries another peer
 // beside one that is slow.
 func (u *upload) onTime(ctx context.Context, now time.Time) {
-	reached := func(t time.Time) bool { return !t.IsZero() && !now.Before(t) }
-	u.each(func(a *attempt) {
+	for _, a := range u.running() {
+		straggler := u.stragglerAt(a)
 		switch {
-		case reached(a.idleAt()):
+		case !now.Before(a.idleAt()):
 			u.giveUp(a, errIdle)
-		case reached(u.stragglerAt(a)):
+		case !straggler.IsZero() && !now.Before(straggler):
 			u.giveUp(a, errStraggler)
-		case !a.hedged && reached(u.overdueAt(a)):
-			a.hedged = true
-			u.startElsewhere(ctx, a.shard)
 		}
-	})
+	}
+	for _, a := range u.pace.hedge(u.running(), now) {
+		u.startElsewhere(ctx, a.shard)
+	}
 	u.checkOnTime(now)
 }
 

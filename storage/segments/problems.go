@@ -1,6 +1,7 @@
 package segments
 
 import (
+	"errors"
 	"slices"
 	"sync"
 	"time"
@@ -54,5 +55,16 @@ func (s *Segments) Problems() []Problem {
 // lied notes that a peer delivered bytes that do not verify.
 func (s *Segments) lied(peer grid.PeerID, shard storage.ShardID, err error) {
 	s.cfg.Logger.Warn("peer delivered a bad shard", "peer", peer, "segment", shard.Segment, "shard", shard.Index, "err", err)
-	s.problems.add(peer, shard, err.Error())
+	s.problems.add(peer, shard, bare(err).Error())
+}
+
+// judge returns why an attempt failed, and notes it when the peer lied.
+func (s *Segments) judge(a *attempt, shard storage.ShardID, err error) error {
+	if err == nil {
+		return nil
+	}
+	if errors.Is(err, storage.ErrCorrupt) {
+		s.lied(a.peer, shard, err)
+	}
+	return cause(a.ctx, err)
 }

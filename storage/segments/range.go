@@ -74,16 +74,17 @@ func (s *Segments) readGroups(a *attempt, id storage.SegmentID, from, to int64) 
 	if err != nil {
 		return nil, err
 	}
-	r, err := store.OpenShard(a.ctx, storage.ShardID{Segment: id, Index: a.shard}, from, to-from)
+	shard := storage.ShardID{Segment: id, Index: a.shard}
+	r, err := store.OpenShard(a.ctx, shard, from, to-from)
 	if err != nil {
-		return nil, cause(a.ctx, err)
+		return nil, s.judge(a, shard, err)
 	}
 	defer r.Close()
 	groups := make([]byte, to-from)
 	for at := 0; at < len(groups); {
 		n, err := io.ReadAtLeast(r, groups[at:], 1)
 		if err != nil {
-			return nil, cause(a.ctx, err)
+			return nil, s.judge(a, shard, err)
 		}
 		at += n
 		a.beat(s.cfg.IdleTimeout)

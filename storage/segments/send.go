@@ -22,13 +22,13 @@ func (s *Segments) send(a *attempt, segment *encoded, holders []storage.Holder) 
 	}
 	defer w.Abort()
 	a.beat(s.cfg.IdleTimeout)
+	if w, ok := w.(progressWriter); ok {
+		w.OnProgress(a.alive)
+	}
 	if err := s.sendBytes(a, w, segment); err != nil {
 		return cause(a.ctx, err)
 	}
 	a.beat(s.cfg.CommitTimeout)
-	if w, ok := w.(progressWriter); ok {
-		w.OnProgress(func() { a.beat(s.cfg.CommitTimeout) })
-	}
 	if err := w.Commit(); err != nil {
 		return cause(a.ctx, err)
 	}
@@ -45,7 +45,8 @@ type sharedWriter interface {
 	WriteShared(p []byte, release func()) (int, error)
 }
 
-// progressWriter is a writer that tells, while Commit waits, that bytes arrive.
+// progressWriter is a writer that tells, from any goroutine, that bytes move
+// while a call of it waits.
 type progressWriter interface{ OnProgress(func()) }
 
 func (s *Segments) sendBytes(a *attempt, w storage.ShardWriter, segment *encoded) error {

@@ -26,7 +26,6 @@ type upload struct {
 	results chan outcome
 	left    int // attempts that may still be started
 	pace    pace
-	began   time.Time
 	enough  time.Time // when the commit rule first held
 	check   check
 	causes  causes
@@ -47,7 +46,7 @@ func newUpload(s *Segments, segment *encoded, plan *placement.Plan, candidates [
 		shards:  make([]upShard, n),
 		results: make(chan outcome, n*attemptsPerShard+checksMax),
 		left:    n * attemptsPerShard,
-		began:   time.Now(),
+		pace:    s.newPace(quietPut),
 	}
 }
 
@@ -214,7 +213,5 @@ func (u *upload) failed(a *attempt, err error) {
 
 // settled reports whether there is nothing left to wait for.
 func (u *upload) settled() bool {
-	running := len(u.check.running) > 0
-	u.each(func(*attempt) { running = true })
-	return !running
+	return len(u.running()) == 0 && len(u.check.running) == 0
 }

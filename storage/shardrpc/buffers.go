@@ -1,7 +1,9 @@
 package shardrpc
 
 import (
+	"bytes"
 	"sync"
+	"sync/atomic"
 
 	"google.golang.org/grpc/mem"
 )
@@ -39,13 +41,30 @@ func (lent) Get(n int) *[]byte { b := make([]byte, n); return &b }
 // Put implements mem.BufferPool.
 func (release lent) Put(*[]byte) { release() }
 
-// lend makes a buffer of memory that its owner must not change before release
-// was called.
-func lend(p []byte, release func()) mem.Buffer {
-	if mem.IsBelowBufferPoolingThreshold(cap(p)) {
-		small := append(mem.SliceBuffer(nil), p...)
-		release()
-		return small
+// pieceBytes is the unit in which lent memory comes back: what HTTP/2 sends at
+// once.
+const pieceBytes = 16 << 10
+
+// lend makes buffers of memory that its owner must not change before release
+// was called, once all of them were freed. Each of them tells when it was sent.
+func lend(p []byte, sent, release func()) mem.BufferSlice {
+	var left atomic.Int64
+	back := lent(func() {
+		sent()
+		if left.Add(-1) == 0 {
+			release()
+		}
+	})
+	pieces := make(mem.BufferSlice, 0, (len(p)+pieceBytes-1)/pieceBytes)
+	for len(p) > 0 {
+		piece := p[:min(pieceBytes, len(p))]
+		p = p[len(piece):]
+		if mem.IsBelowBufferPoolingThreshold(len(piece)) { // gRPC does not count references to it
+			pieces = append(pieces, mem.SliceBuffer(bytes.Clone(piece)))
+			continue
+		}
+		left.Add(1)
+		pieces = append(pieces, mem.NewBuffer(&piece, back))
 	}
-	return mem.NewBuffer(&p, lent(release))
+	return pieces
 }

@@ -17,6 +17,7 @@ import (
 
 // Defaults of ClientConfig.
 const (
+	DefaultIdleTimeout = time.Minute
 	// DefaultCommitTimeout is long because a commit waits for what is still in
 	// the buffers of a slow line, and then for the holder's disk.
 	DefaultCommitTimeout = 2 * time.Minute

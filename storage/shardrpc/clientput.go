@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"sync/atomic"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/mem"
@@ -43,8 +44,8 @@ type shardWriter struct {
 	id       storage.ShardID
 	size     uint64
 	written  uint64
-	progress func() // nil: nobody wants to know
-	err      error  // the first one; all later calls return it
+	progress atomic.Pointer[func()] // nil: nobody wants to know
+	err      error                  // the first one; all later calls return it
 }
 
 // open starts the stream and waits until the server accepts the shard.
@@ -87,7 +88,7 @@ func (w *shardWriter) Write(p []byte) (int, error) {
 		n := min(len(p)-written, FrameBytes)
 		buf := frames.Get(n)
 		copy(*buf, p[written:])
-		if err := w.send(mem.NewBuffer(buf, &frames)); err != nil {
+		if err := w.send(mem.BufferSlice{mem.NewBuffer(buf, &frames)}); err != nil {
 			return written, err
 		}
 		written += n
@@ -101,19 +102,34 @@ func (w *shardWriter) Write(p []byte) (int, error) {
 // breaks with parts of p in its queue, so p is then left to the garbage
 // collector.
 func (w *shardWriter) WriteShared(p []byte, release func()) (int, error) {
-	whole := lend(p, release)
-	defer whole.Free()
+	if mem.IsBelowBufferPoolingThreshold(len(p)) {
+		n, err := w.Write(p)
+		release()
+		return n, err
+	}
+	pieces := lend(p, w.moved, release)
 	for at := 0; at < len(p); at += FrameBytes {
-		if err := w.send(whole.Slice(at, min(at+FrameBytes, len(p)))); err != nil {
+		n := min(len(pieces), FrameBytes/pieceBytes)
+		if err := w.send(pieces[:n]); err != nil {
+			pieces[n:].Free()
 			return at, err
 		}
+		pieces = pieces[n:]
 	}
 	return len(p), nil
 }
 
+// moved says that bytes went to the connection or arrived. gRPC calls it too.
+func (w *shardWriter) moved() {
+	w.pulse.touch()
+	if f := w.progress.Load(); f != nil {
+		(*f)()
+	}
+}
+
 // send sends one frame and frees it. The frame that completes the shard says
 // so.
-func (w *shardWriter) send(payload mem.Buffer) error {
+func (w *shardWriter) send(payload mem.BufferSlice) error {
 	defer payload.Free()
 	n := uint64(payload.Len())
 	switch {
@@ -124,7 +140,7 @@ func (w *shardWriter) send(payload mem.Buffer) error {
 	}
 	out := &frame{
 		msg:     &shardsv1.PutRequest{Offset: w.written, Finished: w.written+n == w.size},
-		payload: mem.BufferSlice{payload},
+		payload: payload,
 	}
 	err := w.pulse.wait(func() error {
 		if err := w.stream.SendMsg(out); err != nil {
@@ -179,15 +195,14 @@ func (w *shardWriter) awaitDurable() error {
 		case answer.Durable || answer.Received <= received || answer.Received > w.size:
 			return violation("%d bytes received of %d, durable is %t", answer.Received, w.size, answer.Durable)
 		}
-		if w.progress != nil {
-			w.progress()
-		}
+		w.moved()
 	}
 }
 
-// OnProgress has f called while Commit waits, each time that the holder tells
-// of bytes that arrived.
-func (w *shardWriter) OnProgress(f func()) { w.progress = f }
+// OnProgress has f called whenever bytes went to the connection, or arrived
+// where Commit waits for them. f may be called from any goroutine, and once or
+// twice after the writer ended.
+func (w *shardWriter) OnProgress(f func()) { w.progress.Store(&f) }
 
 // Abort implements storage.ShardWriter.
 func (w *shardWriter) Abort() {

@@ -81,7 +81,7 @@ func toStatus(err error) error {
 	if err == nil {
 		return nil
 	}
-	text := cut(err.Error(), maxErrorText)
+	text := cut(words(err), maxErrorText)
 	for _, c := range conditions {
 		if errors.Is(err, c.err) {
 			st, detailErr := status.New(c.code, text).WithDetails(&shardsv1.Failure{Reason: c.reason})
@@ -95,6 +95,16 @@ func toStatus(err error) error {
 		return err // gRPC's own, such as a broken stream
 	}
 	return status.Error(codes.Unknown, text)
+}
+
+// words returns what err says, without the operation and the shard in front of
+// it: the other side knows what it asked for and puts its own there.
+func words(err error) string {
+	var named *storage.Error
+	if errors.As(err, &named) && named.Err != nil {
+		return named.Err.Error()
+	}
+	return err.Error()
 }
 
 // fromStatus turns what gRPC returned into the error of the other side. ctx is

@@ -39,6 +39,10 @@ func TestErrorsAreTheSameOnBothSides(t *testing.T) {
 			t.Errorf("%q arrives as %q", sent, got)
 		}
 	}
+	named := &storage.Error{Op: "get", Err: fmt.Errorf("shard 7: %w", storage.ErrNotFound)}
+	if got := fromStatus(t.Context(), toStatus(named)); got.Error() != "shard 7: not found" || !errors.Is(got, storage.ErrNotFound) {
+		t.Errorf("what this side adds anyway travels: %v", got)
+	}
 	if fromStatus(t.Context(), toStatus(nil)) != nil {
 		t.Error("success arrives as an error")
 	}

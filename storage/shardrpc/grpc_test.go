@@ -1,12 +1,15 @@
 package shardrpc_test
 
 import (
+	"bytes"
 	"context"
 	"maps"
 	"net"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
+	"testing/synctest"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
@@ -111,5 +114,42 @@ func TestConformance(t *testing.T) {
 			Members: members{device.Peer: device.Owner},
 		})
 		return w.client(t, device.Peer)
+	})
+}
+
+// TestSharedMemoryComesBack: WriteShared releases what it was given, once, for
+// every length, and what arrives is right.
+func TestSharedMemoryComesBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		device := storagetest.NewDevice("owner")
+		store := storagetest.NewMemory()
+		w := serve(t, shardrpc.ServerConfig{Store: store, Members: members{device.Peer: device.Owner}})
+		c := w.client(t, device.Peer)
+		const piece = 16 << 10
+		for _, size := range []int{1, 1024, 1025, piece, piece + 1, piece + 1025, shardrpc.FrameBytes - 1, shardrpc.FrameBytes, shardrpc.FrameBytes + 1, 5*shardrpc.FrameBytes + piece + 7} {
+			segment := device.Segment(t, storagetest.Vault("v"), storage.Redundancy{K: 1, N: 1}, size, "a")
+			writer, err := c.CreateShard(t.Context(), segment.Header, 0, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var released, moved atomic.Int32
+			writer.(interface{ OnProgress(func()) }).OnProgress(func() { moved.Add(1) })
+			shared := writer.(interface {
+				WriteShared([]byte, func()) (int, error)
+			})
+			if n, err := shared.WriteShared(slices.Clip(segment.Shards[0]), func() { released.Add(1) }); n != size || err != nil {
+				t.Fatalf("%d of %d bytes, %v", n, size, err)
+			}
+			if err := writer.Commit(); err != nil {
+				t.Fatal(err)
+			}
+			synctest.Wait()
+			if released.Load() != 1 || (size > 1024 && int(moved.Load()) < size/piece) {
+				t.Errorf("%d bytes: released %d times, moved %d times", size, released.Load(), moved.Load())
+			}
+			if data, err := storagetest.Get(t.Context(), store, segment.ID(0), 0, -1); err != nil || !bytes.Equal(data, segment.Shards[0]) {
+				t.Errorf("%d bytes: %d arrived, %v", size, len(data), err)
+			}
+		}
 	})
 }

@@ -288,7 +288,7 @@ func TestServerGivesUpOnSilence(t *testing.T) {
 		if _, err := c.CreateShard(t.Context(), segment.Header, 1, nil); !errors.Is(err, storage.ErrFull) {
 			t.Fatal("there is room for two:", err)
 		}
-		time.Sleep(shardrpc.DefaultIdleTimeout)
+		time.Sleep(shardrpc.DefaultServerIdle)
 		synctest.Wait()
 		if err := storagetest.Put(t.Context(), c, segment, 1, nil); err != nil {
 			t.Error("the silent caller still holds the room:", err)

@@ -46,6 +46,17 @@ func (p *pulse) begin(limit time.Duration) {
 	p.timer.Reset(limit)
 }
 
+// touch says that something moved while the present wait, if there is one,
+// still goes on. Any goroutine may call it.
+func (p *pulse) touch() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if !p.until.IsZero() {
+		p.until = time.Now().Add(p.current)
+		p.timer.Reset(p.current)
+	}
+}
+
 func (p *pulse) end() {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -30,7 +30,9 @@ type Members interface {
 
 // Defaults of ServerConfig.
 const (
-	DefaultIdleTimeout    = 30 * time.Second
+	// DefaultServerIdle is long because a message on a slow line, shared with
+	// others, takes minutes to arrive; a dead line is found by gRPC's pings.
+	DefaultServerIdle     = 5 * time.Minute
 	DefaultStreamsPerPeer = 128
 	DefaultCallsPerSecond = 500
 	DefaultCallsBurst     = 2000
@@ -58,7 +60,7 @@ func (c *ServerConfig) fill() error {
 		return errors.New("shardrpc: a server needs a store, members and callers")
 	}
 	if c.IdleTimeout <= 0 {
-		c.IdleTimeout = DefaultIdleTimeout
+		c.IdleTimeout = DefaultServerIdle
 	}
 	if c.StreamsPerPeer <= 0 {
 		c.StreamsPerPeer = DefaultStreamsPerPeer
