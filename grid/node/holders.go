@@ -85,7 +85,7 @@ func (h *gridHolders) refresh(ctx context.Context, candidates []placement.Candid
 		tickets <- struct{}{}
 		wait.Go(func() {
 			defer func() { <-tickets }()
-			if answer, err := h.peer.load(ctx, id); err == nil {
+			if answer, err := h.peer.membership.Info(ctx, id); err == nil {
 				h.mu.Lock()
 				h.loads[id] = knownLoad{answer.FreeBytes, time.Now()}
 				h.mu.Unlock()

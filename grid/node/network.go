@@ -16,7 +16,7 @@ const (
 	// joinTimeout bounds one exchange on a join connection, on both sides.
 	joinTimeout = 30 * time.Second
 	// addressInterval is how often the machine's addresses are looked at.
-	addressInterval = 15 * time.Second
+	addressInterval = 5 * time.Second
 )
 
 // openNetwork takes the one port.

@@ -181,7 +181,11 @@ func (p *Peer) Run(ctx context.Context, ready func(Ready)) error {
 	if err != nil {
 		return errors.Join(err, p.Close())
 	}
-	if ready != nil {
+	select { // whoever sees this peer as ready may hand it a task
+	case <-p.work.opened():
+	case <-ctx.Done():
+	}
+	if ready != nil && ctx.Err() == nil {
 		ready(Ready{p.ID(), p.cfg.Name, p.roster.View().Name(), p.net.Addr().String()})
 	}
 	p.logger.Info("peer is up", "peer", p.ID(), "listen", p.net.Addr().String())

@@ -40,7 +40,10 @@ func (p *Peer) Peers(ctx context.Context, live bool) []*controlv1.PeerInfo {
 	if live {
 		p.askLoad(ctx, ids, alive)
 	}
-	return append(out, p.formerPeers()...)
+	for _, former := range p.membership.Removed() {
+		out = append(out, describe(former))
+	}
+	return out
 }
 
 func describe(peer grid.Peer) *controlv1.PeerInfo {
@@ -59,22 +62,6 @@ func describe(peer grid.Peer) *controlv1.PeerInfo {
 	return info
 }
 
-// formerPeers describes who was removed or has left.
-func (p *Peer) formerPeers() []*controlv1.PeerInfo {
-	view := p.roster.View()
-	var out []*controlv1.PeerInfo
-	for _, id := range view.Removed() {
-		owner, _ := view.OwnerOf(id)
-		record, _, _ := p.records.Get(id)
-		peer := grid.Peer{ID: id, Owner: owner, Record: record, State: grid.StateRemoved}
-		if view.Left(id) {
-			peer.State = grid.StateLeft
-		}
-		out = append(out, describe(peer))
-	}
-	return out
-}
-
 // askLoad asks peers for their load and writes it into the descriptions; who
 // does not answer in time keeps what its record says.
 func (p *Peer) askLoad(ctx context.Context, ids []grid.PeerID, infos []*controlv1.PeerInfo) {
@@ -86,21 +73,12 @@ func (p *Peer) askLoad(ctx context.Context, ids []grid.PeerID, infos []*controlv
 		tickets <- struct{}{}
 		wait.Go(func() {
 			defer func() { <-tickets }()
-			if answer, err := p.load(ctx, id); err == nil {
-				infos[i].UsedBytes, infos[i].PledgeBytes, infos[i].Slots = answer.UsedBytes, answer.PledgeBytes, answer.Slots
+			if load, err := p.membership.Info(ctx, id); err == nil {
+				infos[i].UsedBytes, infos[i].PledgeBytes, infos[i].Slots = load.UsedBytes, load.PledgeBytes, uint32(max(load.Slots, 0))
 			}
 		})
 	}
 	wait.Wait()
-}
-
-// load asks one peer for its present load.
-func (p *Peer) load(ctx context.Context, id grid.PeerID) (*gridv1.InfoResponse, error) {
-	client, err := p.gridClient(id)
-	if err != nil {
-		return nil, err
-	}
-	return client.Info(ctx, &gridv1.InfoRequest{})
 }
 
 func (p *Peer) gridClient(id grid.PeerID) (gridv1.GridClient, error) {

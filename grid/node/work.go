@@ -99,6 +99,16 @@ func (w *work) run(ctx context.Context) error {
 	return <-ended
 }
 
+// opened is closed when it is known whether tasks can run here.
+func (w *work) opened() <-chan struct{} {
+	if w.peer.cfg.Slots == 0 {
+		known := make(chan struct{})
+		close(known)
+		return known
+	}
+	return w.worker.Opened()
+}
+
 func (w *work) slotsFree() int {
 	slots, _ := w.runner.Slots()
 	return slots - w.service.Busy()

@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"fmt"
 	"io"
+	"slices"
 	"sync"
 	"time"
 
@@ -61,30 +62,38 @@ func (b *backWaits) remove(id nonce, got chan outcome) {
 	}
 }
 
-// linkComing is how long a dial waits for the link of a peer that is connected
-// here but cannot be dialled: it has started a moment ago and is still finding
-// out who can reach it.
-const linkComing = 3 * time.Second
+// soon is how long a dial waits for a way to a peer that is connected here but
+// cannot be dialled yet: it has started a moment ago, and its link or its
+// addresses are on their way.
+const soon = 3 * time.Second
 
-// awaitLink returns when peer keeps a link here. Without any connection of the
-// peer there is nothing to wait for.
-func (n *Net) awaitLink(ctx context.Context, peer grid.PeerID) error {
+// dialSoon waits until peer keeps a link here or has other addresses than those
+// tried, and uses it. Without any connection of the peer there is nothing to
+// wait for.
+func (n *Net) dialSoon(ctx context.Context, peer grid.PeerID, proto Protocol, tried []string) (*Conn, error) {
 	if len(n.live.matching(func(c *Conn) bool { return c.peer == peer })) == 0 {
-		return errNoLink
+		return nil, errNoLink
 	}
-	timer := time.NewTimer(linkComing)
+	timer := time.NewTimer(soon)
 	defer timer.Stop()
 	for {
-		arrived := n.links.nextArrival()
+		arrived, changed := n.links.nextArrival(), n.cfg.Directory.Changed()
 		if n.links.held(peer) != nil {
-			return nil
+			return n.dialBack(ctx, peer, proto)
+		}
+		if now := n.cfg.Directory.Addresses(peer); !slices.Equal(now, tried) {
+			tried = now
+			if c, err := n.try(ctx, peer, n.directAttempts(peer, proto)); err == nil {
+				return c, nil
+			}
 		}
 		select {
 		case <-arrived:
+		case <-changed:
 		case <-timer.C:
-			return errNoLink
+			return nil, errNoLink
 		case <-ctx.Done():
-			return context.Cause(ctx)
+			return nil, context.Cause(ctx)
 		}
 	}
 }

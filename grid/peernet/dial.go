@@ -86,9 +86,10 @@ func withTimeout(ctx context.Context, d time.Duration, outer context.CancelFunc)
 }
 
 // attempts lists the ways to a peer: first over its link, if it keeps one, then
-// its addresses, the one that worked last before the others; then over the link
-// that it may just be about to open, if it is connected here otherwise.
+// its addresses, the one that worked last before the others; then, if it is
+// connected here otherwise, what comes up within a moment.
 func (n *Net) attempts(peer grid.PeerID, proto Protocol) []attempt {
+	tried := n.cfg.Directory.Addresses(peer)
 	direct := n.directAttempts(peer, proto)
 	if proto == ProtoJoin {
 		return direct
@@ -96,12 +97,7 @@ func (n *Net) attempts(peer grid.PeerID, proto Protocol) []attempt {
 	if n.links.held(peer) != nil {
 		return append([]attempt{func(ctx context.Context) (*Conn, error) { return n.dialBack(ctx, peer, proto) }}, direct...)
 	}
-	return append(direct, func(ctx context.Context) (*Conn, error) {
-		if err := n.awaitLink(ctx, peer); err != nil {
-			return nil, err
-		}
-		return n.dialBack(ctx, peer, proto)
-	})
+	return append(direct, func(ctx context.Context) (*Conn, error) { return n.dialSoon(ctx, peer, proto, tried) })
 }
 
 func (n *Net) directAttempts(peer grid.PeerID, proto Protocol) []attempt {
