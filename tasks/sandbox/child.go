@@ -26,10 +26,11 @@ const (
 
 // Bounds of the child's own process.
 const (
-	childProcessors  = 2         // one for the guest, one for the conversation
+	childProcessors  = 2         // one for the guest, one for the conversation; both to compile
 	childThreads     = 64        // the Go runtime dies above this
 	pipeBufferBytes  = 64 << 10  // of a pipe, as Linux makes them
 	collectBytes     = 64 << 20  // garbage after which a collection runs between two tasks
+	compileHeapBytes = 512 << 20 // heap above which compilation collects all the time
 	heapReserveBytes = 256 << 20 // heap above which a collection runs even during a task
 	collectEvery     = 64        // tasks between two looks at the heap
 )
@@ -63,6 +64,7 @@ type child struct {
 func (c *child) serve() error {
 	runtime.GOMAXPROCS(childProcessors)
 	debug.SetMaxThreads(childThreads)
+	debug.SetMemoryLimit(compileHeapBytes)
 	body, err := c.frames.next(frameSetup, maxSetupBytes)
 	if err != nil {
 		return err

@@ -60,6 +60,7 @@ func compile(module []byte, limits tasks.Limits, store *fileStore) (*guest, erro
 		stderr: capture{stream: "standard error", max: int(limits.StderrBytes)},
 	}
 	g.ctx = experimental.WithMemoryAllocator(context.Background(), &g.memory)
+	g.ctx = experimental.WithCompilationWorkers(g.ctx, childProcessors)
 	g.tree = newTree(store, &g.clock)
 	// The compiler by name: the plain constructor falls back to an interpreter.
 	g.runtime = wazero.NewRuntimeWithConfig(g.ctx, wazero.NewRuntimeConfigCompiler().WithDebugInfoEnabled(false))
