@@ -328,7 +328,7 @@ func TestTakenOverChild(t *testing.T) {
 	if err := os.WriteFile(given, []byte("given"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	out, err := exec.Command(executable, probeCommand, dir).CombinedOutput()
+	out, err := exec.Command(executable, probeCommand, dir).Output()
 	if err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
