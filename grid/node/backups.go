@@ -4,10 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"slices"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -23,9 +23,30 @@ import (
 // backups is what a peer keeps of its own backups while it runs.
 type backups struct {
 	redundancy atomic.Pointer[storage.Redundancy] // of the next segment; zero is automatic
+}
 
-	mu   sync.Mutex
-	last *controlv1.BackupSummary // of this process; nil before the first
+const (
+	// publishSoon and publishEvery are when heads are handed again to those who
+	// should have them, in case they were away.
+	publishSoon  = 20 * time.Second
+	publishEvery = 10 * time.Minute
+)
+
+// run hands the newest heads to those who keep them, now and then until ctx ends.
+func (b *backups) run(ctx context.Context, publish func(context.Context) (int, error), logger *slog.Logger) error {
+	timer := time.NewTimer(publishSoon)
+	defer timer.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-timer.C:
+		}
+		if _, err := publish(ctx); err != nil && ctx.Err() == nil {
+			logger.Info("the newest head reached nobody else yet", "err", err)
+		}
+		timer.Reset(publishEvery)
+	}
 }
 
 // Backup makes a snapshot of absolute paths. Redundancy is auto, K+M, or empty
@@ -45,16 +66,12 @@ func (p *Peer) Backup(ctx context.Context, paths []string, redundancy string, pr
 	if err != nil {
 		return nil, p.backupFailure(err)
 	}
-	summary := &controlv1.BackupSummary{
+	return &controlv1.BackupSummary{
 		Snapshot: s.Snapshot.ID.String(), Files: s.Files, Dirs: s.Directories, Bytes: s.Bytes,
 		NewBytes: s.NewBytes, StoredBytes: s.StoredBytes, Segments: s.Segments, Seconds: s.Duration.Seconds(),
 		Committed: s.Committed, Complete: s.Complete, SurvivesSites: int32(s.SurvivesSites), Skipped: s.Skipped,
 		Redundancy: coding.String(), Note: note, Holders: uint32(p.holderCount(coding)),
-	}
-	p.backups.mu.Lock()
-	p.backups.last = summary
-	p.backups.mu.Unlock()
-	return summary, nil
+	}, nil
 }
 
 // setRedundancy takes the redundancy of the next segments.
@@ -161,15 +178,18 @@ func (p *Peer) backupStates(ctx context.Context) ([]*controlv1.BackupState, erro
 	newest := list[len(list)-1]
 	state := &controlv1.BackupState{
 		Set: strings.Join(newest.Paths, " "), LastUnix: newest.Created.Unix(),
-		AgeSeconds: int64(time.Since(newest.Created).Seconds()), State: "committed",
+		AgeSeconds: int64(time.Since(newest.Created).Seconds()), State: "partial",
 	}
-	p.backups.mu.Lock()
-	defer p.backups.mu.Unlock()
-	if last := p.backups.last; last != nil && last.Snapshot == newest.ID.String() {
-		state.SurvivesSites = last.SurvivesSites
-		if last.Complete {
-			state.State = "complete"
-		}
+	health, err := p.vault.Health(ctx, newest.ID)
+	if err != nil {
+		return nil, p.explainTooFew(err)
+	}
+	state.SurvivesSites = int32(health.SurvivesSites)
+	switch {
+	case health.Complete:
+		state.State = "complete"
+	case health.Committed:
+		state.State = "committed"
 	}
 	return []*controlv1.BackupState{state}, nil
 }

@@ -232,6 +232,7 @@ func (p *Peer) start(ctx context.Context) (*running, error) {
 	r.add(ctx, "addresses", p.watchAddresses)
 	r.add(ctx, "calls", func(ctx context.Context) error { return server.Run(ctx, drainTimeout) })
 	r.add(ctx, "tasks", p.work.run)
+	r.add(ctx, "heads", func(ctx context.Context) error { return p.backups.run(ctx, p.vault.Publish, p.logger) })
 	if control != nil {
 		r.control = newControlServer(&service{peer: p})
 		r.add(ctx, "control", func(ctx context.Context) error { return serveControl(ctx, r.control, control) })
