@@ -138,6 +138,7 @@ type item struct {
 	step   step
 	dir    *openDir // of the entry
 	name   string
+	as     string // in the snapshot
 	meta   meta
 	key    []byte         // in the state
 	state  *state         // nil when the entry is not remembered

@@ -125,7 +125,7 @@ func (b *backup) entry(dir *openDir, st *state, key []byte, name, as string, dep
 		key = append(append(bytes.Clone(key), name...), 0)
 		switch m.kind {
 		case vaultv1.Node_FILE:
-			b.file(&item{dir: dir, name: name, encode: b.node(as, m), meta: m, key: key, state: st})
+			b.file(&item{dir: dir, name: name, as: as, meta: m, key: key, state: st})
 			return
 		case vaultv1.Node_DIRECTORY:
 			err = b.directory(dir, st, key, name, m, depth+1)
@@ -226,6 +226,7 @@ func (b *backup) file(it *item) {
 		b.emit(it)
 		return
 	}
+	it.encode = b.node(it.as, it.meta)
 	it.ready = make(chan struct{})
 	it.dir.refs.Add(1)
 	if !b.emit(it) {
@@ -249,17 +250,17 @@ func (b *backup) reuse(it *item, known stateRecord) bool {
 	if !all {
 		return false
 	}
+	it.blobs, it.known = known.blobs, true
+	if it.as == it.name && it.meta.names == 1 {
+		it.node = bytes.Clone(known.node)
+		return true
+	}
+	// The name that was asked for, and the number of the device, are of this backup.
 	node, rest, err := cutNode(known.node)
 	if err != nil || node == nil || len(rest) > 0 || node.Type != vaultv1.Node_FILE {
 		return false
 	}
-	it.blobs, it.known = known.blobs, true
-	// The name as asked for, and the number of the device, are of this backup.
-	if bytes.Equal(node.Name, it.encode.Name) && it.encode.Link == nil {
-		it.node = bytes.Clone(known.node)
-		return true
-	}
-	node.Name, node.Link = it.encode.Name, it.encode.Link
+	node.Name, node.Link = []byte(it.as), b.node(it.as, it.meta).Link
 	it.node, err = encodeNode(nil, node)
 	return err == nil
 }
