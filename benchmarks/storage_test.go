@@ -1,0 +1,214 @@
+package benchmarks
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"testing"
+	"time"
+)
+
+// The works of the storage benchmarks.
+const (
+	workBackup  = "backup"
+	workAgain   = "backup again, unchanged"
+	workRestore = "restore"
+	workDegrade = "restore, 2 of 6 holders killed"
+	workBack    = "killed holders started again to a complete backup"
+	workNear    = "CPU of backup, near"
+	workFar     = "CPU of backup, far"
+)
+
+// BenchmarkRandom backs up and restores data that nothing can make smaller.
+func BenchmarkRandom(b *testing.B) {
+	t := run.results.newTable(fmt.Sprintf("%d MiB of random data, %s on %d holders", run.settings.MiB, redundancy, holders), map[string]string{
+		workBackup: "≤ 0.6 × restic", workAgain: "≤ 0.25 × restic", workDegrade: "≤ 1.0 × restic",
+	})
+	storage(b, t, func(dir string, seed byte) error { return writeRandom(dir, seed, run.settings.MiB) })
+}
+
+// BenchmarkTree backs up and restores a tree of many small files of text.
+func BenchmarkTree(b *testing.B) {
+	t := run.results.newTable(fmt.Sprintf("Tree of %d source-like files, %s on %d holders", run.settings.Files, redundancy, holders), map[string]string{
+		workBackup: "≤ 0.4 × restic", workAgain: "≤ 0.25 × restic", workDegrade: "≤ 1.0 × restic",
+	})
+	storage(b, t, func(dir string, seed byte) error { return writeSources(dir, seed, run.settings.Files) })
+}
+
+// trial is one storage benchmark.
+type trial struct {
+	*table
+	us     *ourselves
+	all    []archiver
+	place  string
+	backed backupSummary // of the newest repetition
+}
+
+// storage lets every archiver do every work on the same data, in turn, with
+// new data in each repetition.
+func storage(b *testing.B, t *table, write func(dir string, seed byte) error) {
+	us, all := archivers(b, t)
+	t.note("Near is one's own peer, or restic; far are the six holders, or rclone. The restore of restic beside the one without two holders has all its data.")
+	trial := &trial{table: t, us: us, all: all, place: tempDir(b)}
+	var repetition byte
+	for b.Loop() {
+		repetition++
+		source := filepath.Join(trial.place, fmt.Sprintf("source%d", repetition))
+		if err := write(source, repetition); err != nil {
+			b.Fatal(err)
+		}
+		if err := trial.repeat(b.Context(), source, int(repetition)); err != nil {
+			b.Fatal(err)
+		}
+		if err := removeTree(source); err != nil {
+			b.Fatal(err)
+		}
+	}
+	last := trial.backed
+	t.note("The last backup: %d files, %.1f MiB, of them %.1f MiB new, stored as %.1f MiB with redundancy.", last.Files,
+		float64(last.Bytes)/(1<<20), float64(last.NewBytes)/(1<<20), float64(last.StoredBytes)/(1<<20))
+	t.report(b)
+}
+
+// repeat does all works once. Who begins changes with the repetition.
+func (t *trial) repeat(ctx context.Context, source string, repetition int) error {
+	turn := repetition % len(t.all)
+	order := slices.Concat(t.all[turn:], t.all[:turn])
+	for _, a := range order {
+		if err := t.metered(a, func() error { return t.timed(workBackup, a, func() error { return a.backup(ctx, source) }) }); err != nil {
+			return err
+		}
+	}
+	t.backed = t.us.last
+	for _, a := range order {
+		if _, ok := a.(*copier); ok { // a copy cannot know what is unchanged
+			continue
+		}
+		if err := t.timed(workAgain, a, func() error { return a.backup(ctx, source) }); err != nil {
+			return err
+		}
+	}
+	for _, a := range order {
+		took, err := t.restored(ctx, a, source)
+		if err != nil {
+			return err
+		}
+		t.add(workRestore, seconds, a.name(), took)
+		if a.name() != product {
+			t.add(workDegrade, seconds, a.name(), took)
+		}
+	}
+	again, err := t.us.killTwo(repetition)
+	if err != nil {
+		return err
+	}
+	took, err := t.restored(ctx, t.us, source)
+	if err != nil {
+		return err
+	}
+	t.add(workDegrade, seconds, product, took)
+	return t.comeBack(ctx, again)
+}
+
+// comeBackLimit is how long friends that are back may be passed over.
+const comeBackLimit = 3 * time.Minute
+
+// comeBack starts the killed holders again and waits until a backup of a small
+// file is complete on all of them, so that the next repetition finds the grid as
+// the first one did.
+func (t *trial) comeBack(ctx context.Context, again func(context.Context) error) error {
+	begin := time.Now()
+	if err := again(ctx); err != nil {
+		return err
+	}
+	probe := filepath.Join(t.place, "probe")
+	for n := byte(0); ; n++ {
+		if err := os.WriteFile(probe, append([]byte(begin.String()), n), 0o600); err != nil {
+			return err
+		}
+		err := t.us.backup(ctx, probe)
+		if err == nil {
+			t.add(workBack, seconds, product, time.Since(begin).Seconds())
+			return nil
+		}
+		if !errors.Is(err, errIncomplete) || time.Since(begin) > comeBackLimit {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(probePause):
+		}
+	}
+}
+
+// probePause lies between two probes.
+const probePause = 200 * time.Millisecond
+
+// timed adds the seconds that do takes, with nothing left to write from before.
+func (t *trial) timed(work string, a archiver, do func() error) error {
+	if err := settle(); err != nil {
+		return err
+	}
+	begin := time.Now()
+	if err := do(); err != nil {
+		return fmt.Errorf("%s of %s: %w", work, a.name(), err)
+	}
+	t.add(work, seconds, a.name(), time.Since(begin).Seconds())
+	return nil
+}
+
+// metered adds the CPU seconds that a backup takes on both sides, where the
+// system tells them.
+func (t *trial) metered(a archiver, backup func() error) error {
+	m, ok := a.(meter)
+	if !ok {
+		return backup()
+	}
+	nearBefore, farBefore, err := m.cpu()
+	if errors.Is(err, errNoProc) {
+		t.note("CPU seconds not shown: %v.", errNoProc)
+		return backup()
+	}
+	if err := errors.Join(err, backup()); err != nil {
+		return err
+	}
+	near, far, err := m.cpu()
+	if err != nil {
+		return err
+	}
+	t.add(workNear, cpuSeconds, a.name(), near-nearBefore)
+	t.add(workFar, cpuSeconds, a.name(), far-farBefore)
+	return nil
+}
+
+// restored times a restore, compares what came back and removes it.
+func (t *trial) restored(ctx context.Context, a archiver, source string) (took float64, err error) {
+	target := filepath.Join(t.place, "back")
+	if err := settle(); err != nil {
+		return 0, err
+	}
+	begin := time.Now()
+	if err := a.restore(ctx, source, target); err != nil {
+		return 0, fmt.Errorf("restore of %s: %w", a.name(), err)
+	}
+	took = time.Since(begin).Seconds()
+	if err := sameTree(source, filepath.Join(target, source)); err != nil {
+		return 0, fmt.Errorf("restore of %s: %w", a.name(), err)
+	}
+	return took, removeTree(target)
+}
+
+// settle waits until what was written before is on the disk, so that one
+// contender does not pay for another.
+func settle() error {
+	err := command(context.Background(), "sync")
+	if errors.Is(err, exec.ErrNotFound) {
+		return nil // nothing is shared with others on such a system that could be waited for
+	}
+	return err
+}
