@@ -20,6 +20,8 @@ type attempt struct {
 
 	beats  atomic.Int64 // since started, of the last piece that moved
 	moved  atomic.Int64 // pieces that moved
+	gap    atomic.Int64 // the longest time between two of them
+	rhythm *rhythm      // of all transfers with the peer
 	limit  atomic.Int64 // how long it may stand still now
 	hedged bool         // another one was started because this one is slow
 	sample bool         // it only reads back a part
@@ -28,8 +30,8 @@ type attempt struct {
 
 // newAttempt returns an attempt that starts now; idle is how long it may stand
 // still.
-func newAttempt(ctx context.Context, peer grid.PeerID, shard int, idle time.Duration) *attempt {
-	a := &attempt{peer: peer, shard: shard, started: time.Now()}
+func (s *Segments) newAttempt(ctx context.Context, peer grid.PeerID, shard int, idle time.Duration) *attempt {
+	a := &attempt{peer: peer, shard: shard, started: time.Now(), rhythm: s.peers.rhythmOf(peer)}
 	a.ctx, a.cancel = context.WithCancelCause(ctx)
 	a.limit.Store(int64(idle))
 	return a
@@ -44,17 +46,60 @@ func (a *attempt) beat(limit time.Duration) {
 
 // alive is beat without another limit. Any goroutine may call it.
 func (a *attempt) alive() {
-	a.beats.Store(int64(time.Since(a.started)))
+	now := time.Now()
+	since := int64(now.Sub(a.started))
+	a.rhythm.moved(now, since-a.beats.Swap(since))
 	a.moved.Add(1)
 }
 
-// quiet returns when nothing will have moved for d.
-func (a *attempt) quiet(d time.Duration) time.Time {
-	return a.started.Add(time.Duration(a.beats.Load()) + d)
+// last returns when something moved last, or the start.
+func (a *attempt) last() time.Time { return a.started.Add(time.Duration(a.beats.Load())) }
+
+// lastHeard returns when something moved last in any transfer with the peer. On
+// a slow line one transfer waits behind another, which says nothing against
+// the peer.
+func (a *attempt) lastHeard() time.Time {
+	last := a.last()
+	if heard := a.rhythm.last.Load(); heard != nil && heard.After(last) {
+		return *heard
+	}
+	return last
 }
 
+// quiet returns when nothing will have come from the peer for d.
+func (a *attempt) quiet(d time.Duration) time.Time { return a.lastHeard().Add(d) }
+
+// behindOthers is how many times longer an attempt may stand still while other
+// transfers with the same peer move.
+const behindOthers = 5
+
 // idleAt returns when the attempt counts as dead, unless it beats before.
-func (a *attempt) idleAt() time.Time { return a.quiet(time.Duration(a.limit.Load())) }
+func (a *attempt) idleAt() time.Time {
+	limit := time.Duration(a.limit.Load())
+	at, most := a.quiet(limit), a.last().Add(behindOthers*limit)
+	if at.After(most) {
+		return most
+	}
+	return at
+}
+
+// rhythm is when and how steadily bytes move between this side and a peer, all
+// transfers together.
+type rhythm struct {
+	last atomic.Pointer[time.Time]
+	gap  atomic.Int64 // the longest pause of a transfer lately
+}
+
+// moved notes that bytes moved, after a pause of that transfer.
+func (r *rhythm) moved(now time.Time, pause int64) {
+	r.last.Store(&now)
+	if pause > r.gap.Load() {
+		r.gap.Store(pause) // of two at once either is right
+	}
+}
+
+// forget makes old pauses count for less and less.
+func (r *rhythm) forget() { r.gap.Store(r.gap.Load() / 2) }
 
 // outcome is how an attempt ended.
 type outcome struct {

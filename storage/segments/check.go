@@ -36,7 +36,7 @@ func (u *upload) startCheck(ctx context.Context) {
 		return
 	}
 	c.tries++
-	a := newAttempt(ctx, u.shards[shard].holder, shard, u.s.cfg.IdleTimeout)
+	a := u.s.newAttempt(ctx, u.shards[shard].holder, shard, u.s.cfg.IdleTimeout)
 	a.sample = true
 	c.running = append(c.running, a)
 	u.segment.lease.hold()

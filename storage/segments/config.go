@@ -32,7 +32,7 @@ type Holders interface {
 
 // Defaults of Config.
 const (
-	DefaultMemoryBytes     = 128 << 20
+	DefaultMemoryBytes     = 96 << 20
 	DefaultIdleTimeout     = time.Minute
 	DefaultCommitTimeout   = 2 * time.Minute
 	DefaultAskTimeout      = 10 * time.Second

@@ -33,6 +33,7 @@ type friends struct {
 	list    []*friend
 	sites   []string
 	absent  map[grid.PeerID]bool // known, but not connected
+	line    *line                // behind which the device is; nil: none
 	offered int                  // how many are candidates; the rest are members only
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"iter"
 	"net"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -37,7 +38,7 @@ func (f *friends) overGRPC(t testing.TB) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		listener := bufconn.Listen(1 << 20)
+		listener := bufconn.Listen(lineQueue)
 		g := grpc.NewServer(grpc.ForceServerCodecV2(shardrpc.Codec()),
 			grpc.InitialWindowSize(window), grpc.InitialConnWindowSize(2*window))
 		shardsv1.RegisterShardsServer(g, server)
@@ -45,7 +46,13 @@ func (f *friends) overGRPC(t testing.TB) {
 		done.Go(func() { _ = g.Serve(listener) })
 		conn, err := grpc.NewClient("passthrough:///friend", grpc.WithTransportCredentials(insecure.NewCredentials()),
 			grpc.WithInitialWindowSize(window), grpc.WithInitialConnWindowSize(2*window),
-			grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return listener.DialContext(ctx) }))
+			grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) {
+				conn, err := listener.DialContext(ctx)
+				if err != nil || f.line == nil {
+					return conn, err
+				}
+				return f.line.join(conn), nil
+			}))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -126,6 +133,126 @@ func TestMemoryIsNotReusedTooEarly(t *testing.T) {
 		}
 		if p := s.Problems(); len(p) > 0 {
 			t.Errorf("%+v", p)
+		}
+	})
+}
+
+// line is the internet access of the device: all connections share its bytes a
+// second, each way.
+type line struct {
+	rate     int
+	up, down chan struct{} // the token of whoever is on the line
+}
+
+func newLine(rate int) *line {
+	l := &line{rate: rate, up: make(chan struct{}, 1), down: make(chan struct{}, 1)}
+	return l
+}
+
+// pass takes as long as n bytes take.
+func (l *line) pass(way chan struct{}, n int) {
+	way <- struct{}{}
+	time.Sleep(time.Duration(n) * time.Second / time.Duration(l.rate))
+	<-way
+}
+
+// lineQueue is what a connection holds for the line: the kernel's send buffer,
+// which grows with the speed, and the router's.
+const lineQueue = 128 << 10
+
+// join puts a connection behind the line. Writes return once the bytes are in
+// the queue, as in the kernel.
+func (l *line) join(conn net.Conn) net.Conn {
+	c := &lineConn{Conn: conn, line: l, queue: make(chan []byte, lineQueue/linePacket), closed: make(chan struct{})}
+	go c.drain()
+	return c
+}
+
+const linePacket = 4 << 10
+
+type lineConn struct {
+	net.Conn
+	line   *line
+	queue  chan []byte
+	closed chan struct{}
+	once   sync.Once
+}
+
+func (c *lineConn) drain() {
+	for {
+		select {
+		case p := <-c.queue:
+			c.line.pass(c.line.up, len(p))
+			if _, err := c.Conn.Write(p); err != nil {
+				return
+			}
+		case <-c.closed:
+			return
+		}
+	}
+}
+
+func (c *lineConn) Write(p []byte) (int, error) {
+	for packet := range slices.Chunk(p, linePacket) {
+		select {
+		case c.queue <- slices.Clone(packet):
+		case <-c.closed:
+			return 0, net.ErrClosed
+		}
+	}
+	return len(p), nil
+}
+
+func (c *lineConn) Read(p []byte) (int, error) {
+	n, err := c.Conn.Read(p[:min(len(p), linePacket)])
+	c.line.pass(c.line.down, n)
+	return n, err
+}
+
+func (c *lineConn) Close() error {
+	c.once.Do(func() { close(c.closed) })
+	return c.Conn.Close()
+}
+
+// TestSlowLineIsNobodysFault: on a line of one megabit that several segments
+// share, nothing is sent or fetched twice and nobody is blamed, however long it
+// takes.
+func TestSlowLineIsNobodysFault(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		f := newFriends(t, 12) // six to spare
+		for _, friend := range f.list {
+			friend.store = friend.memory
+		}
+		f.line = newLine(125_000)
+		t.Cleanup(func() { time.Sleep(time.Minute) }) // until the queues have noticed the end
+		f.overGRPC(t)
+		s := f.open(fourOfSix)
+		const size, parallel = 2 << 20, 3
+		puts := make([]segments.Put, parallel)
+		var all sync.WaitGroup
+		d := took(func() {
+			for i := range puts {
+				all.Go(func() { puts[i] = f.mustPut(s, randomBytes(size+i)) })
+			}
+			all.Wait()
+		})
+		ideal := time.Duration(parallel*size*6/4) * time.Second / time.Duration(f.line.rate)
+		if d > ideal*11/10 {
+			t.Errorf("sending took %s where the line needs %s", d, ideal)
+		}
+		for _, put := range puts {
+			if len(put.Causes) > 0 {
+				t.Error(put.Causes)
+			}
+		}
+		d = took(func() {
+			for i, put := range puts {
+				all.Go(func() { f.wantGet(s, put, randomBytes(size+i)) })
+			}
+			all.Wait()
+		})
+		if ideal = time.Duration(parallel*size) * time.Second / time.Duration(f.line.rate); d > ideal*11/10 {
+			t.Errorf("fetching took %s where the line needs %s", d, ideal)
 		}
 	})
 }

@@ -7,12 +7,14 @@ import (
 
 // While no transfer is done, nothing says how long one ought to take, and on a
 // slow line starting more of them slows all of them down. So only standing
-// still counts then, and one hedge is made every slowAlone for a transfer that
-// crawls without ever standing still.
+// still counts then, compared with the transfer's own rhythm, and one hedge is
+// made every slowAlone for a transfer that crawls without ever standing still.
 const (
-	quietGet  = 3 // times HedgeMin without a byte
-	quietPut  = 15
-	slowAlone = 60 // times HedgeMin
+	quietGet   = 3 // times HedgeMin without an answer
+	quietPut   = 15
+	quietAlive = 2  // times that, once anything came from the peer
+	quietPause = 3  // times the longest pause of its transfers
+	slowAlone  = 60 // times HedgeMin
 )
 
 // pace tells slow transfers of one segment from ordinary ones.
@@ -43,7 +45,10 @@ func (p *pace) overdueAt(a *attempt) time.Time {
 	if p.done > 0 {
 		return a.started.Add(max(p.min, time.Duration(p.factor*float64(p.slowest))))
 	}
-	return a.quiet(p.quiet)
+	if heard := a.lastHeard(); !heard.After(a.started) {
+		return heard.Add(p.quiet)
+	}
+	return a.quiet(max(quietAlive*p.quiet, quietPause*time.Duration(a.rhythm.gap.Load())))
 }
 
 // nextEvent returns when one of the running attempts will count as slow.

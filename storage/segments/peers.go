@@ -36,6 +36,7 @@ type standing struct {
 	until    [uses]time.Time // left alone before, for each use
 	why      error           // of the latest failure
 	rate     float64         // bytes a second, smoothed; 0: not known
+	rhythm   *rhythm
 }
 
 // peers remembers how each peer did, so that one that hangs costs its wait once
@@ -61,9 +62,16 @@ func (p *peers) get(peer grid.PeerID) *standing {
 		}
 		p.known = kept
 	}
-	s := new(standing)
+	s := &standing{rhythm: new(rhythm)}
 	p.known[peer] = s
 	return s
+}
+
+// rhythmOf returns where transfers with a peer note that something moved.
+func (p *peers) rhythmOf(peer grid.PeerID) *rhythm {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.get(peer).rhythm
 }
 
 // worked notes a transfer that went well.
@@ -72,6 +80,7 @@ func (p *peers) worked(peer grid.PeerID, size int, took time.Duration) {
 	defer p.mu.Unlock()
 	s := p.get(peer)
 	s.failures, s.until, s.why = 0, [uses]time.Time{}, nil
+	s.rhythm.forget()
 	rate := float64(size) / max(took.Seconds(), 1e-6)
 	if s.rate == 0 {
 		s.rate = rate

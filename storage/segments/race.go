@@ -67,7 +67,7 @@ func (r *racing[T]) run(ctx context.Context) (value T, err error) {
 }
 
 func (r *racing[T]) start(ctx context.Context) {
-	a := newAttempt(ctx, r.sources[0].peer, r.sources[0].shard, r.s.cfg.IdleTimeout)
+	a := r.s.newAttempt(ctx, r.sources[0].peer, r.sources[0].shard, r.s.cfg.IdleTimeout)
 	r.sources = r.sources[1:]
 	r.running = append(r.running, a)
 	r.s.running.Go(func() {

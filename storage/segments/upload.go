@@ -88,7 +88,7 @@ func (u *upload) startPlanned(ctx context.Context) {
 
 // start sends a shard to a peer.
 func (u *upload) start(ctx context.Context, shard int, peer grid.PeerID) {
-	a := newAttempt(ctx, peer, shard, u.s.cfg.IdleTimeout)
+	a := u.s.newAttempt(ctx, peer, shard, u.s.cfg.IdleTimeout)
 	u.left--
 	u.choice.use(peer)
 	u.shards[shard].running = append(u.shards[shard].running, a)

@@ -17,7 +17,9 @@ import (
 
 // Defaults of ClientConfig.
 const (
-	DefaultIdleTimeout = time.Minute
+	// DefaultIdleTimeout is long because on a slow line a transfer waits behind
+	// others on the same connection; a dead line is found by gRPC's pings.
+	DefaultIdleTimeout = 2 * time.Minute
 	// DefaultCommitTimeout is long because a commit waits for what is still in
 	// the buffers of a slow line, and then for the holder's disk.
 	DefaultCommitTimeout = 2 * time.Minute
@@ -35,7 +37,7 @@ const maxListed = 16 << 20
 type ClientConfig struct {
 	IdleTimeout   time.Duration // how long a transfer may stand still
 	CommitTimeout time.Duration // from the last byte to durable
-	CallTimeout   time.Duration // of one PutHeads message
+	CallTimeout   time.Duration // of a question, for each message of the answer
 }
 
 func (c ClientConfig) filled() ClientConfig {
@@ -90,7 +92,7 @@ func (c *Client) have(ctx context.Context, ids []storage.SegmentID) ([]storage.S
 	if len(ids) > storage.MaxHave {
 		return nil, violation("%d segments asked, at most %d", len(ids), storage.MaxHave)
 	}
-	ctx, p := withPulse(ctx, c.cfg.IdleTimeout)
+	ctx, p := withPulse(ctx, c.cfg.CallTimeout)
 	defer p.stop(nil)
 	var stream shardsv1.Shards_HaveClient
 	err := p.wait(func() (err error) {
@@ -154,7 +156,7 @@ func (c *Client) List(ctx context.Context, vault storage.VaultID) iter.Seq2[stor
 var errStopped = errors.New("stopped")
 
 func (c *Client) list(ctx context.Context, vault storage.VaultID, yield func(storage.ShardID, error) bool) error {
-	ctx, p := withPulse(ctx, c.cfg.IdleTimeout)
+	ctx, p := withPulse(ctx, c.cfg.CallTimeout)
 	defer p.stop(nil)
 	var stream shardsv1.Shards_ListClient
 	err := p.wait(func() (err error) {

@@ -56,7 +56,7 @@ func (c *Client) Heads(ctx context.Context, owner grid.OwnerID) ([]storage.Vault
 }
 
 func (c *Client) heads(ctx context.Context, owner grid.OwnerID) ([]storage.VaultHeads, error) {
-	ctx, p := withPulse(ctx, c.cfg.IdleTimeout)
+	ctx, p := withPulse(ctx, c.cfg.CallTimeout)
 	defer p.stop(nil)
 	var stream shardsv1.Shards_HeadsClient
 	err := p.wait(func() (err error) {

@@ -257,7 +257,7 @@ func TestClientGivesUpOnSilence(t *testing.T) {
 			},
 			put: func(s shardsv1.Shards_PutServer) error { return silent(s.Context()) },
 		}
-		c := face(t, l, shardrpc.ClientConfig{IdleTimeout: time.Minute})
+		c := face(t, l, shardrpc.ClientConfig{IdleTimeout: time.Minute, CallTimeout: time.Minute})
 		began := time.Now()
 		_, getErr := c.OpenShard(t.Context(), segment.ID(0), 0, -1)
 		_, haveErr := c.Have(t.Context(), []storage.SegmentID{segment.Header.ID})

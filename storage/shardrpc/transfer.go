@@ -150,6 +150,11 @@ func (s *Server) Get(req *shardsv1.GetRequest, stream shardsv1.Shards_GetServer)
 	})
 }
 
+// firstFrameBytes is the size of the first frame of a Get. Each one is at most
+// twice as long as the one before, so that on a slow line the receiver soon
+// knows how long to wait for the next.
+const firstFrameBytes = 16 << 10
+
 // sendRange sends what the reader is of and then its bytes, each frame read
 // into a buffer that goes to the connection as it is. The last frame goes out
 // only after the reader ended well, because a store verifies on the way.
@@ -164,8 +169,10 @@ func sendRange(stream shardsv1.Shards_GetServer, p *pulse, reader storage.ShardR
 	}); err != nil {
 		return err
 	}
+	most := uint64(firstFrameBytes)
 	for left := length; ; {
-		size := min(left, FrameBytes)
+		size := min(left, most)
+		most = min(2*most, FrameBytes)
 		buf := frames.Get(int(size))
 		err := readFull(reader, *buf, size == left)
 		if err != nil {
