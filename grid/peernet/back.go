@@ -68,14 +68,10 @@ func (b *backWaits) remove(id nonce, got chan outcome) {
 const soon = 3 * time.Second
 
 // dialSoon waits until peer keeps a link here or has other addresses than those
-// tried, and uses it. Without any connection of the peer there is nothing to
-// wait for.
-func (n *Net) dialSoon(ctx context.Context, peer grid.PeerID, proto Protocol, tried []string) (*Conn, error) {
-	if len(n.live.matching(func(c *Conn) bool { return c.peer == peer })) == 0 {
-		return nil, errNoLink
-	}
-	timer := time.NewTimer(soon)
-	defer timer.Stop()
+// tried, and uses that. It waits as long as the direct attempts run, and then a
+// little longer if the peer is connected here otherwise.
+func (n *Net) dialSoon(ctx context.Context, peer grid.PeerID, proto Protocol, tried []string, directs <-chan struct{}) (*Conn, error) {
+	var patience <-chan time.Time
 	for {
 		arrived, changed := n.links.nextArrival(), n.cfg.Directory.Changed()
 		if n.links.held(peer) != nil {
@@ -90,12 +86,22 @@ func (n *Net) dialSoon(ctx context.Context, peer grid.PeerID, proto Protocol, tr
 		select {
 		case <-arrived:
 		case <-changed:
-		case <-timer.C:
+		case <-directs:
+			if !n.connectedHere(peer) {
+				return nil, errNoLink
+			}
+			directs, patience = nil, time.After(soon)
+		case <-patience:
 			return nil, errNoLink
 		case <-ctx.Done():
 			return nil, context.Cause(ctx)
 		}
 	}
+}
+
+// connectedHere reports whether there is any connection with peer.
+func (n *Net) connectedHere(peer grid.PeerID) bool {
+	return len(n.live.matching(func(c *Conn) bool { return c.peer == peer })) > 0
 }
 
 // dialBack asks a peer over its link to dial this one, and returns that

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"sync/atomic"
 	"time"
 
 	"gotong/grid"
@@ -97,7 +98,30 @@ func (n *Net) attempts(peer grid.PeerID, proto Protocol) []attempt {
 	if n.links.held(peer) != nil {
 		return append([]attempt{func(ctx context.Context) (*Conn, error) { return n.dialBack(ctx, peer, proto) }}, direct...)
 	}
-	return append(direct, func(ctx context.Context) (*Conn, error) { return n.dialSoon(ctx, peer, proto, tried) })
+	ended := whenAllEnd(direct)
+	return append(direct, func(ctx context.Context) (*Conn, error) { return n.dialSoon(ctx, peer, proto, tried, ended) })
+}
+
+// whenAllEnd wraps the attempts in place; the channel is closed when each has
+// been made and has ended.
+func whenAllEnd(attempts []attempt) <-chan struct{} {
+	ended := make(chan struct{})
+	var left atomic.Int64
+	left.Store(int64(len(attempts)))
+	if len(attempts) == 0 {
+		close(ended)
+	}
+	for i, a := range attempts {
+		attempts[i] = func(ctx context.Context) (*Conn, error) {
+			defer func() {
+				if left.Add(-1) == 0 {
+					close(ended)
+				}
+			}()
+			return a(ctx)
+		}
+	}
+	return ended
 }
 
 func (n *Net) directAttempts(peer grid.PeerID, proto Protocol) []attempt {
