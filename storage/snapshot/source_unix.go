@@ -180,7 +180,7 @@ func metaOf(st *unix.Stat_t) meta {
 // readXattrs returns all attributes by rising name. A file system without them
 // has none.
 func readXattrs(list func([]byte) (int, error), get func(string, []byte) (int, error)) ([]*vaultv1.Xattr, error) {
-	var space [512]byte
+	var space [128]byte
 	names, err := growing(space[:], list)
 	if err != nil || len(names) == 0 {
 		return nil, err

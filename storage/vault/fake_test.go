@@ -29,6 +29,7 @@ type fakeSegments struct {
 	ranges   int
 	fault    func(op string) error
 	survives int
+	discard  bool // keep nothing, for measuring
 }
 
 func newFakeSegments() *fakeSegments {
@@ -49,7 +50,9 @@ func (f *fakeSegments) Put(ctx context.Context, data []byte) (Stored, error) {
 		return Stored{}, err
 	}
 	id := storage.SegmentID(blake3.Sum256(data))
-	f.segments[id] = slices.Clone(data)
+	if !f.discard {
+		f.segments[id] = slices.Clone(data)
+	}
 	r := storage.Redundancy{K: 4, N: 6}
 	return Stored{ID: id, Redundancy: r, ShardBytes: (len(data) + 3) / 4, Committed: true, Complete: true, SurvivesSites: f.survives,
 		Holders: []storage.Holder{{Shard: 0, Peer: grid.PeerID{1}}, {Shard: 5, Peer: grid.PeerID{2}}}}, f.check("put done")

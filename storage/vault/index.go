@@ -8,6 +8,7 @@ import (
 	"os"
 	"runtime/debug"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"go.etcd.io/bbolt"
@@ -102,6 +103,9 @@ type index struct {
 	vault storage.VaultID
 	mu    sync.RWMutex
 	db    *bbolt.DB
+	// broken is set by the first operation that shows it, and makes the next
+	// sync put a new index in the place of this one.
+	broken atomic.Bool
 }
 
 // openIndex opens the index file or makes an empty one. The error is
@@ -204,6 +208,7 @@ func (x *index) openLocked() error {
 	fresh, err := openIndex(x.path, x.vault)
 	if err == nil {
 		x.db = fresh.db
+		x.broken.Store(false)
 	}
 	return err
 }
@@ -225,7 +230,7 @@ func (x *index) view(fn func(*bbolt.Tx) error) error {
 	if x.db == nil {
 		return fmt.Errorf("index: %w", os.ErrClosed)
 	}
-	return guard(func() error { return x.db.View(fn) })
+	return x.note(guard(func() error { return x.db.View(fn) }))
 }
 
 func (x *index) update(fn func(*bbolt.Tx) error) error {
@@ -234,7 +239,15 @@ func (x *index) update(fn func(*bbolt.Tx) error) error {
 	if x.db == nil {
 		return fmt.Errorf("index: %w", os.ErrClosed)
 	}
-	return guard(func() error { return x.db.Update(fn) })
+	return x.note(guard(func() error { return x.db.Update(fn) }))
+}
+
+// note remembers that the index proved broken.
+func (x *index) note(err error) error {
+	if errors.Is(err, errIndexBroken) {
+		x.broken.Store(true)
+	}
+	return err
 }
 
 // guard turns what bbolt does on a damaged file into errIndexBroken: it panics

@@ -106,43 +106,42 @@ func (r *Reader) lease(h [32]byte, use segmentUse) (*Lease, error) {
 	return &Lease{r, h, at, segment}, nil
 }
 
-// locate looks a blob up. An index that proves wrong is made anew once.
+// locate looks a blob up. When that fails the index is brought up to date, once
+// for each Reader: it may be broken, or lack a table of contents that could not
+// be read before.
 func (r *Reader) locate(h [32]byte) (location, error) {
 	id := blobIDOf(r.v.secrets, h)
 	at, found, err := r.v.index.lookup(id)
-	if err == nil && found {
-		return at, nil
+	if (err != nil && errors.Is(err, errIndexBroken) || err == nil && !found) && r.mayHeal() {
+		if err := r.heal(); err != nil {
+			return location{}, err
+		}
+		at, found, err = r.v.index.lookup(id)
 	}
-	if err != nil && !errors.Is(err, errIndexBroken) {
-		return location{}, err
-	}
-	if err == nil {
-		err = fmt.Errorf("%w: blob %x", ErrMissing, id[:6])
-	}
-	if healing := r.heal(err); healing != nil {
-		return location{}, errors.Join(err, healing)
-	}
-	if at, found, err = r.v.index.lookup(id); err == nil && !found {
+	if err == nil && !found {
 		err = fmt.Errorf("%w: blob %x", ErrMissing, id[:6])
 	}
 	return at, err
 }
 
-// heal makes the index anew, once for each Reader. Segments are cached by
-// number, and numbers that no catalogue has may mean another segment now.
-func (r *Reader) heal(cause error) error {
+func (r *Reader) mayHeal() bool {
 	r.mu.Lock()
-	done := r.healed
+	defer r.mu.Unlock()
+	first := !r.healed
 	r.healed = true
-	r.mu.Unlock()
-	if done {
-		return nil
+	return first
+}
+
+// heal brings the index up to date. Segments are cached by number, and numbers
+// that no catalogue has may mean another segment afterwards.
+func (r *Reader) heal() error {
+	if err := r.v.sync(r.ctx); err != nil {
+		return fmt.Errorf("bring index up to date: %w", err)
 	}
-	err := r.v.heal(r.ctx, cause)
 	r.mu.Lock()
+	defer r.mu.Unlock()
 	r.cached = map[uint32]*cachedSegment{}
-	r.mu.Unlock()
-	return err
+	return nil
 }
 
 // pin returns a segment that stays in memory until it is unpinned.

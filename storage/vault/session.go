@@ -178,7 +178,7 @@ func (s *Session) send(p *pack) error {
 		k: uint8(put.Redundancy.K), n: uint8(put.Redundancy.N), flags: put.flags(),
 		survives: clampSites(put.SurvivesSites), holders: put.Holders,
 	}
-	s.stored <- storedPack{row, p.entries} // never blocks: there are as many places as packs
+	s.stored <- storedPack{row, p.entries} // waits while the index is far behind
 	return nil
 }
 

@@ -91,16 +91,13 @@ func (v *Vault) Snapshots(ctx context.Context) ([]Snapshot, error) {
 		return nil, err
 	}
 	records, err := v.index.records()
-	if err != nil {
-		if !errors.Is(err, errIndexBroken) {
-			return nil, err
-		}
-		if err = v.heal(ctx, err); err == nil {
+	if errors.Is(err, errIndexBroken) {
+		if err = v.sync(ctx); err == nil {
 			records, err = v.index.records()
 		}
-		if err != nil {
-			return nil, err
-		}
+	}
+	if err != nil {
+		return nil, err
 	}
 	all := make([]Snapshot, len(records))
 	for i, record := range records {

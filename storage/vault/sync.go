@@ -21,7 +21,8 @@ const indexedAtOnce = 16
 
 // sync brings the index up to date with the newest head of this device: after
 // a crash between head and index, or after the index was lost. When nothing is
-// missing it costs a look into the index.
+// missing it costs a look into the index. An index that proved broken is made
+// anew.
 func (v *Vault) sync(ctx context.Context) error {
 	select {
 	case v.syncing <- struct{}{}:
@@ -29,25 +30,16 @@ func (v *Vault) sync(ctx context.Context) error {
 		return context.Cause(ctx)
 	}
 	defer func() { <-v.syncing }()
-	err := v.syncOnce(ctx)
-	if !errors.Is(err, errIndexBroken) {
-		return err
+	err := errIndexBroken
+	if !v.index.broken.Load() {
+		if err = v.syncOnce(ctx); !errors.Is(err, errIndexBroken) {
+			return err
+		}
 	}
 	if err := v.replaceIndex(err); err != nil {
 		return err
 	}
 	return v.syncOnce(ctx)
-}
-
-// heal makes the index anew after cause showed that it cannot be believed.
-func (v *Vault) heal(ctx context.Context, cause error) error {
-	v.syncing <- struct{}{}
-	err := v.replaceIndex(cause)
-	<-v.syncing
-	if err != nil {
-		return err
-	}
-	return v.sync(ctx)
 }
 
 // replaceIndex puts an empty index in the place of the broken one. Segment
@@ -58,7 +50,7 @@ func (v *Vault) replaceIndex(cause error) error {
 	session := v.session
 	v.mu.Unlock()
 	if session != nil {
-		session.fail(fmt.Errorf("the index was made anew, start again: %w", cause))
+		session.fail(errors.Join(errors.New("the index was broken and is made anew; start again"), cause))
 	}
 	return v.index.setAside()
 }

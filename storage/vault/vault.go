@@ -165,15 +165,15 @@ func (v *Vault) Head() storage.SignedHead {
 // in the way of bringing the index up to date. Every session ends with Commit
 // or Abort.
 func (v *Vault) Begin(ctx context.Context) (*Session, error) {
+	// Before the session is known: an index that is made anew ends those that
+	// are.
+	if err := v.sync(ctx); err != nil {
+		return nil, fmt.Errorf("bring index up to date: %w", err)
+	}
 	s := newSession(ctx, v)
 	if err := v.acquire(s); err != nil {
 		s.fail(err)
 		return nil, err
-	}
-	if err := v.sync(ctx); err != nil {
-		v.release(s)
-		s.fail(err)
-		return nil, fmt.Errorf("bring index up to date: %w", err)
 	}
 	s.newerHead = v.lookForNewerHead(s.ctx)
 	go s.commitPacks()

@@ -4,11 +4,16 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"io"
+	"maps"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"runtime"
 	"testing"
 	"time"
+
+	"go.etcd.io/bbolt"
 
 	"gotong/storage"
 )
@@ -260,12 +265,110 @@ func TestNewerHeadStopsTheBackup(t *testing.T) {
 	}
 }
 
-func TestLostSegmentIsStoredAgain(t *testing.T) {
+func TestLostSegmentsAreSaid(t *testing.T) {
 	f := newFixture(t)
-	content := randomBytes(1, 1<<20)
-	ref, _ := f.backup(content)
+	ref, _ := f.backup(randomBytes(1, 1<<20))
 	f.segments.segments = map[storage.SegmentID][]byte{}
 	if _, err := f.tryRead(ref); !errors.Is(err, storage.ErrTooFewShards) {
 		t.Errorf("read of lost segments: %v", err)
 	}
 }
+
+// damageBlobs alters the entries of all blobs in the open index.
+func (f *fixture) damageBlobs(alter func(b []byte)) {
+	f.t.Helper()
+	err := f.v.index.update(func(tx *bbolt.Tx) error {
+		blobs := tx.Bucket(bucketBlobs)
+		return blobs.ForEach(func(k, b []byte) error {
+			b = bytes.Clone(b)
+			alter(b)
+			return blobs.Put(bytes.Clone(k), b)
+		})
+	})
+	if err != nil {
+		f.t.Fatal(err)
+	}
+}
+
+func TestFlippedBitsInTheIndex(t *testing.T) {
+	f := newFixture(t)
+	content := randomBytes(1, 20<<20)
+	ref, _ := f.backup(content)
+	flip := func(b []byte) { b[5] ^= 4 }
+	f.damageBlobs(flip)
+	if got := f.read(ref); !bytes.Equal(got, content) {
+		t.Error("content came back different")
+	}
+	f.damageBlobs(flip)
+	if _, _, err := f.tryBackup(content); !errors.Is(err, errIndexBroken) {
+		t.Errorf("backup with a broken index: %v", err)
+	}
+	if _, result := f.backup(content); result.Stats.NewBytes != 0 {
+		t.Errorf("%d bytes stored again", result.Stats.NewBytes)
+	}
+}
+
+// TestMissingTOCIsReadLater makes the index anew while a segment is away.
+func TestMissingTOCIsReadLater(t *testing.T) {
+	f := newFixture(t)
+	content := randomBytes(1, 20<<20)
+	ref, _ := f.backup(content)
+	away := map[storage.SegmentID][]byte{}
+	for id, data := range f.segments.segments {
+		if len(data) > 8<<20 {
+			away[id] = data
+			delete(f.segments.segments, id)
+			break
+		}
+	}
+	f.close()
+	if err := os.Remove(filepath.Join(f.dir, indexName)); err != nil {
+		t.Fatal(err)
+	}
+	f.open()
+	if _, err := f.tryRead(ref); !errors.Is(err, ErrMissing) {
+		t.Errorf("read while a segment is away: %v", err)
+	}
+	maps.Copy(f.segments.segments, away)
+	if got := f.read(ref); !bytes.Equal(got, content) {
+		t.Error("content came back different")
+	}
+}
+
+// TestMemoryIsBounded stores far more than the bound.
+func TestMemoryIsBounded(t *testing.T) {
+	const bound = 150 << 20
+	f := newFixture(t)
+	f.segments.discard = true
+	s, err := f.v.Begin(context.Background())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Abort()
+	w, err := s.NewWriter()
+	if err != nil {
+		t.Fatal(err)
+	}
+	runtime.GC()
+	var before, now runtime.MemStats
+	runtime.ReadMemStats(&before)
+	var peak uint64
+	chunks := 0
+	r := io.LimitReader(readerFunc(func(p []byte) (int, error) {
+		if chunks++; chunks%16 == 0 {
+			runtime.ReadMemStats(&now)
+			peak = max(peak, now.HeapAlloc)
+		}
+		return rand.NewChaCha8([32]byte{byte(chunks), byte(chunks >> 8)}).Read(p)
+	}), 512<<20)
+	if _, err := w.Put(r, 512<<20); err != nil {
+		t.Fatal(err)
+	}
+	if peak == 0 || peak > before.HeapAlloc+bound {
+		t.Errorf("%d MiB in use", (peak-before.HeapAlloc)>>20)
+	}
+}
+
+type readerFunc func([]byte) (int, error)
+
+func (f readerFunc) Read(p []byte) (int, error) { return f(p) }
