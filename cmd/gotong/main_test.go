@@ -38,6 +38,7 @@ func newGrid(t *testing.T, args ...string) *localgrid.Grid {
 	if testing.Short() {
 		t.Skip("runs whole peers as processes")
 	}
+	t.Parallel() // they mostly wait
 	g := localgrid.New(localgrid.Config{
 		Executable: os.Args[0],
 		Dir:        shortTempDir(t),

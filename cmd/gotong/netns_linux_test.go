@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -14,6 +15,9 @@ import (
 
 // requireNamespaces in the environment makes a missing namespace a failure.
 const requireNamespaces = "REQUIRE_NETNS"
+
+// labs counts the labs of this process, to name their namespaces apart.
+var labs atomic.Int64
 
 // lab is a few machines on one wire: network namespaces of this test's own, each
 // joined to a bridge by a pair of virtual interfaces. The bridge lives in a
@@ -32,7 +36,8 @@ func newLab(t *testing.T) *lab {
 		}
 		t.Skip("needs root and network namespaces")
 	}
-	l := &lab{t: t, prefix: fmt.Sprintf("gt%d-", os.Getpid()), hosts: map[string]int{}}
+	t.Parallel() // they mostly wait
+	l := &lab{t: t, prefix: fmt.Sprintf("gt%d-%d-", os.Getpid(), labs.Add(1)), hosts: map[string]int{}}
 	l.addNamespace("hub")
 	for _, bridge := range []string{"left", "right"} {
 		l.in("hub", "ip", "link", "add", bridge, "type", "bridge")
