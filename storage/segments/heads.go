@@ -7,16 +7,11 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"time"
 
 	"gotong/grid"
 	"gotong/storage"
 	"gotong/storage/placement"
 )
-
-// headsWanted is on how many other holders a head must be to count as
-// published.
-const headsWanted = 2
 
 // headsSent is how many of the newest links are handed over each time: more
 // than one, so that a holder that was away for a while has no gap.
@@ -25,8 +20,8 @@ const headsSent = 8
 // PublishHeads hands consecutive signed heads, oldest first, to the holders
 // that keep heads of their vault, and returns how many others have the newest
 // on disk. It is published, and err nil, when two have it, or all that can be
-// reached, if at least one. After the second it waits for the others as long as
-// for stragglers.
+// reached, if at least one. It waits for the others unless they take much
+// longer.
 //
 // storage.ErrStaleEpoch and storage.ErrHeadFork mean that this device must
 // stop: another one writes the vault.
@@ -40,10 +35,21 @@ func (s *Segments) PublishHeads(ctx context.Context, raw [][]byte) (acks int, er
 	holders := placement.HeadHolders(newest.Vault, s.others(), placement.MaxHeadHolders)
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(errEnough)
-	answers := ask(ctx, s, holders, s.cfg.IdleTimeout, func(ctx context.Context, store storage.RemoteShards) (struct{}, error) {
+	question := func(ctx context.Context, store storage.RemoteShards) (struct{}, error) {
 		return struct{}{}, store.PutHeads(ctx, raw)
+	}
+	var failed causes
+	err = gather(ctx, s, holders, s.cfg.IdleTimeout, question, func(a found[struct{}]) error {
+		switch {
+		case a.err == nil:
+			acks++
+		case is(a.err, storage.ErrStaleEpoch, storage.ErrHeadFork):
+			return a.err
+		default:
+			failed.add(a.peer, a.err)
+		}
+		return nil
 	})
-	acks, failed, err := s.collectAcks(ctx, answers)
 	if err == nil && acks == 0 {
 		err = &TooFewHeadHolders{Asked: len(holders), Causes: failed}
 	}
@@ -56,34 +62,6 @@ func (s *Segments) PublishHeads(ctx context.Context, raw [][]byte) (acks int, er
 // others returns the members except this peer.
 func (s *Segments) others() []grid.PeerID {
 	return slices.DeleteFunc(slices.Clone(s.cfg.Holders.Members()), func(peer grid.PeerID) bool { return peer == s.self })
-}
-
-// collectAcks counts who has a head. A holder that knows better ends it.
-func (s *Segments) collectAcks(ctx context.Context, answers <-chan found[struct{}]) (acks int, failed causes, err error) {
-	alarm := newAlarm()
-	defer alarm.at(time.Time{})
-	var patience time.Time
-	for {
-		select {
-		case a, ok := <-answers:
-			switch {
-			case !ok:
-				return acks, failed, nil
-			case a.err == nil:
-				if acks++; acks == headsWanted {
-					patience = time.Now().Add(s.cfg.StragglerMin)
-				}
-			case is(a.err, storage.ErrStaleEpoch, storage.ErrHeadFork):
-				return acks, failed, a.err
-			default:
-				failed.add(a.peer, a.err)
-			}
-		case <-alarm.at(patience):
-			return acks, failed, nil
-		case <-ctx.Done():
-			return acks, failed, context.Cause(ctx)
-		}
-	}
 }
 
 // TooFewHeadHolders says that no other peer took a head, or gave any. It is
@@ -115,23 +93,21 @@ func (e *TooFewHeadHolders) Unwrap() []error {
 }
 
 // FindHeads asks all members for the heads of an owner's vaults, waits until
-// each has answered or had its time, and returns for each vault the chain that
-// stands above all others, with what contradicts it. Every head was verified.
-// Without any other member that answers the error is a *TooFewHeadHolders.
+// each has answered or took much longer than the others, and returns for each
+// vault the chain that stands above all others, with what contradicts it. Every
+// head was verified. Without any other member that answers the error is a
+// *TooFewHeadHolders.
 func (s *Segments) FindHeads(ctx context.Context, owner grid.OwnerID) ([]storage.VaultHeads, error) {
 	members := slices.Clone(s.cfg.Holders.Members())
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(errEnough)
-	answers := ask(ctx, s, members, s.cfg.AskTimeout, func(ctx context.Context, store storage.RemoteShards) ([]storage.VaultHeads, error) {
+	question := func(ctx context.Context, store storage.RemoteShards) ([]storage.VaultHeads, error) {
 		return store.Heads(ctx, owner)
-	})
+	}
 	heads := map[storage.VaultID]map[storage.HeadID]storage.SignedHead{}
 	var failed causes
-	others, answered := 0, 0
-	for a := range answers {
-		if a.peer != s.self {
-			others++
-		}
+	answered := 0
+	err := gather(ctx, s, members, s.cfg.AskTimeout, question, func(a found[[]storage.VaultHeads]) error {
 		switch {
 		case a.err != nil:
 			failed.add(a.peer, a.err)
@@ -139,12 +115,13 @@ func (s *Segments) FindHeads(ctx context.Context, owner grid.OwnerID) ([]storage
 			answered++
 		}
 		s.addHeads(heads, a.peer, owner, a.answer)
+		return nil
+	})
+	if err == nil && answered == 0 {
+		err = &TooFewHeadHolders{Asked: len(s.others()), Causes: failed}
 	}
-	if ctx.Err() != nil {
-		return nil, fmt.Errorf("find heads: %w", context.Cause(ctx))
-	}
-	if answered == 0 {
-		return nil, fmt.Errorf("find heads: %w", &TooFewHeadHolders{Asked: others, Causes: failed})
+	if err != nil {
+		return nil, fmt.Errorf("find heads: %w", err)
 	}
 	return mergeHeads(heads), nil
 }

@@ -54,13 +54,16 @@ func TestHeadsAroundBadPeers(t *testing.T) {
 		f.absent[f.list[0].peer] = true
 		f.list[1].store = hanging{f.list[1].memory, nil}
 		f.list[2].faults.Set(storagetest.Faults{Heads: storage.ErrFull})
-		if d := took(func() { publish(heads[1], 3) }); d > segments.DefaultStragglerMin {
+		if d := took(func() { publish(heads[1], 3) }); d > 2*segments.DefaultHedgeMin {
 			t.Errorf("publishing took %s", d)
+		}
+		if d := took(func() { publish(heads[1], 3) }); d > segments.DefaultHedgeMin/4 {
+			t.Errorf("publishing around a peer that is known to hang took %s", d)
 		}
 		// The peer with the old state comes back; it is outvoted by the chain.
 		delete(f.absent, f.list[0].peer)
 		f.list[2].faults.Set(storagetest.Faults{})
-		if d := took(func() { wantHeads(t, s, f.device.Owner, heads[:2]...) }); d > segments.DefaultAskTimeout {
+		if d := took(func() { wantHeads(t, s, f.device.Owner, heads[:2]...) }); d > 2*segments.DefaultHedgeMin {
 			t.Errorf("finding took %s", d)
 		}
 		// It gets the next one without the one between, and the chain is whole.
