@@ -201,7 +201,7 @@ var _ = []meter{(*ourselves)(nil), (*restic)(nil)}
 // noted.
 func archivers(b *testing.B, t *table) (*ourselves, []archiver) {
 	b.Helper()
-	us := &ourselves{cluster: newCluster(b, holders, 0)}
+	us := &ourselves{cluster: newCluster(b, quickGossip, holders, 0)}
 	all := []archiver{us}
 	if r, err := newRestic(b); err != nil {
 		t.note("Not compared with restic: %v.", err)

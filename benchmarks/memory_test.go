@@ -25,7 +25,7 @@ func BenchmarkMemory(b *testing.B) {
 			}
 			t := run.results.newTable(fmt.Sprintf("Memory with one %s file of %d MiB, %s on %d holders", kind.name, run.settings.MiB, redundancy, holders),
 				memoryGoals)
-			bench := &memoryBench{table: t, us: &ourselves{cluster: newCluster(b, holders, 1)}, place: tempDir(b)}
+			bench := &memoryBench{table: t, us: &ourselves{cluster: newCluster(b, defaultGossip, holders, 1)}, place: tempDir(b)}
 			t.note("Peaks. anon: RssAnon, sampled every %s; total: VmHWM, which counts mapped files too.", samplePeriod)
 			if err := bench.idle(b.Context()); err != nil {
 				b.Fatal(err)

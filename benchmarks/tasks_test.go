@@ -58,7 +58,7 @@ func BenchmarkTasks(b *testing.B) {
 	})
 	t.note("xargs runs native programs, %d at once, with the same number of items; native is one process. %s: %d tasks; %s: %d.",
 		workers, workNoop, run.settings.Tasks, workGo, goTasks())
-	bench := &taskBench{table: t, you: newCluster(b, workers, 1).you, dir: tempDir(b)}
+	bench := &taskBench{table: t, you: newCluster(b, quickGossip, workers, 1).you, dir: tempDir(b)}
 	if err := bench.prepare(b); err != nil {
 		b.Fatal(err)
 	}
