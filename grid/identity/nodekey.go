@@ -12,7 +12,7 @@ import (
 	"log/slog"
 
 	"gotong/grid"
-	"gotong/grid/internal/durable"
+	"gotong/grid/disk"
 )
 
 const (
@@ -53,7 +53,7 @@ func LoadOrCreateNodeKey(path string) (NodeKey, error) {
 	if !errors.Is(err, fs.ErrNotExist) {
 		return key, err
 	}
-	if err := durable.RemoveTemps(path); err != nil {
+	if err := disk.RemoveTemps(path); err != nil {
 		return NodeKey{}, fmt.Errorf("store the node key: %w", err)
 	}
 	if key, err = NewNodeKey(); err != nil {
@@ -64,7 +64,7 @@ func LoadOrCreateNodeKey(path string) (NodeKey, error) {
 		return NodeKey{}, fmt.Errorf("encode the node key: %w", err)
 	}
 	text := pem.EncodeToMemory(&pem.Block{Type: pemType, Bytes: der})
-	if err := durable.WriteFile(path, text, nodeKeyMode); err != nil {
+	if err := disk.WriteFile(path, text, nodeKeyMode); err != nil {
 		return NodeKey{}, fmt.Errorf("store the node key: %w", err)
 	}
 	return key, nil
@@ -76,7 +76,7 @@ func LoadNodeKey(path string) (NodeKey, error) {
 	if err := checkPrivate(path); err != nil {
 		return NodeKey{}, err
 	}
-	text, err := durable.ReadFile(path, nodeKeyMaxBytes)
+	text, err := disk.ReadFile(path, nodeKeyMaxBytes)
 	if err != nil {
 		return NodeKey{}, fmt.Errorf("node key: %w", err)
 	}

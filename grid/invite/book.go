@@ -12,7 +12,7 @@ import (
 	"time"
 
 	"gotong/grid"
-	"gotong/grid/internal/durable"
+	"gotong/grid/disk"
 	"gotong/grid/roster"
 )
 
@@ -63,7 +63,7 @@ func (b *Book) load(path string) error {
 	default:
 		return nil
 	}
-	data, err := durable.ReadFile(path, maxFileBytes)
+	data, err := disk.ReadFile(path, maxFileBytes)
 	if err != nil {
 		return err
 	}
@@ -123,7 +123,7 @@ func (b *Book) prune(now time.Time) error {
 		if now.Before(s.expires.Add(keepExpired)) {
 			continue
 		}
-		if err := durable.Remove(filepath.Join(b.dir, fileName(id))); err != nil && !errors.Is(err, os.ErrNotExist) {
+		if err := disk.Remove(filepath.Join(b.dir, fileName(id))); err != nil && !errors.Is(err, os.ErrNotExist) {
 			return fmt.Errorf("delete an expired invite: %w", err)
 		}
 		delete(b.invites, id)
@@ -133,7 +133,7 @@ func (b *Book) prune(now time.Time) error {
 
 // save makes the invite durable, then visible.
 func (b *Book) save(s stored) error {
-	if err := durable.WriteFile(filepath.Join(b.dir, fileName(s.id)), s.encode(), 0o600); err != nil {
+	if err := disk.WriteFile(filepath.Join(b.dir, fileName(s.id)), s.encode(), 0o600); err != nil {
 		return fmt.Errorf("store an invite: %w", err)
 	}
 	b.invites[s.id] = s

@@ -11,7 +11,7 @@ import (
 	"time"
 
 	"gotong/grid"
-	"gotong/grid/internal/durable"
+	"gotong/grid/disk"
 )
 
 const (
@@ -37,7 +37,7 @@ func openSeen(path string) (*seenTimes, error) {
 	if path == "" {
 		return s, nil
 	}
-	data, err := durable.ReadFile(path, maxSeenBytes)
+	data, err := disk.ReadFile(path, maxSeenBytes)
 	if errors.Is(err, fs.ErrNotExist) {
 		return s, nil
 	}
@@ -89,7 +89,7 @@ func (s *seenTimes) save() error {
 	if err != nil {
 		return err
 	}
-	if err := durable.WriteFile(s.path, data, 0o600); err != nil {
+	if err := disk.WriteFile(s.path, data, 0o600); err != nil {
 		return fmt.Errorf("membership: times at which peers were seen: %w", err)
 	}
 	s.saved = maps.Clone(s.times)

@@ -7,8 +7,9 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"syscall"
 
-	"gotong/grid/internal/durable"
+	"gotong/grid/disk"
 	controlv1 "gotong/proto/control/v1"
 )
 
@@ -76,9 +77,9 @@ func (h home) lock() (release func(), err error) {
 	if err != nil {
 		return nil, fmt.Errorf("lock of home: %w", err)
 	}
-	if err := lockFile(f); err != nil {
+	if err := disk.Lock(f); err != nil {
 		f.Close()
-		if errors.Is(err, errLocked) {
+		if errors.Is(err, disk.ErrLocked) {
 			return nil, &Failure{Kind: controlv1.Kind_KIND_BUSY, What: "another gotong process uses " + h.dir,
 				Meaning: "nothing was changed", Next: "stop it, or give another --home"}
 		}
@@ -103,18 +104,21 @@ func (h home) begin() (state, error) {
 
 // finish makes the new state the peer's, durably.
 func (h home) finish(fresh state) error {
-	if err := durable.SyncDir(fresh.dir); err != nil {
+	if err := disk.SyncDir(fresh.dir); err != nil {
 		return err
 	}
 	if err := os.Rename(fresh.dir, h.state().dir); err != nil {
 		return err
 	}
-	return durable.SyncDir(h.dir)
+	return disk.SyncDir(h.dir)
 }
 
 // openHome checks that the home is set up.
 func openHome(dir string) (home, error) {
 	h := home{dir}
+	if err := CheckHome(dir); err != nil {
+		return home{}, err
+	}
 	if !h.isSetUp() {
 		return home{}, &Failure{Kind: controlv1.Kind_KIND_NOT_SET_UP, What: "no peer in " + dir,
 			Meaning: "nothing is backed up from here and nothing is kept for others", Next: "gotong init, or gotong join CODE"}
@@ -124,8 +128,33 @@ func openHome(dir string) (home, error) {
 
 // makeHome makes the home directory when it is missing.
 func makeHome(dir string) (home, error) {
+	if err := CheckHome(dir); err != nil {
+		return home{}, err
+	}
 	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return home{}, fmt.Errorf("home: %w", err)
+		return home{}, homeFailure("cannot make the home", err)
 	}
 	return home{dir}, nil
+}
+
+// CheckHome fails with a *Failure for a path that cannot be a home, because it
+// or something on the way to it is no directory or may not be entered. A missing
+// one is fine.
+func CheckHome(dir string) error {
+	info, err := os.Stat(dir)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	if err == nil && !info.IsDir() {
+		err = &os.PathError{Op: "open", Path: dir, Err: syscall.ENOTDIR}
+	}
+	if err != nil {
+		return homeFailure("this cannot be the home of a peer", err)
+	}
+	return nil
+}
+
+func homeFailure(what string, err error) error {
+	return &Failure{Kind: controlv1.Kind_KIND_FAILED, What: what, Meaning: "nothing was changed",
+		Next: "give another directory with --home DIR", Err: err}
 }

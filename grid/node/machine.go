@@ -1,7 +1,6 @@
 package node
 
 import (
-	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -11,6 +10,7 @@ import (
 	"time"
 
 	"gotong/grid"
+	"gotong/grid/disk"
 )
 
 // Defaults that init and join take from the machine.
@@ -27,10 +27,10 @@ func Complete(c Config, dir string, giveSet, slotsSet bool) (Config, error) {
 		c.Name = hostName()
 	}
 	if !giveSet && c.Give == 0 {
-		if err := os.MkdirAll(dir, 0o700); err != nil {
-			return Config{}, fmt.Errorf("home: %w", err)
+		if _, err := makeHome(dir); err != nil {
+			return Config{}, err
 		}
-		free, err := diskFree(dir)
+		free, err := disk.Free(dir)
 		if err != nil {
 			return Config{}, fmt.Errorf("free space of %s: %w; say how much to give with --give", dir, err)
 		}
@@ -132,5 +132,3 @@ func baseRecord(c Config, self grid.PeerID, boxKey []byte, addrs []string, now t
 		BoxKey: boxKey, Created: now,
 	}
 }
-
-var errLocked = errors.New("locked by another process")

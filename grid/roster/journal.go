@@ -10,7 +10,7 @@ import (
 	"os"
 
 	"gotong/grid"
-	"gotong/grid/internal/durable"
+	"gotong/grid/disk"
 )
 
 // A journal is the file in which statements, or records, are kept: a header
@@ -64,16 +64,16 @@ func createJournal(path, magic string, g grid.GridID, items [][]byte) error {
 	for _, entry := range entriesOf(items) {
 		data = append(data, entry...)
 	}
-	return durable.WriteFile(path, data, 0o600)
+	return disk.WriteFile(path, data, 0o600)
 }
 
 // openJournal reads the file and returns the grid and the items in it. A torn
 // last entry is cut off, on disk too.
 func openJournal(path, magic string) (*journal, grid.GridID, [][]byte, error) {
-	if err := durable.RemoveTemps(path); err != nil {
+	if err := disk.RemoveTemps(path); err != nil {
 		return nil, grid.GridID{}, nil, err
 	}
-	data, err := durable.ReadFile(path, maxJournalBytes)
+	data, err := disk.ReadFile(path, maxJournalBytes)
 	if err != nil {
 		return nil, grid.GridID{}, nil, err
 	}

@@ -13,6 +13,7 @@ import (
 	"sync"
 	"time"
 
+	"gotong/grid/disk"
 	"gotong/storage/shardstore"
 )
 
@@ -235,7 +236,7 @@ func (c *crashFS) Lock(string) (io.Closer, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.locked {
-		return nil, shardstore.ErrLocked
+		return nil, disk.ErrLocked
 	}
 	c.locked = true
 	return unlock{c}, nil

@@ -6,6 +6,8 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+
+	"gotong/grid/disk"
 )
 
 // Modes of what a store makes: nobody else needs to read it.
@@ -23,7 +25,7 @@ func openDisk(dir string) (*diskFS, error) {
 		if err := os.MkdirAll(dir, dirMode); err != nil {
 			return nil, err
 		}
-		if err := syncPath(filepath.Dir(dir)); err != nil {
+		if err := disk.SyncDir(filepath.Dir(dir)); err != nil {
 			return nil, err
 		}
 	}
@@ -32,15 +34,6 @@ func openDisk(dir string) (*diskFS, error) {
 		return nil, err
 	}
 	return &diskFS{root}, nil
-}
-
-func syncPath(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	defer d.Close()
-	return syncDirFile(d)
 }
 
 type diskFile struct{ *os.File }
@@ -84,17 +77,17 @@ func (d *diskFS) SyncDir(name string) error {
 		return err
 	}
 	defer dir.Close()
-	return syncDirFile(dir)
+	return disk.SyncOpenDir(dir)
 }
 
-func (d *diskFS) Free() (uint64, error) { return freeBytes(d.root.Name()) }
+func (d *diskFS) Free() (uint64, error) { return disk.Free(d.root.Name()) }
 
 func (d *diskFS) Lock(name string) (io.Closer, error) {
 	f, err := d.root.OpenFile(filepath.FromSlash(name), os.O_RDWR|os.O_CREATE, fileMode)
 	if err != nil {
 		return nil, err
 	}
-	if err := lockFile(f); err != nil {
+	if err := disk.Lock(f); err != nil {
 		_ = f.Close()
 		return nil, fmt.Errorf("%s: %w", d.root.Name(), err)
 	}

@@ -1,13 +1,9 @@
 package shardstore
 
 import (
-	"errors"
 	"io"
 	"io/fs"
 )
-
-// ErrLocked says that another process has the store open.
-var ErrLocked = errors.New("in use by another process")
 
 // FS is the file system below a store: one directory tree, names relative to
 // its root with forward slashes. It is a seam: tests fail and crash it. Errors
@@ -31,8 +27,8 @@ type FS interface {
 	SyncDir(name string) error
 	// Free returns how many bytes this user may still write.
 	Free() (uint64, error)
-	// Lock keeps other processes out until the result is closed; ErrLocked
-	// when one is in.
+	// Lock keeps other processes out until the result is closed;
+	// disk.ErrLocked when one is in.
 	Lock(name string) (io.Closer, error)
 	// Close frees what the FS itself holds.
 	Close() error

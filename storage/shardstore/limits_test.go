@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"gotong/grid"
+	"gotong/grid/disk"
 	"gotong/storage"
 	"gotong/storage/shardstore"
 	"gotong/storage/storagetest"
@@ -138,7 +139,7 @@ func TestAuthorize(t *testing.T) {
 func TestSecondOpenIsRefused(t *testing.T) {
 	dir := t.TempDir()
 	s := open(t, dir, shardstore.Config{})
-	if _, err := shardstore.Open(dir, shardstore.Config{}); !errors.Is(err, shardstore.ErrLocked) {
+	if _, err := shardstore.Open(dir, shardstore.Config{}); !errors.Is(err, disk.ErrLocked) {
 		t.Fatalf("%v, want ErrLocked", err)
 	}
 	if err := s.Close(); err != nil {

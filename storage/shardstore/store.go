@@ -9,6 +9,7 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"gotong/grid/disk"
 	"gotong/storage"
 )
 
@@ -50,7 +51,7 @@ type Store struct {
 }
 
 // Open opens the store in dir, making it if there is none, and reads the first
-// page of every shard. ErrLocked: another process has it open. The caller
+// page of every shard. disk.ErrLocked: another process has it open. The caller
 // closes the store.
 func Open(dir string, cfg Config) (_ *Store, err error) {
 	if err := cfg.Validate(); err != nil {
@@ -219,7 +220,7 @@ func (s *Store) checkWrite() error {
 
 // syncFailed marks the disk as suspect and returns the error to pass on.
 func (s *Store) syncFailed(err error) error {
-	if noSpace(err) {
+	if disk.IsFull(err) {
 		return fmt.Errorf("%w: %w", storage.ErrFull, err)
 	}
 	if !s.suspect.Swap(true) {
@@ -231,7 +232,7 @@ func (s *Store) syncFailed(err error) error {
 
 // ioFailed classifies the error of any other write.
 func ioFailed(err error) error {
-	if noSpace(err) {
+	if disk.IsFull(err) {
 		return fmt.Errorf("%w: %w", storage.ErrFull, err)
 	}
 	return fmt.Errorf("%w: %w", storage.ErrDisk, err)

@@ -6,6 +6,7 @@
 package config
 
 import (
+	"bytes"
 	"encoding"
 	"errors"
 	"fmt"
@@ -21,6 +22,7 @@ import (
 	"github.com/spf13/pflag"
 	"github.com/spf13/viper"
 
+	"gotong/grid/disk"
 	"gotong/grid/node"
 )
 
@@ -244,12 +246,9 @@ func Save(home string, config node.Config) error {
 			v.Set(key, value)
 		}
 	}
-	temporary := filepath.Join(home, "."+FileName+".tmp.yaml")
-	if err := v.WriteConfigAs(temporary); err != nil {
+	var text bytes.Buffer
+	if err := v.WriteConfigTo(&text); err != nil {
 		return err
 	}
-	if err := os.Chmod(temporary, 0o600); err != nil {
-		return err
-	}
-	return os.Rename(temporary, filepath.Join(home, FileName))
+	return disk.WriteFile(filepath.Join(home, FileName), text.Bytes(), 0o600)
 }

@@ -1,7 +1,4 @@
-// Package durable writes small files so that a power cut leaves either the old
-// content or the new, never a mixture, and so that what was written is on the
-// disk when the call returns.
-package durable
+package disk
 
 import (
 	"errors"
@@ -82,4 +79,14 @@ func ReadFile(path string, max int64) ([]byte, error) {
 		return nil, fmt.Errorf("%s: more than %d bytes", path, max)
 	}
 	return data, nil
+}
+
+// SyncDir makes the entries of a directory durable: files created, renamed or
+// removed in it before the call.
+func SyncDir(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(SyncOpenDir(d), d.Close())
 }

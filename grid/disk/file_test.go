@@ -1,4 +1,4 @@
-package durable_test
+package disk_test
 
 import (
 	"errors"
@@ -8,30 +8,30 @@ import (
 	"runtime"
 	"testing"
 
-	"gotong/grid/internal/durable"
+	"gotong/grid/disk"
 )
 
 func TestWriteFileReplaces(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, "file")
 	for _, content := range []string{"old", "new content"} {
-		if err := durable.WriteFile(path, []byte(content), 0o600); err != nil {
+		if err := disk.WriteFile(path, []byte(content), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		if got, err := durable.ReadFile(path, 100); err != nil || string(got) != content {
+		if got, err := disk.ReadFile(path, 100); err != nil || string(got) != content {
 			t.Fatalf("read %q: %v", got, err)
 		}
 	}
 	if info, err := os.Stat(path); err != nil || (runtime.GOOS != "windows" && info.Mode().Perm() != 0o600) {
 		t.Errorf("mode %v: %v", info.Mode(), err)
 	}
-	if _, err := durable.ReadFile(path, 5); err == nil {
+	if _, err := disk.ReadFile(path, 5); err == nil {
 		t.Error("a file beyond the bound was read")
 	}
-	if err := durable.Remove(path); err != nil {
+	if err := disk.Remove(path); err != nil {
 		t.Fatal(err)
 	}
-	if err := durable.Remove(path); !errors.Is(err, fs.ErrNotExist) {
+	if err := disk.Remove(path); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("removed twice: %v", err)
 	}
 	if entries, err := os.ReadDir(dir); err != nil || len(entries) != 0 {
@@ -45,13 +45,13 @@ func TestWriteFileFailsWhole(t *testing.T) {
 	if err := os.MkdirAll(filepath.Join(target, "full"), 0o700); err != nil {
 		t.Fatal(err)
 	}
-	if err := durable.WriteFile(target, []byte("x"), 0o600); err == nil {
+	if err := disk.WriteFile(target, []byte("x"), 0o600); err == nil {
 		t.Error("a directory was replaced")
 	}
 	if entries, err := os.ReadDir(dir); err != nil || len(entries) != 1 {
 		t.Errorf("a temporary file stays: %v %v", entries, err)
 	}
-	if err := durable.WriteFile(filepath.Join(dir, "missing", "file"), nil, 0o600); !errors.Is(err, fs.ErrNotExist) {
+	if err := disk.WriteFile(filepath.Join(dir, "missing", "file"), nil, 0o600); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("into a missing directory: %v", err)
 	}
 }
@@ -64,7 +64,7 @@ func TestRemoveTemps(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if err := errors.Join(durable.RemoveTemps(path), durable.RemoveTemps(filepath.Join(dir, "missing", "x"))); err != nil {
+	if err := errors.Join(disk.RemoveTemps(path), disk.RemoveTemps(filepath.Join(dir, "missing", "x"))); err != nil {
 		t.Fatal(err)
 	}
 	if entries, err := os.ReadDir(dir); err != nil || len(entries) != 2 {
