@@ -4,18 +4,16 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
-	"os"
-	"slices"
 	"strings"
 	"sync/atomic"
 	"time"
 
-	"gotong/grid"
+	"gotong/grid/disk"
 	controlv1 "gotong/proto/control/v1"
 	"gotong/storage"
 	"gotong/storage/placement"
-	"gotong/storage/segments"
 	"gotong/storage/snapshot"
 	"gotong/storage/vault"
 )
@@ -81,7 +79,7 @@ func (p *Peer) setRedundancy(text string) error {
 	}
 	r, err := storage.ParseRedundancy(text)
 	if err != nil {
-		return &Failure{Kind: controlv1.Kind_KIND_USAGE, What: "redundancy", Meaning: "nothing was backed up", Next: "gotong backup --redundancy 4+2", Err: err}
+		return &Failure{Kind: controlv1.Kind_KIND_USAGE, What: err.Error(), Meaning: "nothing was backed up", Next: "gotong backup --redundancy 4+2 PATH…"}
 	}
 	p.backups.redundancy.Store(&r)
 	return nil
@@ -118,33 +116,13 @@ func (p *Peer) backupFailure(err error) error {
 	case errors.Is(err, vault.ErrNewerHead):
 		return &Failure{Kind: controlv1.Kind_KIND_REFUSED, What: "friends know a newer state of this vault",
 			Meaning: "this disk was restored or cloned; writing on would fork the vault", Next: "a new home: gotong join CODE --phrase-file FILE", Err: err}
-	case errors.Is(err, snapshot.ErrNothing), errors.Is(err, os.ErrNotExist):
-		return &Failure{Kind: controlv1.Kind_KIND_FAILED, What: "backup", Meaning: "nothing was backed up", Next: "look at the paths", Err: err}
+	case errors.Is(err, snapshot.ErrNothing):
+		return &Failure{Kind: controlv1.Kind_KIND_FAILED, What: "none of the paths can be backed up", Meaning: "there is no new snapshot", Next: "look at the paths"}
+	case disk.IsFull(err):
+		return &Failure{Kind: controlv1.Kind_KIND_FAILED, What: "the disk with " + p.home.dir + " is full",
+			Meaning: "there is no new snapshot; what was before is untouched, and what was sent now is not sent again", Next: "free some space, then the same command again"}
 	}
 	return p.explainTooFew(err)
-}
-
-// explainTooFew names the friends that are missing.
-func (p *Peer) explainTooFew(err error) error {
-	var few *segments.TooFewError
-	if !errors.As(err, &few) || few.Of == 0 {
-		return err
-	}
-	f := explain(err)
-	f.What = fmt.Sprintf("segment %s needs %d of %d, %d answered", few.Segment.Short(), few.Need, few.Of, few.Answered)
-	if len(few.Missing) > 0 {
-		f.What += "; missing: " + strings.Join(p.namesOf(few.Missing), ", ")
-	}
-	return f
-}
-
-func (p *Peer) namesOf(ids []grid.PeerID) []string {
-	out := make([]string, len(ids))
-	for i, id := range ids {
-		out[i] = p.nameOf(id)
-	}
-	slices.Sort(out)
-	return out
 }
 
 // Restore writes a snapshot, or what is below path in it, into target.
@@ -153,20 +131,34 @@ func (p *Peer) Restore(ctx context.Context, name, path, target string, progress 
 		Path: path, Progress: progress, Skipped: skipped, Logger: p.logger,
 	})
 	if err != nil {
-		return nil, p.readFailure(name, err)
+		return nil, p.restoreFailure(name, target, err)
 	}
 	return &controlv1.RestoreSummary{Files: s.Files, Bytes: s.Bytes, Seconds: s.Duration.Seconds(), Skipped: s.Skipped}, nil
 }
 
 // readFailure explains why the snapshot that the user calls name cannot be read.
 func (p *Peer) readFailure(name string, err error) error {
-	if errors.Is(err, vault.ErrNoSnapshot) || errors.Is(err, vault.ErrAmbiguous) {
-		return &Failure{Kind: controlv1.Kind_KIND_USAGE, What: fmt.Sprintf("snapshot %q", name), Next: "gotong snapshots", Err: err}
-	}
-	if errors.Is(err, snapshot.ErrNoPath) {
-		return &Failure{Kind: controlv1.Kind_KIND_FAILED, What: fmt.Sprintf("snapshot %q", name), Next: "gotong ls " + name, Err: err}
+	switch {
+	case errors.Is(err, vault.ErrNoSnapshot), errors.Is(err, vault.ErrAmbiguous):
+		return &Failure{Kind: controlv1.Kind_KIND_USAGE, What: err.Error(), Next: "gotong snapshots"}
+	case errors.Is(err, snapshot.ErrNoPath):
+		return &Failure{Kind: controlv1.Kind_KIND_FAILED, What: err.Error(), Next: "gotong ls " + name}
 	}
 	return p.explainTooFew(err)
+}
+
+// restoreFailure explains why a restore into target ended early.
+func (p *Peer) restoreFailure(name, target string, err error) error {
+	var denied *fs.PathError
+	switch {
+	case disk.IsFull(err):
+		return &Failure{Kind: controlv1.Kind_KIND_FAILED, What: "the disk with " + target + " is full",
+			Meaning: "files that are there under their names are whole; the others are not restored", Next: "free some space, then the same command again"}
+	case errors.Is(err, snapshot.ErrTarget) && errors.As(err, &denied):
+		return &Failure{Kind: controlv1.Kind_KIND_FAILED, What: fmt.Sprintf("cannot write into %s: %v", target, denied.Err),
+			Meaning: "nothing was restored", Next: "another --target DIR"}
+	}
+	return p.readFailure(name, err)
 }
 
 // backupStates says how the newest snapshot is now.

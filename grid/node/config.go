@@ -5,8 +5,11 @@ import (
 	"fmt"
 	"net"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/dustin/go-humanize"
 
@@ -130,14 +133,13 @@ func (c Config) Validate() error {
 	fault := func(key, format string, args ...any) {
 		faults = append(faults, fmt.Errorf("%s: "+format, append([]any{key}, args...)...))
 	}
-	if len(c.Name) > grid.MaxNameLen {
-		fault("name", "longer than %d bytes", grid.MaxNameLen)
-	}
-	if len(c.Site) > grid.MaxNameLen {
-		fault("site", "longer than %d bytes", grid.MaxNameLen)
+	for _, label := range []struct{ key, text string }{{"name", c.Name}, {"site", c.Site}} {
+		if err := checkLabel(label.text); err != nil {
+			fault(label.key, "%w", err)
+		}
 	}
 	if c.Listen != "" {
-		if _, _, err := net.SplitHostPort(c.Listen); err != nil {
+		if _, port, err := net.SplitHostPort(c.Listen); err != nil || !isPort(port) {
 			fault("listen", "%q is not HOST:PORT", c.Listen)
 		}
 	}
@@ -145,7 +147,7 @@ func (c Config) Validate() error {
 		fault("advertise", "more than %d addresses", grid.MaxAddresses)
 	}
 	for _, address := range c.Advertise {
-		if host, port, err := net.SplitHostPort(address); err != nil || host == "" || port == "" || len(address) > grid.MaxAddressLen {
+		if host, port, err := net.SplitHostPort(address); err != nil || host == "" || port == "0" || !isPort(port) || len(address) > grid.MaxAddressLen {
 			fault("advertise", "%q is not HOST:PORT", address)
 		}
 	}
@@ -173,4 +175,22 @@ func (c Config) Validate() error {
 		fault("retention.floor", "%s is negative", c.Retention.Floor)
 	}
 	return errors.Join(faults...)
+}
+
+// checkLabel says what keeps a text from being a name that others show.
+func checkLabel(text string) error {
+	switch {
+	case len(text) > grid.MaxNameLen:
+		return fmt.Errorf("longer than %d bytes", grid.MaxNameLen)
+	case !utf8.ValidString(text):
+		return fmt.Errorf("%q is not UTF-8", text)
+	case strings.ContainsFunc(text, func(r rune) bool { return !unicode.IsPrint(r) }):
+		return fmt.Errorf("%q has characters that cannot be shown", text)
+	}
+	return nil
+}
+
+func isPort(text string) bool {
+	_, err := strconv.ParseUint(text, 10, 16)
+	return err == nil
 }

@@ -7,6 +7,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"syscall"
 	"time"
 
 	"google.golang.org/grpc"
@@ -33,8 +34,16 @@ func DialControl(ctx context.Context, dir string) (*grpc.ClientConn, error) {
 		return nil, err
 	}
 	path := h.socketPath()
+	if socketDir := filepath.Dir(path); socketDir != h.dir {
+		if err := checkPrivate(socketDir); err != nil && !errors.Is(err, os.ErrNotExist) {
+			return nil, err
+		}
+	}
 	probe, err := (&net.Dialer{Timeout: controlDialTimeout}).DialContext(ctx, "unix", path)
 	if err != nil {
+		if errors.Is(err, os.ErrNotExist) || errors.Is(err, syscall.ECONNREFUSED) {
+			err = nil // no socket, or one that a killed peer left: nothing to add
+		}
 		return nil, &Failure{Kind: controlv1.Kind_KIND_NOT_SET_UP, What: "the peer of " + dir + " is not running",
 			Meaning: "it neither backs up nor serves others", Next: "gotong up", Err: err}
 	}
@@ -81,6 +90,11 @@ func privateDir(dir string) error {
 	if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, os.ErrExist) {
 		return fmt.Errorf("control socket: %w", err)
 	}
+	return checkPrivate(dir)
+}
+
+// checkPrivate fails for a directory in which others could have put a socket.
+func checkPrivate(dir string) error {
 	info, err := os.Lstat(dir)
 	if err != nil {
 		return fmt.Errorf("control socket: %w", err)

@@ -1,7 +1,6 @@
 package node
 
 import (
-	"context"
 	"errors"
 	"fmt"
 
@@ -53,17 +52,4 @@ func (f *Failure) GRPCStatus() *status.Status {
 		return s
 	}
 	return detailed
-}
-
-// asFailure wraps an error that no rule explains better.
-func asFailure(what string, err error) error {
-	var known *Failure
-	if err == nil || errors.As(err, &known) {
-		return err
-	}
-	kind := controlv1.Kind_KIND_FAILED
-	if errors.Is(err, context.DeadlineExceeded) {
-		kind = controlv1.Kind_KIND_TEMPORARY
-	}
-	return &Failure{Kind: kind, What: what, Err: err}
 }

@@ -23,9 +23,13 @@ type gridHolders struct {
 	loads map[grid.PeerID]knownLoad // of members only
 }
 
+// knownLoad is what a peer said of its free space, or that it said nothing when
+// it was asked: it is not asked again at once, else one that hangs would hold up
+// each segment.
 type knownLoad struct {
-	free uint64
-	at   time.Time
+	free     uint64
+	answered bool
+	at       time.Time
 }
 
 // Shards returns the store of another peer.
@@ -70,7 +74,7 @@ func (h *gridHolders) fillFree(ctx context.Context, candidates []placement.Candi
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	for i, c := range candidates {
-		if known, ok := h.loads[c.Peer]; ok {
+		if known := h.loads[c.Peer]; known.answered {
 			candidates[i].Free = known.free
 		}
 	}
@@ -85,11 +89,10 @@ func (h *gridHolders) refresh(ctx context.Context, candidates []placement.Candid
 		tickets <- struct{}{}
 		wait.Go(func() {
 			defer func() { <-tickets }()
-			if answer, err := h.peer.membership.Info(ctx, id); err == nil {
-				h.mu.Lock()
-				h.loads[id] = knownLoad{answer.FreeBytes, time.Now()}
-				h.mu.Unlock()
-			}
+			answer, err := h.peer.membership.Info(ctx, id)
+			h.mu.Lock()
+			defer h.mu.Unlock()
+			h.loads[id] = knownLoad{answer.FreeBytes, err == nil, time.Now()}
 		})
 	}
 	wait.Wait()

@@ -3,7 +3,6 @@ package node
 import (
 	"context"
 	"errors"
-	"fmt"
 	"strings"
 	"time"
 
@@ -42,39 +41,65 @@ func Join(ctx context.Context, dir string, p JoinParams) (Made, error) {
 	})
 }
 
-// redeem shows the invite to its inviter, at each of its addresses in turn.
+// redeem shows the invite to its inviter. When the answer is lost, because the
+// inviter's peer or the network broke off, the invite may be used up for this
+// node key, which exists nowhere but in this home in the making: so the same key
+// asks again for a while.
 func redeem(ctx context.Context, s setup, p JoinParams, code invite.Code) (invite.JoinResult, error) {
-	ctx, cancel := context.WithTimeout(ctx, joinTimeout)
+	ctx, cancel := context.WithTimeout(ctx, joinPatience)
 	defer cancel()
 	n, err := peernet.New(peernet.Config{Node: s.node, Directory: nobody{}, Fabric: p.Fabric})
 	if err != nil {
 		return invite.JoinResult{}, err
 	}
 	defer n.Close()
-	conn, err := dialInviter(ctx, n, code)
-	if err != nil {
-		return invite.JoinResult{}, err
-	}
-	defer conn.Close()
-	result, err := invite.Join(ctx, conn, code, invite.JoinParams{
+	params := invite.JoinParams{
 		Node: s.node, OwnerKey: s.phrase.OwnerKey(),
 		Delegation: identity.Delegation{Capabilities: grid.CapAll, Epoch: firstEpoch, Created: time.Now()},
 		Record:     firstRecord(p.Config, s.node),
-	})
-	return result, joinFailure(err)
+	}
+	asked := false
+	for pause := joinPause; ; pause = min(2*pause, joinPauseMax) {
+		result, reached, err := ask(ctx, n, code, params)
+		asked = asked || reached
+		if err == nil || refused(err) {
+			return result, joinFailure(err)
+		}
+		if !asked && !errors.Is(err, peernet.ErrBusy) {
+			return result, noInviter(err)
+		}
+		select {
+		case <-ctx.Done():
+			return result, lostAnswer(s.node.PeerID(), err)
+		case <-time.After(pause):
+		}
+	}
 }
 
-func dialInviter(ctx context.Context, n *peernet.Net, code invite.Code) (*peernet.Conn, error) {
-	var causes []error
-	for _, address := range code.Addresses {
-		conn, err := n.DialAddr(ctx, address, code.Inviter, peernet.ProtoJoin)
-		if err == nil {
-			return conn, nil
-		}
-		causes = append(causes, fmt.Errorf("%s: %w", address, err))
+// ask is one try; reached says that the inviter may have seen the request.
+func ask(ctx context.Context, n *peernet.Net, code invite.Code, params invite.JoinParams) (result invite.JoinResult, reached bool, err error) {
+	ctx, cancel := context.WithTimeout(ctx, joinTimeout)
+	defer cancel()
+	conn, err := n.DialAny(ctx, code.Addresses, code.Inviter, peernet.ProtoJoin)
+	if err != nil {
+		return invite.JoinResult{}, false, err
 	}
-	return nil, &Failure{Kind: controlv1.Kind_KIND_TEMPORARY, What: "the inviter's peer does not answer",
-		Meaning: "nothing was changed; the code still works until it expires", Next: "ask the inviter to run gotong up, then gotong join again", Err: errors.Join(causes...)}
+	defer conn.Close()
+	result, err = invite.Join(ctx, conn, code, params)
+	return result, true, err
+}
+
+// refused reports whether an error is the inviter's last word.
+func refused(err error) bool {
+	for _, final := range []error{
+		invite.ErrUnknownInvite, invite.ErrWrongSecret, invite.ErrUsed, invite.ErrExpired, invite.ErrBurnt,
+		invite.ErrBadRequest, invite.ErrFailed, invite.ErrAnswer, grid.ErrRemoved, grid.ErrNotMember,
+	} {
+		if errors.Is(err, final) {
+			return true
+		}
+	}
+	return false
 }
 
 // joinFailure says what a refused invite means.
@@ -82,11 +107,20 @@ func joinFailure(err error) error {
 	if err == nil {
 		return nil
 	}
-	f := &Failure{Kind: controlv1.Kind_KIND_REFUSED, What: "join", Meaning: "nothing was changed", Next: "ask for a new invite", Err: err}
-	if errors.Is(err, invite.ErrBusy) || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, grid.ErrUnreachable) {
-		f.Kind, f.Next = controlv1.Kind_KIND_TEMPORARY, "gotong join with the same code again"
-	}
-	return f
+	return &Failure{Kind: controlv1.Kind_KIND_REFUSED, What: "the inviter's peer refused", Meaning: "nothing was changed",
+		Next: "ask for a new invite", Err: err}
+}
+
+func noInviter(err error) error {
+	return &Failure{Kind: controlv1.Kind_KIND_TEMPORARY, What: "the inviter's peer does not answer",
+		Meaning: "nothing was changed; the code still works until it expires", Next: "ask the inviter to run gotong up, then gotong join again", Err: err}
+}
+
+// lostAnswer says what it means that the inviter broke off and stayed away.
+func lostAnswer(self grid.PeerID, err error) error {
+	return &Failure{Kind: controlv1.Kind_KIND_TEMPORARY, What: "the inviter's peer broke off and does not come back",
+		Meaning: "this home is not set up; the invite may be used up all the same, for a peer " + self.Short() + " that will never come",
+		Next:    "gotong join with the same code again; if it is used up, ask for a new invite", Err: err}
 }
 
 // firstRecord is what a joining peer says of itself before it first serves: its

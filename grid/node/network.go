@@ -15,6 +15,11 @@ import (
 const (
 	// joinTimeout bounds one exchange on a join connection, on both sides.
 	joinTimeout = 30 * time.Second
+	// joinPatience is how long a joiner whose answer was lost asks again, and
+	// joinPause the wait before that, which doubles up to joinPauseMax.
+	joinPatience = 2 * time.Minute
+	joinPause    = 250 * time.Millisecond
+	joinPauseMax = 5 * time.Second
 	// addressInterval is how often the machine's addresses are looked at.
 	addressInterval = 5 * time.Second
 )

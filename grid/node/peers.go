@@ -32,7 +32,7 @@ func (p *Peer) Peers(ctx context.Context, live bool) []*controlv1.PeerInfo {
 		info := describe(peer)
 		out = append(out, info)
 		if peer.ID == p.ID() {
-			info.UsedBytes, info.Address = p.heldBytes(), p.net.Addr().String()
+			info.UsedBytes = p.heldBytes()
 		} else if peer.State == grid.StateAlive {
 			alive, ids = append(alive, info), append(ids, peer.ID)
 		}

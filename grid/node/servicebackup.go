@@ -79,7 +79,7 @@ func (s *eventSink[T]) put(event *T) error {
 // skippedItem says what was left out. Messages carry UTF-8; other bytes of a
 // name are shown escaped.
 func skippedItem(path string, err error) *controlv1.SkippedItem {
-	return &controlv1.SkippedItem{Path: validText(path), Why: validText(err.Error())}
+	return &controlv1.SkippedItem{Path: validText(path), Why: validText(plainReason(err))}
 }
 
 func wantAbsolute(paths ...string) error {

@@ -54,6 +54,12 @@ func (p *Peer) problems() []*controlv1.Problem {
 	for _, bad := range p.store.Problems() {
 		out = append(out, &controlv1.Problem{What: bad.What, Why: bad.Why, Do: "check this disk: what it keeps for others goes bad"})
 	}
+	for _, id := range p.net.RemovedBy() {
+		out = append(out, &controlv1.Problem{
+			What: p.nameOf(id) + " says that this peer was removed from the grid",
+			Why:  "an admin, whoever invited it, or a peer of its own owner removed it", Do: "ask who did; to come back, join with a new invite from a new home",
+		})
+	}
 	for _, peer := range p.membership.Peers() {
 		if peer.Forked {
 			out = append(out, &controlv1.Problem{

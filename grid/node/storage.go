@@ -136,6 +136,6 @@ func listenFailure(listen string, err error) error {
 	if !errors.As(err, &op) {
 		return err
 	}
-	return &Failure{Kind: controlv1.Kind_KIND_FAILED, What: "listen on " + listen, Meaning: "the peer is not up",
-		Next: "gotong up --listen HOST:PORT with another port", Err: err}
+	return &Failure{Kind: controlv1.Kind_KIND_FAILED, What: "cannot listen on " + listen, Meaning: "the peer is not up",
+		Next: "gotong up --listen HOST:PORT with another port", Err: op.Err}
 }

@@ -1,0 +1,99 @@
+package node
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"gotong/grid"
+	controlv1 "gotong/proto/control/v1"
+	"gotong/storage"
+	"gotong/storage/segments"
+)
+
+// reasons are why friends did not help, in words. The first that fits one of a
+// peer's errors is shown; a peer that none fits did not answer.
+var reasons = []struct {
+	word string
+	is   []error
+}{
+	{"bad data from", []error{storage.ErrCorrupt}},
+	{"no room", []error{storage.ErrQuota, storage.ErrFull}},
+	{"disk failed", []error{storage.ErrDisk}},
+	{"refused", []error{storage.ErrDenied, storage.ErrStaleEpoch, grid.ErrRemoved, grid.ErrNotMember}},
+}
+
+const (
+	missing   = "missing" // did not answer
+	withoutIt = "without it"
+)
+
+// explainTooFew says how many friends are needed, and names those that did not
+// help under the reason. Other errors are explained as everywhere.
+func (p *Peer) explainTooFew(err error) error {
+	var few *segments.TooFewError
+	if errors.As(err, &few) {
+		return tooFew(few, p.nameOf)
+	}
+	return err
+}
+
+func tooFew(few *segments.TooFewError, nameOf func(grid.PeerID) string) *Failure {
+	f := explain(fewKind(few))
+	f.What = fmt.Sprintf("segment %s needs %d of %d, %d answered", few.Segment.Short(), few.Need, few.Of, few.Answered)
+	if few.Of == 0 {
+		f.What = fmt.Sprintf("no friend who keeps segment %s answered", few.Segment.Short())
+	}
+	groups := reasonsOf(few)
+	for _, word := range slices.Sorted(maps.Keys(groups)) {
+		var names []string
+		for _, id := range groups[word] {
+			names = append(names, nameOf(id))
+		}
+		slices.Sort(names)
+		f.What += "; " + word + ": " + strings.Join(names, ", ")
+	}
+	if len(groups) == 1 && len(groups["no room"]) > 0 {
+		f.Kind, f.Next = controlv1.Kind_KIND_REFUSED, "ask friends to give more, or invite others: gotong peers"
+	}
+	return f
+}
+
+// fewKind returns which of the two kinds it is, without the causes: one of them
+// may be an error that is explained otherwise.
+func fewKind(few *segments.TooFewError) error {
+	if errors.Is(few, storage.ErrTooFewShards) {
+		return storage.ErrTooFewShards
+	}
+	return storage.ErrTooFewPeers
+}
+
+// reasonsOf sorts the peers that did not help by the reason.
+func reasonsOf(few *segments.TooFewError) map[string][]grid.PeerID {
+	groups := map[string][]grid.PeerID{}
+	for _, id := range few.Missing {
+		word := reasonOf(few, id)
+		groups[word] = append(groups[word], id)
+	}
+	return groups
+}
+
+func reasonOf(few *segments.TooFewError, id grid.PeerID) string {
+	word := missing
+	for _, cause := range few.Causes {
+		if cause.Peer != id {
+			continue
+		}
+		for _, reason := range reasons {
+			if slices.ContainsFunc(reason.is, func(target error) bool { return errors.Is(cause.Err, target) }) {
+				return reason.word
+			}
+		}
+		if errors.Is(cause.Err, storage.ErrNotFound) || errors.Is(cause.Err, storage.ErrDeleted) {
+			word = withoutIt
+		}
+	}
+	return word
+}
