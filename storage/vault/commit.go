@@ -2,6 +2,7 @@ package vault
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -17,9 +18,10 @@ import (
 // first backup of any size makes parts that fit into a segment.
 const rowsPerPart = 50_000
 
-// headAnswerWait bounds the wait for peers that are asked for a newer head. The
-// question is put when a session begins, so there is seldom any wait left.
-const headAnswerWait = 10 * time.Second
+// headAnswerWait bounds the wait for peers that are asked for a newer head, from
+// the beginning of the session, so there is seldom any wait left. Holders refuse
+// a head that contradicts theirs in any case.
+const headAnswerWait = 3 * time.Second
 
 // Result says what Commit made.
 type Result struct {
@@ -59,7 +61,10 @@ func (s *Session) Commit(snapshot Snapshot) (Result, error) {
 		return Result{}, err
 	}
 	holders, err := s.v.Publish(s.ctx)
-	if err != nil {
+	switch {
+	case errors.Is(err, storage.ErrHeadFork), errors.Is(err, storage.ErrStaleEpoch):
+		return Result{}, fmt.Errorf("%w: %w", ErrNewerHead, err)
+	case err != nil:
 		s.v.log.Warn("head is not with other peers yet", "err", err)
 	}
 	if err := s.v.index.addHealth(&s.health, &s.used); err != nil {

@@ -55,10 +55,6 @@ func decodeSegmentRow(number uint32, b []byte) (segmentRow, error) {
 	}, nil
 }
 
-func (r segmentRow) redundancy() storage.Redundancy {
-	return storage.Redundancy{K: int(r.k), N: int(r.n)}
-}
-
 // storedPack is a committed pack on its way into the index.
 type storedPack struct {
 	row     segmentRow

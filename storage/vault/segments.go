@@ -19,7 +19,8 @@ type Segments interface {
 	// authenticates them and falls back to Get.
 	Range(ctx context.Context, id storage.SegmentID, holders []storage.Holder, off, n int64) ([]byte, error)
 	// PublishHeads hands consecutive heads, oldest first, to the peers that
-	// keep them, and returns how many have them now.
+	// keep them, and returns how many have them now. storage.ErrHeadFork and
+	// storage.ErrStaleEpoch mean that another device writes the vault.
 	PublishHeads(ctx context.Context, raw [][]byte) (holders int, err error)
 	// FindHeads asks the reachable peers for the heads of an owner.
 	FindHeads(ctx context.Context, owner grid.OwnerID) ([]storage.VaultHeads, error)

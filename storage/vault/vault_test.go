@@ -265,6 +265,19 @@ func TestNewerHeadStopsTheBackup(t *testing.T) {
 	}
 }
 
+func TestForkStopsTheBackup(t *testing.T) {
+	f := newFixture(t)
+	f.segments.fault = func(op string) error {
+		if op == "publish" {
+			return storage.ErrHeadFork
+		}
+		return nil
+	}
+	if _, _, err := f.tryBackup([]byte("x")); !errors.Is(err, ErrNewerHead) || !errors.Is(err, storage.ErrHeadFork) {
+		t.Errorf("backup that contradicts what holders have: %v", err)
+	}
+}
+
 func TestLostSegmentsAreSaid(t *testing.T) {
 	f := newFixture(t)
 	ref, _ := f.backup(randomBytes(1, 1<<20))
@@ -360,8 +373,8 @@ func TestMemoryIsBounded(t *testing.T) {
 			peak = max(peak, now.HeapAlloc)
 		}
 		return rand.NewChaCha8([32]byte{byte(chunks), byte(chunks >> 8)}).Read(p)
-	}), 512<<20)
-	if _, err := w.Put(r, 512<<20); err != nil {
+	}), 320<<20)
+	if _, err := w.Put(r, 320<<20); err != nil {
 		t.Fatal(err)
 	}
 	if peak == 0 || peak > before.HeapAlloc+bound {
