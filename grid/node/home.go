@@ -119,6 +119,9 @@ func openHome(dir string) (home, error) {
 	if err := CheckHome(dir); err != nil {
 		return home{}, err
 	}
+	if _, err := os.Stat(h.state().dir); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return home{}, homeFailure("the home of the peer cannot be opened", err)
+	}
 	if !h.isSetUp() {
 		return home{}, &Failure{Kind: controlv1.Kind_KIND_NOT_SET_UP, What: "no peer in " + dir,
 			Meaning: "nothing is backed up from here and nothing is kept for others", Next: "gotong init, or gotong join CODE"}

@@ -37,7 +37,13 @@ func Join(ctx context.Context, dir string, p JoinParams) (Made, error) {
 		if err != nil {
 			return nil, err
 		}
-		return keepJoined(s.state, code.Grid, result)
+		r, err := keepJoined(s.state, code.Grid, result)
+		if err != nil {
+			return nil, &Failure{Kind: controlv1.Kind_KIND_FAILED, What: "the grid took this peer in, but this machine cannot store that",
+				Meaning: "no peer was made here; the invite is used up, for a peer " + s.node.PeerID().Short() + " that will never come",
+				Next:    "ask for a new invite", Err: err}
+		}
+		return r, nil
 	})
 }
 

@@ -64,10 +64,21 @@ type setup struct {
 	phrase identity.Phrase
 }
 
-// setUp makes a home: keys, then what makes the roster, then the vault's
-// secrets, then the configuration, and last the rename that makes all of it
-// real.
+// setUp makes a home and says, when it cannot, that there is none.
 func setUp(dir string, c Config, save func(string, Config) error, phraseText string, makeRoster func(setup) (*roster.Roster, error)) (Made, error) {
+	made, err := makePeer(dir, c, save, phraseText, makeRoster)
+	var known *Failure
+	if err != nil && !errors.As(err, &known) {
+		err = &Failure{Kind: controlv1.Kind_KIND_FAILED, What: "cannot set up a peer in " + dir, Meaning: "no peer was made there",
+			Next: "put right what is named above, then the same command again", Err: err}
+	}
+	return made, err
+}
+
+// makePeer makes the vault's secrets and the keys, then what makes the roster,
+// which may use up an invite and so comes late, then the configuration, and last
+// the rename that makes all of it real.
+func makePeer(dir string, c Config, save func(string, Config) error, phraseText string, makeRoster func(setup) (*roster.Roster, error)) (Made, error) {
 	h, err := makeHome(dir)
 	if err != nil {
 		return Made{}, err
@@ -88,15 +99,15 @@ func setUp(dir string, c Config, save func(string, Config) error, phraseText str
 	if s.node, err = identity.LoadOrCreateNodeKey(s.state.nodeKey()); err != nil {
 		return Made{}, err
 	}
+	if err := makeVault(s.state.vault(), s.phrase); err != nil {
+		return Made{}, err
+	}
 	r, err := makeRoster(s)
 	if err != nil {
 		return Made{}, err
 	}
 	view := r.View()
 	if err := r.Close(); err != nil {
-		return Made{}, err
-	}
-	if err := makeVault(s.state.vault(), s.phrase); err != nil {
 		return Made{}, err
 	}
 	if err := save(dir, c); err != nil {

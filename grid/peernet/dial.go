@@ -37,6 +37,19 @@ func (n *Net) DialAddr(ctx context.Context, addr string, want grid.PeerID, proto
 	return n.dialPeer(ctx, want, proto, []attempt{n.direct(addr, want, proto)})
 }
 
+// DialAny is DialAddr for several addresses of one peer: each gets a head start
+// before the next is tried too, and whichever answers first wins.
+func (n *Net) DialAny(ctx context.Context, addresses []string, want grid.PeerID, proto Protocol) (*Conn, error) {
+	if proto.internal() {
+		return nil, fmt.Errorf("dial %s: %w: %s", want.Short(), ErrProtocol, proto)
+	}
+	var all []attempt
+	for _, addr := range addresses[:min(len(addresses), grid.MaxAddresses)] {
+		all = append(all, n.direct(addr, want, proto))
+	}
+	return n.dialPeer(ctx, want, proto, all)
+}
+
 // dialPeer checks the roster, tries, and introduces this peer when needed.
 func (n *Net) dialPeer(ctx context.Context, peer grid.PeerID, proto Protocol, attempts []attempt) (*Conn, error) {
 	if err := n.mayDial(peer, proto); err != nil {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -63,6 +64,29 @@ func (r *introduction) stale(again time.Duration) bool {
 		return false
 	}
 }
+
+// removedBy lists who answered that this peer was removed.
+func (i *introductions) removedBy() []grid.PeerID {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	var peers []grid.PeerID
+	for peer, run := range i.runs {
+		select {
+		case <-run.done:
+			if errors.Is(run.err, grid.ErrRemoved) {
+				peers = append(peers, peer)
+			}
+		default:
+		}
+	}
+	slices.SortFunc(peers, grid.PeerID.Compare)
+	return peers
+}
+
+// RemovedBy lists the members that said, when this peer dialled them last, that
+// it was removed from the grid. It is what they say: the roster here may not
+// have heard of it, since who is removed is told nothing more.
+func (n *Net) RemovedBy() []grid.PeerID { return n.intros.removedBy() }
 
 func (r *introduction) finish(err error) {
 	r.err = err

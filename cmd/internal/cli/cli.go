@@ -81,13 +81,13 @@ peers or too little redundancy, 10 not set up or peer not running, 11 busy,
 		RunE:              func(c *cobra.Command, _ []string) error { return c.Help() },
 		SilenceErrors:     true,
 		SilenceUsage:      true,
-		PersistentPreRunE: func(*cobra.Command, []string) error { return a.resolveHome() },
+		PersistentPreRunE: func(c *cobra.Command, _ []string) error { return a.resolveHome(c) },
 	}
 	root.PersistentFlags().StringVar(&a.home, "home", "", "directory of this peer (default $GOTONG_HOME, else by XDG)")
 	root.PersistentFlags().BoolVar(&a.json, "json", false, "print JSON")
-	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error { return usageError(c, err) })
+	root.SetFlagErrorFunc(flagError)
 	root.CompletionOptions.DisableDefaultCmd = true
-	root.SetHelpCommand(&cobra.Command{Hidden: true})
+	root.SetHelpCommand(helpCommand())
 	root.AddCommand(
 		a.demoCommand(),
 		a.initCommand(), a.inviteCommand(), a.joinCommand(), a.upCommand(), a.leaveCommand(),
@@ -101,7 +101,10 @@ peers or too little redundancy, 10 not set up or peer not running, 11 busy,
 
 // resolveHome makes the home directory absolute, so that it means the same to
 // every process.
-func (a *app) resolveHome() error {
+func (a *app) resolveHome(c *cobra.Command) error {
+	if a.home == "" && c.Flags().Changed("home") { // a script's empty variable must not mean the usual home
+		return usageError(c, errors.New("--home is empty"))
+	}
 	var err error
 	if a.home == "" {
 		a.home, err = config.DefaultHome()
@@ -109,36 +112,6 @@ func (a *app) resolveHome() error {
 		a.home, err = absolute(a.home)
 	}
 	return err
-}
-
-// exactArgs is cobra.ExactArgs with this program's usage errors.
-func exactArgs(n int) cobra.PositionalArgs {
-	return func(c *cobra.Command, args []string) error {
-		if err := cobra.ExactArgs(n)(c, args); err != nil {
-			return usageError(c, err)
-		}
-		return nil
-	}
-}
-
-// minimumArgs is cobra.MinimumNArgs with this program's usage errors.
-func minimumArgs(n int) cobra.PositionalArgs {
-	return func(c *cobra.Command, args []string) error {
-		if err := cobra.MinimumNArgs(n)(c, args); err != nil {
-			return usageError(c, err)
-		}
-		return nil
-	}
-}
-
-// maximumArgs is cobra.MaximumNArgs with this program's usage errors.
-func maximumArgs(n int) cobra.PositionalArgs {
-	return func(c *cobra.Command, args []string) error {
-		if err := cobra.MaximumNArgs(n)(c, args); err != nil {
-			return usageError(c, err)
-		}
-		return nil
-	}
 }
 
 func usageError(c *cobra.Command, err error) error {

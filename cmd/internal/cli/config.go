@@ -13,8 +13,11 @@ func (a *app) configCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "config",
 		Short: "Look at the configuration",
-		Args:  exactArgs(0),
-		RunE:  func(c *cobra.Command, _ []string) error { return c.Help() },
+		Long: `Settings come from the defaults, the file config.yaml in the home, GOTONG_*
+variables and flags, each overriding the one before.`,
+		Example: "  gotong config show",
+		Args:    exactArgs(0),
+		RunE:    func(c *cobra.Command, _ []string) error { return c.Help() },
 	}
 	c.AddCommand(&cobra.Command{
 		Use:     "show",

@@ -22,6 +22,9 @@ func addPeerFlags(c *cobra.Command) {
 
 // loadConfig reads the configuration of the home with the command's flags.
 func (a *app) loadConfig(c *cobra.Command) (config.Result, error) {
+	if err := node.CheckHome(a.home); err != nil {
+		return config.Result{}, err
+	}
 	result, err := config.Load(a.home, c.Flags())
 	if err != nil {
 		return config.Result{}, usageError(c, err)

@@ -22,7 +22,8 @@ func (a *app) readPhraseFile(name string) (string, error) {
 	}
 	text, err := a.readSmall(name)
 	if err != nil {
-		return "", fmt.Errorf("recovery phrase: %w", err)
+		return "", &failure{code: exitUsage, what: fmt.Sprintf("cannot read the recovery phrase: %v", err), meaning: "nothing was changed",
+			next: "--phrase-file FILE, or - for standard input", cause: err}
 	}
 	return text, nil
 }

@@ -21,7 +21,6 @@ may remove those whom they invited.`,
 		Args:    exactArgs(1),
 	}
 	c.Flags().BoolVar(&request.Owner, "owner", false, "remove every peer of that peer's owner")
-	c.Flags().StringVar(&request.Reason, "reason", "", "why, kept in the roster")
 	c.Flags().BoolVar(&request.DryRun, "dry-run", false, "say what would be removed")
 	c.RunE = func(c *cobra.Command, args []string) error {
 		request.Peer = args[0]
