@@ -34,7 +34,7 @@ func (s sessionCredentials) ServerHandshake(raw net.Conn) (net.Conn, credentials
 }
 
 func (sessionCredentials) Info() credentials.ProtocolInfo {
-	return credentials.ProtocolInfo{SecurityProtocol: "tls", SecurityVersion: "1.3"}
+	return credentials.ProtocolInfo{SecurityProtocol: "tls"}
 }
 
 func (s sessionCredentials) Clone() credentials.TransportCredentials { return s }

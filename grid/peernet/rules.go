@@ -57,7 +57,7 @@ func (s *Services) methods() []string {
 	return names
 }
 
-// ErrRules: methods and rules do not match one to one.
+// ErrRules says that methods and rules do not match one to one.
 var ErrRules = errors.New("methods and rules do not match")
 
 // Check returns ErrRules with the names when a method has no rule, or a rule

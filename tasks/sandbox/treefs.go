@@ -189,25 +189,25 @@ func (t *tree) Rename(from, to string) sys.Errno {
 	return t.link(dst, n)
 }
 
-func (src place) renameable(dst place) sys.Errno {
-	if errno := src.changeable(); errno != 0 {
+func (p place) renameable(dst place) sys.Errno {
+	if errno := p.changeable(); errno != 0 {
 		return errno
 	}
 	if errno := dst.linkable(); errno != 0 {
 		return errno
 	}
 	switch {
-	case src.node.isDir() && len(src.node.children) > 0:
+	case p.node.isDir() && len(p.node.children) > 0:
 		return sys.ENOTSUP
-	case src.node.isDir() && src.node == dst.dir:
+	case p.node.isDir() && p.node == dst.dir:
 		return sys.EINVAL
-	case dst.node == nil && dst.mustDir && !src.node.isDir():
+	case dst.node == nil && dst.mustDir && !p.node.isDir():
 		return sys.ENOTDIR
 	case dst.node == nil:
 		return 0
-	case src.node.isDir() != dst.node.isDir() && dst.node.isDir():
+	case p.node.isDir() != dst.node.isDir() && dst.node.isDir():
 		return sys.EISDIR
-	case src.node.isDir() != dst.node.isDir():
+	case p.node.isDir() != dst.node.isDir():
 		return sys.ENOTDIR
 	case len(dst.node.children) > 0:
 		return sys.ENOTEMPTY

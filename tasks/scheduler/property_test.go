@@ -60,10 +60,9 @@ func drawPlan(t *rapid.T) plan {
 
 // execution watches what workers do, across all of them.
 type execution struct {
-	mu      sync.Mutex
-	copies  map[int]int // by task, running now
-	most    int
-	overdue error
+	mu     sync.Mutex
+	copies map[int]int // by task, running now
+	most   int
 }
 
 func (e *execution) enter(index, n int) {

@@ -11,7 +11,7 @@ import (
 // meanWeight is the weight of a new value in a running mean: 1 in so many.
 const meanWeight = 4
 
-// ErrViolation: the worker said what no honest worker says; it gets no more
+// ErrViolation says that the worker said what no honest worker says; it gets no more
 // tasks of the job.
 var ErrViolation = errors.New("worker breaks the protocol")
 
