@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -20,6 +21,7 @@ import (
 
 // backups is what a peer keeps of its own backups while it runs.
 type backups struct {
+	running    sync.Mutex                         // held by the one backup that runs
 	redundancy atomic.Pointer[storage.Redundancy] // of the next segment; zero is automatic
 }
 
@@ -50,10 +52,14 @@ func (b *backups) run(ctx context.Context, publish func(context.Context) (int, e
 // Backup makes a snapshot of absolute paths. Redundancy is auto, K+M, or empty
 // for what is configured. progress and skipped may be nil.
 func (p *Peer) Backup(ctx context.Context, paths []string, redundancy string, progress func(snapshot.Progress), skipped func(path string, err error)) (*controlv1.BackupSummary, error) {
+	if !p.backups.running.TryLock() {
+		return nil, p.backupFailure(vault.ErrBusy)
+	}
+	defer p.backups.running.Unlock()
 	if err := p.setRedundancy(redundancy); err != nil {
 		return nil, err
 	}
-	coding, note, err := p.planRedundancy(ctx)
+	plan, err := p.planBackup(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -68,7 +74,7 @@ func (p *Peer) Backup(ctx context.Context, paths []string, redundancy string, pr
 		Snapshot: s.Snapshot.ID.String(), Files: s.Files, Dirs: s.Directories, Bytes: s.Bytes,
 		NewBytes: s.NewBytes, StoredBytes: s.StoredBytes, Segments: s.Segments, Seconds: s.Duration.Seconds(),
 		Committed: s.Committed, Complete: s.Complete, SurvivesSites: int32(s.SurvivesSites), Skipped: s.Skipped,
-		Redundancy: coding.String(), Note: note, Holders: uint32(p.holderCount(coding)),
+		Redundancy: plan.coding.String(), Note: plan.note, Holders: uint32(plan.holders),
 	}, nil
 }
 
@@ -85,27 +91,29 @@ func (p *Peer) setRedundancy(text string) error {
 	return nil
 }
 
-// planRedundancy says how segments are coded with the friends who are here, and
-// what the owner should know of it.
-func (p *Peer) planRedundancy(ctx context.Context) (coding storage.Redundancy, note string, err error) {
-	candidates := p.holders.Candidates(ctx)
-	sites := placement.Sites(candidates, 1)
-	coding = *p.backups.redundancy.Load()
-	if coding.IsZero() {
-		coding = placement.Auto(sites)
-	}
-	switch {
-	case sites == 0:
-		return coding, "", &Failure{Kind: controlv1.Kind_KIND_TOO_FEW, What: "no friend who gives disk is here",
-			Meaning: "nothing new is backed up; what was before is untouched", Next: "gotong invite, or wait for friends: gotong peers"}
-	case sites < coding.N:
-		note = fmt.Sprintf("%d shards are on %d sites: some site holds more than one.", coding.N, sites)
-	}
-	return coding, note, nil
+// backupPlan is how segments are coded with the friends who are here.
+type backupPlan struct {
+	coding  storage.Redundancy
+	holders int    // peers on which the shards of a segment go
+	note    string // what the owner should know of it; may be empty
 }
 
-func (p *Peer) holderCount(coding storage.Redundancy) int {
-	return min(coding.N, len(p.holders.Members()))
+func (p *Peer) planBackup(ctx context.Context) (backupPlan, error) {
+	candidates := p.holders.Candidates(ctx)
+	sites := placement.Sites(candidates, 1)
+	plan := backupPlan{coding: *p.backups.redundancy.Load()}
+	if plan.coding.IsZero() {
+		plan.coding = placement.Auto(sites)
+	}
+	plan.holders = min(plan.coding.N, len(candidates))
+	switch {
+	case sites == 0:
+		return plan, &Failure{Kind: controlv1.Kind_KIND_TOO_FEW, What: "no friend who gives disk is here",
+			Meaning: "nothing new is backed up; what was before is untouched", Next: "gotong invite, or wait for friends: gotong peers"}
+	case sites < plan.coding.N:
+		plan.note = fmt.Sprintf("%d shards are on %d sites: some site holds more than one.", plan.coding.N, sites)
+	}
+	return plan, nil
 }
 
 // backupFailure explains why there is no snapshot.

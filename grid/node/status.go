@@ -6,6 +6,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/dustin/go-humanize"
+
 	"gotong/grid"
 	controlv1 "gotong/proto/control/v1"
 )
@@ -79,14 +81,14 @@ func sentence(s *controlv1.StatusResponse, away []grid.Peer) string {
 		parts = append(parts, "No backup yet.")
 	default:
 		last := s.Backups[0]
-		age := (time.Duration(last.AgeSeconds) * time.Second).Round(time.Minute)
+		age := ageText(time.Duration(last.AgeSeconds) * time.Second)
 		switch {
 		case last.SurvivesSites < 0:
-			parts = append(parts, fmt.Sprintf("The last backup, %s ago, cannot be restored now: too few friends are here.", age))
+			parts = append(parts, fmt.Sprintf("The last backup, %s, cannot be restored now: too few friends are here.", age))
 		case last.SurvivesSites == 0:
-			parts = append(parts, fmt.Sprintf("The last backup, %s ago, survives the loss of no site.", age))
+			parts = append(parts, fmt.Sprintf("The last backup, %s, survives the loss of no site.", age))
 		default:
-			parts = append(parts, fmt.Sprintf("The last backup is %s, %s ago (survives any %d sites lost).", last.State, age, last.SurvivesSites))
+			parts = append(parts, fmt.Sprintf("The last backup is %s, %s (survives any %d sites lost).", last.State, age, last.SurvivesSites))
 		}
 	}
 	if len(away) == 1 {
@@ -99,4 +101,12 @@ func sentence(s *controlv1.StatusResponse, away []grid.Peer) string {
 		parts = append(parts, fmt.Sprintf("%d problems need a look.", n))
 	}
 	return strings.Join(parts, " ")
+}
+
+// ageText is a time since then as people say it.
+func ageText(age time.Duration) string {
+	if age < time.Minute {
+		return "just now"
+	}
+	return humanize.RelTime(time.Now().Add(-age), time.Now(), "ago", "from now")
 }

@@ -121,8 +121,8 @@ func (s *vaultSegments) Put(ctx context.Context, data []byte) (vault.Stored, err
 }
 
 // Get returns a whole segment.
-func (s *vaultSegments) Get(ctx context.Context, id storage.SegmentID, holders []storage.Holder) ([]byte, error) {
-	return s.Segments.Get(ctx, id, segments.Hint{Holders: holders})
+func (s *vaultSegments) Get(ctx context.Context, id storage.SegmentID, holders []storage.Holder, buffer []byte) ([]byte, error) {
+	return s.Segments.Get(ctx, id, segments.Hint{Holders: holders, Buffer: buffer})
 }
 
 // Range returns a part of a segment that nothing vouches for.

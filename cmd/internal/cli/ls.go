@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -14,7 +15,7 @@ import (
 func (a *app) lsCommand() *cobra.Command {
 	var recursive bool
 	c := &cobra.Command{
-		Use:     "ls SNAPSHOT [PATH]",
+		Use:     "ls SNAPSHOT[:PATH] [PATH]",
 		Short:   "List the files of a snapshot",
 		Example: "  gotong ls latest\n  gotong ls -r latest /home/me/photos --json",
 		Args: func(c *cobra.Command, args []string) error {
@@ -23,10 +24,11 @@ func (a *app) lsCommand() *cobra.Command {
 	}
 	c.Flags().BoolVarP(&recursive, "recursive", "r", false, "list what is below directories too")
 	c.RunE = func(c *cobra.Command, args []string) error {
-		request := &controlv1.LsRequest{Snapshot: args[0], Recursive: recursive}
+		snapshot, path, _ := strings.Cut(args[0], ":")
 		if len(args) == 2 {
-			request.Path = []byte(args[1])
+			path = args[1]
 		}
+		request := &controlv1.LsRequest{Snapshot: snapshot, Path: []byte(path), Recursive: recursive}
 		return a.withPeer(c.Context(), func(ctx context.Context, peer controlv1.ControlClient) error {
 			stream, err := peer.Ls(ctx, request)
 			if err != nil {
