@@ -1,14 +1,17 @@
 package archtest
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"go/ast"
 	"go/parser"
 	"go/token"
 	"io"
+	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -286,4 +289,40 @@ func exportedReceiver(d *ast.FuncDecl) bool {
 	}
 	name, ok := receiver.(*ast.Ident)
 	return ok && name.IsExported()
+}
+
+// TestEveryMethodIsInTheTable: a gRPC method that peers can reach has its line
+// in grid/node's table of who may call it. The control API is not served to
+// peers.
+func TestEveryMethodIsInTheTable(t *testing.T) {
+	top := filepath.Join("..", "..", "..")
+	table, err := os.ReadFile(filepath.Join(top, "grid", "node", "rules.go"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	files, err := filepath.Glob(filepath.Join(top, "proto", "*", "*", "*_grpc.pb.go"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	names, control := regexp.MustCompile(`(?m)^\s*(\w+_FullMethodName)\s*=`), 0
+	methods := 0
+	for _, file := range files {
+		code, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if strings.Contains(file, filepath.Join("proto", "control")) {
+			control++
+			continue
+		}
+		for _, match := range names.FindAllSubmatch(code, -1) {
+			methods++
+			if !bytes.Contains(table, append([]byte("."), append(match[1], ':')...)) {
+				t.Errorf("%s has no rule in grid/node/rules.go", match[1])
+			}
+		}
+	}
+	if methods == 0 || control != 1 {
+		t.Errorf("%d methods and %d control services were seen", methods, control)
+	}
 }
