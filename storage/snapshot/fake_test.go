@@ -44,7 +44,7 @@ func (f *fakeSegments) Put(ctx context.Context, data []byte) (vault.Stored, erro
 	return vault.Stored{ID: id, Redundancy: storage.Redundancy{K: 1, N: 1}, ShardBytes: len(data), Committed: true, Complete: true, SurvivesSites: 1}, ctx.Err()
 }
 
-func (f *fakeSegments) Get(ctx context.Context, id storage.SegmentID, _ []storage.Holder) ([]byte, error) {
+func (f *fakeSegments) Get(ctx context.Context, id storage.SegmentID, _ []storage.Holder, buffer []byte) ([]byte, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	data, ok := f.segments[id]
@@ -52,7 +52,7 @@ func (f *fakeSegments) Get(ctx context.Context, id storage.SegmentID, _ []storag
 		return nil, fmt.Errorf("segment %s: %w", id.Short(), storage.ErrTooFewShards)
 	}
 	f.gets[id]++
-	return slices.Clone(data), ctx.Err()
+	return append(buffer[:0], data...), ctx.Err()
 }
 
 func (f *fakeSegments) Range(ctx context.Context, id storage.SegmentID, _ []storage.Holder, off, n int64) ([]byte, error) {

@@ -58,7 +58,7 @@ func (f *fakeSegments) Put(ctx context.Context, data []byte) (Stored, error) {
 		Holders: []storage.Holder{{Shard: 0, Peer: grid.PeerID{1}}, {Shard: 5, Peer: grid.PeerID{2}}}}, f.check("put done")
 }
 
-func (f *fakeSegments) Get(ctx context.Context, id storage.SegmentID, holders []storage.Holder) ([]byte, error) {
+func (f *fakeSegments) Get(ctx context.Context, id storage.SegmentID, holders []storage.Holder, buffer []byte) ([]byte, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if err := errors.Join(ctx.Err(), f.check("get")); err != nil {
@@ -69,7 +69,7 @@ func (f *fakeSegments) Get(ctx context.Context, id storage.SegmentID, holders []
 		return nil, fmt.Errorf("segment %s: %w", id.Short(), storage.ErrTooFewShards)
 	}
 	f.gets[id]++
-	return slices.Clone(data), nil
+	return append(buffer[:0], data...), nil
 }
 
 func (f *fakeSegments) Range(ctx context.Context, id storage.SegmentID, holders []storage.Holder, off, n int64) ([]byte, error) {

@@ -6,6 +6,8 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
+	"strings"
 
 	"google.golang.org/protobuf/proto"
 
@@ -28,32 +30,47 @@ type headChain struct {
 	dir   string
 	files files
 	links []storage.SignedHead // oldest first
+
+	// What of the chain this disk lost: the number of the newest link that
+	// cannot be read, and whether the whole directory went away.
+	lost    uint64
+	missing bool
 }
+
+// badSuffix marks a link that could not be read and was set aside.
+const badSuffix = ".bad"
 
 func headName(seq uint64) string { return fmt.Sprintf("%016x", seq) }
 
-// openHeads reads the chain. A link that cannot be read ends it: what is older
-// does not follow.
+// openHeads reads the chain. A link that cannot be read is set aside; links
+// that do not follow each other end the chain: the newest stand.
 func openHeads(dir string, vault storage.VaultID, files files) (*headChain, error) {
 	c := &headChain{dir: dir, files: files}
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return nil, fmt.Errorf("heads: %w", err)
-	}
 	entries, err := os.ReadDir(dir)
-	if err != nil {
+	if errors.Is(err, os.ErrNotExist) {
+		c.missing = true
+		return c, nil
+	} else if err != nil {
 		return nil, fmt.Errorf("heads: %w", err)
 	}
 	slices.Reverse(entries)
 	for _, entry := range entries {
-		if len(entry.Name()) != len(headName(0)) {
+		number, bad := strings.CutSuffix(entry.Name(), badSuffix)
+		if len(number) != len(headName(0)) {
 			continue // a temporary file of a process that was killed
 		}
 		head, err := readHead(filepath.Join(dir, entry.Name()))
-		if err != nil {
+		switch {
+		case bad || err == nil && (head.Vault != vault || number != headName(head.Seq)):
+			err = storage.ErrCorrupt
+		case err != nil && !errors.Is(err, storage.ErrCorrupt):
 			return nil, err
 		}
-		if head.Vault != vault || entry.Name() != headName(head.Seq) {
-			return nil, fmt.Errorf("%w: %s is not a head of this vault", storage.ErrCorrupt, filepath.Join(dir, entry.Name()))
+		if err != nil {
+			if err := c.setAside(number, bad); err != nil {
+				return nil, err
+			}
+			continue
 		}
 		if len(c.links) == keptHeads || len(c.links) > 0 && !c.links[len(c.links)-1].Follows(head) {
 			break
@@ -63,6 +80,26 @@ func openHeads(dir string, vault storage.VaultID, files files) (*headChain, erro
 	slices.Reverse(c.links)
 	return c, nil
 }
+
+// setAside notes that a link is lost and renames its file once.
+func (c *headChain) setAside(name string, done bool) error {
+	number, err := strconv.ParseUint(name, 16, 64)
+	if err != nil {
+		return nil //nolint:nilerr // no file of this chain
+	}
+	c.lost = max(c.lost, number)
+	if done {
+		return nil
+	}
+	path := filepath.Join(c.dir, name)
+	if err := os.Rename(path, path+badSuffix); err != nil {
+		return fmt.Errorf("set head aside: %w", err)
+	}
+	return nil
+}
+
+// damaged reports whether this disk lost the newest links.
+func (c *headChain) damaged() bool { return c.missing || c.lost > c.newest().Seq }
 
 func readHead(path string) (storage.SignedHead, error) {
 	raw, err := os.ReadFile(path)
@@ -86,10 +123,17 @@ func (c *headChain) newest() storage.SignedHead {
 
 // append makes head the newest link. It is durable when the error is nil.
 func (c *headChain) append(head storage.SignedHead) error {
+	if err := os.MkdirAll(c.dir, 0o700); err != nil {
+		return fmt.Errorf("write head %d: %w", head.Seq, err)
+	}
 	if err := c.files.writeDurable(filepath.Join(c.dir, headName(head.Seq)), head.Raw); err != nil {
 		return fmt.Errorf("write head %d: %w", head.Seq, err)
 	}
+	if n := len(c.links); n > 0 && !head.Follows(c.links[n-1]) {
+		c.links = nil // there is a gap; holders have what is older
+	}
 	c.links = append(c.links, head)
+	c.missing = false
 	for len(c.links) > keptHeads {
 		old := filepath.Join(c.dir, headName(c.links[0].Seq))
 		if err := os.Remove(old); err != nil && !errors.Is(err, os.ErrNotExist) {

@@ -44,6 +44,7 @@ type Reader struct {
 	slots  chan struct{} // fetches that may run
 
 	mu      sync.Mutex
+	free    [][]byte // of segments that were forgotten
 	cached  map[uint32]*cachedSegment
 	uses    uint64
 	changed chan struct{} // closed when a segment becomes free
@@ -78,6 +79,7 @@ func (r *Reader) Close() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	clear(r.cached)
+	r.free = nil
 }
 
 // Lease is a promise of one blob: its segment is being fetched, or is there,
@@ -199,10 +201,33 @@ func (r *Reader) makeRoom(use segmentUse) bool {
 	if count < segmentsFor[use] {
 		return true
 	}
-	if found != nil {
-		delete(r.cached, oldest)
+	if found == nil {
+		return false
 	}
-	return found != nil
+	delete(r.cached, oldest)
+	if found.err == nil {
+		r.free = append(r.free, found.data)
+	}
+	return true
+}
+
+// shardAlign is what shards are rounded up to; a segment is read into whole
+// shards.
+const shardAlign = 64
+
+// buffer returns memory for a segment: that of one that was forgotten, or new.
+func (r *Reader) buffer(row segmentRow) []byte {
+	need := int(row.bytes) + int(row.k)*shardAlign
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for i, b := range r.free {
+		if cap(b) >= need {
+			r.free = slices.Delete(r.free, i, i+1)
+			return b[:0]
+		}
+	}
+	r.free = nil // too short for what is read now
+	return make([]byte, 0, need)
 }
 
 func (r *Reader) unpin(segment *cachedSegment) {
@@ -224,7 +249,7 @@ func (r *Reader) fetch(segment *cachedSegment) {
 		segment.err = context.Cause(r.ctx)
 		return
 	}
-	data, err := r.v.segments.Get(r.ctx, segment.row.id, segment.row.holders)
+	data, err := r.v.segments.Get(r.ctx, segment.row.id, segment.row.holders, r.buffer(segment.row))
 	if err == nil && len(data) != int(segment.row.bytes) {
 		err = fmt.Errorf("%w: segment %s has %d bytes, not %d", storage.ErrCorrupt, segment.row.id.Short(), len(data), segment.row.bytes)
 	}

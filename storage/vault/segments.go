@@ -12,9 +12,10 @@ type Segments interface {
 	// Put stores a segment and returns once it can be read back: at least k
 	// shards are durable. data may be used again after the return.
 	Put(ctx context.Context, data []byte) (Stored, error)
-	// Get returns a whole segment in memory that the caller owns. Without
-	// enough shards the error is storage.ErrTooFewShards.
-	Get(ctx context.Context, id storage.SegmentID, holders []storage.Holder) ([]byte, error)
+	// Get returns a whole segment, in buffer if its capacity suffices, else in
+	// new memory; either is the caller's. Without enough shards the error is
+	// storage.ErrTooFewShards. After an error buffer must not be used again.
+	Get(ctx context.Context, id storage.SegmentID, holders []storage.Holder, buffer []byte) ([]byte, error)
 	// Range returns n bytes from off. Nothing vouches for them: whoever calls
 	// authenticates them and falls back to Get.
 	Range(ctx context.Context, id storage.SegmentID, holders []storage.Holder, off, n int64) ([]byte, error)

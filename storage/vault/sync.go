@@ -30,6 +30,9 @@ func (v *Vault) sync(ctx context.Context) error {
 		return context.Cause(ctx)
 	}
 	defer func() { <-v.syncing }()
+	if err := v.findLostHeads(ctx); err != nil {
+		return err
+	}
 	err := errIndexBroken
 	if !v.index.broken.Load() {
 		if err = v.syncOnce(ctx); !errors.Is(err, errIndexBroken) {
@@ -56,7 +59,7 @@ func (v *Vault) replaceIndex(cause error) error {
 }
 
 func (v *Vault) syncOnce(ctx context.Context) error {
-	head := v.Head()
+	head := v.readFrom()
 	if head.IsZero() {
 		return nil
 	}
@@ -112,7 +115,7 @@ func (v *Vault) fetchPart(ctx context.Context, ref *vaultv1.PartRef) ([]byte, er
 	if err != nil {
 		return nil, err
 	}
-	sealed, err := v.segments.Get(ctx, storage.SegmentID(ref.Segment), holders)
+	sealed, err := v.segments.Get(ctx, storage.SegmentID(ref.Segment), holders, nil)
 	if err != nil {
 		return nil, err
 	}
@@ -191,7 +194,7 @@ func (v *Vault) fetchTOC(ctx context.Context, row segmentRow) ([]tocEntry, error
 			return entries, nil
 		}
 	}
-	data, err := v.segments.Get(ctx, row.id, row.holders)
+	data, err := v.segments.Get(ctx, row.id, row.holders, nil)
 	if err != nil {
 		return nil, err
 	}

@@ -61,6 +61,7 @@ type Vault struct {
 
 	mu      sync.Mutex
 	heads   *headChain
+	foreign storage.SignedHead // what peers have, when this disk lost its heads and cannot tell whether that is all
 	session *Session // the one that writes
 }
 
@@ -74,7 +75,7 @@ func create(dir string, secrets seal.VaultSecrets, files files) error {
 	if _, err := os.Stat(path); err == nil {
 		return fmt.Errorf("%w: %s", ErrExists, dir)
 	}
-	if err := os.MkdirAll(dir, 0o700); err != nil {
+	if err := os.MkdirAll(filepath.Join(dir, headsName), 0o700); err != nil {
 		return fmt.Errorf("create vault: %w", err)
 	}
 	b, err := secrets.Marshal()
