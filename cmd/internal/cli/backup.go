@@ -108,6 +108,10 @@ func (a *app) printBackupSummary(s *controlv1.BackupSummary) error {
 			bytesText(s.StoredBytes), countText(uint64(s.Holders), "friend's machine", "friends' machines"))
 		fmt.Fprintln(a.stdout, survivalText(s))
 	}
+	if !s.Committed {
+		return &failure{code: exitTooFew, what: "too few friends took the data for the redundancy that was asked for",
+			meaning: "the snapshot can be restored now, but not after the loss of another friend or two", next: "gotong peers; then gotong backup again when more friends are here"}
+	}
 	if s.Skipped > 0 {
 		return &failure{code: exitSkipped, what: countText(s.Skipped, "item was", "items were") + " skipped",
 			meaning: "everything else is in the snapshot", next: "make them readable and run the backup again"}
