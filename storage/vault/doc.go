@@ -18,6 +18,7 @@
 //
 //	secrets    the vault's keys (mode 0600)
 //	heads/     the newest links of the head chain, each fsynced before it was sent
+//	borrowed   is there when the index was made from a head that only peers had
 //	index.db   where each blob is: a cache. A broken one is set aside and made
 //	           anew from catalogue and tables of contents
 //	state/     for storage/snapshot: what was seen at the last backup

@@ -3,9 +3,15 @@ package vault
 import (
 	"context"
 	"fmt"
+	"os"
+	"path/filepath"
 
 	"gotong/storage"
 )
+
+// borrowedName is the file that says that the index was made from a head of
+// peers which this disk may never have had.
+const borrowedName = "borrowed"
 
 // findLostHeads asks peers for the newest head when this disk lost it. With
 // evidence that this device had that very head it is taken back and writing
@@ -28,11 +34,9 @@ func (v *Vault) findLostHeads(ctx context.Context) error {
 	if newest.IsZero() || !newest.Newer(own) {
 		return nil
 	}
-	had := newest.Seq == lost
-	if !had && !v.index.broken.Load() {
-		if had, err = v.index.applied(newest.ID); err != nil {
-			v.log.Debug("index", "err", err)
-		}
+	had, err := v.hadHead(newest, lost)
+	if err != nil {
+		return err
 	}
 	v.mu.Lock()
 	defer v.mu.Unlock()
@@ -46,6 +50,25 @@ func (v *Vault) findLostHeads(ctx context.Context) error {
 	}
 	v.foreign = storage.SignedHead{}
 	return nil
+}
+
+// hadHead reports whether this disk shows that it had a head: the file of it is
+// there and broken, or the index was made from it. The index shows nothing once
+// it was made from what peers have, which a file remembers.
+func (v *Vault) hadHead(head storage.SignedHead, lost uint64) (bool, error) {
+	if head.Seq == lost {
+		return true, nil
+	}
+	borrowed := filepath.Join(v.dir, borrowedName)
+	if _, err := os.Stat(borrowed); err == nil {
+		return false, nil
+	}
+	if !v.index.broken.Load() {
+		if had, err := v.index.applied(head.ID); err == nil && had {
+			return true, nil
+		}
+	}
+	return false, v.files.writeDurable(borrowed, nil)
 }
 
 // newestOf returns the newest head of this vault; the zero value when there is

@@ -62,7 +62,7 @@ type Vault struct {
 	mu      sync.Mutex
 	heads   *headChain
 	foreign storage.SignedHead // what peers have, when this disk lost its heads and cannot tell whether that is all
-	session *Session // the one that writes
+	session *Session           // the one that writes
 }
 
 // Create makes an empty vault in dir, which must not hold one. Open it then.
