@@ -5,6 +5,7 @@ import (
 	"crypto/ed25519"
 	"crypto/sha256"
 	"encoding/base32"
+	"encoding/hex"
 	"fmt"
 )
 
@@ -105,8 +106,16 @@ func (id GridID) MarshalText() ([]byte, error) { return []byte(id.String()), nil
 // UnmarshalText implements encoding.TextUnmarshaler; it accepts what String writes.
 func (id *GridID) UnmarshalText(text []byte) error { return parseID("grid", string(text), id[:]) }
 
-// ParseGridID reads what GridID.String wrote.
-func ParseGridID(s string) (id GridID, err error) { return id, parseID("grid", s, id[:]) }
+// ParseHex decodes exactly len(dst) bytes of lower-case hex, the text of the ids
+// that packages storage and tasks define; kind names the id in the error.
+func ParseHex(kind, s string, dst []byte) error {
+	raw, err := hex.DecodeString(s)
+	if err != nil || len(raw) != len(dst) || s != hex.EncodeToString(raw) {
+		return fmt.Errorf("%s id %q: want %d lower-case hex digits", kind, s, 2*len(dst))
+	}
+	copy(dst, raw)
+	return nil
+}
 
 // parseID decodes exactly one canonical id text into dst. Base32 of 32 bytes
 // leaves 4 spare bits in the last character; a text that sets them would be a

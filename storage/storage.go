@@ -81,7 +81,9 @@ func (id SegmentID) Short() string { return id.String()[:12] }
 func (id SegmentID) IsZero() bool { return id == SegmentID{} }
 
 // ParseSegmentID reads what SegmentID.String wrote.
-func ParseSegmentID(s string) (id SegmentID, err error) { return id, parseHex("segment", s, id[:]) }
+func ParseSegmentID(s string) (id SegmentID, err error) {
+	return id, grid.ParseHex("segment", s, id[:])
+}
 
 // String returns 64 hex digits.
 func (id VaultID) String() string { return hex.EncodeToString(id[:]) }
@@ -93,16 +95,7 @@ func (id VaultID) Short() string { return id.String()[:12] }
 func (id VaultID) IsZero() bool { return id == VaultID{} }
 
 // ParseVaultID reads what VaultID.String wrote.
-func ParseVaultID(s string) (id VaultID, err error) { return id, parseHex("vault", s, id[:]) }
-
-func parseHex(kind, s string, dst []byte) error {
-	raw, err := hex.DecodeString(s)
-	if err != nil || len(raw) != len(dst) || s != hex.EncodeToString(raw) {
-		return fmt.Errorf("%s id %q: want %d lower-case hex digits", kind, s, 2*len(dst))
-	}
-	copy(dst, raw)
-	return nil
-}
+func ParseVaultID(s string) (id VaultID, err error) { return id, grid.ParseHex("vault", s, id[:]) }
 
 // ShardID names one shard of a segment.
 type ShardID struct {

@@ -207,30 +207,6 @@ func CeilingLimits() Limits {
 	return Limits{MaxMemoryBytes, MaxWall, MaxStdoutBytes, MaxStderrBytes, MaxOutputBytes, MaxOutputFiles}
 }
 
-// WithDefaults returns l with each zero field replaced by DefaultLimits'.
-func (l Limits) WithDefaults() Limits {
-	d := DefaultLimits()
-	if l.MemoryBytes == 0 {
-		l.MemoryBytes = d.MemoryBytes
-	}
-	if l.Wall == 0 {
-		l.Wall = d.Wall
-	}
-	if l.StdoutBytes == 0 {
-		l.StdoutBytes = d.StdoutBytes
-	}
-	if l.StderrBytes == 0 {
-		l.StderrBytes = d.StderrBytes
-	}
-	if l.OutputBytes == 0 {
-		l.OutputBytes = d.OutputBytes
-	}
-	if l.OutputFiles == 0 {
-		l.OutputFiles = d.OutputFiles
-	}
-	return l
-}
-
 // Validate reports every field that is not positive or above its ceiling,
 // joined.
 func (l Limits) Validate() error {

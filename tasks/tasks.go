@@ -17,6 +17,8 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+
+	"gotong/grid"
 )
 
 const idBytes = 32
@@ -43,7 +45,7 @@ func (id JobID) IsZero() bool { return id == JobID{} }
 func (id JobID) Compare(other JobID) int { return bytes.Compare(id[:], other[:]) }
 
 // ParseJobID reads what JobID.String wrote.
-func ParseJobID(s string) (id JobID, err error) { return id, parseHex("job", s, id[:]) }
+func ParseJobID(s string) (id JobID, err error) { return id, grid.ParseHex("job", s, id[:]) }
 
 // ContentID names bytes (a module, an input, an output): their BLAKE3 hash.
 type ContentID [idBytes]byte
@@ -58,15 +60,8 @@ func (id ContentID) Short() string { return id.String()[:12] }
 func (id ContentID) IsZero() bool { return id == ContentID{} }
 
 // ParseContentID reads what ContentID.String wrote.
-func ParseContentID(s string) (id ContentID, err error) { return id, parseHex("content", s, id[:]) }
-
-func parseHex(kind, s string, dst []byte) error {
-	raw, err := hex.DecodeString(s)
-	if err != nil || len(raw) != len(dst) || s != hex.EncodeToString(raw) {
-		return fmt.Errorf("%s id %q: want %d lower-case hex digits", kind, s, 2*len(dst))
-	}
-	copy(dst, raw)
-	return nil
+func ParseContentID(s string) (id ContentID, err error) {
+	return id, grid.ParseHex("content", s, id[:])
 }
 
 // TaskID names one task of a job.

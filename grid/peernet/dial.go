@@ -27,18 +27,15 @@ func (n *Net) Dial(ctx context.Context, peer grid.PeerID, proto Protocol) (*Conn
 	return n.dialPeer(ctx, peer, proto, n.attempts(peer, proto))
 }
 
-// DialAddr connects to one address and expects want there. It is how a joiner,
-// whose roster is still empty, reaches its inviter; on any other protocol than
-// ProtoJoin want must be a member. Errors are those of Dial.
+// DialAddr is DialAny with one address.
 func (n *Net) DialAddr(ctx context.Context, addr string, want grid.PeerID, proto Protocol) (*Conn, error) {
-	if proto.internal() {
-		return nil, fmt.Errorf("dial %s: %w: %s", want.Short(), ErrProtocol, proto)
-	}
-	return n.dialPeer(ctx, want, proto, []attempt{n.direct(addr, want, proto)})
+	return n.DialAny(ctx, []string{addr}, want, proto)
 }
 
-// DialAny is DialAddr for several addresses of one peer: each gets a head start
-// before the next is tried too, and whichever answers first wins.
+// DialAny connects to one of the addresses and expects want there: each gets a
+// head start before the next is tried too, and whichever answers first wins. It
+// is how a joiner, whose roster is still empty, reaches its inviter; on any
+// other protocol than ProtoJoin want must be a member. Errors are those of Dial.
 func (n *Net) DialAny(ctx context.Context, addresses []string, want grid.PeerID, proto Protocol) (*Conn, error) {
 	if proto.internal() {
 		return nil, fmt.Errorf("dial %s: %w: %s", want.Short(), ErrProtocol, proto)

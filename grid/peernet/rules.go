@@ -121,10 +121,3 @@ func CallerFrom(ctx context.Context) (grid.PeerID, bool) {
 	info, ok := p.AuthInfo.(AuthInfo)
 	return info.Peer, ok
 }
-
-// ContextWithCaller returns a context in which CallerFrom answers caller. It is
-// for calling a service's methods within this process, on the peer's own
-// behalf; a context that comes from a connection cannot be made this way.
-func ContextWithCaller(ctx context.Context, caller grid.PeerID) context.Context {
-	return peer.NewContext(ctx, &peer.Peer{AuthInfo: AuthInfo{Peer: caller}})
-}

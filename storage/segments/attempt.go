@@ -20,7 +20,6 @@ type attempt struct {
 
 	beats  atomic.Int64 // since started, of the last piece that moved
 	moved  atomic.Int64 // pieces that moved
-	gap    atomic.Int64 // the longest time between two of them
 	rhythm *rhythm      // of all transfers with the peer
 	limit  atomic.Int64 // how long it may stand still now
 	hedged bool         // another one was started because this one is slow

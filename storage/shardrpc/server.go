@@ -36,7 +36,7 @@ const (
 	DefaultStreamsPerPeer = 128
 	DefaultCallsPerSecond = 500
 	DefaultCallsBurst     = 2000
-	listChunk, haveChunk  = 1024, 128 // entries of one message
+	haveChunk             = 128       // answers of one message
 	headsChunkBytes       = 256 << 10 // heads of one message, together
 	listWindow            = 512       // shards whose right to be seen is checked at once
 )

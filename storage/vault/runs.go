@@ -20,14 +20,6 @@ func (s *numberSet) add(n uint32) {
 	s.words[word] |= 1 << (n % 64)
 }
 
-func (s *numberSet) count() int {
-	total := 0
-	for _, w := range s.words {
-		total += bits.OnesCount64(w)
-	}
-	return total
-}
-
 // all yields the numbers by rising value.
 func (s *numberSet) all() iter.Seq[uint32] {
 	return func(yield func(uint32) bool) {

@@ -42,22 +42,19 @@ type Session struct {
 }
 
 type sessionStats struct {
-	newBytes, newBlobs, segments, sealedBytes, storedBytes atomic.Uint64
+	newBytes, segments, storedBytes atomic.Uint64
 }
 
 // Stats counts what a session has done so far.
 type Stats struct {
 	NewBytes    uint64 // plaintext that was not in the vault before
-	NewBlobs    uint64
 	Segments    uint64 // committed
-	SealedBytes uint64 // of those segments, before coding
-	StoredBytes uint64 // of all their shards
+	StoredBytes uint64 // of all shards of those
 }
 
 // Stats returns the counts; it may be called at any time.
 func (s *Session) Stats() Stats {
-	return Stats{s.stats.newBytes.Load(), s.stats.newBlobs.Load(), s.stats.segments.Load(),
-		s.stats.sealedBytes.Load(), s.stats.storedBytes.Load()}
+	return Stats{s.stats.newBytes.Load(), s.stats.segments.Load(), s.stats.storedBytes.Load()}
 }
 
 func newSession(ctx context.Context, v *Vault) *Session {
@@ -189,7 +186,6 @@ func (s *Session) put(data []byte) (Stored, error) {
 		return Stored{}, fmt.Errorf("store segment: %w", err)
 	}
 	s.stats.segments.Add(1)
-	s.stats.sealedBytes.Add(uint64(len(data)))
 	s.stats.storedBytes.Add(uint64(put.ShardBytes) * uint64(put.Redundancy.N))
 	s.health.add(put.flags(), clampSites(put.SurvivesSites))
 	return put, nil

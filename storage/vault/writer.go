@@ -124,7 +124,6 @@ func (w *Writer) blob(kind packKind, plain []byte) ([32]byte, error) {
 	}
 	w.s.v.secrets.SealBlob(place[:0], coding, h, data)
 	p.filling.Done()
-	w.s.stats.newBlobs.Add(1)
 	w.s.stats.newBytes.Add(uint64(len(plain)))
 	return h, nil
 }

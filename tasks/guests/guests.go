@@ -6,9 +6,7 @@ package guests
 
 import (
 	"embed"
-	"io/fs"
 	"path"
-	"strings"
 )
 
 //go:embed wasm/*.wasm
@@ -44,17 +42,4 @@ func Module(name string) []byte {
 		panic("guests: no module named " + name)
 	}
 	return module
-}
-
-// Names returns the names of all guests, sorted.
-func Names() []string {
-	entries, err := fs.ReadDir(files, "wasm")
-	if err != nil {
-		panic("guests: " + err.Error()) // embedded: cannot fail
-	}
-	names := make([]string, len(entries))
-	for i, entry := range entries {
-		names[i] = strings.TrimSuffix(entry.Name(), ".wasm")
-	}
-	return names
 }

@@ -12,17 +12,9 @@ import (
 )
 
 func TestEveryGuestIsAModuleWithSource(t *testing.T) {
-	sources, err := filepath.Glob("src/*.c")
-	if err != nil || len(sources) == 0 {
-		t.Fatalf("sources: %v, %v", sources, err)
-	}
-	var names []string
-	for _, source := range sources {
-		names = append(names, strings.TrimSuffix(filepath.Base(source), ".c"))
-	}
-	slices.Sort(names)
-	if got := guests.Names(); !slices.Equal(got, names) {
-		t.Fatalf("modules %v, sources %v", got, names)
+	names, modules := stems(t, "src", ".c"), stems(t, "wasm", ".wasm")
+	if !slices.Equal(modules, names) {
+		t.Fatalf("modules %v, sources %v", modules, names)
 	}
 	for _, name := range names {
 		if !bytes.HasPrefix(guests.Module(name), []byte("\x00asm\x01\x00\x00\x00")) {
@@ -31,12 +23,25 @@ func TestEveryGuestIsAModuleWithSource(t *testing.T) {
 	}
 }
 
+// stems returns the files of dir with the ending, without it, sorted.
+func stems(t *testing.T, dir, ending string) []string {
+	t.Helper()
+	files, err := filepath.Glob(filepath.Join(dir, "*"+ending))
+	if err != nil || len(files) == 0 {
+		t.Fatalf("%s: %v, %v", dir, files, err)
+	}
+	for i, file := range files { // Glob sorts them
+		files[i] = strings.TrimSuffix(filepath.Base(file), ending)
+	}
+	return files
+}
+
 func TestConstantsNameEveryGuest(t *testing.T) {
 	text, err := os.ReadFile("guests.go")
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, name := range guests.Names() {
+	for _, name := range stems(t, "wasm", ".wasm") {
 		if !bytes.Contains(text, []byte(`= "`+name+`"`)) {
 			t.Errorf("guest %s has no constant", name)
 		}

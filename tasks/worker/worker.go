@@ -213,18 +213,6 @@ func (w *Worker) Ready() error {
 	return w.refusal
 }
 
-// Room returns how many more tasks would be accepted now, and how many of them
-// would begin at once.
-func (w *Worker) Room() (accept, begin int) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if w.refusal != nil {
-		return 0, 0
-	}
-	accept = w.cfg.Queue - w.active
-	return accept, min(accept, max(0, w.cfg.Slots-w.active))
-}
-
 // Status returns what the worker does now.
 func (w *Worker) Status() Status {
 	w.mu.Lock()
