@@ -108,6 +108,7 @@ func checkPrivate(dir string) error {
 // newControlServer returns the gRPC server of the control socket.
 func newControlServer(service controlv1.ControlServer) *grpc.Server {
 	server := grpc.NewServer(
+		grpc.WaitForHandlers(true), // what a command uses is closed only after it
 		grpc.MaxRecvMsgSize(controlMessageBytes), grpc.MaxSendMsgSize(controlMessageBytes),
 		grpc.UnaryInterceptor(func(ctx context.Context, request any, _ *grpc.UnaryServerInfo, next grpc.UnaryHandler) (any, error) {
 			answer, err := next(ctx, request)

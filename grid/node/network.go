@@ -34,11 +34,23 @@ func (p *Peer) openNetwork() (err error) {
 	if err != nil {
 		return err
 	}
+	p.onClose(p.net.Close)
 	if err := p.net.Listen(); err != nil {
 		return listenFailure(p.cfg.Listen, err)
 	}
 	p.clients = peernet.NewClients(p.net)
+	p.onClose(p.closeClients)
 	return nil
+}
+
+// closeClients ends the calls to other peers, and waits for the transfers that
+// were given up before.
+func (p *Peer) closeClients() error {
+	err := p.clients.Close()
+	if p.segments != nil {
+		p.segments.Close()
+	}
+	return err
 }
 
 // openMembership makes this peer's view of the grid and its own record.

@@ -61,7 +61,7 @@ type Peer struct {
 	cfg     Config
 	options Options
 	logger  *slog.Logger
-	release func() // of the home's lock
+	closers []func() error // see onClose
 
 	node    identity.NodeKey
 	roster  *roster.Roster
@@ -85,7 +85,6 @@ type Peer struct {
 
 	leave     chan struct{} // closed when the peer has left for good
 	leaveOnce sync.Once
-	started   time.Time
 }
 
 // Open takes the home of a peer that init or join made and opens everything in
@@ -110,7 +109,8 @@ func Open(dir string, o Options) (*Peer, error) {
 			return nil, err
 		}
 	}
-	p := &Peer{home: h, cfg: o.Config, options: o, logger: o.Logger, release: release, leave: make(chan struct{}), started: time.Now()}
+	p := &Peer{home: h, cfg: o.Config, options: o, logger: o.Logger, leave: make(chan struct{})}
+	p.onClose(func() error { release(); return nil })
 	for _, open := range []func() error{p.openIdentity, p.openNetwork, p.openMembership, p.openStorage, p.openTasks} {
 		if err := open(); err != nil {
 			return nil, errors.Join(err, p.Close())
@@ -119,30 +119,17 @@ func Open(dir string, o Options) (*Peer, error) {
 	return p, nil
 }
 
+// onClose adds what Close has to do; it does the last added first.
+func (p *Peer) onClose(f func() error) { p.closers = append(p.closers, f) }
+
 // Close ends what Open opened, in the opposite order. It may be called more
 // than once.
 func (p *Peer) Close() error {
 	var errs []error
-	for _, c := range []struct {
-		is    bool
-		close func() error
-	}{
-		{p.vault != nil, func() error { return p.vault.Close() }},
-		{p.store != nil, func() error { return p.store.Close() }},
-		{p.clients != nil, func() error { return p.clients.Close() }},
-		{p.net != nil, func() error { return p.net.Close() }},
-		{p.records != nil, func() error { return p.records.Close() }},
-		{p.roster != nil, func() error { return p.roster.Close() }},
-	} {
-		if c.is {
-			errs = append(errs, c.close())
-		}
+	for i := len(p.closers) - 1; i >= 0; i-- {
+		errs = append(errs, p.closers[i]())
 	}
-	p.vault, p.store, p.clients, p.net, p.records, p.roster = nil, nil, nil, nil, nil, nil
-	if p.release != nil {
-		p.release()
-		p.release = nil
-	}
+	p.closers = nil
 	return errors.Join(errs...)
 }
 
@@ -155,6 +142,7 @@ func (p *Peer) openIdentity() (err error) {
 	if p.roster, err = roster.Open(s.roster()); err != nil {
 		return err
 	}
+	p.onClose(p.roster.Close)
 	if p.roster.View().Status(p.node.PeerID()) == roster.StatusRemoved {
 		return &Failure{Kind: controlv1.Kind_KIND_REFUSED, What: "this peer was removed from the grid, or left it",
 			Meaning: "other peers refuse it; what they hold for its owner stays with them", Next: "ask for an invite and gotong join CODE --home NEW"}
@@ -162,6 +150,7 @@ func (p *Peer) openIdentity() (err error) {
 	if p.records, err = roster.OpenRecords(s.records(), p.roster.View().Grid()); err != nil {
 		return err
 	}
+	p.onClose(p.records.Close)
 	if p.invites, err = invite.OpenBook(s.invites()); err != nil {
 		return err
 	}
@@ -194,7 +183,12 @@ func (p *Peer) Run(ctx context.Context, ready func(Ready)) error {
 	case <-p.leave:
 	case err = <-run.failed:
 	}
-	return errors.Join(err, run.stop(), p.Close())
+	if late := run.stop(); late != nil {
+		// A part still runs: to close under it would break it, so that is left to
+		// the end of the process, which is safe at any moment.
+		return errors.Join(err, late)
+	}
+	return errors.Join(err, p.Close())
 }
 
 // running is what start started; each part ends when its cancel is called.

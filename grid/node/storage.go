@@ -40,6 +40,7 @@ func (p *Peer) openStorage() error {
 	if err != nil {
 		return err
 	}
+	p.onClose(p.vault.Close)
 	p.backups.redundancy.Store(&redundancy)
 	p.segments, err = segments.New(segments.Config{
 		Holders: p.holders, Node: p.node.Private(), Grant: p.grant, Vault: p.vault.ID(), Owner: self.Owner,
@@ -67,7 +68,14 @@ func (p *Peer) openStore() (err error) {
 	p.shards, err = shardrpc.NewServer(shardrpc.ServerConfig{
 		Store: p.store, Members: shardMembers{p}, Caller: peernet.CallerFrom, Logger: p.logger,
 	})
-	return err
+	if err != nil {
+		return errors.Join(err, p.store.Close())
+	}
+	p.onClose(func() error {
+		p.shards.Wait()
+		return p.store.Close()
+	})
+	return nil
 }
 
 // grant returns the delegation under which this peer signs for its owner.
