@@ -3,6 +3,8 @@ package node
 import (
 	"context"
 	"errors"
+	"os"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -33,6 +35,9 @@ func Join(ctx context.Context, dir string, p JoinParams) (Made, error) {
 			Next: "copy the whole line that gotong invite printed", Err: err}
 	}
 	return setUp(dir, p.Config, p.Save, p.Phrase, func(s setup) (*roster.Roster, error) {
+		if err := probeSpace(s.state.dir); err != nil {
+			return nil, err
+		}
 		result, err := redeem(ctx, s, p, code)
 		if err != nil {
 			return nil, err
@@ -45,6 +50,18 @@ func Join(ctx context.Context, dir string, p JoinParams) (Made, error) {
 		}
 		return r, nil
 	})
+}
+
+// joinSpace is what a disk must hold for a join: more than the roster and the
+// records of a grid of a thousand peers.
+const joinSpace = 1 << 20
+
+// probeSpace fails when the disk cannot take what the inviter will send: the
+// invite must not be used up for that.
+func probeSpace(dir string) error {
+	probe := filepath.Join(dir, "probe")
+	err := os.WriteFile(probe, make([]byte, joinSpace), 0o600)
+	return errors.Join(err, os.Remove(probe))
 }
 
 // redeem shows the invite to its inviter. When the answer is lost, because the
