@@ -46,6 +46,9 @@ func (d *destDir) child(node *vaultv1.Node) (*destDir, error) {
 		if !info.IsDir() {
 			return nil, errors.New("something else has this name in the target")
 		}
+		if mode := info.Mode().Perm(); mode&0o700 != 0o700 {
+			_ = d.root.Chmod(name, mode|0o700) // an earlier restore closed it; what follows tells whether this worked
+		}
 	} else if err != nil {
 		return nil, err
 	}

@@ -14,6 +14,10 @@ import (
 // again without its times showing it, so it is not remembered.
 const racyWindow = 20 * time.Millisecond
 
+// maxUnsized bounds what is read of a file that claims to be empty: some file
+// systems, such as /proc, know a size only once all is read.
+const maxUnsized = 64 << 20
+
 // read stores files until the walk is over. It goes on after the session has
 // ended, only to let go of what waits.
 func (b *backup) read(w *vault.Writer) {
@@ -101,7 +105,11 @@ func storeContent(w *vault.Writer, f sourceFile, m meta, node *vaultv1.Node) (va
 			return vault.Object{}, err
 		}
 	}
-	object, err := w.Put(io.LimitReader(f, m.size), m.size)
+	limit := m.size
+	if limit == 0 {
+		limit = maxUnsized
+	}
+	object, err := w.Put(io.LimitReader(f, limit), m.size)
 	node.Size = object.Ref.Size
 	return object, err
 }

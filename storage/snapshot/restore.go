@@ -32,6 +32,9 @@ const (
 // ErrNoPath says that the snapshot has no such path.
 var ErrNoPath = errors.New("not in the snapshot")
 
+// ErrTarget says that the target of a restore cannot be made or opened.
+var ErrTarget = errors.New("target cannot be used")
+
 // RestoreOptions says what to restore and how.
 type RestoreOptions struct {
 	// Path inside the snapshot: what is below that directory, or that one
@@ -136,13 +139,13 @@ func (r *restore) run(root vault.Ref, target string) error {
 func openTarget(target string) (root *os.Root, made bool, err error) {
 	if _, err := os.Stat(target); errors.Is(err, os.ErrNotExist) {
 		if err := os.MkdirAll(target, 0o700); err != nil {
-			return nil, false, fmt.Errorf("target: %w", err)
+			return nil, false, fmt.Errorf("%w: %w", ErrTarget, err)
 		}
 		made = true
 	}
 	root, err = os.OpenRoot(target)
 	if err != nil {
-		return nil, false, fmt.Errorf("target: %w", err)
+		return nil, false, fmt.Errorf("%w: %w", ErrTarget, err)
 	}
 	return root, made, nil
 }

@@ -1,10 +1,12 @@
 package snapshot
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -12,6 +14,8 @@ import (
 
 	"golang.org/x/sys/unix"
 	"pgregory.net/rapid"
+
+	"gotong/storage/vault"
 )
 
 // describeSystem adds what Linux keeps: owner, device, attributes, which names
@@ -180,4 +184,76 @@ func TestVeryDeepTree(t *testing.T) {
 	must(t, err)
 	defer source.Close()
 	must(t, source.RemoveAll(strings.Repeat("d", 200)))
+}
+
+// TestFilesThatKnowNoSize: files of /proc have content and claim to be empty.
+func TestFilesThatKnowNoSize(t *testing.T) {
+	const path = "/proc/version"
+	want, err := os.ReadFile(path)
+	if err != nil || len(want) == 0 {
+		t.Skipf("no %s: %v", path, err)
+	}
+	v, _ := newVault(t)
+	backUp(t, v, path)
+	got, err := os.ReadFile(filepath.Join(restoreAll(t, v, path), "version"))
+	if err != nil || string(got) != string(want) {
+		t.Errorf("got %q, want %q; %v", got, want, err)
+	}
+}
+
+// asNobody in the environment is where a test of an ordinary user works.
+const asNobody = "TEST_AS_NOBODY_IN"
+
+// TestRestoreAgainAsOrdinaryUser: directories that nobody may write or enter,
+// not even their owner, do not stop a second restore into the same place.
+func TestRestoreAgainAsOrdinaryUser(t *testing.T) {
+	if os.Getuid() == 0 {
+		again(t)
+		return
+	}
+	dir := os.Getenv(asNobody)
+	if dir == "" {
+		dir = t.TempDir()
+	}
+	t.Setenv("TMPDIR", dir)
+	source, target := filepath.Join(dir, "source"), filepath.Join(dir, "target")
+	for name, mode := range map[string]fs.FileMode{"read-only": 0o555, "closed": 0o000} {
+		path := filepath.Join(source, name)
+		must(t, os.MkdirAll(path, 0o755))
+		write(t, filepath.Join(path, "file"), []byte(name))
+		defer os.Chmod(path, 0o755)
+		defer os.Chmod(filepath.Join(target, name), 0o755)
+		if mode != 0 {
+			must(t, os.Chmod(path, mode))
+		}
+	}
+	v, _ := newVault(t)
+	backUp(t, v, source)
+	for range 2 {
+		_, err := Restore(context.Background(), v, vault.Latest, target, RestoreOptions{Path: source,
+			Skipped: func(path string, err error) { t.Errorf("skipped %q: %v", path, err) }})
+		must(t, err)
+		compare(t, source, target)
+		must(t, os.Chmod(filepath.Join(target, "closed"), 0))
+	}
+}
+
+// again runs the test as a user who is not root.
+func again(t *testing.T) {
+	dir, err := os.MkdirTemp("", "nobody")
+	must(t, err)
+	defer os.RemoveAll(dir)
+	const nobody = 65534
+	must(t, os.Chown(dir, nobody, nobody))
+	program := filepath.Join(dir, "program") // the test binary may lie where only root can look
+	binary, err := os.ReadFile(os.Args[0])
+	must(t, err)
+	must(t, os.WriteFile(program, binary, 0o755))
+	cmd := exec.Command(program, "-test.run=^"+t.Name()+"$", "-test.v")
+	cmd.Dir, cmd.Env = dir, append(os.Environ(), asNobody+"="+dir, "TMPDIR="+dir)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: nobody, Gid: nobody}}
+	out, err := cmd.CombinedOutput()
+	if err != nil || !strings.Contains(string(out), "--- PASS: "+t.Name()) {
+		t.Errorf("%v\n%s", err, out)
+	}
 }

@@ -386,3 +386,22 @@ func TestCancelledBackupLeavesAUsableVault(t *testing.T) {
 	}
 	compare(t, src, restoreAll(t, v, src))
 }
+
+// TestHomeIsNeverBackedUp: a path that is to be left out is left out under any
+// name, also when it is what was asked for.
+func TestHomeIsNeverBackedUp(t *testing.T) {
+	v, _ := newVault(t)
+	dir := t.TempDir()
+	home, link := filepath.Join(dir, "home"), filepath.Join(dir, "link")
+	must(t, os.MkdirAll(filepath.Join(home, "peer"), 0o755))
+	write(t, filepath.Join(home, "peer", "key"), []byte("secret"))
+	must(t, os.Symlink(home, link))
+	for _, path := range []string{home, filepath.Join(home, "peer"), filepath.Join(home, "peer", "key"), link} {
+		var skipped []string
+		_, err := Backup(context.Background(), v, BackupOptions{Paths: []string{path}, Exclude: []string{home},
+			Skipped: func(path string, err error) { skipped = append(skipped, path+": "+err.Error()) }})
+		if !errors.Is(err, ErrNothing) || len(skipped) != 1 || !strings.Contains(skipped[0], "left out") {
+			t.Errorf("backup of %s: skipped %q, error %v", path, skipped, err)
+		}
+	}
+}

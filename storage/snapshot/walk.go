@@ -51,6 +51,9 @@ func (b *backup) walkRoot(t *rootTree) {
 	b.states = append(b.states, st)
 	defer b.emit(&item{step: stepFinish, state: st})
 	info, err := os.Stat(t.path)
+	if err == nil {
+		err = b.excluded(t.path)
+	}
 	if err != nil {
 		b.skip(t.path, err)
 		return
@@ -80,6 +83,27 @@ func (b *backup) walkRoot(t *rootTree) {
 	b.enter(dir, t.name, m)
 	b.walkDir(dir, st, nil, 0)
 	b.emit(&item{step: stepLeave})
+}
+
+// errExcluded says why a path that was asked for is not backed up.
+var errExcluded = errors.New("is left out of every backup")
+
+// excluded returns an error when a path that was asked for is one of those to
+// leave out, or in one, by whatever name.
+func (b *backup) excluded(path string) error {
+	real, err := filepath.EvalSymlinks(path)
+	if err != nil {
+		return err
+	}
+	for _, out := range b.options.Exclude {
+		if left, err := filepath.EvalSymlinks(out); err == nil {
+			out = left
+		}
+		if below, err := filepath.Rel(out, real); err == nil && filepath.IsLocal(below) {
+			return errExcluded
+		}
+	}
+	return nil
 }
 
 // walkSingle emits a root that is no directory. A link was followed: the entry

@@ -3,11 +3,25 @@ package cli
 import (
 	"fmt"
 	"log/slog"
+	"os"
+	"runtime/debug"
 
 	"github.com/spf13/cobra"
 
 	"gotong/grid/node"
 )
+
+// memoryLimit is what the peer lets the garbage of backups and restores grow to,
+// so that all of it stays below 256 MiB. What is in use at once is bounded
+// elsewhere, lower than this; above, the collector only works more.
+const memoryLimit = 224 << 20
+
+// limitMemory keeps the peer small, unless the environment says how small.
+func limitMemory() {
+	if os.Getenv("GOMEMLIMIT") == "" {
+		debug.SetMemoryLimit(memoryLimit)
+	}
+}
 
 func (a *app) upCommand() *cobra.Command {
 	c := &cobra.Command{
@@ -25,6 +39,7 @@ Flags override the home's configuration for this run only.`,
 		if err != nil {
 			return err
 		}
+		limitMemory()
 		peer, err := node.Open(a.home, node.Options{Config: loaded.Config, Logger: a.logger(loaded.Config.Log)})
 		if err != nil {
 			return err
