@@ -95,7 +95,7 @@ func (a *app) printStatus(s *controlv1.StatusResponse) error {
 		fmt.Fprintf(w, "this peer\t%s (%.8s) on %s\n", printable(s.Name), s.Peer, s.Listen)
 		fmt.Fprintf(w, "peers\t%d of %d alive\n", s.PeersAlive, s.PeersTotal)
 		for _, b := range s.Backups {
-			fmt.Fprintf(w, "backup %s\t%s, %s\n", printable(b.Set), b.State, humanize.Time(time.Unix(b.LastUnix, 0)))
+			fmt.Fprintf(w, "backup %s\t%s, %s\n", printable(b.Set), printable(b.State), humanize.Time(time.Unix(b.LastUnix, 0)))
 		}
 		fmt.Fprintf(w, "giving\t%s of %s, %d of %d slots busy\n", bytesText(g.GetHeldBytes()), bytesText(g.GetPledgeBytes()), g.GetSlotsBusy(), g.GetSlots())
 	})
