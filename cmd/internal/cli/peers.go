@@ -30,9 +30,14 @@ type peerJSON struct {
 	Admin       bool    `json:"admin,omitempty"`
 }
 
-func newPeerJSON(p *controlv1.PeerInfo) peerJSON {
-	return peerJSON{p.Id, p.Name, p.Owner, p.Site, p.State, p.Address, p.Version,
-		p.PledgeBytes, p.UsedBytes, p.Slots, p.RttMs, p.Forked, p.Admin}
+// newPeersJSON returns a list that is empty, and not null, for no peers.
+func newPeersJSON(peers []*controlv1.PeerInfo) []peerJSON {
+	out := make([]peerJSON, 0, len(peers))
+	for _, p := range peers {
+		out = append(out, peerJSON{p.Id, p.Name, p.Owner, p.Site, p.State, p.Address, p.Version,
+			p.PledgeBytes, p.UsedBytes, p.Slots, p.RttMs, p.Forked, p.Admin})
+	}
+	return out
 }
 
 func (a *app) peersCommand() *cobra.Command {
@@ -56,13 +61,9 @@ func (a *app) peersCommand() *cobra.Command {
 
 func (a *app) printPeers(peers []*controlv1.PeerInfo) error {
 	if a.json {
-		out := make([]peerJSON, 0, len(peers))
-		for _, p := range peers {
-			out = append(out, newPeerJSON(p))
-		}
 		return a.printJSON(struct {
 			Peers []peerJSON `json:"peers"`
-		}{out})
+		}{newPeersJSON(peers)})
 	}
 	return a.table("NAME\tPEER\tSTATE\tSITE\tGIVES\tHOLDS\tSLOTS\tRTT\tADDRESS", func(w io.Writer) {
 		for _, p := range peers {

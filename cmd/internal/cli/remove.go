@@ -37,14 +37,10 @@ may remove those whom they invited.`,
 
 func (a *app) printRemoved(peers []*controlv1.PeerInfo, dryRun bool) error {
 	if a.json {
-		out := make([]peerJSON, 0, len(peers))
-		for _, p := range peers {
-			out = append(out, newPeerJSON(p))
-		}
 		return a.printJSON(struct {
 			Removed []peerJSON `json:"removed"`
 			DryRun  bool       `json:"dry_run"`
-		}{out, dryRun})
+		}{newPeersJSON(peers), dryRun})
 	}
 	verb := "Removed"
 	if dryRun {
