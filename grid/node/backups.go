@@ -120,10 +120,10 @@ func (p *Peer) planBackup(ctx context.Context) (backupPlan, error) {
 func (p *Peer) backupFailure(err error) error {
 	switch {
 	case errors.Is(err, vault.ErrBusy):
-		return &Failure{Kind: controlv1.Kind_KIND_BUSY, What: "another backup is running", Meaning: "it goes on", Next: "the same command later", Err: nil}
+		return &Failure{Kind: controlv1.Kind_KIND_BUSY, What: "another backup is running", Meaning: "it goes on", Next: "the same command later"}
 	case errors.Is(err, vault.ErrNewerHead):
-		return &Failure{Kind: controlv1.Kind_KIND_REFUSED, What: "friends know a newer state of this vault",
-			Meaning: "this disk was restored or cloned; writing on would fork the vault", Next: "a new home: gotong join CODE --phrase-file FILE", Err: err}
+		return &Failure{Kind: controlv1.Kind_KIND_REFUSED, What: "friends know a newer state of this vault than this disk",
+			Meaning: "the disk was restored or cloned, and writing on would fork the vault; restore still works", Next: "a new home: gotong join CODE --phrase-file FILE"}
 	case errors.Is(err, snapshot.ErrNothing):
 		return &Failure{Kind: controlv1.Kind_KIND_FAILED, What: "none of the paths can be backed up", Meaning: "there is no new snapshot", Next: "look at the paths"}
 	case disk.IsFull(err):

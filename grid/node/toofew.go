@@ -37,6 +37,11 @@ func (p *Peer) explainTooFew(err error) error {
 	if errors.As(err, &few) {
 		return tooFew(few, p.nameOf)
 	}
+	if errors.Is(err, storage.ErrTooFewPeers) { // nobody was asked
+		f := explain(storage.ErrTooFewPeers)
+		f.What = "no friend who is here has room for what is new"
+		return f
+	}
 	return err
 }
 

@@ -14,7 +14,7 @@ import (
 // memoryLimit is what the peer lets the garbage of backups and restores grow to,
 // so that all of it stays below 256 MiB. What is in use at once is bounded
 // elsewhere, lower than this; above, the collector only works more.
-const memoryLimit = 224 << 20
+const memoryLimit = 232 << 20
 
 // limitMemory keeps the peer small, unless the environment says how small.
 func limitMemory() {
