@@ -14,7 +14,7 @@ import (
 
 // Bounds of a Reader.
 const (
-	fetchesAtOnce  = 3
+	fetchesAtOnce  = 2
 	leasedSegments = 3 // held in memory for leases, those being fetched included
 	treeSegments   = 2 // likewise for lists and listings, which many leases must not drive out
 )
