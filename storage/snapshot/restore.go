@@ -12,9 +12,9 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"time"
 
+	"gotong/grid/disk"
 	vaultv1 "gotong/proto/vault/v1"
 	"gotong/storage"
 	"gotong/storage/vault"
@@ -220,5 +220,5 @@ func (r *restore) skip(path string, err error) {
 }
 
 func stops(err error) bool {
-	return errors.Is(err, storage.ErrTooFewShards) || errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT)
+	return errors.Is(err, storage.ErrTooFewShards) || disk.IsFull(err)
 }
