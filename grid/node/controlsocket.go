@@ -50,6 +50,7 @@ func DialControl(ctx context.Context, dir string) (*grpc.ClientConn, error) {
 	probe.Close()
 	conn, err := grpc.NewClient("passthrough:///control",
 		grpc.WithTransportCredentials(insecure.NewCredentials()), // the socket's mode is the guard
+		grpc.WithUnaryInterceptor(boundQueries(queryTimeout)),
 		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) {
 			return new(net.Dialer).DialContext(ctx, "unix", path)
 		}),
@@ -58,6 +59,22 @@ func DialControl(ctx context.Context, dir string) (*grpc.ClientConn, error) {
 		return nil, fmt.Errorf("control socket: %w", err)
 	}
 	return conn, nil
+}
+
+// queryTimeout bounds a command that is one question and one answer. A peer that
+// is stopped or stuck accepts it and never answers.
+const queryTimeout = 30 * time.Second
+
+// boundQueries gives every unary call that has no deadline one.
+func boundQueries(limit time.Duration) grpc.UnaryClientInterceptor {
+	return func(ctx context.Context, method string, request, answer any, conn *grpc.ClientConn, call grpc.UnaryInvoker, options ...grpc.CallOption) error {
+		if _, bounded := ctx.Deadline(); !bounded {
+			var cancel context.CancelFunc
+			ctx, cancel = context.WithTimeout(ctx, limit)
+			defer cancel()
+		}
+		return call(ctx, method, request, answer, conn, options...)
+	}
 }
 
 // listenControl makes the control socket, replacing one that a killed peer

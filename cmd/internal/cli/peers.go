@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"strings"
 	"time"
 
 	"github.com/dustin/go-humanize"
@@ -73,11 +74,15 @@ func (a *app) printPeers(peers []*controlv1.PeerInfo) error {
 	})
 }
 
+const agoSuffix = " ago" // of what humanize says of the past
+
 // stateText is the state with what else the reader should know of it.
 func stateText(p *controlv1.PeerInfo) string {
 	text := p.State
 	if p.State == string(grid.StateAway) && p.SinceUnix > 0 {
-		text += " since " + humanize.Time(time.Unix(p.SinceUnix, 0))
+		if ago := humanize.Time(time.Unix(p.SinceUnix, 0)); strings.HasSuffix(ago, agoSuffix) {
+			text += " for " + strings.TrimSuffix(ago, agoSuffix)
+		}
 	}
 	if p.Forked {
 		text += " (forked)"
