@@ -53,6 +53,27 @@ func newGrid(t *testing.T, args ...string) *localgrid.Grid {
 	return g
 }
 
+// eventually returns when check does; the test fails when it does not in time.
+func eventually(ctx context.Context, t *testing.T, limit time.Duration, what string, check func() (bool, error)) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	for {
+		ok, err := check()
+		if err != nil && ctx.Err() == nil {
+			t.Fatalf("%s: %v", what, err)
+		}
+		if ok {
+			return
+		}
+		select {
+		case <-ctx.Done():
+			t.Fatalf("not within %s: %s", limit, what)
+		case <-time.After(200 * time.Millisecond):
+		}
+	}
+}
+
 // shortTempDir is t.TempDir with a path that leaves room for a socket's name.
 func shortTempDir(t *testing.T) string {
 	t.Helper()

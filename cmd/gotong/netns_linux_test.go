@@ -150,27 +150,6 @@ func waitAddress(ctx context.Context, t *testing.T, p *localgrid.Peer, id, addre
 	})
 }
 
-// eventually returns when check does; the test fails when it does not in time.
-func eventually(ctx context.Context, t *testing.T, limit time.Duration, what string, check func() (bool, error)) {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(ctx, limit)
-	defer cancel()
-	for {
-		ok, err := check()
-		if err != nil && ctx.Err() == nil {
-			t.Fatalf("%s: %v", what, err)
-		}
-		if ok {
-			return
-		}
-		select {
-		case <-ctx.Done():
-			t.Fatalf("not within %s: %s", limit, what)
-		case <-time.After(200 * time.Millisecond):
-		}
-	}
-}
-
 // TestNetnsPartition: seven peers fall into 4 | 3, each side sees the other as
 // away, and when the wire is back all are alive and nothing was deleted.
 func TestNetnsPartition(t *testing.T) {

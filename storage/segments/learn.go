@@ -30,11 +30,7 @@ func (s *Segments) learn(ctx context.Context, id storage.SegmentID, hint Hint) (
 	onePerPeer := slices.Clone(k.sources)
 	s.rank(onePerPeer, storage.MaxShards)
 	onePerPeer = slices.CompactFunc(onePerPeer, func(a, b source) bool { return a.peer == b.peer })
-	header, failed, err := race(ctx, s, onePerPeer, s.readHeader(id))
-	k.causes = append(k.causes, failed...)
-	if err == nil {
-		k.header = header
-		s.headers.add(header)
+	if s.askHeader(ctx, id, onePerPeer, &k) {
 		return k, nil
 	}
 	if ctx.Err() != nil {
@@ -60,11 +56,7 @@ func (s *Segments) learnFromMembers(ctx context.Context, id storage.SegmentID, k
 			continue
 		}
 		k.sources = append(k.sources, sources...)
-		header, failed, err := race(ctx, s, sources[:1], s.readHeader(id))
-		k.causes = append(k.causes, failed...)
-		if err == nil {
-			k.header = header
-			s.headers.add(header)
+		if s.askHeader(ctx, id, sources[:1], &k) {
 			return k, nil
 		}
 	}
@@ -72,6 +64,19 @@ func (s *Segments) learnFromMembers(ctx context.Context, id storage.SegmentID, k
 		return k, context.Cause(ctx)
 	}
 	return k, &TooFewError{Segment: id, Missing: k.causes.peersOf(), Causes: k.causes, kind: storage.ErrTooFewShards}
+}
+
+// askHeader adds to k the header of the segment as the first of from gave it,
+// or why none did.
+func (s *Segments) askHeader(ctx context.Context, id storage.SegmentID, from []source, k *knowledge) bool {
+	header, failed, err := race(ctx, s, from, s.readHeader(id))
+	k.causes = append(k.causes, failed...)
+	if err != nil {
+		return false
+	}
+	k.header = header
+	s.headers.add(header)
+	return true
 }
 
 // readHeader returns a try for race that reads only the header of a segment.
