@@ -21,8 +21,48 @@ import (
 
 // backups is what a peer keeps of its own backups while it runs.
 type backups struct {
-	running    sync.Mutex                         // held by the one backup that runs
+	mu      sync.Mutex
+	current *runningBackup // nil: none
+
 	redundancy atomic.Pointer[storage.Redundancy] // of the next segment; zero is automatic
+}
+
+// runningBackup is the one backup that runs.
+type runningBackup struct {
+	ctx  context.Context
+	done chan struct{} // closed when it has ended
+}
+
+// begin makes the caller the one backup that runs. One that was interrupted and
+// is about to end is waited for; any other makes it vault.ErrBusy.
+func (b *backups) begin(ctx context.Context) (end func(), err error) {
+	mine := &runningBackup{ctx, make(chan struct{})}
+	for {
+		b.mu.Lock()
+		other := b.current
+		if other == nil {
+			b.current = mine
+		}
+		b.mu.Unlock()
+		if other == nil {
+			return func() { b.end(mine) }, nil
+		}
+		if other.ctx.Err() == nil {
+			return nil, vault.ErrBusy
+		}
+		select {
+		case <-other.done:
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		}
+	}
+}
+
+func (b *backups) end(mine *runningBackup) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.current = nil
+	close(mine.done)
 }
 
 const (
@@ -52,10 +92,11 @@ func (b *backups) run(ctx context.Context, publish func(context.Context) (int, e
 // Backup makes a snapshot of absolute paths. Redundancy is auto, K+M, or empty
 // for what is configured. progress and skipped may be nil.
 func (p *Peer) Backup(ctx context.Context, paths []string, redundancy string, progress func(snapshot.Progress), skipped func(path string, err error)) (*controlv1.BackupSummary, error) {
-	if !p.backups.running.TryLock() {
-		return nil, p.backupFailure(vault.ErrBusy)
+	end, err := p.backups.begin(ctx)
+	if err != nil {
+		return nil, p.backupFailure(err)
 	}
-	defer p.backups.running.Unlock()
+	defer end()
 	if err := p.setRedundancy(redundancy); err != nil {
 		return nil, err
 	}
@@ -99,6 +140,7 @@ type backupPlan struct {
 }
 
 func (p *Peer) planBackup(ctx context.Context) (backupPlan, error) {
+	p.holders.forgetAnswers()
 	candidates := p.holders.Candidates(ctx)
 	sites := placement.Sites(candidates, 1)
 	plan := backupPlan{coding: *p.backups.redundancy.Load()}
@@ -129,6 +171,9 @@ func (p *Peer) backupFailure(err error) error {
 	case disk.IsFull(err):
 		return &Failure{Kind: controlv1.Kind_KIND_FAILED, What: "the disk with " + p.home.dir + " is full",
 			Meaning: "there is no new snapshot; what was before is untouched, and what was sent now is not sent again", Next: "free some space, then the same command again"}
+	}
+	if f := p.noRoom(err); f != nil {
+		return f
 	}
 	return p.explainTooFew(err)
 }

@@ -1,6 +1,7 @@
 package node
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -8,11 +9,13 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"testing/synctest"
 
 	"gotong/grid"
 	controlv1 "gotong/proto/control/v1"
 	"gotong/storage"
 	"gotong/storage/segments"
+	"gotong/storage/vault"
 )
 
 // TestTooFewNamesFriendsByReason: who did not help is named once, by name, under
@@ -55,6 +58,41 @@ func TestTooFewNamesFriendsByReason(t *testing.T) {
 			t.Errorf("%q: meaning %q, next %q", f.What, f.Meaning, f.Next)
 		}
 	}
+}
+
+// TestOneBackupAtATime: a second backup is refused while one runs, and waits
+// for one that was interrupted.
+func TestOneBackupAtATime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var b backups
+		ctx, interrupt := context.WithCancel(t.Context())
+		end, err := b.begin(ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := b.begin(t.Context()); !errors.Is(err, vault.ErrBusy) {
+			t.Errorf("beside a running one: %v", err)
+		}
+		interrupt()
+		began := make(chan error, 1)
+		go func() {
+			end, err := b.begin(t.Context())
+			if err == nil {
+				end()
+			}
+			began <- err
+		}()
+		synctest.Wait()
+		select {
+		case err := <-began:
+			t.Errorf("did not wait: %v", err)
+		default:
+		}
+		end()
+		if err := <-began; err != nil {
+			t.Errorf("after an interrupted one: %v", err)
+		}
+	})
 }
 
 // TestPlainReason: the call and its file, which may be a temporary one, are not

@@ -2,6 +2,7 @@ package node
 
 import (
 	"context"
+	"maps"
 	"sync"
 	"time"
 
@@ -96,6 +97,14 @@ func (h *gridHolders) refresh(ctx context.Context, candidates []placement.Candid
 		})
 	}
 	wait.Wait()
+}
+
+// forgetAnswers makes the next Candidates ask again whoever answered: a donor
+// may have made room since. Who hangs is not asked earlier.
+func (h *gridHolders) forgetAnswers() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	maps.DeleteFunc(h.loads, func(_ grid.PeerID, known knownLoad) bool { return known.answered })
 }
 
 // stale returns whose load has to be asked, and forgets who is no candidate.

@@ -20,13 +20,14 @@ var reasons = []struct {
 	is   []error
 }{
 	{"bad data from", []error{storage.ErrCorrupt}},
-	{"no room", []error{storage.ErrQuota, storage.ErrFull}},
+	{noRoom, []error{storage.ErrQuota, storage.ErrFull}},
 	{"disk failed", []error{storage.ErrDisk}},
 	{"refused", []error{storage.ErrDenied, storage.ErrStaleEpoch, grid.ErrRemoved, grid.ErrNotMember}},
 }
 
 const (
 	missing   = "missing" // did not answer
+	noRoom    = "no room"
 	withoutIt = "without it"
 )
 
@@ -37,12 +38,35 @@ func (p *Peer) explainTooFew(err error) error {
 	if errors.As(err, &few) {
 		return tooFew(few, p.nameOf)
 	}
-	if errors.Is(err, storage.ErrTooFewPeers) { // nobody was asked
-		f := explain(storage.ErrTooFewPeers)
-		f.What = "no friend who is here has room for what is new"
-		return f
-	}
 	return err
+}
+
+// noRoom explains a put for which nobody was asked, because nobody who is here
+// said to have room; nil for other errors.
+func (p *Peer) noRoom(err error) *Failure {
+	var few *segments.TooFewError
+	if !errors.Is(err, storage.ErrTooFewPeers) || errors.As(err, &few) {
+		return nil
+	}
+	var names []string
+	for _, peer := range p.membership.Peers()[1:] { // the first is this one
+		if peer.State == grid.StateAlive {
+			names = append(names, peer.DisplayName())
+		}
+	}
+	slices.Sort(names)
+	f := explain(storage.ErrTooFewPeers)
+	f.What = "nobody is here who takes what is new"
+	if len(names) > 0 {
+		f.What += "; " + noRoom + ": " + strings.Join(names, ", ")
+		f.refuseForRoom()
+	}
+	return f
+}
+
+// refuseForRoom makes a failure one that donors can end.
+func (f *Failure) refuseForRoom() {
+	f.Kind, f.Next = controlv1.Kind_KIND_REFUSED, "ask friends to give more, or invite others: gotong peers"
 }
 
 func tooFew(few *segments.TooFewError, nameOf func(grid.PeerID) string) *Failure {
@@ -60,8 +84,8 @@ func tooFew(few *segments.TooFewError, nameOf func(grid.PeerID) string) *Failure
 		slices.Sort(names)
 		f.What += "; " + word + ": " + strings.Join(names, ", ")
 	}
-	if len(groups) == 1 && len(groups["no room"]) > 0 {
-		f.Kind, f.Next = controlv1.Kind_KIND_REFUSED, "ask friends to give more, or invite others: gotong peers"
+	if len(groups) == 1 && len(groups[noRoom]) > 0 {
+		f.refuseForRoom()
 	}
 	return f
 }
