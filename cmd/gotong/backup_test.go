@@ -194,4 +194,3 @@ func TestOwnHome(t *testing.T) {
 		}
 	}
 }
-

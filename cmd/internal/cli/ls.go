@@ -67,8 +67,27 @@ func (a *app) printEntry(e *controlv1.LsEntry) error {
 	if len(e.LinkTarget) > 0 {
 		name += " -> " + printable(string(e.LinkTarget))
 	}
-	_, err := fmt.Fprintf(a.stdout, "%s%s %10d %s %s\n", typeLetter(e.Type), os.FileMode(e.Mode & 0o777).String()[1:], e.Size, modified.Format(time.DateTime), name)
+	_, err := fmt.Fprintf(a.stdout, "%s%s %10d %s %s\n", typeLetter(e.Type), permissions(e.Mode), e.Size, modified.Format(time.DateTime), name)
 	return err
+}
+
+// permissions writes mode bits as ls does, with s and t for set-id and sticky.
+func permissions(mode uint32) string {
+	text := []byte(os.FileMode(mode & 0o777).String()[1:])
+	for _, special := range []struct {
+		bit  uint32
+		at   int
+		mark byte
+	}{{0o4000, 2, 's'}, {0o2000, 5, 's'}, {0o1000, 8, 't'}} {
+		switch {
+		case mode&special.bit == 0:
+		case text[special.at] == 'x':
+			text[special.at] = special.mark
+		default:
+			text[special.at] = special.mark - 'a' + 'A'
+		}
+	}
+	return string(text)
 }
 
 func typeLetter(kind string) string {

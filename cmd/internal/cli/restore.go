@@ -83,8 +83,11 @@ func (a *app) printRestoreSummary(target string, s *controlv1.RestoreSummary) er
 			took.Round(time.Millisecond), rateText(s.Bytes, took))
 	}
 	if s.Skipped > 0 {
-		return &failure{code: exitSkipped, what: countText(s.Skipped, "item was", "items were") + " not restored",
-			meaning: "everything else is in " + target}
+		meaning := "everything else is in " + target
+		if s.Files == 0 {
+			meaning = "no file was restored"
+		}
+		return &failure{code: exitSkipped, what: countText(s.Skipped, "item was", "items were") + " not restored", meaning: meaning}
 	}
 	return nil
 }
