@@ -294,6 +294,6 @@ func TestRemovedPeerLearnsIt(t *testing.T) {
 	eventually(ctx, t, 10*time.Second, "status says that the peer was removed", func() (bool, error) {
 		var s struct{ Problems []struct{ What string } }
 		err := removed.JSON(ctx, &s, "status")
-		return len(s.Problems) == 1 && s.Problems[0].What == "you says that this peer was removed from the grid", err
+		return len(s.Problems) == 1 && s.Problems[0].What == "this peer was removed from the grid; so says you", err
 	})
 }

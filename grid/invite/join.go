@@ -49,7 +49,7 @@ func Join(ctx context.Context, conn JoinConn, code Code, p JoinParams) (JoinResu
 	defer withCancel(ctx, conn)()
 	response, err := request(ctx, conn, &invitev1.Request{Ask: &invitev1.Request_Redeem{Redeem: redeem}})
 	if err != nil {
-		return JoinResult{}, fmt.Errorf("join: %w", err)
+		return JoinResult{}, err
 	}
 	want, err := proofOf(conn, code.Secret[:], roleInviter, code.ID)
 	if err != nil {

@@ -130,8 +130,13 @@ func joinFailure(err error) error {
 	if err == nil {
 		return nil
 	}
-	return &Failure{Kind: controlv1.Kind_KIND_REFUSED, What: "the inviter's peer refused", Meaning: "nothing was changed",
+	f := &Failure{Kind: controlv1.Kind_KIND_REFUSED, What: "the inviter's peer refused", Meaning: "nothing was changed",
 		Next: "ask for a new invite", Err: err}
+	if errors.Is(err, grid.ErrRemoved) { // the node key is new, so it is the owner
+		f.What, f.Err = "the owner of this recovery phrase was removed from the grid", nil
+		f.Next = "gotong join CODE without --phrase-file, as a new owner"
+	}
+	return f
 }
 
 func noInviter(err error) error {

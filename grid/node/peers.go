@@ -2,6 +2,7 @@ package node
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"sync"
@@ -121,10 +122,13 @@ func (p *Peer) Remove(_ context.Context, r *controlv1.RemoveRequest) ([]*control
 		params = roster.RemoveParams{Owner: target.Owner}
 		affected = p.peersOf(target.Owner)
 	}
-	if !r.DryRun {
-		if err := p.remove(params); err != nil {
-			return nil, err
-		}
+	if r.DryRun {
+		err = p.removeFailure(p.roster.CheckRemove(p.ID(), params))
+	} else {
+		err = p.remove(params)
+	}
+	if err != nil {
+		return nil, err
 	}
 	var out []*controlv1.PeerInfo
 	for _, peer := range affected {
@@ -138,12 +142,23 @@ func (p *Peer) Remove(_ context.Context, r *controlv1.RemoveRequest) ([]*control
 func (p *Peer) RemovePeer(id grid.PeerID) error { return p.remove(roster.RemoveParams{Peer: id}) }
 
 func (p *Peer) remove(params roster.RemoveParams) error {
-	err := p.roster.Remove(p.node, params)
-	if err != nil {
-		return &Failure{Kind: controlv1.Kind_KIND_REFUSED, What: "remove", Meaning: "nothing was changed", Next: "gotong peers", Err: err}
+	if err := p.roster.Remove(p.node, params); err != nil {
+		return p.removeFailure(err)
 	}
 	p.membership.AnnounceRoster()
 	return nil
+}
+
+// removeFailure says why somebody cannot be removed.
+func (p *Peer) removeFailure(err error) error {
+	if err == nil {
+		return nil
+	}
+	f := &Failure{Kind: controlv1.Kind_KIND_REFUSED, What: "cannot remove", Meaning: "nothing was changed", Next: "gotong peers", Err: err}
+	if errors.Is(err, roster.ErrNotAdmin) && p.roster.View().IsAdmin(p.ID()) {
+		f.What, f.Err = "the founder of the grid can only leave by itself", nil
+	}
+	return f
 }
 
 func (p *Peer) peersOf(owner grid.OwnerID) []grid.Peer {
@@ -156,6 +171,10 @@ func (p *Peer) peersOf(owner grid.OwnerID) []grid.Peer {
 	return out
 }
 
+// minIDPrefix is how much of an id stands for it, as the list of peers shows it:
+// a typing error must not mean somebody.
+const minIDPrefix = 8
+
 // findPeer reads what a user calls a peer: its id, the start of one, or its
 // name. It must mean one peer.
 func (p *Peer) findPeer(text string) (grid.Peer, error) {
@@ -164,7 +183,7 @@ func (p *Peer) findPeer(text string) (grid.Peer, error) {
 		if peer.ID.String() == text {
 			return peer, nil
 		}
-		if text != "" && (strings.HasPrefix(peer.ID.String(), text) || peer.Record.Name == text) {
+		if calls(text, peer) {
 			found = append(found, peer)
 		}
 	}
@@ -172,9 +191,20 @@ func (p *Peer) findPeer(text string) (grid.Peer, error) {
 	case 1:
 		return found[0], nil
 	case 0:
+		for _, gone := range p.membership.Removed() {
+			if calls(text, gone) {
+				return grid.Peer{}, &Failure{Kind: controlv1.Kind_KIND_REFUSED, What: fmt.Sprintf("%s is no member any more", gone.DisplayName()), Meaning: "nothing was changed", Next: "gotong peers"}
+			}
+		}
 		return grid.Peer{}, &Failure{Kind: controlv1.Kind_KIND_USAGE, What: fmt.Sprintf("no peer is called %q", text), Meaning: "nothing was changed", Next: "gotong peers"}
 	}
 	return grid.Peer{}, &Failure{Kind: controlv1.Kind_KIND_USAGE, What: fmt.Sprintf("%d peers are called %q", len(found), text), Meaning: "nothing was changed", Next: "gotong peers, then the id"}
+}
+
+// calls reports whether a text may mean a peer.
+func calls(text string, peer grid.Peer) bool {
+	byID := len(text) >= minIDPrefix && strings.HasPrefix(peer.ID.String(), text)
+	return byID || text != "" && peer.Record.Name == text
 }
 
 // Leave takes this peer out of the grid for good and stops it.

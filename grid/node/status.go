@@ -37,6 +37,9 @@ func (p *Peer) Status(ctx context.Context) (*controlv1.StatusResponse, error) {
 	return s, nil
 }
 
+// maxNamed bounds the peers that one sentence names.
+const maxNamed = 5
+
 func (p *Peer) giving() *controlv1.Giving {
 	g := &controlv1.Giving{PledgeBytes: uint64(p.cfg.Give), HeldBytes: p.heldBytes(), Slots: uint32(p.cfg.Slots)}
 	g.SlotsBusy = uint32(max(p.cfg.Slots-p.work.slotsFree(), 0))
@@ -49,16 +52,20 @@ func (p *Peer) problems() []*controlv1.Problem {
 	var out []*controlv1.Problem
 	for _, bad := range p.segments.Problems() {
 		out = append(out, &controlv1.Problem{
-			What: fmt.Sprintf("%s delivered a bad shard of segment %s, %d times", p.nameOf(bad.Peer), bad.Shard.Segment.Short(), bad.Count),
+			What: fmt.Sprintf("%s delivered a bad shard of segment %s, %s", p.nameOf(bad.Peer), bad.Shard.Segment.Short(), count(bad.Count, "time")),
 			Why:  bad.What, Do: "ask its donor to check the disk; the data was read from others",
 		})
 	}
 	for _, bad := range p.store.Problems() {
 		out = append(out, &controlv1.Problem{What: bad.What, Why: bad.Why, Do: "check this disk: what it keeps for others goes bad"})
 	}
-	for _, id := range p.net.RemovedBy() {
+	if by := p.net.RemovedBy(); len(by) > 0 {
+		var names []string
+		for _, id := range by[:min(len(by), maxNamed)] {
+			names = append(names, p.nameOf(id))
+		}
 		out = append(out, &controlv1.Problem{
-			What: p.nameOf(id) + " says that this peer was removed from the grid",
+			What: "this peer was removed from the grid; so says " + strings.Join(names, ", "),
 			Why:  "an admin, whoever invited it, or a peer of its own owner removed it", Do: "ask who did; to come back, join with a new invite from a new home",
 		})
 	}
@@ -88,7 +95,7 @@ func sentence(s *controlv1.StatusResponse, away []grid.Peer) string {
 		case last.SurvivesSites == 0:
 			parts = append(parts, fmt.Sprintf("The last backup, %s, survives the loss of no site.", age))
 		default:
-			parts = append(parts, fmt.Sprintf("The last backup is %s, %s (survives any %d sites lost).", last.State, age, last.SurvivesSites))
+			parts = append(parts, fmt.Sprintf("The last backup is %s, %s (survives any %s lost).", last.State, age, count(int(last.SurvivesSites), "site")))
 		}
 	}
 	if len(away) == 1 {
@@ -97,7 +104,9 @@ func sentence(s *controlv1.StatusResponse, away []grid.Peer) string {
 		parts = append(parts, fmt.Sprintf("%d peers are away.", len(away)))
 	}
 	parts = append(parts, fmt.Sprintf("Giving %s of %s.", Size(s.Giving.HeldBytes), Size(s.Giving.PledgeBytes)))
-	if n := len(s.Problems); n > 0 {
+	if n := len(s.Problems); n == 1 {
+		parts = append(parts, "1 problem needs a look.")
+	} else if n > 1 {
 		parts = append(parts, fmt.Sprintf("%d problems need a look.", n))
 	}
 	return strings.Join(parts, " ")

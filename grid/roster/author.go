@@ -159,18 +159,34 @@ func (r *Roster) Remove(node identity.NodeKey, p RemoveParams) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	v := r.View()
-	removal, err := v.removalOf(p)
+	removal, l, err := v.planRemoval(node.PeerID(), p)
 	if err != nil || removal == nil {
 		return err
 	}
-	l, err := v.nextLink(node.PeerID())
-	if err != nil {
-		return fmt.Errorf("remove: %w", err)
-	}
-	if !v.out.authorised(node.PeerID(), removal) {
-		return ErrNotAdmin
-	}
 	return r.commitOwn(signRemove(node, v.id, l, *removal))
+}
+
+// CheckRemove returns the error that Remove by that author would return, and
+// changes nothing.
+func (r *Roster) CheckRemove(author grid.PeerID, p RemoveParams) error {
+	_, _, err := r.View().planRemoval(author, p)
+	return err
+}
+
+// planRemoval returns nil when the removal would change nothing.
+func (v *View) planRemoval(author grid.PeerID, p RemoveParams) (*removal, link, error) {
+	removal, err := v.removalOf(p)
+	if err != nil || removal == nil {
+		return nil, link{}, err
+	}
+	l, err := v.nextLink(author)
+	if err != nil {
+		return nil, link{}, fmt.Errorf("remove: %w", err)
+	}
+	if !v.out.authorised(author, removal) {
+		return nil, link{}, ErrNotAdmin
+	}
+	return removal, l, nil
 }
 
 // removalOf builds the removal with a cut for each author; nil when there is

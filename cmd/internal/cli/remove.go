@@ -14,8 +14,8 @@ func (a *app) removeCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "remove PEER",
 		Short: "Remove a peer from the grid",
-		Long: `Remove cuts a peer off everywhere within seconds. PEER is an id, the start of one,
-or a name. Admins may remove any peer but those of the grid's founder; others
+		Long: `Remove cuts a peer off everywhere within seconds. PEER is an id, its first 8
+characters or more, or a name. Admins may remove any peer but those of the grid's founder; others
 may remove those whom they invited.`,
 		Example: "  gotong remove cellar\n  gotong remove --owner cellar --dry-run",
 		Args:    exactArgs(1),
