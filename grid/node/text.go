@@ -23,3 +23,11 @@ func validText(s string) string {
 	}
 	return b.String()
 }
+
+// count writes a number of things.
+func count(n int, one string) string {
+	if n == 1 {
+		return "1 " + one
+	}
+	return fmt.Sprintf("%d %ss", n, one)
+}
