@@ -20,7 +20,7 @@ import (
 
 // Why claims end on the worker's side.
 var (
-	errCallerSilent = fmt.Errorf("caller was silent for %s", scheduler.LeaseTTL)
+	errCallerSilent = fmt.Errorf("caller was silent for %s: %w", scheduler.LeaseTTL, context.DeadlineExceeded)
 	errClaimOver    = errors.New("claim is over")
 	errReplaced     = errors.New("caller claimed again")
 )
