@@ -94,17 +94,13 @@ func measure(m *testing.M) (code int) {
 	}()
 	code = m.Run()
 	if !run.results.empty() {
-		if err := publish(); err != nil {
-			fail(err)
-		}
+		fmt.Print("\n", run.results.markdown())
 	}
 	return code
 }
 
-// publish prints the tables and, when a result is asked for, writes its file.
+// publish writes the file of the results so far, if one is asked for.
 func publish() error {
-	text := run.results.markdown()
-	fmt.Print("\n", text)
 	if run.settings.Result == "" {
 		return nil
 	}
@@ -113,7 +109,7 @@ func publish() error {
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return err
 	}
-	return os.WriteFile(path, []byte(heading(now)+text), 0o644)
+	return os.WriteFile(path, []byte(heading(now)+run.results.markdown()), 0o644)
 }
 
 // program builds gotong once and returns its path.

@@ -114,8 +114,9 @@ func (t *trial) repeat(ctx context.Context, source string, repetition int) error
 	return t.comeBack(ctx, again)
 }
 
-// comeBackLimit is how long friends that are back may be passed over.
-const comeBackLimit = 3 * time.Minute
+// comeBackLimit is how long friends that are back may be passed over before
+// one's own peer is started anew, which remembers nothing against them.
+const comeBackLimit = 20 * time.Second
 
 // comeBack starts the killed holders again and waits until a backup of a small
 // file is complete on all of them, so that the next repetition finds the grid as
@@ -135,8 +136,11 @@ func (t *trial) comeBack(ctx context.Context, again func(context.Context) error)
 			t.add(workBack, seconds, product, time.Since(begin).Seconds())
 			return nil
 		}
-		if !errors.Is(err, errIncomplete) || time.Since(begin) > comeBackLimit {
+		if !errors.Is(err, errIncomplete) {
 			return err
+		}
+		if time.Since(begin) > comeBackLimit {
+			return t.startAnew(ctx)
 		}
 		select {
 		case <-ctx.Done():
@@ -144,6 +148,18 @@ func (t *trial) comeBack(ctx context.Context, again func(context.Context) error)
 		case <-time.After(probePause):
 		}
 	}
+}
+
+// startAnew starts one's own peer anew.
+func (t *trial) startAnew(ctx context.Context) error {
+	t.note("Backups were still not complete %s after the killed holders were back; one's own peer was started anew, and %q has no sample.", comeBackLimit, workBack)
+	if err := t.us.you.Stop(); err != nil {
+		return err
+	}
+	if err := t.us.you.Start(ctx); err != nil {
+		return err
+	}
+	return t.us.WaitAlive(ctx, t.us.you, holders+1)
 }
 
 // probePause lies between two probes.
