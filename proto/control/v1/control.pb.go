@@ -882,8 +882,7 @@ type RemoveRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Peer          string                 `protobuf:"bytes,1,opt,name=peer,proto3" json:"peer,omitempty"`    // id, unique prefix of one, or name
 	Owner         bool                   `protobuf:"varint,2,opt,name=owner,proto3" json:"owner,omitempty"` // remove every peer of its owner
-	Reason        string                 `protobuf:"bytes,3,opt,name=reason,proto3" json:"reason,omitempty"`
-	DryRun        bool                   `protobuf:"varint,4,opt,name=dry_run,json=dryRun,proto3" json:"dry_run,omitempty"`
+	DryRun        bool                   `protobuf:"varint,3,opt,name=dry_run,json=dryRun,proto3" json:"dry_run,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -930,13 +929,6 @@ func (x *RemoveRequest) GetOwner() bool {
 		return x.Owner
 	}
 	return false
-}
-
-func (x *RemoveRequest) GetReason() string {
-	if x != nil {
-		return x.Reason
-	}
-	return ""
 }
 
 func (x *RemoveRequest) GetDryRun() bool {
@@ -2927,12 +2919,11 @@ const file_control_v1_control_proto_rawDesc = "" +
 	"\x05admin\x18\x02 \x01(\bR\x05admin\"G\n" +
 	"\x0eInviteResponse\x12\x12\n" +
 	"\x04code\x18\x01 \x01(\tR\x04code\x12!\n" +
-	"\fexpires_unix\x18\x02 \x01(\x03R\vexpiresUnix\"j\n" +
+	"\fexpires_unix\x18\x02 \x01(\x03R\vexpiresUnix\"R\n" +
 	"\rRemoveRequest\x12\x12\n" +
 	"\x04peer\x18\x01 \x01(\tR\x04peer\x12\x14\n" +
-	"\x05owner\x18\x02 \x01(\bR\x05owner\x12\x16\n" +
-	"\x06reason\x18\x03 \x01(\tR\x06reason\x12\x17\n" +
-	"\adry_run\x18\x04 \x01(\bR\x06dryRun\"G\n" +
+	"\x05owner\x18\x02 \x01(\bR\x05owner\x12\x17\n" +
+	"\adry_run\x18\x03 \x01(\bR\x06dryRun\"G\n" +
 	"\x0eRemoveResponse\x125\n" +
 	"\aremoved\x18\x01 \x03(\v2\x1b.gotong.control.v1.PeerInfoR\aremoved\"\x0e\n" +
 	"\fLeaveRequest\"\x0f\n" +
