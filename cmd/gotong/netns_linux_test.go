@@ -30,20 +30,39 @@ type lab struct {
 
 func newLab(t *testing.T) *lab {
 	t.Helper()
-	if err := exec.Command("ip", "netns", "list").Run(); err != nil || os.Getuid() != 0 {
+	l := &lab{t: t, prefix: fmt.Sprintf("gt%d-%d-", os.Getpid(), labs.Add(1)), hosts: map[string]int{}}
+	if why := l.missing(); why != nil {
 		if os.Getenv(requireNamespaces) != "" {
-			t.Fatalf("network namespaces are required: uid %d, %v", os.Getuid(), err)
+			t.Fatalf("network namespaces are required: %v", why)
 		}
-		t.Skip("needs root and network namespaces")
+		t.Skipf("needs root, ip, nft and network namespaces: %v", why)
 	}
 	t.Parallel() // they mostly wait
-	l := &lab{t: t, prefix: fmt.Sprintf("gt%d-%d-", os.Getpid(), labs.Add(1)), hosts: map[string]int{}}
 	l.addNamespace("hub")
 	for _, bridge := range []string{"left", "right"} {
 		l.in("hub", "ip", "link", "add", bridge, "type", "bridge")
 		l.in("hub", "ip", "link", "set", bridge, "up")
 	}
 	return l
+}
+
+// missing returns why there can be no lab here.
+func (l *lab) missing() error {
+	if _, err := exec.LookPath("nft"); err != nil {
+		return err
+	}
+	for _, step := range [][]string{
+		{"netns", "add", l.prefix + "try"},
+		{"-n", l.prefix + "try", "link", "add", "try0", "type", "veth", "peer", "name", "try1"},
+		{"-n", l.prefix + "try", "link", "add", "try2", "type", "bridge"},
+		{"netns", "del", l.prefix + "try"},
+	} {
+		if out, err := exec.Command("ip", step...).CombinedOutput(); err != nil {
+			_ = exec.Command("ip", "netns", "del", l.prefix+"try").Run() // if it was made
+			return fmt.Errorf("ip %s: %w: %s", strings.Join(step, " "), err, out)
+		}
+	}
+	return nil
 }
 
 func (l *lab) addNamespace(name string) {
