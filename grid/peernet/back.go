@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"fmt"
 	"io"
+	"net"
 	"slices"
 	"sync"
 	"time"
@@ -71,23 +72,36 @@ const soon = 3 * time.Second
 // tried, and uses that. It waits as long as the direct attempts run, and then a
 // little longer if the peer is connected here otherwise.
 func (n *Net) dialSoon(ctx context.Context, peer grid.PeerID, proto Protocol, tried []string, directs <-chan struct{}) (*Conn, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
 	var patience <-chan time.Time
+	var fresh chan outcome // of the addresses that came meanwhile; nil: none came
+	defer func() {
+		if fresh != nil {
+			n.discard(fresh, 1)
+		}
+	}()
 	for {
 		arrived, changed := n.links.nextArrival(), n.cfg.Directory.Changed()
 		if n.links.held(peer) != nil {
 			return n.dialBack(ctx, peer, proto)
 		}
-		if now := n.cfg.Directory.Addresses(peer); !slices.Equal(now, tried) {
-			tried = now
-			if c, err := n.try(ctx, peer, n.directAttempts(peer, proto)); err == nil {
-				return c, nil
+		if now := n.cfg.Directory.Addresses(peer); fresh == nil && !slices.Equal(now, tried) {
+			tried, fresh = now, make(chan outcome, 1)
+			if !n.start(ctx, func(ctx context.Context) (*Conn, error) { return n.try(ctx, peer, n.directAttempts(peer, proto)) }, fresh) {
+				return nil, net.ErrClosed
 			}
 		}
 		select {
 		case <-arrived:
 		case <-changed:
+		case o := <-fresh:
+			fresh = nil
+			if o.err == nil {
+				return o.conn, nil
+			}
 		case <-directs:
-			if !n.connectedHere(peer) {
+			if fresh == nil && !n.connectedHere(peer) {
 				return nil, errNoLink
 			}
 			directs, patience = nil, time.After(soon)
