@@ -94,6 +94,21 @@ func TestAnyTwoOfSix(t *testing.T) {
 		t.Fatal(err)
 	}
 	sameTree(t, source, restore(ctx, t, you, "latest", source))
+
+	// Who is back is used again at once.
+	for _, p := range []*localgrid.Peer{friends[0], friends[5]} {
+		if err := p.Start(ctx); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := g.WaitAlive(ctx, you, 7); err != nil {
+		t.Fatal(err)
+	}
+	more := shortTempDir(t)
+	writeTree(t, more, 7, 10, 300_000)
+	if s := backup(ctx, t, you, more); !s.Complete || s.SurvivesSites != 2 {
+		t.Errorf("after all are back: %+v", s)
+	}
 }
 
 // TestRemovedPeerIsCut: seconds after it was removed a peer is refused.

@@ -134,3 +134,10 @@ func (p *Peer) nameOf(id grid.PeerID) string {
 	}
 	return id.Short()
 }
+
+// forget lets a peer be asked anew what it has room for.
+func (h *gridHolders) forget(id grid.PeerID) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	delete(h.loads, id)
+}

@@ -225,6 +225,7 @@ func (p *Peer) start(ctx context.Context) (*running, error) {
 	r.add(ctx, "join", p.serveJoins)
 	r.add(ctx, "addresses", p.watchAddresses)
 	r.add(ctx, "calls", func(ctx context.Context) error { return server.Run(ctx, drainTimeout) })
+	r.add(ctx, "returns", p.watchReturns)
 	r.add(ctx, "tasks", p.work.run)
 	r.add(ctx, "heads", func(ctx context.Context) error { return p.backups.run(ctx, p.vault.Publish, p.logger) })
 	if control != nil {

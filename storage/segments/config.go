@@ -149,6 +149,11 @@ func (s *Segments) Close() {
 	s.buffers.empty()
 }
 
+// Forgive lets a peer be used again at once that was left alone because it did
+// not answer. Call it when the peer is known to be back; one that delivered
+// wrong bytes stays where it is.
+func (s *Segments) Forgive(peer grid.PeerID) { s.peers.forgive(peer) }
+
 // reserve waits until need bytes may be used. A need beyond the whole takes
 // the whole.
 func (s *Segments) reserve(ctx context.Context, need int) (release func(), err error) {

@@ -105,17 +105,39 @@ func (p *peers) failed(peer grid.PeerID, err error, what use) {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	s := p.get(peer)
+	p.get(peer).leaveAlone(pause, affected, err)
+}
+
+// leaveAlone begins a pause. What fails during one was begun before it or is a
+// last resort, and says nothing new: a hundred transfers that break with one
+// connection are one failure.
+func (s *standing) leaveAlone(pause time.Duration, affected []use, err error) {
+	now, news := time.Now(), false
+	for _, u := range affected {
+		news = news || !now.Before(s.until[u])
+	}
+	if !news && pause != backoffLying {
+		return
+	}
 	if pause != backoffLying {
 		pause = min(pause<<min(s.failures, maxDoublings), backoffMax)
 	}
 	for _, u := range affected {
-		if until := time.Now().Add(pause); until.After(s.until[u]) {
+		if until := now.Add(pause); until.After(s.until[u]) {
 			s.until[u] = until
 		}
 	}
 	s.failures++
 	s.why = err
+}
+
+// forgive ends a pause that is not for a lie.
+func (p *peers) forgive(peer grid.PeerID) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if s, ok := p.known[peer]; ok && !is(s.why, errLied, storage.ErrCorrupt) {
+		s.failures, s.until, s.why = 0, [uses]time.Time{}, nil
+	}
 }
 
 func is(err error, targets ...error) bool {

@@ -1,0 +1,33 @@
+package node
+
+import (
+	"context"
+
+	"gotong/grid"
+)
+
+// watchReturns sees to it that a peer that is alive again is used again at
+// once, not only when the pause after its last failure is over.
+func (p *Peer) watchReturns(ctx context.Context) error {
+	alive := map[grid.PeerID]bool{} // of members only
+	for {
+		changed := p.membership.Watch()
+		now := map[grid.PeerID]bool{}
+		for _, peer := range p.membership.Peers() {
+			if peer.State != grid.StateAlive {
+				continue
+			}
+			now[peer.ID] = true
+			if !alive[peer.ID] {
+				p.segments.Forgive(peer.ID)
+				p.holders.forget(peer.ID)
+			}
+		}
+		alive = now
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
