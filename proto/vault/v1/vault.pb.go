@@ -4,6 +4,8 @@
 // 	protoc        (unknown)
 // source: vault/v1/vault.proto
 
+// Package vaultv1 has the messages for what a vault keeps on disk and in its segments.
+
 package vaultv1
 
 import (
