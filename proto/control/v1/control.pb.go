@@ -4,8 +4,6 @@
 // 	protoc        (unknown)
 // source: control/v1/control.proto
 
-// Package controlv1 has the messages for what commands of this machine ask of its peer.
-
 package controlv1
 
 import (

@@ -4,8 +4,6 @@
 // 	protoc        (unknown)
 // source: grid/v1/grid.proto
 
-// Package gridv1 has the messages for what members ask each other to agree on who is a member and how to reach them.
-
 package gridv1
 
 import (

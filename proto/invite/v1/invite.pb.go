@@ -4,8 +4,6 @@
 // 	protoc        (unknown)
 // source: invite/v1/invite.proto
 
-// Package invitev1 has the messages for the frames of a join connection and the stored invite.
-
 package invitev1
 
 import (

@@ -4,8 +4,6 @@
 // 	protoc        (unknown)
 // source: roster/v1/roster.proto
 
-// Package rosterv1 has the messages for the signed statements of the roster and the records of peers.
-
 package rosterv1
 
 import (

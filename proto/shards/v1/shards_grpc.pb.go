@@ -4,8 +4,6 @@
 // - protoc             (unknown)
 // source: shards/v1/shards.proto
 
-// Package shardsv1 has the messages for how peers give each other shards and heads.
-
 package shardsv1
 
 import (

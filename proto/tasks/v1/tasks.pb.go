@@ -4,8 +4,6 @@
 // 	protoc        (unknown)
 // source: tasks/v1/tasks.proto
 
-// Package tasksv1 has the messages for how peers run tasks for each other.
-
 package tasksv1
 
 import (

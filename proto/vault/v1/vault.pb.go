@@ -4,8 +4,6 @@
 // 	protoc        (unknown)
 // source: vault/v1/vault.proto
 
-// Package vaultv1 has the messages for what a vault keeps on disk and in its segments.
-
 package vaultv1
 
 import (

@@ -1,0 +1,2 @@
+// Package shardsv1 is how peers give each other shards and heads.
+package shardsv1
