@@ -59,6 +59,24 @@ func TestBadShardsOnDisk(t *testing.T) {
 		return data
 	})
 	sameTree(t, source, restore(ctx, t, you, "latest", source))
+
+	// With one of the two whole holders gone every bad shard is looked at, and
+	// none is taken for good.
+	if err := friends[5].Kill(); err != nil {
+		t.Fatal(err)
+	}
+	err := you.JSON(ctx, nil, "restore", "latest", "--target", filepath.Join(shortTempDir(t), "back"))
+	if code, what := failure(t, err); code != 4 || !strings.Contains(what, "bad data from") {
+		t.Errorf("exit code %d: %s", code, what)
+	}
+	if err := friends[5].Start(ctx); err != nil {
+		t.Fatal(err)
+	}
+	target := filepath.Join(shortTempDir(t), "back")
+	eventually(ctx, t, time.Minute, "restore with both whole holders", func() (bool, error) {
+		return you.JSON(ctx, nil, "restore", "latest", "--target", target) == nil, nil
+	})
+	sameTree(t, source, filepath.Join(target, source))
 	if n := problemsOf(ctx, t, you) + problemsOf(ctx, t, friends[0], friends[1], friends[2], friends[3]); n == 0 {
 		t.Error("no status names a bad shard")
 	}
