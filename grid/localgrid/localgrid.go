@@ -21,6 +21,7 @@ import (
 
 const (
 	readyTimeout = 20 * time.Second // for a starting peer to serve
+	aliveTimeout = 90 * time.Second // for peers to be seen alive or away, on a busy machine too
 	stopTimeout  = 15 * time.Second // for a stopping peer to end, after which it is killed
 	pollInterval = 50 * time.Millisecond
 	logName      = "up.log"
@@ -107,7 +108,7 @@ func (g *Grid) add(ctx context.Context, name string, args []string) (*Peer, erro
 
 // WaitAlive returns when peer sees n members alive, itself included.
 func (g *Grid) WaitAlive(ctx context.Context, peer *Peer, n int) error {
-	ctx, cancel := context.WithTimeout(ctx, readyTimeout)
+	ctx, cancel := context.WithTimeout(ctx, aliveTimeout)
 	defer cancel()
 	alive := 0
 	for {
