@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"gotong/grid"
+	"gotong/grid/membership"
 	"gotong/storage"
 	"gotong/storage/placement"
 	"gotong/storage/shardrpc"
@@ -82,21 +83,12 @@ func (h *gridHolders) fillFree(ctx context.Context, candidates []placement.Candi
 }
 
 func (h *gridHolders) refresh(ctx context.Context, candidates []placement.Candidate) {
-	ctx, cancel := context.WithTimeout(ctx, infoTimeout)
-	defer cancel()
-	tickets := make(chan struct{}, infoParallel)
-	var wait sync.WaitGroup
-	for _, id := range h.stale(candidates) {
-		tickets <- struct{}{}
-		wait.Go(func() {
-			defer func() { <-tickets }()
-			answer, err := h.peer.membership.Info(ctx, id)
-			h.mu.Lock()
-			defer h.mu.Unlock()
-			h.loads[id] = knownLoad{answer.FreeBytes, err == nil, time.Now()}
-		})
-	}
-	wait.Wait()
+	ids := h.stale(candidates)
+	h.peer.askAll(ctx, ids, func(i int, load membership.Info, err error) {
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		h.loads[ids[i]] = knownLoad{load.FreeBytes, err == nil, time.Now()}
+	})
 }
 
 // forgetAnswers makes the next Candidates ask again whoever answered: a donor

@@ -193,10 +193,9 @@ func (p *Peer) Run(ctx context.Context, ready func(Ready)) error {
 
 // running is what start started; each part ends when its cancel is called.
 type running struct {
-	peer    *Peer
-	failed  chan error // a part that ended by itself
-	control *grpc.Server
-	parts   []*part
+	peer   *Peer
+	failed chan error // a part that ended by itself
+	parts  []*part
 }
 
 // part is one loop with the means to end it.
@@ -229,8 +228,8 @@ func (p *Peer) start(ctx context.Context) (*running, error) {
 	r.add(ctx, "tasks", p.work.run)
 	r.add(ctx, "heads", func(ctx context.Context) error { return p.backups.run(ctx, p.vault.Publish, p.logger) })
 	if control != nil {
-		r.control = newControlServer(&service{peer: p})
-		r.add(ctx, "control", func(ctx context.Context) error { return serveControl(ctx, r.control, control) })
+		commands := newControlServer(&service{peer: p})
+		r.add(ctx, "control", func(ctx context.Context) error { return serveControl(ctx, commands, control) })
 	}
 	return r, nil
 }

@@ -10,6 +10,7 @@ import (
 
 	"gotong/grid"
 	"gotong/grid/invite"
+	"gotong/grid/membership"
 	"gotong/grid/roster"
 	controlv1 "gotong/proto/control/v1"
 	gridv1 "gotong/proto/grid/v1"
@@ -66,6 +67,16 @@ func describe(peer grid.Peer) *controlv1.PeerInfo {
 // askLoad asks peers for their load and writes it into the descriptions; who
 // does not answer in time keeps what its record says.
 func (p *Peer) askLoad(ctx context.Context, ids []grid.PeerID, infos []*controlv1.PeerInfo) {
+	p.askAll(ctx, ids, func(i int, load membership.Info, err error) {
+		if err == nil {
+			infos[i].UsedBytes, infos[i].PledgeBytes, infos[i].Slots = load.UsedBytes, load.PledgeBytes, uint32(max(load.Slots, 0))
+		}
+	})
+}
+
+// askAll asks peers for their load, infoParallel at once and for infoTimeout in
+// all, and hands over each answer, from several goroutines.
+func (p *Peer) askAll(ctx context.Context, ids []grid.PeerID, take func(i int, load membership.Info, err error)) {
 	ctx, cancel := context.WithTimeout(ctx, infoTimeout)
 	defer cancel()
 	tickets := make(chan struct{}, infoParallel)
@@ -74,9 +85,8 @@ func (p *Peer) askLoad(ctx context.Context, ids []grid.PeerID, infos []*controlv
 		tickets <- struct{}{}
 		wait.Go(func() {
 			defer func() { <-tickets }()
-			if load, err := p.membership.Info(ctx, id); err == nil {
-				infos[i].UsedBytes, infos[i].PledgeBytes, infos[i].Slots = load.UsedBytes, load.PledgeBytes, uint32(max(load.Slots, 0))
-			}
+			load, err := p.membership.Info(ctx, id)
+			take(i, load, err)
 		})
 	}
 	wait.Wait()
