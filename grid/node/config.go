@@ -72,6 +72,7 @@ type Config struct {
 	Discovery DiscoveryConfig `mapstructure:"discovery"`
 	Gossip    GossipConfig    `mapstructure:"gossip"`
 	Store     StoreConfig     `mapstructure:"store"`
+	Backup    BackupConfig    `mapstructure:"backup"`
 	Tasks     TasksConfig     `mapstructure:"tasks"`
 	Retention RetentionConfig `mapstructure:"retention"`
 	Log       LogConfig       `mapstructure:"log"`
@@ -174,6 +175,7 @@ func (c Config) Validate() error {
 	if c.Retention.Floor < 0 {
 		fault("retention.floor", "%s is negative", c.Retention.Floor)
 	}
+	c.Backup.validate(fault)
 	return errors.Join(faults...)
 }
 

@@ -140,10 +140,13 @@ func readFile(v *viper.Viper, file string, known map[string]any) (map[string]boo
 	keys := map[string]bool{}
 	var faults []error
 	for _, key := range own.AllKeys() {
-		if _, ok := known[key]; !ok {
+		if _, ok := known[key]; !ok && !isSetKey(key) {
 			faults = append(faults, fmt.Errorf("%s: unknown key %q", file, key))
 		}
 		keys[key] = true
+	}
+	if err := checkSets(own.Get(setsKey)); err != nil {
+		faults = append(faults, fmt.Errorf("%s: %w", file, err))
 	}
 	if len(faults) > 0 {
 		return nil, errors.Join(faults...)
@@ -218,6 +221,10 @@ func flattenInto(out map[string]any, prefix string, value reflect.Value) {
 		field, key := value.Field(i), prefix+value.Type().Field(i).Tag.Get("mapstructure")
 		if field.Kind() == reflect.Struct {
 			flattenInto(out, key+".", field)
+			continue
+		}
+		if field.Kind() == reflect.Map {
+			flattenSets(out, key, field)
 			continue
 		}
 		switch leaf := field.Interface().(type) {

@@ -6,6 +6,7 @@ import (
 	"reflect"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/spf13/pflag"
 
@@ -85,6 +86,18 @@ func TestFaultsNameTheirKey(t *testing.T) {
 		{"bad redundancy", "redundancy: 0+3\n", "", "redundancy"},
 		{"bad listen", "listen: here\n", "", "listen"},
 		{"bad preset", "gossip:\n  preset: moon\n", "", "gossip.preset"},
+		{"unknown key of a set", "backup:\n  sets:\n    photos:\n      paths: [/p]\n      evry: 6h\n", "", `unknown key "backup.sets.photos.evry"`},
+		{"unknown key of keep", "backup:\n  sets:\n    photos:\n      paths: [/p]\n      keep: {dayly: 7}\n", "", `unknown key "backup.sets.photos.keep.dayly"`},
+		{"empty set", "backup:\n  sets:\n    photos: {}\n", "", "backup.sets.photos: want at least paths"},
+		{"set without paths", "backup:\n  sets:\n    photos: {every: 6h}\n", "", "backup.sets.photos.paths: there is none"},
+		{"sets as a list", "backup:\n  sets: [photos]\n", "", "backup.sets"},
+		{"relative path", "backup:\n  sets:\n    photos: {paths: [photos]}\n", "", `backup.sets.photos.paths: "photos" is neither`},
+		{"bad name of a set", "backup:\n  sets:\n    my photos: {paths: [/p]}\n", "", "backup.sets.my photos: the name of a set"},
+		{"two schedules", "backup:\n  sets:\n    photos: {paths: [/p], every: 6h, cron: '@daily'}\n", "", "backup.sets.photos.cron: either"},
+		{"bad cron", "backup:\n  sets:\n    photos: {paths: [/p], cron: '0 25 * * *'}\n", "", "backup.sets.photos.cron: \"0 25"},
+		{"cron with seconds", "backup:\n  sets:\n    photos: {paths: [/p], cron: '0 0 3 * * *'}\n", "", "backup.sets.photos.cron"},
+		{"cron that is never due", "backup:\n  sets:\n    photos: {paths: [/p], cron: '0 3 31 2 *'}\n", "", "backup.sets.photos.cron"},
+		{"bad period", "backup:\n  sets:\n    photos: {paths: [/p], every: often}\n", "", `period "often"`},
 		{"not yaml", "\tname: [\n", "", FileName},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -121,6 +134,48 @@ func TestSaveKeepsWhatDiffers(t *testing.T) {
 	}
 	if origin := originOf(t, got, "log.level"); origin != "default" {
 		t.Errorf("an unchanged key was written: %s", origin)
+	}
+}
+
+// TestSampleSet: the set that the sample shows in comments is valid and reaches
+// the configuration whole.
+func TestSampleSet(t *testing.T) {
+	sample := string(configs.Sample)
+	from, to := strings.Index(sample, "  #  sets:\n"), strings.Index(sample, "  sets: {}\n")
+	if from < 0 || to < from {
+		t.Fatal("the sample shows no set")
+	}
+	yaml := "backup:\n"
+	for line := range strings.Lines(sample[from:to]) {
+		yaml += strings.TrimPrefix(line, "  #")
+	}
+	file := filepath.Join(t.TempDir(), FileName)
+	if err := os.WriteFile(file, []byte(yaml), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	got, err := load(file, nil, nil)
+	if err != nil {
+		t.Fatalf("%v in\n%s", err, yaml)
+	}
+	const day = node.Period(24 * time.Hour)
+	want := node.SetConfig{
+		Paths: []string{"~/photos", "/srv/scans"}, Exclude: []string{"*.tmp", "/cache/"}, ExcludeFiles: []string{"~/.backupignore"},
+		ExcludeCaches: true, ExcludeIfPresent: []string{".nobackup"}, Tags: []string{"home"}, Redundancy: "4+2", Every: day / 4,
+		Keep: node.KeepConfig{Last: 3, Hourly: 24, Daily: 7, Weekly: 5, Monthly: 12, Yearly: 10, Within: 30 * day, Tags: []string{"keep"}},
+	}
+	if have := got.Config.Backup.Sets["photos"]; !reflect.DeepEqual(have, want) {
+		t.Errorf("got %+v\nwant %+v", have, want)
+	}
+	if origin := originOf(t, got, "backup.sets.photos.keep.within"); origin != "file "+file {
+		t.Errorf("origin %q", origin)
+	}
+	home := t.TempDir()
+	if err := Save(home, got.Config); err != nil {
+		t.Fatal(err)
+	}
+	saved, err := load(filepath.Join(home, FileName), nil, nil)
+	if err != nil || !reflect.DeepEqual(saved.Config, got.Config) {
+		t.Errorf("saved and loaded: %+v, %v", saved.Config, err)
 	}
 }
 
