@@ -50,6 +50,9 @@ func NewPhrase() (Phrase, error) {
 	return p, nil
 }
 
+// PhraseOf returns the phrase that carries these 32 bytes.
+func PhraseOf(entropy [32]byte) Phrase { return Phrase{entropy: entropy} }
+
 // ParsePhrase reads 24 words in any case, separated by any white space, and
 // checks their checksum. Every failure is an ErrPhrase.
 func ParsePhrase(s string) (Phrase, error) {

@@ -6,7 +6,9 @@ import (
 	"testing"
 
 	"gotong/grid"
+	"gotong/grid/identity"
 	"gotong/grid/roster"
+	invitev1 "gotong/proto/invite/v1"
 )
 
 func TestJoin(t *testing.T) {
@@ -221,6 +223,32 @@ func TestSecondDevice(t *testing.T) {
 		t.Errorf("a stranger's device: %v", err)
 	}
 	wantMember(t, ann, stranger, roster.StatusUnknown)
+}
+
+// TestFind: an owner who proves to be one is told its grid and epoch, and nobody
+// else is; a proof of one session says nothing in another.
+func TestFind(t *testing.T) {
+	ann, bob := newMember(t), newPerson(t)
+	bob.mustJoin(t, ann)
+	again := person{newPerson(t).node, bob.owner}
+	d, err := Find(t.Context(), again.dial(t, ann), again.owner)
+	if err != nil || d.Grid != ann.roster.View().Grid() || d.Peer != bob.node.PeerID() {
+		t.Errorf("found %+v, %v", d, err)
+	}
+	if _, err := Find(t.Context(), again.dial(t, ann), newPerson(t).owner); !errors.Is(err, grid.ErrNotMember) {
+		t.Errorf("a stranger: %v", err)
+	}
+	stolen := identity.Sign(bob.owner, DomainOwnerProof, make([]byte, 32))
+	_, err = request(t.Context(), again.dial(t, ann), &invitev1.Request{Ask: &invitev1.Request_Find{Find: &invitev1.Find{Proof: stolen.Encode()}}})
+	if !errors.Is(err, ErrBadRequest) {
+		t.Errorf("a proof of another session: %v", err)
+	}
+	if err := ann.roster.Remove(ann.node, roster.RemoveParams{Owner: bob.ownerID()}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Find(t.Context(), again.dial(t, ann), again.owner); !errors.Is(err, grid.ErrRemoved) {
+		t.Errorf("a removed owner: %v", err)
+	}
 }
 
 func TestInviteAnAdmin(t *testing.T) {

@@ -133,8 +133,11 @@ func (s *Server) ask(conn JoinConn, r *invitev1.Request) (response *invitev1.Res
 	case *invitev1.Request_Introduce:
 		err := s.introduce(peerOf(conn), ask.Introduce)
 		return &invitev1.Response{Status: invitev1.Status_STATUS_OK}, ask.Introduce.GetWantRoster(), err
+	case *invitev1.Request_Find:
+		response, err := s.find(conn, ask.Find)
+		return response, false, err
 	default:
-		return nil, false, fmt.Errorf("%w: neither redeem nor introduce", ErrBadRequest)
+		return nil, false, fmt.Errorf("%w: not a known question", ErrBadRequest)
 	}
 }
 

@@ -126,6 +126,10 @@ func (p *Peer) Remove(_ context.Context, r *controlv1.RemoveRequest) ([]*control
 	if target.ID == p.ID() {
 		return nil, &Failure{Kind: controlv1.Kind_KIND_USAGE, What: "that is this peer itself", Meaning: "nothing was changed", Next: "gotong leave"}
 	}
+	if self, _ := p.roster.View().Member(p.ID()); r.Owner && target.Owner == self.Owner {
+		return nil, &Failure{Kind: controlv1.Kind_KIND_REFUSED, What: "an owner is not removed by its own peers", Meaning: "nothing was changed",
+			Next: "gotong remove PEER for each device, and gotong leave on this one"}
+	}
 	params := roster.RemoveParams{Peer: target.ID}
 	affected := []grid.Peer{target}
 	if r.Owner {

@@ -13,7 +13,7 @@ import (
 // Errors of writing statements. Test with errors.Is.
 var (
 	// ErrNotAdmin: the peer may not do that in this grid.
-	ErrNotAdmin = errors.New("only an admin, the inviter, or the owner's own peers may do that")
+	ErrNotAdmin = errors.New("only an admin, the inviter, or a peer of the same owner may do that")
 	// ErrAuthor: this peer cannot write a statement that counts.
 	ErrAuthor = errors.New("this peer cannot write into the roster")
 	// ErrForked: the author's own statements contradict each other, so nothing

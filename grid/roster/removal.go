@@ -78,12 +78,10 @@ func (o *outcome) authorised(author grid.PeerID, r *removal) bool {
 	if r.peer.IsZero() {
 		owner := o.owners[r.owner]
 		switch {
-		case by.owner == r.owner:
-			return by.admin
-		case owner != nil && owner.genesis:
+		case by.owner == r.owner, owner != nil && owner.genesis:
 			return false
 		default:
-			return o.isAdmin(author) || (owner != nil && owner.inviters[author])
+			return o.isAdmin(author) || by.admin && owner != nil && owner.inviters[author]
 		}
 	}
 	if author == r.peer {
@@ -92,13 +90,28 @@ func (o *outcome) authorised(author grid.PeerID, r *removal) bool {
 	siblings := slices.Contains(o.x.claims[r.peer], by.owner)
 	switch {
 	case siblings:
-		return by.admin
+		return by.admin && o.epochOf(author, by.owner) >= o.epochOf(r.peer, by.owner)
 	case slices.ContainsFunc(o.x.claims[r.peer], o.isGenesisOwner):
 		return false
 	default:
 		target := o.peers[r.peer]
-		return o.isAdmin(author) || (target != nil && target.inviters[author])
+		return o.isAdmin(author) || by.admin && target != nil && target.inviters[author]
 	}
+}
+
+// epochOf returns the highest epoch of the delegations by an owner to a peer: an
+// older word of the owner does not remove what a newer one brought in.
+func (o *outcome) epochOf(peer grid.PeerID, owner grid.OwnerID) (highest uint32) {
+	p := o.peers[peer]
+	if p == nil {
+		return 0
+	}
+	for s := range p.admissions {
+		if s.admission.owner == owner {
+			highest = max(highest, s.admission.delegation.Epoch)
+		}
+	}
+	return highest
 }
 
 func (o *outcome) isGenesisOwner(id grid.OwnerID) bool {

@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"gotong/grid"
+	"gotong/grid/identity"
 )
 
 func TestRemovedAuthorCannotBackDate(t *testing.T) {
@@ -109,15 +110,58 @@ func TestForgedRemovalsDoNotCount(t *testing.T) {
 	wantStatus(t, mustEvaluate(t, g, genesis, one, two, again, grab), bob, StatusActive)
 }
 
-func TestGenesisOwnerRemovesItself(t *testing.T) {
+// TestOwnersAreNotRemovedByTheirOwnPeers: whoever has a peer of an owner cannot
+// shut out the person.
+func TestOwnersAreNotRemovedByTheirOwnPeers(t *testing.T) {
 	ann, bob := newActor(t), newActor(t)
 	r := newRosterOf(t, ann)
 	admit(t, r, ann, bob)
-	if err := r.Remove(ann.node, RemoveParams{Owner: ann.ownerID()}); err != nil {
+	for _, who := range []actor{ann, bob} {
+		if err := r.Remove(who.node, RemoveParams{Owner: who.ownerID()}); !errors.Is(err, ErrNotAdmin) {
+			t.Errorf("an owner removed by its own peer: %v", err)
+		}
+	}
+	if err := r.Remove(ann.node, RemoveParams{Peer: ann.id()}); err != nil {
 		t.Fatal(err)
 	}
 	wantStatus(t, r.View(), ann, StatusRemoved)
-	wantStatus(t, r.View(), bob, StatusActive)
+	if _, err := r.Merge([][]byte{ann.device(t).signDevice(r.View().Grid())}); err != nil {
+		t.Fatal(err)
+	}
+	if owners := r.View().Owners(); len(owners) != 2 {
+		t.Errorf("%d owners", len(owners))
+	}
+}
+
+// TestRecoveredDeviceStands: a lost device removes neither the one that its
+// owner brought in later, nor, without the capability admin, anybody that it
+// invited; the later one removes it.
+func TestRecoveredDeviceStands(t *testing.T) {
+	ann, bob, cat := newActor(t), newActor(t), newActor(t)
+	r := newRosterOf(t, ann)
+	admit(t, r, ann, bob)
+	g := r.View().Grid()
+	weak := bob.device(t)
+	if _, err := r.Merge([][]byte{SignDevice(weak.owner, weak.node, identity.Delegation{Grid: g, Capabilities: grid.CapWrite})}); err != nil {
+		t.Fatal(err)
+	}
+	admit(t, r, weak, cat)
+	newer := ann.device(t)
+	if _, err := r.Merge([][]byte{SignDevice(newer.owner, newer.node, identity.Delegation{Grid: g, Capabilities: grid.CapAll, Epoch: 1})}); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct{ by, who actor }{{weak, cat}, {weak, bob}, {ann, newer}} {
+		if err := r.Remove(c.by.node, RemoveParams{Peer: c.who.id()}); !errors.Is(err, ErrNotAdmin) {
+			t.Errorf("removed by one who may not: %v", err)
+		}
+	}
+	if err := r.Remove(newer.node, RemoveParams{Peer: ann.id()}); err != nil {
+		t.Fatal(err)
+	}
+	newest, ok := r.View().NewestDelegation(ann.ownerID())
+	if d, _, err := identity.OpenDelegation(newest); !ok || err != nil || d.Epoch != 1 || d.Peer != newer.id() {
+		t.Errorf("newest delegation %+v, %v", d, err)
+	}
 }
 
 func TestAdmins(t *testing.T) {

@@ -245,3 +245,26 @@ func (v *View) Delegation(id grid.PeerID) (identity.Delegation, identity.Signed,
 	m, ok := v.members[id]
 	return m.Delegation, m.Signed, ok
 }
+
+// NewestDelegation returns, of all delegations by an owner that the roster has,
+// those of removed peers included, the one with the highest epoch.
+func (v *View) NewestDelegation(owner grid.OwnerID) (newest identity.Signed, ok bool) {
+	var best *admission
+	consider := func(a *admission) {
+		if a.owner == owner && (best == nil || a.delegation.Epoch > best.delegation.Epoch) {
+			best = a
+		}
+	}
+	for _, device := range v.out.x.devices[owner] {
+		consider(device.admission)
+	}
+	for _, p := range v.out.peers {
+		for s := range p.admissions {
+			consider(s.admission)
+		}
+	}
+	if best == nil {
+		return identity.Signed{}, false
+	}
+	return best.signed, true
+}

@@ -103,6 +103,7 @@ type Request struct {
 	//
 	//	*Request_Redeem
 	//	*Request_Introduce
+	//	*Request_Find
 	Ask           isRequest_Ask `protobuf_oneof:"ask"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -163,6 +164,15 @@ func (x *Request) GetIntroduce() *Introduce {
 	return nil
 }
 
+func (x *Request) GetFind() *Find {
+	if x != nil {
+		if x, ok := x.Ask.(*Request_Find); ok {
+			return x.Find
+		}
+	}
+	return nil
+}
+
 type isRequest_Ask interface {
 	isRequest_Ask()
 }
@@ -175,9 +185,15 @@ type Request_Introduce struct {
 	Introduce *Introduce `protobuf:"bytes,2,opt,name=introduce,proto3,oneof"`
 }
 
+type Request_Find struct {
+	Find *Find `protobuf:"bytes,3,opt,name=find,proto3,oneof"`
+}
+
 func (*Request_Redeem) isRequest_Ask() {}
 
 func (*Request_Introduce) isRequest_Ask() {}
+
+func (*Request_Find) isRequest_Ask() {}
 
 // Redeem asks to be admitted on an invite.
 type Redeem struct {
@@ -317,18 +333,64 @@ func (x *Introduce) GetWantRoster() bool {
 	return false
 }
 
+// Find asks what an owner who is a member needs to bring in another peer.
+type Find struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Proof         []byte                 `protobuf:"bytes,1,opt,name=proof,proto3" json:"proof,omitempty"` // signed bytes of the owner key, bound to this TLS session
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Find) Reset() {
+	*x = Find{}
+	mi := &file_invite_v1_invite_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Find) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Find) ProtoMessage() {}
+
+func (x *Find) ProtoReflect() protoreflect.Message {
+	mi := &file_invite_v1_invite_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Find.ProtoReflect.Descriptor instead.
+func (*Find) Descriptor() ([]byte, []int) {
+	return file_invite_v1_invite_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *Find) GetProof() []byte {
+	if x != nil {
+		return x.Proof
+	}
+	return nil
+}
+
 type Response struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Status        Status                 `protobuf:"varint,1,opt,name=status,proto3,enum=gotong.invite.v1.Status" json:"status,omitempty"`
-	Message       string                 `protobuf:"bytes,2,opt,name=message,proto3" json:"message,omitempty"` // for people; not trusted
-	Proof         []byte                 `protobuf:"bytes,3,opt,name=proof,proto3" json:"proof,omitempty"`     // of the inviting peer, for redeem
+	Message       string                 `protobuf:"bytes,2,opt,name=message,proto3" json:"message,omitempty"`       // for people; not trusted
+	Proof         []byte                 `protobuf:"bytes,3,opt,name=proof,proto3" json:"proof,omitempty"`           // of the inviting peer, for redeem
+	Delegation    []byte                 `protobuf:"bytes,4,opt,name=delegation,proto3" json:"delegation,omitempty"` // of the owner, the one with the highest epoch, for find
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Response) Reset() {
 	*x = Response{}
-	mi := &file_invite_v1_invite_proto_msgTypes[3]
+	mi := &file_invite_v1_invite_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -340,7 +402,7 @@ func (x *Response) String() string {
 func (*Response) ProtoMessage() {}
 
 func (x *Response) ProtoReflect() protoreflect.Message {
-	mi := &file_invite_v1_invite_proto_msgTypes[3]
+	mi := &file_invite_v1_invite_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -353,7 +415,7 @@ func (x *Response) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Response.ProtoReflect.Descriptor instead.
 func (*Response) Descriptor() ([]byte, []int) {
-	return file_invite_v1_invite_proto_rawDescGZIP(), []int{3}
+	return file_invite_v1_invite_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *Response) GetStatus() Status {
@@ -377,6 +439,13 @@ func (x *Response) GetProof() []byte {
 	return nil
 }
 
+func (x *Response) GetDelegation() []byte {
+	if x != nil {
+		return x.Delegation
+	}
+	return nil
+}
+
 // Batch carries a part of the roster and of the records.
 type Batch struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -389,7 +458,7 @@ type Batch struct {
 
 func (x *Batch) Reset() {
 	*x = Batch{}
-	mi := &file_invite_v1_invite_proto_msgTypes[4]
+	mi := &file_invite_v1_invite_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -401,7 +470,7 @@ func (x *Batch) String() string {
 func (*Batch) ProtoMessage() {}
 
 func (x *Batch) ProtoReflect() protoreflect.Message {
-	mi := &file_invite_v1_invite_proto_msgTypes[4]
+	mi := &file_invite_v1_invite_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -414,7 +483,7 @@ func (x *Batch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Batch.ProtoReflect.Descriptor instead.
 func (*Batch) Descriptor() ([]byte, []int) {
-	return file_invite_v1_invite_proto_rawDescGZIP(), []int{4}
+	return file_invite_v1_invite_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *Batch) GetStatements() [][]byte {
@@ -453,7 +522,7 @@ type StoredInvite struct {
 
 func (x *StoredInvite) Reset() {
 	*x = StoredInvite{}
-	mi := &file_invite_v1_invite_proto_msgTypes[5]
+	mi := &file_invite_v1_invite_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -465,7 +534,7 @@ func (x *StoredInvite) String() string {
 func (*StoredInvite) ProtoMessage() {}
 
 func (x *StoredInvite) ProtoReflect() protoreflect.Message {
-	mi := &file_invite_v1_invite_proto_msgTypes[5]
+	mi := &file_invite_v1_invite_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -478,7 +547,7 @@ func (x *StoredInvite) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StoredInvite.ProtoReflect.Descriptor instead.
 func (*StoredInvite) Descriptor() ([]byte, []int) {
-	return file_invite_v1_invite_proto_rawDescGZIP(), []int{5}
+	return file_invite_v1_invite_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *StoredInvite) GetInvite() []byte {
@@ -527,10 +596,11 @@ var File_invite_v1_invite_proto protoreflect.FileDescriptor
 
 const file_invite_v1_invite_proto_rawDesc = "" +
 	"\n" +
-	"\x16invite/v1/invite.proto\x12\x10gotong.invite.v1\"\x81\x01\n" +
+	"\x16invite/v1/invite.proto\x12\x10gotong.invite.v1\"\xaf\x01\n" +
 	"\aRequest\x122\n" +
 	"\x06redeem\x18\x01 \x01(\v2\x18.gotong.invite.v1.RedeemH\x00R\x06redeem\x12;\n" +
-	"\tintroduce\x18\x02 \x01(\v2\x1b.gotong.invite.v1.IntroduceH\x00R\tintroduceB\x05\n" +
+	"\tintroduce\x18\x02 \x01(\v2\x1b.gotong.invite.v1.IntroduceH\x00R\tintroduce\x12,\n" +
+	"\x04find\x18\x03 \x01(\v2\x16.gotong.invite.v1.FindH\x00R\x04findB\x05\n" +
 	"\x03ask\"\xa0\x01\n" +
 	"\x06Redeem\x12\x16\n" +
 	"\x06invite\x18\x01 \x01(\fR\x06invite\x12\x14\n" +
@@ -546,11 +616,16 @@ const file_invite_v1_invite_proto_rawDesc = "" +
 	"statements\x18\x01 \x03(\fR\n" +
 	"statements\x12\x1f\n" +
 	"\vwant_roster\x18\x02 \x01(\bR\n" +
-	"wantRoster\"l\n" +
+	"wantRoster\"\x1c\n" +
+	"\x04Find\x12\x14\n" +
+	"\x05proof\x18\x01 \x01(\fR\x05proof\"\x8c\x01\n" +
 	"\bResponse\x120\n" +
 	"\x06status\x18\x01 \x01(\x0e2\x18.gotong.invite.v1.StatusR\x06status\x12\x18\n" +
 	"\amessage\x18\x02 \x01(\tR\amessage\x12\x14\n" +
-	"\x05proof\x18\x03 \x01(\fR\x05proof\"U\n" +
+	"\x05proof\x18\x03 \x01(\fR\x05proof\x12\x1e\n" +
+	"\n" +
+	"delegation\x18\x04 \x01(\fR\n" +
+	"delegation\"U\n" +
 	"\x05Batch\x12\x1e\n" +
 	"\n" +
 	"statements\x18\x01 \x03(\fR\n" +
@@ -593,25 +668,27 @@ func file_invite_v1_invite_proto_rawDescGZIP() []byte {
 }
 
 var file_invite_v1_invite_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_invite_v1_invite_proto_msgTypes = make([]protoimpl.MessageInfo, 6)
+var file_invite_v1_invite_proto_msgTypes = make([]protoimpl.MessageInfo, 7)
 var file_invite_v1_invite_proto_goTypes = []any{
 	(Status)(0),          // 0: gotong.invite.v1.Status
 	(*Request)(nil),      // 1: gotong.invite.v1.Request
 	(*Redeem)(nil),       // 2: gotong.invite.v1.Redeem
 	(*Introduce)(nil),    // 3: gotong.invite.v1.Introduce
-	(*Response)(nil),     // 4: gotong.invite.v1.Response
-	(*Batch)(nil),        // 5: gotong.invite.v1.Batch
-	(*StoredInvite)(nil), // 6: gotong.invite.v1.StoredInvite
+	(*Find)(nil),         // 4: gotong.invite.v1.Find
+	(*Response)(nil),     // 5: gotong.invite.v1.Response
+	(*Batch)(nil),        // 6: gotong.invite.v1.Batch
+	(*StoredInvite)(nil), // 7: gotong.invite.v1.StoredInvite
 }
 var file_invite_v1_invite_proto_depIdxs = []int32{
 	2, // 0: gotong.invite.v1.Request.redeem:type_name -> gotong.invite.v1.Redeem
 	3, // 1: gotong.invite.v1.Request.introduce:type_name -> gotong.invite.v1.Introduce
-	0, // 2: gotong.invite.v1.Response.status:type_name -> gotong.invite.v1.Status
-	3, // [3:3] is the sub-list for method output_type
-	3, // [3:3] is the sub-list for method input_type
-	3, // [3:3] is the sub-list for extension type_name
-	3, // [3:3] is the sub-list for extension extendee
-	0, // [0:3] is the sub-list for field type_name
+	4, // 2: gotong.invite.v1.Request.find:type_name -> gotong.invite.v1.Find
+	0, // 3: gotong.invite.v1.Response.status:type_name -> gotong.invite.v1.Status
+	4, // [4:4] is the sub-list for method output_type
+	4, // [4:4] is the sub-list for method input_type
+	4, // [4:4] is the sub-list for extension type_name
+	4, // [4:4] is the sub-list for extension extendee
+	0, // [0:4] is the sub-list for field type_name
 }
 
 func init() { file_invite_v1_invite_proto_init() }
@@ -622,6 +699,7 @@ func file_invite_v1_invite_proto_init() {
 	file_invite_v1_invite_proto_msgTypes[0].OneofWrappers = []any{
 		(*Request_Redeem)(nil),
 		(*Request_Introduce)(nil),
+		(*Request_Find)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -629,7 +707,7 @@ func file_invite_v1_invite_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_invite_v1_invite_proto_rawDesc), len(file_invite_v1_invite_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   6,
+			NumMessages:   7,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
