@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"time"
 
 	"go.etcd.io/bbolt"
@@ -84,19 +83,21 @@ func (s *Session) publish(entry *vaultv1.SnapshotEntry, created time.Time) error
 	if err != nil {
 		return fmt.Errorf("catalogue: %w", err)
 	}
-	rows := make([]partRow, len(fresh))
-	for i, part := range fresh {
-		if rows[i], err = s.storePart(part); err != nil {
+	rows := kept
+	for _, part := range fresh {
+		row, err := s.storePart(part)
+		if err != nil {
 			return fmt.Errorf("catalogue: %w", err)
 		}
+		rows = append(rows, row)
 	}
 	state := &vaultv1.HeadState{NextNumber: next, Newest: created.UnixNano()}
 	if state.Snapshots, err = v.index.countSnapshots(); err != nil {
 		return err
 	}
 	state.Snapshots++
-	for _, row := range slices.Concat(kept, rows) {
-		state.Parts = append(state.Parts, row.ref)
+	for _, part := range rows {
+		state.Parts = append(state.Parts, refOfPart(part.row))
 	}
 	head, err := v.appendHead(state)
 	if err != nil {
@@ -109,7 +110,7 @@ func (s *Session) publish(entry *vaultv1.SnapshotEntry, created time.Time) error
 		if err := addSnapshot(tx, entry); err != nil {
 			return err
 		}
-		return putHead(tx, head.ID, next)
+		return putHead(tx, head, next)
 	})
 }
 
@@ -123,8 +124,8 @@ func (s *Session) storePart(part *vaultv1.CataloguePart) (partRow, error) {
 	if err != nil {
 		return partRow{}, err
 	}
-	return partRow{&vaultv1.PartRef{Segment: put.ID[:], Bytes: uint32(len(sealed)),
-		Holders: storage.AppendHolders(nil, put.Holders)}, plain}, nil
+	row := put.row(len(sealed))
+	return partRow{refOfPart(row), plain, row}, nil
 }
 
 // appendHead signs the next head and makes it durable on this disk.
@@ -229,8 +230,11 @@ func mergeParts(parts []partRow, builders []*partBuilder) (kept []partRow, err e
 }
 
 func (x *index) countSnapshots() (n uint64, err error) {
-	records, err := x.records()
-	return uint64(len(records)), err
+	err = x.view(func(tx *bbolt.Tx) error {
+		n = uint64(tx.Bucket(bucketSnapshots).Stats().KeyN)
+		return nil
+	})
+	return n, err
 }
 
 // lookForNewerHead asks the peers, in the background, whether they know a head

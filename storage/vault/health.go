@@ -6,18 +6,19 @@ import (
 	"sync"
 
 	"go.etcd.io/bbolt"
-	"google.golang.org/protobuf/proto"
-
-	vaultv1 "gotong/proto/vault/v1"
 )
 
-// Health says how safely a set of segments was stored: the worst of them, by
-// what was known when each was put. An index that was made anew does not know;
-// such segments count as complete and say nothing of sites.
+// Health says how safely a set of segments is stored: the worst of them, by what
+// was known when each was put and what Observe was told since. An index that
+// was made anew does not know; such segments count as complete and say nothing
+// of sites until they are observed.
 type Health struct {
-	Committed     bool // the commit rule held for each
-	Complete      bool // all shards were stored
-	SurvivesSites int  // how many sites may vanish
+	Committed     bool   // the commit rule holds for each
+	Complete      bool   // all shards are stored
+	SurvivesSites int    // how many sites may vanish
+	Segments      uint64 // how many there are
+	Lost          uint64 // of those, with fewer shards than it takes to read them
+	Unknown       uint64 // of those, nobody has observed yet where they lie
 }
 
 // unknownSites: an index that was made anew does not know where shards lie.
@@ -28,6 +29,8 @@ type health struct {
 	mu       sync.Mutex
 	flags    uint8 // rowCommitted and rowComplete, where all have them
 	survives uint8
+
+	segments, lost, unknown uint64
 }
 
 func newHealth() health { return health{flags: rowCommitted | rowComplete, survives: unknownSites} }
@@ -37,16 +40,31 @@ func (h *health) add(flags, survives uint8) {
 	defer h.mu.Unlock()
 	h.flags &= flags
 	h.survives = min(h.survives, survives)
+	h.segments++
+	if flags&rowLost != 0 {
+		h.lost++
+		h.flags, h.survives = 0, 0
+	}
+	if survives == unknownSites {
+		h.unknown++
+	}
 }
 
 func (h *health) known() Health {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	known := Health{Committed: h.flags&rowCommitted != 0, Complete: h.flags&rowComplete != 0, SurvivesSites: int(h.survives)}
+	known := Health{Committed: h.flags&rowCommitted != 0, Complete: h.flags&rowComplete != 0, SurvivesSites: int(h.survives),
+		Segments: h.segments, Lost: h.lost, Unknown: h.unknown}
 	if h.survives == unknownSites {
 		known.SurvivesSites = 0
 	}
 	return known
+}
+
+// row returns what the index keeps of a put of a segment of so many bytes.
+func (p Stored) row(bytes int) segmentRow {
+	return segmentRow{id: p.ID, bytes: uint32(bytes), k: uint8(p.Redundancy.K), n: uint8(p.Redundancy.N),
+		flags: p.flags(), survives: clampSites(p.SurvivesSites), holders: p.Holders}
 }
 
 // flags returns what of a put the index keeps.
@@ -62,7 +80,7 @@ func (p Stored) flags() (flags uint8) {
 
 func clampSites(n int) uint8 { return uint8(max(0, min(n, unknownSites-1))) }
 
-// Health returns that of the segments of one snapshot.
+// Health returns that of the segments of one snapshot, now.
 func (v *Vault) Health(ctx context.Context, id SnapshotID) (Health, error) {
 	if err := v.sync(ctx); err != nil {
 		return Health{}, err
@@ -79,18 +97,17 @@ func (v *Vault) Health(ctx context.Context, id SnapshotID) (Health, error) {
 // segmentsOf returns the segments that a snapshot needs.
 func (x *index) segmentsOf(id SnapshotID) (used numberSet, err error) {
 	err = x.view(func(tx *bbolt.Tx) error {
-		c := tx.Bucket(bucketSnapshots).Cursor()
-		for k, b := c.Last(); k != nil; k, b = c.Prev() {
-			var e vaultv1.SnapshotEntry
-			if err := proto.Unmarshal(b, &e); err != nil {
-				return fmt.Errorf("%w: snapshot", errIndexBroken)
+		found := false
+		err := eachEntry(tx, func(_ []byte, e *entry) error {
+			if e.id == id {
+				used, found = e.segments, true
 			}
-			if snapshotIDOf(e.Record) == id {
-				used, err = decodeNumbers(e.Segments, maxSegments)
-				return err
-			}
+			return nil
+		})
+		if err == nil && !found {
+			err = fmt.Errorf("%w: %s", ErrNoSnapshot, id.Short())
 		}
-		return fmt.Errorf("%w: %s", ErrNoSnapshot, id.Short())
+		return err
 	})
 	return used, err
 }

@@ -25,7 +25,8 @@ import (
 //	segments  number → segmentRow
 //	numbers   SegmentID → number
 //	snapshots order → snapshotRow
-//	parts     order → partRow
+//	parts     order → KeptPart
+//	partrows  SegmentID → segmentRow of a part's segment; number 0
 //
 // bbolt has no checksums on its pages, so each blob's value carries one over key
 // and value: a flipped bit must not pass for a duplicate.
@@ -36,10 +37,12 @@ var (
 	bucketNumbers   = []byte("numbers")
 	bucketSnapshots = []byte("snapshots")
 	bucketParts     = []byte("parts")
+	bucketPartRows  = []byte("partrows")
 
 	keyFormat     = []byte("format")
 	keyVault      = []byte("vault")
 	keyHead       = []byte("head")
+	keyHeadNumber = []byte("head number")
 	keyNext       = []byte("next")
 	keyCatalogued = []byte("catalogued")
 	keyUnindexed  = []byte("unindexed") // there when the blobs of some segment are not in
@@ -160,7 +163,7 @@ func (x *index) check() error {
 			return fmt.Errorf("%w: the file is cut off", errIndexBroken)
 		}
 		fresh := tx.Bucket(bucketMeta) == nil
-		for _, name := range [][]byte{bucketMeta, bucketBlobs, bucketSegments, bucketNumbers, bucketSnapshots, bucketParts} {
+		for _, name := range [][]byte{bucketMeta, bucketBlobs, bucketSegments, bucketNumbers, bucketSnapshots, bucketParts, bucketPartRows} {
 			if _, err := tx.CreateBucketIfNotExists(name); err != nil {
 				return err
 			}
@@ -263,26 +266,40 @@ func guard(fn func() error) (err error) {
 	return fn()
 }
 
-// lookup returns where a blob is.
+// lookup returns where a blob is to be read from, be its segment lost: one that
+// was lost may be found again.
 func (x *index) lookup(id BlobID) (l location, found bool, err error) {
+	return x.lookupBut(id, 0)
+}
+
+// lookupUsable returns where a blob is that a new snapshot may count on.
+func (x *index) lookupUsable(id BlobID) (l location, found bool, err error) {
+	return x.lookupBut(id, rowLost|rowCondemned)
+}
+
+func (x *index) lookupBut(id BlobID, unwanted uint8) (l location, found bool, err error) {
 	err = x.view(func(tx *bbolt.Tx) error {
 		b := tx.Bucket(bucketBlobs).Get(id[:])
 		if b == nil {
 			return nil
 		}
-		found = true
-		l, err = decodeLocation(id, b)
-		return err
+		if l, err = decodeLocation(id, b); err != nil {
+			return err
+		}
+		flags, there := rowFlags(tx, l.segment)
+		found = there && flags&unwanted == 0
+		return nil
 	})
 	return l, found && err == nil, err
 }
 
-// lookupAll calls fn with the segment of each blob, and reports whether all
-// are known.
+// lookupAll calls fn with the segment of each blob, and reports whether a new
+// snapshot may count on all of them.
 func (x *index) lookupAll(ids []BlobID, fn func(segment uint32)) (all bool, err error) {
 	all = true
 	err = x.view(func(tx *bbolt.Tx) error {
 		blobs := tx.Bucket(bucketBlobs)
+		usable := int64(-1) // the segment that was looked at last
 		for i := range ids {
 			b := blobs.Get(ids[i][:])
 			if b == nil {
@@ -292,6 +309,13 @@ func (x *index) lookupAll(ids []BlobID, fn func(segment uint32)) (all bool, err 
 			l, err := decodeLocation(ids[i], b)
 			if err != nil {
 				return err
+			}
+			if usable != int64(l.segment) {
+				if flags, there := rowFlags(tx, l.segment); !there || flags&(rowLost|rowCondemned) != 0 {
+					all = false
+					return nil
+				}
+				usable = int64(l.segment)
 			}
 			fn(l.segment)
 		}

@@ -3,6 +3,7 @@ package vault
 import (
 	"encoding/binary"
 	"fmt"
+	"hash/crc32"
 
 	"go.etcd.io/bbolt"
 
@@ -26,23 +27,43 @@ const (
 	rowComplete  = 1 << iota // all n shards were acknowledged
 	rowCommitted             // enough were for the commit rule
 	rowIndexed               // its blobs are in the index
+	rowLost                  // fewer than k shards are left: new snapshots do not count on it
+	rowCondemned             // a prune is about to drop it: likewise
+	rowOnce                  // a snapshot that was forgotten needed it
 )
 
-const segmentRowFixed = 32 + 3*4 + 4
+const (
+	segmentRowFixed = 32 + 3*4 + 4
+	rowFlagsOffset  = 47
+	rowSumBytes     = 4
+)
 
 func (r segmentRow) encode() []byte {
-	b := make([]byte, 0, segmentRowFixed+37*len(r.holders))
+	b := make([]byte, 0, segmentRowFixed+storage.HolderBytes*len(r.holders)+rowSumBytes)
 	b = append(b, r.id[:]...)
 	b = binary.BigEndian.AppendUint32(b, r.bytes)
 	b = binary.BigEndian.AppendUint32(b, r.tocOffset)
 	b = binary.BigEndian.AppendUint32(b, r.tocBytes)
 	b = append(b, r.k, r.n, r.survives, r.flags)
-	return storage.AppendHolders(b, r.holders)
+	b = storage.AppendHolders(b, r.holders)
+	return binary.BigEndian.AppendUint32(b, rowSum(r.number, b))
+}
+
+// rowSum guards a row as locationSum does a location: rows end up in the
+// catalogue. Rows of earlier versions have none.
+func rowSum(number uint32, b []byte) uint32 {
+	return crc32.Update(crc32.Checksum(be32(number), crcTable), crcTable, b)
 }
 
 func decodeSegmentRow(number uint32, b []byte) (segmentRow, error) {
 	if len(b) < segmentRowFixed {
 		return segmentRow{}, fmt.Errorf("%w: row of segment %d", errIndexBroken, number)
+	}
+	if end := len(b) - rowSumBytes; end >= segmentRowFixed && (end-segmentRowFixed)%storage.HolderBytes == 0 {
+		if binary.BigEndian.Uint32(b[end:]) != rowSum(number, b[:end]) {
+			return segmentRow{}, fmt.Errorf("%w: checksum of the row of segment %d", errIndexBroken, number)
+		}
+		b = b[:end]
 	}
 	holders, err := storage.ParseHolders(b[segmentRowFixed:])
 	if err != nil {
@@ -51,7 +72,7 @@ func decodeSegmentRow(number uint32, b []byte) (segmentRow, error) {
 	return segmentRow{
 		number: number, id: storage.SegmentID(b), bytes: binary.BigEndian.Uint32(b[32:]),
 		tocOffset: binary.BigEndian.Uint32(b[36:]), tocBytes: binary.BigEndian.Uint32(b[40:]),
-		k: b[44], n: b[45], survives: b[46], flags: b[47], holders: holders,
+		k: b[44], n: b[45], survives: b[46], flags: b[rowFlagsOffset], holders: holders,
 	}, nil
 }
 
@@ -92,12 +113,19 @@ func putSegment(tx *bbolt.Tx, row segmentRow) error {
 }
 
 // putBlobs records where the blobs of a pack are. A blob that is in two packs,
-// because a crash came between, stays where it was first.
+// because a crash came between, stays where it was first, unless that segment
+// is lost or about to go.
 func putBlobs(tx *bbolt.Tx, number uint32, entries []tocEntry) error {
 	blobs := tx.Bucket(bucketBlobs)
 	for _, e := range entries {
-		if blobs.Get(e.id[:]) != nil {
-			continue
+		if old := blobs.Get(e.id[:]); old != nil {
+			l, err := decodeLocation(e.id, old)
+			if err != nil {
+				return err
+			}
+			if flags, there := rowFlags(tx, l.segment); there && flags&(rowLost|rowCondemned) == 0 {
+				continue
+			}
 		}
 		l := location{number, e.offset, e.sealed, e.plain, e.coding}
 		if err := blobs.Put(e.id[:], l.encode(e.id)); err != nil {
@@ -105,6 +133,16 @@ func putBlobs(tx *bbolt.Tx, number uint32, entries []tocEntry) error {
 		}
 	}
 	return nil
+}
+
+// rowFlags returns the flags of a segment; false when there is no such segment:
+// blobs may still name one that was dropped.
+func rowFlags(tx *bbolt.Tx, number uint32) (flags uint8, there bool) {
+	b := tx.Bucket(bucketSegments).Get(be32(number))
+	if len(b) < segmentRowFixed {
+		return 0, false
+	}
+	return b[rowFlagsOffset], true
 }
 
 // segment returns the row of a segment.

@@ -20,6 +20,27 @@ func (s *numberSet) add(n uint32) {
 	s.words[word] |= 1 << (n % 64)
 }
 
+func (s *numberSet) has(n uint32) bool {
+	word := int(n / 64)
+	return word < len(s.words) && s.words[word]&(1<<(n%64)) != 0
+}
+
+func (s *numberSet) remove(n uint32) {
+	if s.has(n) {
+		s.words[n/64] &^= 1 << (n % 64)
+	}
+}
+
+// addAll adds all that t has.
+func (s *numberSet) addAll(t *numberSet) {
+	if missing := len(t.words) - len(s.words); missing > 0 {
+		s.words = append(s.words, make([]uint64, missing)...)
+	}
+	for i, w := range t.words {
+		s.words[i] |= w
+	}
+}
+
 // all yields the numbers by rising value.
 func (s *numberSet) all() iter.Seq[uint32] {
 	return func(yield func(uint32) bool) {

@@ -84,7 +84,9 @@ func (s *Session) claim(id BlobID) (fresh bool, err error) {
 	if !s.claimPending(id) {
 		return false, nil
 	}
-	l, found, err := s.v.index.lookup(id)
+	s.v.refs.RLock()
+	defer s.v.refs.RUnlock()
+	l, found, err := s.v.index.lookupUsable(id)
 	if err != nil || !found {
 		return !found, err
 	}
@@ -111,6 +113,8 @@ func (s *Session) claimPending(id BlobID) bool {
 func (s *Session) Reuse(ids []BlobID) (bool, error) {
 	var segments [64]uint32
 	found := segments[:0]
+	s.v.refs.RLock()
+	defer s.v.refs.RUnlock()
 	all, err := s.v.index.lookupAll(ids, func(segment uint32) {
 		if len(found) == 0 || found[len(found)-1] != segment {
 			found = append(found, segment)
@@ -170,11 +174,8 @@ func (s *Session) send(p *pack) error {
 	if err != nil {
 		return err
 	}
-	row := segmentRow{
-		id: put.ID, bytes: uint32(len(data)), tocOffset: uint32(tocOffset), tocBytes: uint32(tocBytes),
-		k: uint8(put.Redundancy.K), n: uint8(put.Redundancy.N), flags: put.flags(),
-		survives: clampSites(put.SurvivesSites), holders: put.Holders,
-	}
+	row := put.row(len(data))
+	row.tocOffset, row.tocBytes = uint32(tocOffset), uint32(tocBytes)
 	s.stored <- storedPack{row, p.entries} // waits while the index is far behind
 	return nil
 }
@@ -207,12 +208,22 @@ func (s *Session) commitPacks() {
 				more = false
 			}
 		}
-		if err := s.v.index.addPacks(batch); err != nil {
+		if err := s.enter(batch); err != nil {
 			s.fail(fmt.Errorf("index: %w", err))
-			continue
 		}
-		s.settle(batch)
 	}
+}
+
+// enter brings packs into the index and makes them needed at once, so that no
+// prune takes them for what nobody needs.
+func (s *Session) enter(batch []storedPack) error {
+	s.v.refs.RLock()
+	defer s.v.refs.RUnlock()
+	if err := s.v.index.addPacks(batch); err != nil {
+		return err
+	}
+	s.settle(batch)
+	return nil
 }
 
 // settle forgets the claims on blobs that the index knows now.

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"go.etcd.io/bbolt"
 	"google.golang.org/protobuf/proto"
@@ -25,6 +26,7 @@ const snapshotVersion = 1
 const (
 	MaxSnapshotPaths = 4096
 	MaxSnapshotTags  = 256
+	MaxTagBytes      = 256 // of a tag, and of the name of a set
 )
 
 // Snapshot describes one snapshot.
@@ -39,6 +41,7 @@ type Snapshot struct {
 	Bytes       uint64
 	Skipped     uint64 // entries that could not be read
 	Tags        []string
+	Set         string // name of the backup set that it belongs to; may be empty
 }
 
 // String returns 64 hex digits.
@@ -53,10 +56,15 @@ func (id SnapshotID) MarshalText() ([]byte, error) { return []byte(id.String()),
 func (s Snapshot) encode() ([]byte, error) {
 	p := &vaultv1.Snapshot{
 		Version: snapshotVersion, Created: s.Created.UnixNano(), Host: strings.ToValidUTF8(s.Host, "\uFFFD"), Root: s.Root.Proto(),
-		Files: s.Files, Directories: s.Directories, Bytes: s.Bytes, Skipped: s.Skipped, Tags: s.Tags,
+		Files: s.Files, Directories: s.Directories, Bytes: s.Bytes, Skipped: s.Skipped, Tags: s.Tags, Set: s.Set,
 	}
 	if len(s.Paths) > MaxSnapshotPaths || len(s.Tags) > MaxSnapshotTags {
 		return nil, fmt.Errorf("snapshot of %d paths and %d tags, at most %d and %d", len(s.Paths), len(s.Tags), MaxSnapshotPaths, MaxSnapshotTags)
+	}
+	for _, tag := range append([]string{s.Set}, s.Tags...) {
+		if len(tag) > MaxTagBytes || !utf8.ValidString(tag) {
+			return nil, fmt.Errorf("tag or set %q: want at most %d bytes of UTF-8", tag, MaxTagBytes)
+		}
 	}
 	for _, path := range s.Paths {
 		p.Paths = append(p.Paths, []byte(path))
@@ -77,7 +85,7 @@ func parseSnapshot(b []byte) (Snapshot, error) {
 		return Snapshot{}, fmt.Errorf("snapshot: %w", err)
 	}
 	s := Snapshot{Created: time.Unix(0, p.Created), Host: p.Host, Root: root, Files: p.Files,
-		Directories: p.Directories, Bytes: p.Bytes, Skipped: p.Skipped, Tags: p.Tags}
+		Directories: p.Directories, Bytes: p.Bytes, Skipped: p.Skipped, Tags: p.Tags, Set: p.Set}
 	for _, path := range p.Paths {
 		s.Paths = append(s.Paths, string(path))
 	}
@@ -90,18 +98,18 @@ func (v *Vault) Snapshots(ctx context.Context) ([]Snapshot, error) {
 	if err := v.sync(ctx); err != nil {
 		return nil, err
 	}
-	records, err := v.index.records()
+	entries, err := v.index.entries()
 	if errors.Is(err, errIndexBroken) {
 		if err = v.sync(ctx); err == nil {
-			records, err = v.index.records()
+			entries, err = v.index.entries()
 		}
 	}
 	if err != nil {
 		return nil, err
 	}
-	all := make([]Snapshot, len(records))
-	for i, record := range records {
-		if all[i], err = v.openSnapshot(record); err != nil {
+	all := make([]Snapshot, len(entries))
+	for i, e := range entries {
+		if all[i], err = v.openSnapshot(e.record); err != nil {
 			return nil, err
 		}
 	}
@@ -143,19 +151,37 @@ func (v *Vault) Find(ctx context.Context, name string) (Snapshot, error) {
 	return Snapshot{}, fmt.Errorf("%w: %q", ErrAmbiguous, name)
 }
 
-// records returns the sealed records of all snapshots, oldest first.
-func (x *index) records() (records [][]byte, err error) {
+// entry is a snapshot as the index has it.
+type entry struct {
+	id       SnapshotID
+	record   []byte
+	segments numberSet
+}
+
+// eachEntry calls fn with each snapshot, oldest first, and its key in the index.
+func eachEntry(tx *bbolt.Tx, fn func(key []byte, e *entry) error) error {
+	return tx.Bucket(bucketSnapshots).ForEach(func(key, b []byte) error {
+		var p vaultv1.SnapshotEntry
+		if err := proto.Unmarshal(b, &p); err != nil || len(p.Record) == 0 {
+			return fmt.Errorf("%w: snapshot", errIndexBroken)
+		}
+		segments, err := decodeNumbers(p.Segments, maxSegments)
+		if err != nil {
+			return fmt.Errorf("%w: snapshot: %w", errIndexBroken, err)
+		}
+		return fn(key, &entry{snapshotIDOf(p.Record), p.Record, segments})
+	})
+}
+
+// entries returns all snapshots, oldest first.
+func (x *index) entries() (all []entry, err error) {
 	err = x.view(func(tx *bbolt.Tx) error {
-		return tx.Bucket(bucketSnapshots).ForEach(func(_, b []byte) error {
-			var e vaultv1.SnapshotEntry
-			if err := proto.Unmarshal(b, &e); err != nil || len(e.Record) == 0 {
-				return fmt.Errorf("%w: snapshot", errIndexBroken)
-			}
-			records = append(records, e.Record)
+		return eachEntry(tx, func(_ []byte, e *entry) error {
+			all = append(all, *e)
 			return nil
 		})
 	})
-	return records, err
+	return all, err
 }
 
 // replaceSnapshots makes the bucket hold the snapshots of the catalogue that

@@ -2,12 +2,12 @@ package vault
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 
 	"go.etcd.io/bbolt"
 	"golang.org/x/sync/errgroup"
-	"google.golang.org/protobuf/proto"
 
 	vaultv1 "gotong/proto/vault/v1"
 	"gotong/storage"
@@ -96,9 +96,12 @@ func (v *Vault) applyHead(ctx context.Context, head storage.SignedHead) error {
 	rows := make([]partRow, len(state.Parts))
 	for i, ref := range state.Parts {
 		rows[i] = partRow{ref: ref}
-		for _, row := range known {
-			if string(row.ref.Segment) == string(ref.Segment) {
-				rows[i].plain = row.plain
+		if rows[i].row, err = rowOfPart(ref); err != nil {
+			return err
+		}
+		for _, part := range known {
+			if string(part.ref.Segment) == string(ref.Segment) {
+				rows[i] = partRow{ref, part.plain, part.row}
 			}
 		}
 		if rows[i].plain == nil {
@@ -107,7 +110,7 @@ func (v *Vault) applyHead(ctx context.Context, head storage.SignedHead) error {
 			}
 		}
 	}
-	return v.index.applyCatalogue(head.ID, state, rows)
+	return v.index.applyCatalogue(head, state, rows)
 }
 
 func (v *Vault) fetchPart(ctx context.Context, ref *vaultv1.PartRef) ([]byte, error) {
@@ -201,30 +204,9 @@ func (v *Vault) fetchTOC(ctx context.Context, row segmentRow) ([]tocEntry, error
 	return readTOC(v.secrets, data)
 }
 
-// partRow is a part of the catalogue as the index keeps it.
-type partRow struct {
-	ref   *vaultv1.PartRef
-	plain []byte
-}
-
-// parts returns the parts of the catalogue in order.
-func (x *index) parts() (rows []partRow, err error) {
-	err = x.view(func(tx *bbolt.Tx) error {
-		return tx.Bucket(bucketParts).ForEach(func(_, b []byte) error {
-			var kept vaultv1.KeptPart
-			if err := proto.Unmarshal(b, &kept); err != nil || len(kept.GetRef().GetSegment()) != 32 {
-				return fmt.Errorf("%w: kept part of the catalogue", errIndexBroken)
-			}
-			rows = append(rows, partRow{kept.Ref, kept.Plain})
-			return nil
-		})
-	})
-	return rows, err
-}
-
 // applyCatalogue makes the index say what the catalogue says: all of it, in one
 // transaction. Segments that are new to the index are left to indexMissing.
-func (x *index) applyCatalogue(head storage.HeadID, state *vaultv1.HeadState, rows []partRow) error {
+func (x *index) applyCatalogue(head storage.SignedHead, state *vaultv1.HeadState, rows []partRow) error {
 	catalogue := newPartBuilder()
 	for _, row := range rows {
 		p, err := parsePart(row.plain)
@@ -249,7 +231,7 @@ func (x *index) applyCatalogue(head storage.HeadID, state *vaultv1.HeadState, ro
 
 // putHead records that the index has all that a head says. Segments numbered
 // from next on are in no catalogue yet.
-func putHead(tx *bbolt.Tx, head storage.HeadID, next uint32) error {
+func putHead(tx *bbolt.Tx, head storage.SignedHead, next uint32) error {
 	meta := tx.Bucket(bucketMeta)
 	if metaNumber(tx, keyNext) < next {
 		if err := meta.Put(keyNext, be32(next)); err != nil {
@@ -259,27 +241,10 @@ func putHead(tx *bbolt.Tx, head storage.HeadID, next uint32) error {
 	if err := meta.Put(keyCatalogued, be32(next)); err != nil {
 		return err
 	}
-	return meta.Put(keyHead, head[:])
-}
-
-// putParts replaces the parts from the from-th on.
-func putParts(tx *bbolt.Tx, from int, rows []partRow) error {
-	parts := tx.Bucket(bucketParts)
-	for i := from; i < maxParts; i++ {
-		if err := parts.Delete(be32(uint32(i))); err != nil {
-			return err
-		}
+	if err := meta.Put(keyHeadNumber, binary.BigEndian.AppendUint64(nil, head.Seq)); err != nil {
+		return err
 	}
-	for i, row := range rows {
-		b, err := proto.Marshal(&vaultv1.KeptPart{Ref: row.ref, Plain: row.plain})
-		if err != nil {
-			return err
-		}
-		if err := parts.Put(be32(uint32(from+i)), b); err != nil {
-			return err
-		}
-	}
-	return nil
+	return meta.Put(keyHead, head.ID[:])
 }
 
 func addCatalogued(tx *bbolt.Tx, part *vaultv1.CataloguePart, limit uint32) error {

@@ -57,7 +57,12 @@ type Vault struct {
 	index    *index
 	decoder  *zstd.Decoder
 
-	syncing chan struct{} // held by whoever brings the index up to date
+	syncing    chan struct{} // held by whoever brings the index up to date
+	publishing chan struct{} // held by whoever makes a new head
+
+	// refs is held for reading while something in the index becomes needed by
+	// the session, and for writing while a prune condemns what nothing needs.
+	refs sync.RWMutex
 
 	mu      sync.Mutex
 	heads   *headChain
@@ -108,7 +113,7 @@ func open(dir string, config Config, files files) (*Vault, error) {
 		config.PacksInFlight = DefaultPacksInFlight
 	}
 	v := &Vault{dir: dir, secrets: secrets, config: config, segments: config.Segments, log: config.Logger, files: files,
-		syncing: make(chan struct{}, 1)}
+		syncing: make(chan struct{}, 1), publishing: make(chan struct{}, 1)}
 	if v.log == nil {
 		v.log = slog.New(slog.DiscardHandler)
 	}

@@ -492,6 +492,7 @@ type Snapshot struct {
 	Bytes         uint64                 `protobuf:"varint,8,opt,name=bytes,proto3" json:"bytes,omitempty"`
 	Skipped       uint64                 `protobuf:"varint,9,opt,name=skipped,proto3" json:"skipped,omitempty"` // entries that could not be read
 	Tags          []string               `protobuf:"bytes,10,rep,name=tags,proto3" json:"tags,omitempty"`
+	Set           string                 `protobuf:"bytes,11,opt,name=set,proto3" json:"set,omitempty"` // name of the backup set
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -594,6 +595,13 @@ func (x *Snapshot) GetTags() []string {
 		return x.Tags
 	}
 	return nil
+}
+
+func (x *Snapshot) GetSet() string {
+	if x != nil {
+		return x.Set
+	}
+	return ""
 }
 
 // CataloguePart is one part of the catalogue. All parts in the order of the
@@ -843,7 +851,8 @@ type HeadState struct {
 	Parts         []*PartRef             `protobuf:"bytes,2,rep,name=parts,proto3" json:"parts,omitempty"`
 	NextNumber    uint32                 `protobuf:"varint,3,opt,name=next_number,json=nextNumber,proto3" json:"next_number,omitempty"` // all segment numbers in the catalogue are below
 	Snapshots     uint64                 `protobuf:"varint,4,opt,name=snapshots,proto3" json:"snapshots,omitempty"`
-	Newest        int64                  `protobuf:"zigzag64,5,opt,name=newest,proto3" json:"newest,omitempty"` // nanoseconds since 1970: when the newest snapshot was made
+	Newest        int64                  `protobuf:"zigzag64,5,opt,name=newest,proto3" json:"newest,omitempty"`     // nanoseconds since 1970: when the newest snapshot was made
+	Deletions     uint64                 `protobuf:"varint,6,opt,name=deletions,proto3" json:"deletions,omitempty"` // number of the newest batch of deletions that was ever made for this vault
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -913,12 +922,21 @@ func (x *HeadState) GetNewest() int64 {
 	return 0
 }
 
+func (x *HeadState) GetDeletions() uint64 {
+	if x != nil {
+		return x.Deletions
+	}
+	return 0
+}
+
 // PartRef says where one part of the catalogue is.
 type PartRef struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Segment       []byte                 `protobuf:"bytes,1,opt,name=segment,proto3" json:"segment,omitempty"`
 	Bytes         uint32                 `protobuf:"varint,2,opt,name=bytes,proto3" json:"bytes,omitempty"`    // of that segment
 	Holders       []byte                 `protobuf:"bytes,3,opt,name=holders,proto3" json:"holders,omitempty"` // as storage.AppendHolders writes them
+	K             uint32                 `protobuf:"varint,4,opt,name=k,proto3" json:"k,omitempty"`            // 0, as heads of earlier versions have it: see the header
+	N             uint32                 `protobuf:"varint,5,opt,name=n,proto3" json:"n,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -974,12 +992,27 @@ func (x *PartRef) GetHolders() []byte {
 	return nil
 }
 
+func (x *PartRef) GetK() uint32 {
+	if x != nil {
+		return x.K
+	}
+	return 0
+}
+
+func (x *PartRef) GetN() uint32 {
+	if x != nil {
+		return x.N
+	}
+	return 0
+}
+
 // KeptPart is a part of the catalogue in the local index; it never leaves the
 // machine.
 type KeptPart struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Ref           *PartRef               `protobuf:"bytes,1,opt,name=ref,proto3" json:"ref,omitempty"`
 	Plain         []byte                 `protobuf:"bytes,2,opt,name=plain,proto3" json:"plain,omitempty"` // encoded CataloguePart
+	Sum           uint32                 `protobuf:"fixed32,3,opt,name=sum,proto3" json:"sum,omitempty"`   // CRC-32C of plain; 0: none
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1028,6 +1061,13 @@ func (x *KeptPart) GetPlain() []byte {
 	return nil
 }
 
+func (x *KeptPart) GetSum() uint32 {
+	if x != nil {
+		return x.Sum
+	}
+	return 0
+}
+
 var File_vault_v1_vault_proto protoreflect.FileDescriptor
 
 const file_vault_v1_vault_proto_rawDesc = "" +
@@ -1073,7 +1113,7 @@ const file_vault_v1_vault_proto_rawDesc = "" +
 	"\bHardLink\x12\x16\n" +
 	"\x06device\x18\x01 \x01(\rR\x06device\x12\x14\n" +
 	"\x05inode\x18\x02 \x01(\x04R\x05inode\x12\x14\n" +
-	"\x05names\x18\x03 \x01(\x04R\x05names\"\x8e\x02\n" +
+	"\x05names\x18\x03 \x01(\x04R\x05names\"\xa0\x02\n" +
 	"\bSnapshot\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\rR\aversion\x12\x18\n" +
 	"\acreated\x18\x02 \x01(\x12R\acreated\x12\x12\n" +
@@ -1085,7 +1125,8 @@ const file_vault_v1_vault_proto_rawDesc = "" +
 	"\x05bytes\x18\b \x01(\x04R\x05bytes\x12\x18\n" +
 	"\askipped\x18\t \x01(\x04R\askipped\x12\x12\n" +
 	"\x04tags\x18\n" +
-	" \x03(\tR\x04tags\"\xeb\x01\n" +
+	" \x03(\tR\x04tags\x12\x10\n" +
+	"\x03set\x18\v \x01(\tR\x03set\"\xeb\x01\n" +
 	"\rCataloguePart\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\rR\aversion\x12\x14\n" +
 	"\x05peers\x18\x02 \x03(\fR\x05peers\x124\n" +
@@ -1105,21 +1146,25 @@ const file_vault_v1_vault_proto_rawDesc = "" +
 	"\aholders\x18\b \x03(\rR\aholders\"C\n" +
 	"\rSnapshotEntry\x12\x16\n" +
 	"\x06record\x18\x01 \x01(\fR\x06record\x12\x1a\n" +
-	"\bsegments\x18\x02 \x01(\fR\bsegments\"\xac\x01\n" +
+	"\bsegments\x18\x02 \x01(\fR\bsegments\"\xca\x01\n" +
 	"\tHeadState\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\rR\aversion\x12.\n" +
 	"\x05parts\x18\x02 \x03(\v2\x18.gotong.vault.v1.PartRefR\x05parts\x12\x1f\n" +
 	"\vnext_number\x18\x03 \x01(\rR\n" +
 	"nextNumber\x12\x1c\n" +
 	"\tsnapshots\x18\x04 \x01(\x04R\tsnapshots\x12\x16\n" +
-	"\x06newest\x18\x05 \x01(\x12R\x06newest\"S\n" +
+	"\x06newest\x18\x05 \x01(\x12R\x06newest\x12\x1c\n" +
+	"\tdeletions\x18\x06 \x01(\x04R\tdeletions\"o\n" +
 	"\aPartRef\x12\x18\n" +
 	"\asegment\x18\x01 \x01(\fR\asegment\x12\x14\n" +
 	"\x05bytes\x18\x02 \x01(\rR\x05bytes\x12\x18\n" +
-	"\aholders\x18\x03 \x01(\fR\aholders\"L\n" +
+	"\aholders\x18\x03 \x01(\fR\aholders\x12\f\n" +
+	"\x01k\x18\x04 \x01(\rR\x01k\x12\f\n" +
+	"\x01n\x18\x05 \x01(\rR\x01n\"^\n" +
 	"\bKeptPart\x12*\n" +
 	"\x03ref\x18\x01 \x01(\v2\x18.gotong.vault.v1.PartRefR\x03ref\x12\x14\n" +
-	"\x05plain\x18\x02 \x01(\fR\x05plainB\x1fZ\x1dgotong/proto/vault/v1;vaultv1b\x06proto3"
+	"\x05plain\x18\x02 \x01(\fR\x05plain\x12\x10\n" +
+	"\x03sum\x18\x03 \x01(\aR\x03sumB\x1fZ\x1dgotong/proto/vault/v1;vaultv1b\x06proto3"
 
 var (
 	file_vault_v1_vault_proto_rawDescOnce sync.Once
