@@ -84,6 +84,7 @@ type Peer struct {
 	Admin  bool
 	RTT    time.Duration // 0 when unknown
 	Since  time.Time     // when State was entered, by this machine's clock
+	Seen   time.Time     // when this machine saw it alive last; zero: never
 }
 
 // Site returns the failure domain of the peer: its label, else its owner.

@@ -2,6 +2,7 @@ package membership
 
 import (
 	"slices"
+	"time"
 
 	"gotong/grid"
 	"gotong/grid/roster"
@@ -59,7 +60,7 @@ func (m *Membership) describe(member roster.Member) grid.Peer {
 	p := grid.Peer{ID: member.ID, Owner: member.Owner, Admin: member.Admin, Forked: member.Forked}
 	p.Record, _, _ = m.cfg.Records.Get(member.ID)
 	if member.ID == m.self {
-		p.State, p.Since = grid.StateAlive, m.started
+		p.State, p.Since, p.Seen = grid.StateAlive, m.started, time.Now()
 		return p
 	}
 	m.mu.Lock()
@@ -71,10 +72,9 @@ func (m *Membership) describe(member roster.Member) grid.Peer {
 	} else {
 		p.State, p.Since = grid.StateAway, m.started
 	}
-	if p.State == grid.StateAway {
-		if last, ok := m.seen.last(member.ID); ok && last.Before(p.Since) {
-			p.Since = last
-		}
+	p.Seen, _ = m.seen.last(member.ID)
+	if p.State == grid.StateAway && !p.Seen.IsZero() && p.Seen.Before(p.Since) {
+		p.Since = p.Seen
 	}
 	if p.State == grid.StateAlive {
 		p.RTT = roundTrip(s, member.ID)

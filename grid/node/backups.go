@@ -141,17 +141,20 @@ type backupPlan struct {
 
 func (p *Peer) planBackup(ctx context.Context) (backupPlan, error) {
 	p.holders.forgetAnswers()
-	candidates := p.holders.Candidates(ctx)
+	candidates := p.holders.Candidates(ctx, p.owner(), p.ID())
 	sites := placement.Sites(candidates, 1)
+	here := placement.Here(candidates)
 	plan := backupPlan{coding: *p.backups.redundancy.Load()}
 	if plan.coding.IsZero() {
 		plan.coding = placement.Auto(sites)
 	}
 	plan.holders = min(plan.coding.N, len(candidates))
 	switch {
-	case sites == 0:
+	case placement.Sites(here, 1) == 0:
 		return plan, &Failure{Kind: controlv1.Kind_KIND_TOO_FEW, What: "no friend who gives disk is here",
 			Meaning: "nothing new is backed up; what was before is untouched", Next: "gotong invite, or wait for friends: gotong peers"}
+	case len(here) < min(len(candidates), plan.coding.N):
+		plan.note = fmt.Sprintf("%d of %d friends who give disk are away: what is theirs is sent when they are back.", len(candidates)-len(here), len(candidates))
 	case sites < plan.coding.N:
 		plan.note = fmt.Sprintf("%d shards are on %d sites: some site holds more than one.", plan.coding.N, sites)
 	}

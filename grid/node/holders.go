@@ -22,7 +22,7 @@ type gridHolders struct {
 	peer *Peer
 
 	mu    sync.Mutex
-	loads map[grid.PeerID]knownLoad // of members only
+	loads map[grid.PeerID]knownLoad // none older than seenLately
 }
 
 // knownLoad is what a peer said of its free space, or that it said nothing when
@@ -31,11 +31,15 @@ type gridHolders struct {
 type knownLoad struct {
 	free     uint64
 	answered bool
+	stale    bool // to be asked again whatever its age
 	at       time.Time
 }
 
-// Shards returns the store of another peer.
+// Shards returns the store of a peer, this one's own included.
 func (h *gridHolders) Shards(id grid.PeerID) (storage.RemoteShards, error) {
+	if id == h.peer.ID() {
+		return h.peer.store, nil
+	}
 	conn, err := h.peer.clients.Conn(id)
 	if err != nil {
 		return nil, err
@@ -43,34 +47,71 @@ func (h *gridHolders) Shards(id grid.PeerID) (storage.RemoteShards, error) {
 	return shardrpc.NewClient(conn, id, shardrpc.ClientConfig{}), nil
 }
 
-// Members returns all active members but this peer.
+// Members returns all active members, this peer too.
 func (h *gridHolders) Members() []grid.PeerID {
-	var out []grid.PeerID
-	for _, m := range h.peer.roster.View().Members() {
-		if m.ID != h.peer.ID() {
-			out = append(out, m.ID)
-		}
+	members := h.peer.roster.View().Members()
+	out := make([]grid.PeerID, 0, len(members))
+	for _, m := range members {
+		out = append(out, m.ID)
 	}
 	return out
 }
 
-// Candidates returns the peers on other sites that are alive and give disk,
-// each with the space that it said it has.
-func (h *gridHolders) Candidates(ctx context.Context) []placement.Candidate {
+// Site returns the failure domain of a member, and "" for anybody else.
+func (h *gridHolders) Site(id grid.PeerID) string {
+	if p, ok := h.peer.membership.Peer(id); ok {
+		return p.Site()
+	}
+	return ""
+}
+
+// seenLately is for how long a friend who is away still counts as a place for
+// shards: a reboot or a weekend does not lower the redundancy of a backup.
+const seenLately = 7 * 24 * time.Hour
+
+// Candidates returns the peers that give disk on sites other than the signer's,
+// or than all of the owner's while the signer is no member, each with the space
+// that it said it has. Those who are away and were seen lately are marked.
+func (h *gridHolders) Candidates(ctx context.Context, owner grid.OwnerID, signer grid.PeerID) []placement.Candidate {
 	peers := h.peer.membership.Peers()
-	site := peers[0].Site() // this peer comes first
+	own := sitesOf(peers, owner, signer)
 	var out []placement.Candidate
-	for _, p := range peers[1:] {
-		if p.State == grid.StateAlive && p.Site() != site && p.Record.PledgeBytes > 0 {
-			out = append(out, placement.Candidate{Peer: p.ID, Site: p.Site(), Pledge: p.Record.PledgeBytes, Free: p.Record.PledgeBytes})
+	for _, p := range peers {
+		away := p.State != grid.StateAlive
+		gone := p.State == grid.StateLeft || (away && time.Since(p.Seen) > seenLately)
+		if gone || own[p.Site()] || p.Record.PledgeBytes == 0 {
+			continue
 		}
+		c := placement.Candidate{Peer: p.ID, Site: p.Site(), Pledge: p.Record.PledgeBytes, Free: p.Record.PledgeBytes, Away: away}
+		if p.ID == h.peer.ID() {
+			c.Free = uint64(max(h.peer.store.Free(), 0))
+		}
+		out = append(out, c)
 	}
 	h.fillFree(ctx, out)
 	return out
 }
 
-// fillFree asks those whose load is not known, and uses what is known of the
-// others. Who does not answer counts with its pledge: the put itself will tell.
+// sitesOf returns the sites on which nothing of a segment may be: that of the
+// peer that signed for it, else of all peers of its owner.
+func sitesOf(peers []grid.Peer, owner grid.OwnerID, signer grid.PeerID) map[string]bool {
+	for _, p := range peers {
+		if p.ID == signer {
+			return map[string]bool{p.Site(): true}
+		}
+	}
+	sites := map[string]bool{}
+	for _, p := range peers {
+		if p.Owner == owner {
+			sites[p.Site()] = true
+		}
+	}
+	return sites
+}
+
+// fillFree asks those who are here and whose load is not known, and uses what
+// is known of the others. Who does not answer counts with its pledge: the put
+// itself will tell.
 func (h *gridHolders) fillFree(ctx context.Context, candidates []placement.Candidate) {
 	h.refresh(ctx, candidates)
 	h.mu.Lock()
@@ -87,7 +128,7 @@ func (h *gridHolders) refresh(ctx context.Context, candidates []placement.Candid
 	h.peer.askAll(ctx, ids, func(i int, load membership.Info, err error) {
 		h.mu.Lock()
 		defer h.mu.Unlock()
-		h.loads[ids[i]] = knownLoad{load.FreeBytes, err == nil, time.Now()}
+		h.loads[ids[i]] = knownLoad{free: load.FreeBytes, answered: err == nil, at: time.Now()}
 	})
 }
 
@@ -96,23 +137,25 @@ func (h *gridHolders) refresh(ctx context.Context, candidates []placement.Candid
 func (h *gridHolders) forgetAnswers() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	maps.DeleteFunc(h.loads, func(_ grid.PeerID, known knownLoad) bool { return known.answered })
+	for id, known := range h.loads {
+		known.stale = known.answered
+		h.loads[id] = known
+	}
 }
 
-// stale returns whose load has to be asked, and forgets who is no candidate.
+// stale returns whose load has to be asked. Of those who are away the last
+// answer stands until it is too old to matter.
 func (h *gridHolders) stale(candidates []placement.Candidate) []grid.PeerID {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	fresh := make(map[grid.PeerID]knownLoad, len(candidates))
+	maps.DeleteFunc(h.loads, func(_ grid.PeerID, known knownLoad) bool { return time.Since(known.at) > seenLately })
 	var out []grid.PeerID
 	for _, c := range candidates {
-		if known, ok := h.loads[c.Peer]; ok && time.Since(known.at) < loadFresh {
-			fresh[c.Peer] = known
-		} else {
+		known := h.loads[c.Peer]
+		if c.Peer != h.peer.ID() && !c.Away && (known.stale || time.Since(known.at) >= loadFresh) {
 			out = append(out, c.Peer)
 		}
 	}
-	h.loads = fresh
 	return out
 }
 

@@ -87,6 +87,12 @@ func (p *Peer) grant() []byte {
 	return self.Signed.Encode()
 }
 
+// owner returns whose peer this is.
+func (p *Peer) owner() grid.OwnerID {
+	self, _ := p.roster.View().Member(p.ID())
+	return self.Owner
+}
+
 // authorize judges whether something is taken that a peer signed for an owner:
 // both have to be members, and the delegation has to hold in this grid, now.
 func (p *Peer) authorize(owner grid.OwnerID, signer grid.PeerID, allows func(grid.GridID, time.Time) error) error {

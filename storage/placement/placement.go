@@ -25,6 +25,7 @@ type Candidate struct {
 	Site   string
 	Pledge uint64 // bytes given, in all; the weight
 	Free   uint64 // bytes of the pledge still free, as far as known
+	Away   bool   // not here now: it counts as a place, and gets nothing yet
 }
 
 // Auto returns the redundancy for a number of other sites with free pledge.
@@ -66,6 +67,11 @@ func Sites(candidates []Candidate, shardBytes uint64) int {
 		}
 	}
 	return len(seen)
+}
+
+// Here returns the candidates that are not away.
+func Here(candidates []Candidate) []Candidate {
+	return slices.DeleteFunc(slices.Clone(candidates), func(c Candidate) bool { return c.Away })
 }
 
 // rank returns the candidates with room, best first, each peer once.

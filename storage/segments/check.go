@@ -150,7 +150,7 @@ func (u *upload) checkOnTime(now time.Time) {
 	for _, a := range slices.Clone(u.check.running) {
 		switch {
 		case !now.Before(a.idleAt()):
-			u.checked(outcome{attempt: a, err: errIdle})
+			u.checked(outcome{attempt: a, err: ErrTimeout})
 		case !now.Before(a.quiet(u.s.cfg.StragglerMin)):
 			a.hedged = true
 		}

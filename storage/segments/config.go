@@ -18,16 +18,22 @@ import (
 
 // Holders gives access to the other peers.
 type Holders interface {
-	// Shards returns the store of a peer. It does not wait for the network.
+	// Shards returns the store of a peer; for this peer its own. It does not
+	// wait for the network.
 	Shards(peer grid.PeerID) (storage.RemoteShards, error)
 
-	// Candidates returns the peers that may take shards, none of them on this
-	// peer's own site.
-	Candidates(ctx context.Context) []placement.Candidate
+	// Candidates returns the peers that may take shards of a segment that
+	// signer signed for owner: who gives disk on another site than signer's, or
+	// than all of owner's while signer is no member. Those who are away now and
+	// were here lately are marked. This peer may be among them.
+	Candidates(ctx context.Context, owner grid.OwnerID, signer grid.PeerID) []placement.Candidate
 
 	// Members returns all active members, to be asked what they have. This
 	// peer may be among them.
 	Members() []grid.PeerID
+
+	// Site returns the failure domain of a member, "" when it is not known.
+	Site(peer grid.PeerID) string
 }
 
 // Defaults of Config.

@@ -244,8 +244,8 @@ func (d *download) onTime(now time.Time) {
 	d.each(func(f *fetch) {
 		if !now.Before(f.idleAt()) {
 			d.finish(f)
-			f.cancel(errIdle)
-			d.failed(f, errIdle)
+			f.cancel(ErrTimeout)
+			d.failed(f, ErrTimeout)
 			d.discard(f.sink)
 		}
 	})

@@ -9,11 +9,14 @@ import (
 	"gotong/storage"
 )
 
+// ErrTimeout: a peer was given up because nothing came from it for too long.
+var ErrTimeout = errors.New("nothing moved for too long")
+
 // Reasons for which this side gives a peer up.
 var (
-	errIdle      = errors.New("nothing moved for too long")
 	errStraggler = errors.New("much slower than the others")
 	errSkipped   = errors.New("failed a moment ago")
+	errAway      = errors.New("away now")
 	errEnough    = errors.New("not needed any more")
 	errLied      = errors.New("acknowledged as durable, but not there")
 )

@@ -31,6 +31,15 @@ type found[T any] struct {
 // limit, and returns the answers as they come. The channel is closed after
 // the last one and never blocks the asking.
 func ask[T any](ctx context.Context, s *Segments, peers []grid.PeerID, limit time.Duration, question func(context.Context, storage.RemoteShards) (T, error)) <-chan found[T] {
+	return askEach(ctx, s, peers, func(grid.PeerID) time.Duration { return limit },
+		func(ctx context.Context, _ grid.PeerID, store storage.RemoteShards) (T, error) {
+			return question(ctx, store)
+		})
+}
+
+// askEach is ask with a limit and a question for each peer.
+func askEach[T any](ctx context.Context, s *Segments, peers []grid.PeerID, limit func(grid.PeerID) time.Duration,
+	question func(context.Context, grid.PeerID, storage.RemoteShards) (T, error)) <-chan found[T] {
 	out := make(chan found[T], len(peers))
 	queue := make(chan grid.PeerID, len(peers))
 	for _, peer := range peers {
@@ -43,7 +52,7 @@ func ask[T any](ctx context.Context, s *Segments, peers []grid.PeerID, limit tim
 		s.running.Go(func() {
 			defer askers.Done()
 			for peer := range queue {
-				answer, err := askOne(ctx, s, peer, limit, question)
+				answer, err := askOne(ctx, s, peer, limit(peer), question)
 				out <- found[T]{peer, answer, err}
 			}
 		})
@@ -55,18 +64,25 @@ func ask[T any](ctx context.Context, s *Segments, peers []grid.PeerID, limit tim
 	return out
 }
 
-func askOne[T any](ctx context.Context, s *Segments, peer grid.PeerID, limit time.Duration, question func(context.Context, storage.RemoteShards) (T, error)) (answer T, err error) {
-	ctx, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("no answer in %s: %w", limit, errIdle))
+func askOne[T any](ctx context.Context, s *Segments, peer grid.PeerID, limit time.Duration,
+	question func(context.Context, grid.PeerID, storage.RemoteShards) (T, error)) (answer T, err error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("no answer in %s: %w", limit, ErrTimeout))
 	defer cancel()
 	store, err := s.cfg.Holders.Shards(peer)
 	if err != nil {
 		return answer, err
 	}
-	answer, err = question(ctx, store)
-	if err != nil {
-		return answer, cause(ctx, err)
+	answers := make(chan found[T], 1)
+	s.running.Go(func() {
+		answer, err := question(ctx, peer, store)
+		answers <- found[T]{peer, answer, err}
+	})
+	select {
+	case a := <-answers:
+		return a.answer, cause(ctx, a.err)
+	case <-ctx.Done(): // whether the question notices or not
+		return answer, context.Cause(ctx)
 	}
-	return answer, nil
 }
 
 // whoHas asks all members for the shards of a segment.

@@ -59,12 +59,21 @@ func (f *friends) Shards(peer grid.PeerID) (storage.RemoteShards, error) {
 	return nil, fmt.Errorf("dial %s: %w", peer.Short(), grid.ErrUnreachable)
 }
 
-func (f *friends) Candidates(context.Context) []placement.Candidate {
+func (f *friends) Candidates(context.Context, grid.OwnerID, grid.PeerID) []placement.Candidate {
 	var out []placement.Candidate
 	for i, friend := range f.list[:f.offered] {
 		out = append(out, placement.Candidate{Peer: friend.peer, Site: f.sites[i], Pledge: friendBytes, Free: friendBytes})
 	}
 	return out
+}
+
+func (f *friends) Site(peer grid.PeerID) string {
+	for i, friend := range f.list {
+		if friend.peer == peer {
+			return f.sites[i]
+		}
+	}
+	return ""
 }
 
 func (f *friends) Members() []grid.PeerID {

@@ -86,7 +86,7 @@ func (p *patience) trusted(peer grid.PeerID) bool { return p.s.peers.skip(peer, 
 func (p *patience) giveUp() {
 	for _, peer := range p.waiting {
 		if p.trusted(peer) {
-			p.s.peers.failed(peer, errIdle, toGet)
+			p.s.peers.failed(peer, ErrTimeout, toGet)
 		}
 	}
 }

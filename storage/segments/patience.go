@@ -50,7 +50,7 @@ func (u *upload) onTime(ctx context.Context, now time.Time) {
 		straggler := u.stragglerAt(a)
 		switch {
 		case !now.Before(a.idleAt()):
-			u.giveUp(a, errIdle)
+			u.giveUp(a, ErrTimeout)
 		case !straggler.IsZero() && !now.Before(straggler):
 			u.giveUp(a, errStraggler)
 		}

@@ -47,7 +47,7 @@ func (s *Segments) Put(ctx context.Context, data []byte) (Put, error) {
 }
 
 func (s *Segments) put(ctx context.Context, data []byte) (Put, error) {
-	candidates := s.cfg.Holders.Candidates(ctx)
+	candidates := s.cfg.Holders.Candidates(ctx, s.cfg.Owner, s.self)
 	r, err := s.redundancy(len(data), candidates)
 	if err != nil {
 		return Put{}, err

@@ -108,7 +108,7 @@ func (r *racing[T]) onTime(now time.Time) {
 	for _, a := range slices.Clone(r.running) {
 		switch {
 		case !now.Before(a.idleAt()):
-			r.fail(a, fmt.Errorf("%w (%s)", errIdle, r.s.cfg.IdleTimeout))
+			r.fail(a, fmt.Errorf("%w (%s)", ErrTimeout, r.s.cfg.IdleTimeout))
 		case !now.Before(a.quiet(r.s.cfg.HedgeMin)):
 			a.hedged = true
 		}

@@ -73,7 +73,7 @@ func (s *Segments) sendBytes(a *attempt, w storage.ShardWriter, segment *encoded
 // cause returns why ctx ended, if it did and that is what err is about, else
 // err.
 func cause(ctx context.Context, err error) error {
-	if ctx.Err() != nil && (errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded)) {
+	if err != nil && ctx.Err() != nil && (errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded)) {
 		return context.Cause(ctx)
 	}
 	return err

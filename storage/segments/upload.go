@@ -34,15 +34,24 @@ type upload struct {
 // upShard is what is known of one shard.
 type upShard struct {
 	holder  grid.PeerID // zero: not durable anywhere
-	moves   uint32      // how often it was given to another peer
+	found   bool        // it was there before, and nothing is to be sent
+	moves   uint32      // the epoch: how often it was given to another peer
 	running []*attempt
 }
 
 func newUpload(s *Segments, segment *encoded, plan *placement.Plan, candidates []placement.Candidate) *upload {
-	n := plan.Redundancy.N
+	u := newTransfer(s, segment, candidates)
+	u.choice.planned = plan.Peers
+	return u
+}
+
+// newTransfer returns an upload of which nothing was planned.
+func newTransfer(s *Segments, segment *encoded, candidates []placement.Candidate) *upload {
+	r := segment.header.Redundancy
+	n := r.N
 	return &upload{
-		s: s, segment: segment, r: plan.Redundancy,
-		choice:  newChoice(s, segment.header, plan, candidates),
+		s: s, segment: segment, r: r,
+		choice:  newChoice(s, segment.header, candidates),
 		shards:  make([]upShard, n),
 		results: make(chan outcome, n*attemptsPerShard+checksMax),
 		left:    n * attemptsPerShard,
@@ -74,10 +83,14 @@ func (u *upload) run(ctx context.Context) (Put, error) {
 	}
 }
 
-// startPlanned starts with the holders of the plan, except those that failed a
-// moment ago: they come last.
+// startPlanned starts with the holders of the plan, except those that are away
+// and those that failed a moment ago: they come last.
 func (u *upload) startPlanned(ctx context.Context) {
-	for shard, peer := range u.choice.plan.Peers {
+	for shard, peer := range u.choice.planned {
+		if k, ok := u.choice.candidate(peer); ok && k.Away {
+			u.causes.add(peer, errAway)
+			continue
+		}
 		if err := u.s.peers.skip(peer, toPut); err != nil {
 			u.causes.add(peer, err)
 			continue
@@ -112,8 +125,10 @@ func (u *upload) holders(shard int, peer grid.PeerID) []storage.Holder {
 			h.Peer = peer
 		case h.Peer.IsZero() && len(u.shards[i].running) > 0:
 			h.Peer = u.shards[i].running[0].peer
+		case h.Peer.IsZero() && len(u.choice.planned) > 0:
+			h.Peer = u.choice.planned[i]
 		case h.Peer.IsZero():
-			h.Peer = u.choice.plan.Peers[i]
+			continue
 		}
 		list = append(list, h)
 	}
@@ -135,11 +150,22 @@ func (u *upload) startElsewhere(ctx context.Context, shard int) {
 	if u.left == 0 || (!u.enough.IsZero() && time.Since(u.enough) > u.grace()) {
 		return
 	}
-	peer, ok := u.choice.next(u.shards, u.sound() < u.r.CommitAt())
+	peer, ok := u.choice.next(u.shards, u.need())
 	if ok {
 		u.shards[shard].moves++
 		u.start(ctx, shard, peer)
 	}
+}
+
+// need says how badly the next shard needs a place.
+func (u *upload) need() need {
+	switch sound := u.sound(); {
+	case sound < u.r.K:
+		return needRestore
+	case sound < u.r.CommitAt():
+		return needCommit
+	}
+	return needSpread
 }
 
 // sound counts the shards that are durable or are getting there at an ordinary
