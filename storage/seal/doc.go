@@ -43,6 +43,9 @@ const (
 // brings it back.
 var ErrNoReadKey = errors.New("read key is not on this device")
 
+// ErrWrongReadKey says that a read key is not that of the vault.
+var ErrWrongReadKey = errors.New("read key of another vault")
+
 // Hash is h, the one hash of plaintext: BLAKE3 with 32 bytes of output.
 func Hash(plaintext []byte) [32]byte { return blake3.Sum256(plaintext) }
 

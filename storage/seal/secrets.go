@@ -1,6 +1,7 @@
 package seal
 
 import (
+	"bytes"
 	"crypto/ecdh"
 	"crypto/hkdf"
 	"crypto/hpke"
@@ -88,6 +89,31 @@ func (v VaultSecrets) WithoutRead() VaultSecrets {
 	keys := *v.keys
 	keys.read = nil
 	return VaultSecrets{&keys}
+}
+
+// ReadKey returns the private read key, 32 bytes in new memory; nil when it is
+// not here.
+func (v VaultSecrets) ReadKey() []byte {
+	if v.keys.read == nil {
+		return nil
+	}
+	key, err := v.keys.read.Bytes()
+	if err != nil {
+		panic("seal: read key: " + err.Error()) // only keys that cannot be exported fail
+	}
+	return key
+}
+
+// WithRead returns the secrets with a read key of 32 bytes, which must be the
+// one of this vault: else the error is ErrWrongReadKey.
+func (v VaultSecrets) WithRead(private []byte) (VaultSecrets, error) {
+	key, err := readKEM().NewPrivateKey(private)
+	if err != nil || !bytes.Equal(key.PublicKey().Bytes(), v.keys.readPublic[:]) {
+		return VaultSecrets{}, ErrWrongReadKey
+	}
+	keys := *v.keys
+	keys.read = key
+	return VaultSecrets{&keys}, nil
 }
 
 // String says whose secrets they are, never what they are.

@@ -109,15 +109,15 @@ func (v *Vault) Snapshots(ctx context.Context) ([]Snapshot, error) {
 	}
 	all := make([]Snapshot, len(entries))
 	for i, e := range entries {
-		if all[i], err = v.openSnapshot(e.record); err != nil {
+		if all[i], err = v.openSnapshot(ctx, e.record); err != nil {
 			return nil, err
 		}
 	}
 	return all, nil
 }
 
-func (v *Vault) openSnapshot(record []byte) (Snapshot, error) {
-	plain, err := v.secrets.OpenRecord(record)
+func (v *Vault) openSnapshot(ctx context.Context, record []byte) (Snapshot, error) {
+	plain, err := v.readSecrets(ctx).OpenRecord(record)
 	if err != nil {
 		return Snapshot{}, fmt.Errorf("snapshot: %w", err)
 	}
