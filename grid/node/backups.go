@@ -105,7 +105,7 @@ func (p *Peer) Backup(ctx context.Context, paths []string, redundancy string, pr
 		return nil, err
 	}
 	s, err := snapshot.Backup(ctx, p.vault, snapshot.BackupOptions{
-		Paths: paths, Exclude: []string{p.home.dir}, Host: hostName(),
+		Paths: paths, Never: []string{p.home.dir}, Host: hostName(),
 		Progress: progress, Skipped: skipped, Logger: p.logger,
 	})
 	if err != nil {

@@ -11,6 +11,7 @@ import (
 type frame struct {
 	node    *vaultv1.Node // nil for "/"
 	listing vault.Listing
+	lacks   bool // an entry could not be read
 }
 
 // assembler writes listings from the items of the walk.
@@ -44,7 +45,7 @@ func (a *assembler) take(it *item) error {
 		a.stack = append(a.stack, &frame{node: it.encode})
 		return nil
 	case stepLeave:
-		return a.leave()
+		return a.leave(it.whole)
 	case stepFinish:
 		a.finish(it.state)
 		return nil
@@ -57,9 +58,10 @@ func (a *assembler) take(it *item) error {
 		}
 	}
 	if it.node == nil {
+		a.stack[len(a.stack)-1].lacks = true
 		return nil
 	}
-	if it.known {
+	if it.known && it.state != nil {
 		it.state.add(&stateRecord{it.key, stateOf(it.meta), it.node, it.blobs})
 	}
 	return a.append(it.node)
@@ -70,7 +72,7 @@ func (a *assembler) append(node []byte) error {
 }
 
 // leave ends the listing of the innermost directory.
-func (a *assembler) leave() error {
+func (a *assembler) leave(whole bool) error {
 	done := a.stack[len(a.stack)-1]
 	a.stack = a.stack[:len(a.stack)-1]
 	ref, err := a.w.Finish(&done.listing)
@@ -78,6 +80,7 @@ func (a *assembler) leave() error {
 		return err
 	}
 	done.node.Content = ref.Proto()
+	done.node.Whole = whole && !done.lacks
 	node, err := encodeNode(nil, done.node)
 	if err != nil { // too many attributes
 		a.b.skip(string(done.node.Name), err)

@@ -224,7 +224,7 @@ func TestStateOfACutShortBackup(t *testing.T) {
 	dir := t.TempDir()
 	key := func(i int) []byte { return []byte{byte('a' + i), 0} }
 	run := func(from, to, size int, done bool) {
-		s := beginState(dir, "/x")
+		s := beginState(dir, "/x", false)
 		for i := from; i < to; i++ {
 			s.add(&stateRecord{key: key(i), meta: fileState{size: int64(size)}})
 		}
@@ -232,7 +232,7 @@ func TestStateOfACutShortBackup(t *testing.T) {
 	}
 	run(0, 10, 1, true)
 	run(0, 4, 2, false)
-	s := beginState(dir, "/x")
+	s := beginState(dir, "/x", false)
 	for i := range 10 {
 		r, ok := s.find(key(i))
 		want := int64(1)

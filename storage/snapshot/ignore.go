@@ -136,17 +136,21 @@ func parseRules(lines []string, fold bool) (rules, error) {
 	return out, nil
 }
 
-// readRules reads a file of lines.
-func readRules(r io.Reader, fold bool) (rules, error) {
-	b, err := io.ReadAll(io.LimitReader(r, maxIgnoreFileBytes+1))
+// parseRuleFile reads the text of a file of lines.
+func parseRuleFile(text []byte, fold bool) (rules, error) {
+	lines, err := splitLines(text)
 	if err != nil {
 		return rules{}, err
 	}
-	if len(b) > maxIgnoreFileBytes {
-		return rules{}, fmt.Errorf("%w: more than %d bytes of them", ErrPattern, maxIgnoreFileBytes)
+	return parseRules(lines, fold)
+}
+
+func splitLines(text []byte) ([]string, error) {
+	if len(text) > maxIgnoreFileBytes {
+		return nil, fmt.Errorf("%w: more than %d bytes of them", ErrPattern, maxIgnoreFileBytes)
 	}
-	b = bytes.TrimPrefix(b, []byte("\xef\xbb\xbf"))
-	return parseRules(strings.Split(string(b), "\n"), fold)
+	text = bytes.TrimPrefix(text, []byte("\xef\xbb\xbf")) // as editors on Windows write it
+	return strings.Split(string(text), "\n"), nil
 }
 
 // decide says what the rules make of an entry: left out or not, or nothing.
@@ -226,11 +230,11 @@ func ReadPatterns(path string) ([]string, error) {
 		return nil, err
 	}
 	defer func() { _ = f.Close() }() // only read
-	b, err := io.ReadAll(io.LimitReader(f, maxIgnoreFileBytes+1))
-	if err == nil && len(b) > maxIgnoreFileBytes {
-		err = fmt.Errorf("%w: %s has more than %d bytes", ErrPattern, path, maxIgnoreFileBytes)
+	text, err := io.ReadAll(io.LimitReader(f, maxIgnoreFileBytes+1))
+	if err != nil {
+		return nil, err
 	}
-	return strings.Split(strings.TrimPrefix(string(b), "\xef\xbb\xbf"), "\n"), err
+	return splitLines(text)
 }
 
 // maxListed bounds a list of paths.

@@ -23,7 +23,7 @@ func ignoredBy(t testing.TB, root, ignoreFile string, fold bool) map[string]bool
 		entries, err := os.ReadDir(filepath.Join(root, rel))
 		must(t, err)
 		if b, err := os.ReadFile(filepath.Join(root, rel, ignoreFile)); err == nil {
-			lines, err := readRules(bytes.NewReader(b), fold)
+			lines, err := parseRuleFile(b, fold)
 			must(t, err)
 			s = &scope{above: s, base: len(rel), rules: lines}
 		}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"sync/atomic"
 	"time"
 
 	vaultv1 "gotong/proto/vault/v1"
@@ -18,26 +19,40 @@ const racyWindow = 20 * time.Millisecond
 // systems, such as /proc, know a size only once all is read.
 const maxUnsized = 64 << 20
 
-// read stores files until the walk is over. It goes on after the session has
-// ended, only to let go of what waits.
-func (b *backup) read(w *vault.Writer) {
+// retryBytes is up to which size a file that changed while it was read is read
+// once more.
+const retryBytes = 1 << 30
+
+// readFiles stores files until the walk is over. It goes on after the session
+// has ended, only to let go of what waits.
+func (b *backup) readFiles(w *vault.Writer) {
 	for it := range b.jobs {
 		if b.ctx.Err() == nil {
 			b.readFile(w, it)
 		}
-		it.dir.release()
+		if it.dir != nil {
+			it.dir.release()
+		}
 		close(it.ready)
 	}
 }
 
 func (b *backup) readFile(w *vault.Writer, it *item) {
-	err := b.storeFile(w, it)
+	store := b.storeFile
+	if it.dir == nil {
+		store = b.storeStdin
+	}
+	err := store(w, it)
 	if err == nil {
 		it.node, err = encodeNode(nil, it.encode)
 	}
 	if err != nil {
 		it.node = nil
-		if b.ctx.Err() == nil && !absent(err) {
+		switch {
+		case b.ctx.Err() != nil || absent(err):
+		case it.dir == nil:
+			b.cancel(err)
+		default:
 			b.skip(it.dir.join(it.name), err)
 		}
 		return
@@ -46,41 +61,107 @@ func (b *backup) readFile(w *vault.Writer, it *item) {
 	b.bytes.Add(it.encode.Size)
 }
 
-// storeFile reads a file and fills in its node.
+// storeFile reads a file and fills in its node. One that changes meanwhile is
+// read again; when it changes again the snapshot has what was read last.
 func (b *backup) storeFile(w *vault.Writer, it *item) error {
 	f, err := it.dir.source.openFile(it.name)
 	if err != nil {
 		return err
 	}
 	defer func() { _ = f.close() }() // only read
+	for again := false; ; again = true {
+		if again {
+			if err := f.seek(0); err != nil {
+				return err
+			}
+		}
+		steady, err := b.storeOnce(w, f, it)
+		if err != nil {
+			return err
+		}
+		if steady {
+			return nil
+		}
+		if again || it.encode.Size > retryBytes {
+			b.warn(it.dir.join(it.name), ErrChanged)
+			return nil
+		}
+	}
+}
+
+// storeOnce reads a file. It reports false when its size or time of change is
+// another one afterwards.
+func (b *backup) storeOnce(w *vault.Writer, f sourceFile, it *item) (steady bool, err error) {
 	before, err := f.stat()
 	if err != nil {
-		return err
+		return false, err
 	}
 	if before.kind != vaultv1.Node_FILE {
-		return errNotRegular
+		return false, errNotRegular
 	}
 	began := time.Now()
 	node := it.encode
 	node.Mode, node.Uid, node.Gid = before.mode, before.uid, before.gid
 	node.Mtime, node.MtimeNanos = before.mtime, uint32(before.mtimeNanos)
+	node.Sparse, node.Extents = false, nil
 	if node.Xattrs, err = f.xattrs(); err != nil {
-		return fmt.Errorf("attributes: %w", err)
+		return false, fmt.Errorf("attributes: %w", err)
 	}
-	object, err := storeContent(w, f, before, node)
+	counted := &countedFile{sourceFile: f, total: &b.read}
+	object, err := storeContent(w, counted, before, node)
 	if err != nil {
-		return err
+		counted.forget()
+		return false, err
 	}
 	node.Content = object.Ref.Proto()
 	after, err := f.stat()
 	if err != nil {
-		return err
+		return false, err
 	}
 	it.meta = before
 	it.blobs = object.Blobs
+	whole := before.size == int64(node.Size)
 	it.known = (object.Blobs != nil || object.Ref.Size == 0) && stateOf(before) == stateOf(after) &&
-		before.size == int64(node.Size) && settled(before, began)
-	return nil
+		whole && settled(before, began)
+	was, is := stateOf(before), stateOf(after)
+	if steady = was.size == is.size && was.mtime == is.mtime; !steady {
+		counted.forget()
+	}
+	return steady, nil
+}
+
+// countedReader adds what is read to a total as it is read.
+type countedReader struct {
+	r     io.Reader
+	total *atomic.Uint64
+}
+
+// Read implements io.Reader.
+func (r *countedReader) Read(p []byte) (int, error) {
+	n, err := r.r.Read(p)
+	r.total.Add(uint64(n))
+	return n, err
+}
+
+// countedFile adds what is read to a total as it is read.
+type countedFile struct {
+	sourceFile
+	total *atomic.Uint64
+	mine  uint64
+}
+
+// Read implements io.Reader.
+func (f *countedFile) Read(p []byte) (int, error) {
+	n, err := f.sourceFile.Read(p)
+	f.mine += uint64(n)
+	f.total.Add(uint64(n))
+	return n, err
+}
+
+// forget takes back what was counted, because it is not used.
+func (f *countedFile) forget() {
+	f.total.Add(-f.mine)
+	f.mine = 0
 }
 
 // settled reports whether a file was left alone long enough before it was read

@@ -6,6 +6,8 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+
+	"gotong/storage/vault"
 )
 
 // rootTree is the paths to back up, as the tree that they make from "/" down.
@@ -57,4 +59,35 @@ func (t *rootTree) child(name, path string) *rootTree {
 		t.children = slices.Insert(t.children, i, &rootTree{name: name, path: path})
 	}
 	return t.children[i]
+}
+
+// addSlashed adds a path of the snapshot that is nowhere on this machine.
+func (t *rootTree) addSlashed(path string) {
+	for name := range strings.SplitSeq(path[1:], "/") {
+		t = t.child(name, "")
+	}
+	t.backUp = true
+}
+
+// count returns how many paths there are to back up.
+func (t *rootTree) count() (n int) {
+	if t.backUp {
+		return 1
+	}
+	for _, child := range t.children {
+		n += child.count()
+	}
+	return n
+}
+
+// summary returns the paths as the snapshot tells them: as they were given, or
+// the directory in which all are when there are too many.
+func (t *rootTree) summary(paths []string) []string {
+	if len(paths) <= vault.MaxSnapshotPaths {
+		return paths
+	}
+	for !t.backUp && len(t.children) == 1 {
+		t = t.children[0]
+	}
+	return []string{t.path}
 }

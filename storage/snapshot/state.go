@@ -184,9 +184,15 @@ func statePath(dir, path string) string {
 	return filepath.Join(dir, hex.EncodeToString(sum[:16]))
 }
 
-// beginState opens what is known of path and starts a new file.
-func beginState(dir, path string) *state {
+// beginState opens what is known of path and starts a new file, unless it is
+// only to be read.
+func beginState(dir, path string, readOnly bool) *state {
 	s := &state{path: statePath(dir, path)}
+	if readOnly {
+		s.files = []*stateFile{openState(s.path + stateNew), openState(s.path + statePart), openState(s.path)}
+		s.advance()
+		return s
+	}
 	if _, err := os.Stat(s.path + stateNew); err == nil {
 		s.err = os.Rename(s.path+stateNew, s.path+statePart)
 	}
@@ -233,7 +239,7 @@ func (s *state) find(key []byte) (stateRecord, bool) {
 
 // add writes a record to the new file.
 func (s *state) add(r *stateRecord) {
-	if s.err != nil {
+	if s.err != nil || s.w == nil {
 		return
 	}
 	s.space = appendRecord(s.space[:0], r)

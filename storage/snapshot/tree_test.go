@@ -332,7 +332,7 @@ func TestPaths(t *testing.T) {
 	write(t, base+"/b/home/secret", []byte("4"))
 	must(t, os.Symlink(base+"/b", base+"/c"))
 	s, err := Backup(context.Background(), v, BackupOptions{
-		Paths: []string{base + "/a", base + "/a/sub", base + "/b/three", base + "/c", base + "/missing"}, Exclude: []string{base + "/c/home"}})
+		Paths: []string{base + "/a", base + "/a/sub", base + "/b/three", base + "/c", base + "/missing"}, Never: []string{base + "/c/home"}})
 	must(t, err)
 	if s.Files != 4 || s.Skipped != 1 {
 		t.Errorf("%+v", s)
@@ -398,7 +398,7 @@ func TestHomeIsNeverBackedUp(t *testing.T) {
 	must(t, os.Symlink(home, link))
 	for _, path := range []string{home, filepath.Join(home, "peer"), filepath.Join(home, "peer", "key"), link} {
 		var skipped []string
-		_, err := Backup(context.Background(), v, BackupOptions{Paths: []string{path}, Exclude: []string{home},
+		_, err := Backup(context.Background(), v, BackupOptions{Paths: []string{path}, Never: []string{home},
 			Skipped: func(path string, err error) { skipped = append(skipped, path+": "+err.Error()) }})
 		if !errors.Is(err, ErrNothing) || len(skipped) != 1 || !strings.Contains(skipped[0], "left out") {
 			t.Errorf("backup of %s: skipped %q, error %v", path, skipped, err)

@@ -22,6 +22,7 @@ type Session struct {
 	v      *Vault
 	ctx    context.Context
 	cancel context.CancelCauseFunc
+	dry    bool // stores nothing
 
 	mu      sync.Mutex
 	pending map[BlobID]struct{} // claimed, not in the index yet
@@ -42,19 +43,20 @@ type Session struct {
 }
 
 type sessionStats struct {
-	newBytes, segments, storedBytes atomic.Uint64
+	newBytes, duplicateBytes, segments, storedBytes atomic.Uint64
 }
 
 // Stats counts what a session has done so far.
 type Stats struct {
-	NewBytes    uint64 // plaintext that was not in the vault before
-	Segments    uint64 // committed
-	StoredBytes uint64 // of all shards of those
+	NewBytes       uint64 // plaintext that was not in the vault before
+	DuplicateBytes uint64 // plaintext that was; what was not read again does not count
+	Segments       uint64 // committed
+	StoredBytes    uint64 // of all shards of those
 }
 
 // Stats returns the counts; it may be called at any time.
 func (s *Session) Stats() Stats {
-	return Stats{s.stats.newBytes.Load(), s.stats.segments.Load(), s.stats.storedBytes.Load()}
+	return Stats{s.stats.newBytes.Load(), s.stats.duplicateBytes.Load(), s.stats.segments.Load(), s.stats.storedBytes.Load()}
 }
 
 func newSession(ctx context.Context, v *Vault) *Session {

@@ -114,6 +114,11 @@ func (w *Writer) blob(kind packKind, plain []byte) ([32]byte, error) {
 		return h, err
 	}
 	if !fresh {
+		w.s.stats.duplicateBytes.Add(uint64(len(plain)))
+		return h, nil
+	}
+	if w.s.dry {
+		w.s.stats.newBytes.Add(uint64(len(plain)))
 		return h, nil
 	}
 	data, coding := w.compress.pack(plain)

@@ -164,6 +164,7 @@ type Node struct {
 	DeviceMinor   uint32                 `protobuf:"varint,14,opt,name=device_minor,json=deviceMinor,proto3" json:"device_minor,omitempty"`
 	Xattrs        []*Xattr               `protobuf:"bytes,15,rep,name=xattrs,proto3" json:"xattrs,omitempty"` // by rising name
 	Link          *HardLink              `protobuf:"bytes,16,opt,name=link,proto3" json:"link,omitempty"`     // FILE with more than one name
+	Whole         bool                   `protobuf:"varint,17,opt,name=whole,proto3" json:"whole,omitempty"`  // DIRECTORY: the listing has all that was there; nothing was left out or unreadable
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -308,6 +309,13 @@ func (x *Node) GetLink() *HardLink {
 		return x.Link
 	}
 	return nil
+}
+
+func (x *Node) GetWhole() bool {
+	if x != nil {
+		return x.Whole
+	}
+	return false
 }
 
 // Extent is a part of a sparse file that holds data.
@@ -1076,7 +1084,7 @@ const file_vault_v1_vault_proto_rawDesc = "" +
 	"\x03Ref\x12\x14\n" +
 	"\x05depth\x18\x01 \x01(\rR\x05depth\x12\x12\n" +
 	"\x04hash\x18\x02 \x01(\fR\x04hash\x12\x12\n" +
-	"\x04size\x18\x03 \x01(\x04R\x04size\"\xf2\x04\n" +
+	"\x04size\x18\x03 \x01(\x04R\x04size\"\x88\x05\n" +
 	"\x04Node\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\fR\x04name\x12.\n" +
 	"\x04type\x18\x02 \x01(\x0e2\x1a.gotong.vault.v1.Node.TypeR\x04type\x12\x12\n" +
@@ -1095,7 +1103,8 @@ const file_vault_v1_vault_proto_rawDesc = "" +
 	"\fdevice_major\x18\r \x01(\rR\vdeviceMajor\x12!\n" +
 	"\fdevice_minor\x18\x0e \x01(\rR\vdeviceMinor\x12.\n" +
 	"\x06xattrs\x18\x0f \x03(\v2\x16.gotong.vault.v1.XattrR\x06xattrs\x12-\n" +
-	"\x04link\x18\x10 \x01(\v2\x19.gotong.vault.v1.HardLinkR\x04link\"k\n" +
+	"\x04link\x18\x10 \x01(\v2\x19.gotong.vault.v1.HardLinkR\x04link\x12\x14\n" +
+	"\x05whole\x18\x11 \x01(\bR\x05whole\"k\n" +
 	"\x04Type\x12\v\n" +
 	"\aUNKNOWN\x10\x00\x12\b\n" +
 	"\x04FILE\x10\x01\x12\r\n" +
