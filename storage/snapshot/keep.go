@@ -182,7 +182,7 @@ func slotOfYear(t time.Time) slot  { return slot{t.Year()} }
 // countedRule keeps the newest of each of the count newest slots.
 type countedRule struct {
 	count  int
-	period Period                  // instead of count
+	period Period                 // instead of count
 	slot   func(t time.Time) slot // nil: each snapshot is its own
 	reason string
 

@@ -55,7 +55,7 @@ func TestKeep(t *testing.T) {
 			"2025-01-01 12:00: within 5d"}},
 		"daily within": {days, Policy{WithinDaily: Period{Months: 1}, Last: 1}, []string{"2025-01-06 00:00: last, daily within 1m", "2025-01-05 23:59: daily within 1m",
 			"2025-01-01 12:00: daily within 1m", "2024-12-31 12:00: daily within 1m", "2024-12-30 20:00: daily within 1m", "2024-12-29 12:00: daily within 1m"}},
-		"no rule": {days[:1], Policy{}, []string{"2024-12-29 12:00: no rule"}},
+		"no rule":                           {days[:1], Policy{}, []string{"2024-12-29 12:00: no rule"}},
 		"nothing fits, and the group stays": {days, Policy{Tags: [][]string{{"no"}}}, []string{"2025-01-06 00:00: the only one left"}},
 		"nothing fits, as asked":            {days, Policy{Tags: [][]string{{"no"}}, EmptyGroups: true}, nil},
 		"the day that has 25 hours": {[]string{"2025-10-26 00:10", "2025-10-26 23:50", "2025-10-27 00:10"}, Policy{Daily: 2},

@@ -6,10 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
-	"path"
-	"path/filepath"
 	"runtime"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -28,9 +25,6 @@ const (
 	// directory open.
 	aheadPieces = 1024
 )
-
-// ErrNoPath says that the snapshot has no such path.
-var ErrNoPath = errors.New("not in the snapshot")
 
 // ErrTarget says that the target of a restore cannot be made or opened.
 var ErrTarget = errors.New("target cannot be used")
@@ -153,50 +147,7 @@ func openTarget(target string) (root *os.Root, made bool, err error) {
 // locate returns the node that the options ask for; one without a name stands
 // for the whole snapshot.
 func (r *restore) locate(root vault.Ref) (*vaultv1.Node, error) {
-	return find(r.reader, root, r.options.Path)
-}
-
-// find returns the node at a path of the snapshot.
-func find(reader *vault.Reader, root vault.Ref, at string) (*vaultv1.Node, error) {
-	node := &vaultv1.Node{Type: vaultv1.Node_DIRECTORY, Content: root.Proto()}
-	for name := range strings.SplitSeq(path.Clean("/" + filepath.ToSlash(at))[1:], "/") {
-		if name == "" {
-			break
-		}
-		child, err := findEntry(reader, node, name)
-		if err != nil {
-			return nil, err
-		}
-		if child == nil {
-			return nil, fmt.Errorf("%w: %q", ErrNoPath, at)
-		}
-		node = child
-	}
-	return node, nil
-}
-
-// errFound ends a search.
-var errFound = errors.New("found")
-
-func findEntry(reader *vault.Reader, dir *vaultv1.Node, name string) (found *vaultv1.Node, err error) {
-	if dir.Type != vaultv1.Node_DIRECTORY {
-		return nil, nil
-	}
-	listing, err := vault.RefOf(dir.Content)
-	if err != nil {
-		return nil, err
-	}
-	err = forEachNode(reader, listing, func(n *vaultv1.Node) error {
-		if string(n.Name) == name {
-			found = n
-			return errFound
-		}
-		return nil
-	})
-	if errors.Is(err, errFound) {
-		err = nil
-	}
-	return found, err
+	return Lookup(r.reader, root, r.options.Path)
 }
 
 // skip reports an entry that could not be restored, or ends the restore when
