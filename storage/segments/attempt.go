@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"gotong/grid"
+	"gotong/storage"
 )
 
 // attempt is one transfer of one shard with one peer. The goroutine that runs
@@ -18,13 +19,14 @@ type attempt struct {
 	ctx     context.Context
 	cancel  context.CancelCauseFunc
 
-	beats  atomic.Int64 // since started, of the last piece that moved
-	moved  atomic.Int64 // pieces that moved
-	rhythm *rhythm      // of all transfers with the peer
-	limit  atomic.Int64 // how long it may stand still now
-	hedged bool         // another one was started because this one is slow
-	sample bool         // it only reads back a part
-	over   bool         // its result came, or it was given up
+	beats  atomic.Int64     // since started, of the last piece that moved
+	moved  atomic.Int64     // pieces that moved
+	rhythm *rhythm          // of all transfers with the peer
+	limit  atomic.Int64     // how long it may stand still now
+	hedged bool             // another one was started because this one is slow
+	sample bool             // it only reads back a part
+	over   bool             // its result came, or it was given up
+	told   []storage.Holder // the list sent with the shard
 }
 
 // newAttempt returns an attempt that starts now; idle is how long it may stand

@@ -28,7 +28,7 @@ type check struct {
 // enough of them. When that takes long another one is tried beside it.
 func (u *upload) startCheck(ctx context.Context) {
 	c := &u.check
-	if c.passed || c.tries == checksMax || u.acked() < u.r.CommitAt() || slices.ContainsFunc(c.running, isSound) {
+	if c.passed || c.tries == checksMax || (!u.patient && u.acked() < u.r.CommitAt()) || slices.ContainsFunc(c.running, isSound) {
 		return
 	}
 	shard, ok := u.sampleShard()
@@ -53,9 +53,9 @@ func isSound(a *attempt) bool { return !a.hedged }
 func (u *upload) sampleShard() (shard int, ok bool) {
 	var free []int
 	for i := range u.shards {
-		holder := u.shards[i].holder
+		holder, sent := u.shards[i].holder, !u.shards[i].found
 		asked := slices.ContainsFunc(u.check.running, func(a *attempt) bool { return a.peer == holder })
-		if !holder.IsZero() && !asked {
+		if !holder.IsZero() && sent && !asked {
 			free = append(free, i)
 		}
 	}
@@ -130,6 +130,9 @@ func (u *upload) lost(o outcome) {
 	}
 	if u.acked() < u.r.CommitAt() {
 		u.enough = time.Time{}
+	}
+	if u.acked() < u.r.K {
+		u.usable = time.Time{}
 	}
 }
 

@@ -47,7 +47,7 @@ type need int
 const (
 	needBetter  need = iota // only on a peer that has none, on a site below its limit
 	needSpread              // on a peer that has none
-	needPlace               // wherever it does not keep others from their places
+	needPlace               // wherever there is room, once all have one or refused
 	needCommit              // else the commit rule will not hold
 	needRestore             // else the segment cannot be read
 )
@@ -64,14 +64,15 @@ func (c *choice) next(shards []upShard, n need) (grid.PeerID, bool) {
 	within := func(k placement.Candidate) bool { return load.onSite[k.Site] < c.header.Redundancy.PerSite() }
 	waiting := c.fits(func(k placement.Candidate) bool { return k.Away && !c.used[k.Peer] && within(k) })
 	crowd := n == needRestore || !waiting
+	again := func(k placement.Candidate) bool { return here(k) && (n == needRestore || !c.hung(k.Peer)) }
 	for _, step := range []struct {
 		when bool
 		fits func(placement.Candidate) bool
 	}{
 		{true, func(k placement.Candidate) bool { return fresh(k) && within(k) }},
 		{n >= needSpread && crowd, fresh},
-		{n >= needCommit, func(k placement.Candidate) bool { return here(k) && within(k) }},
-		{n >= needCommit && crowd, here},
+		{n >= needCommit, func(k placement.Candidate) bool { return again(k) && within(k) }},
+		{n >= needCommit && crowd, again},
 	} {
 		if !step.when {
 			continue
@@ -80,10 +81,21 @@ func (c *choice) next(shards []upShard, n need) (grid.PeerID, bool) {
 			return peer, true
 		}
 	}
-	if n < needPlace || (n == needPlace && waiting) {
+	if n < needPlace || (n == needPlace && c.fits(func(k placement.Candidate) bool { return !c.used[k.Peer] && !c.refuses(k.Peer) })) {
 		return grid.PeerID{}, false
 	}
 	return c.double(load, crowd)
+}
+
+// hung reports whether a peer failed a moment ago in a way that cost time.
+func (c *choice) hung(peer grid.PeerID) bool {
+	return is(c.s.peers.skip(peer, toPut), ErrTimeout, errStraggler)
+}
+
+// refuses reports whether a peer failed a moment ago in a way that will not
+// pass by itself.
+func (c *choice) refuses(peer grid.PeerID) bool {
+	return is(c.s.peers.skip(peer, toPut), storage.ErrQuota, storage.ErrFull, storage.ErrDenied, storage.ErrDisk, errLied)
 }
 
 // fits reports whether there is a candidate with room that fits.

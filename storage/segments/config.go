@@ -61,6 +61,7 @@ type Config struct {
 	// means by the number of sites (placement.Auto).
 	Redundancy func() storage.Redundancy
 	Floor      time.Duration // retention floor put into headers
+	Spool      *Spool        // where segments wait for their stragglers; nil: nowhere
 
 	// MemoryBytes bounds the shards held in memory by all calls together; a
 	// call that finds no room waits. One segment always has room.

@@ -32,6 +32,13 @@ type download struct {
 	good    int
 	pace    pace
 	causes  causes
+	lost    []lostShard // that turned out not to have their shard, or a bad one
+}
+
+// lostShard is a shard that its source does not have after all, or a bad one.
+type lostShard struct {
+	source
+	bad bool
 }
 
 // downShard is what is known of one shard.
@@ -105,8 +112,8 @@ func (d *download) run(ctx context.Context) ([]byte, error) {
 }
 
 // add takes in sources that were not known and puts the most promising first:
-// peers that did not fail lately, then those that are not slow, then data
-// shards, because they need no decoding.
+// this peer's own store, then peers that did not fail lately, then those that
+// are not slow, then data shards, because they need no decoding.
 func (d *download) add(sources []source) {
 	for _, src := range sources {
 		if src.shard < 0 || src.shard >= len(d.shards) || src.peer.IsZero() || d.known[src] {
@@ -130,6 +137,9 @@ func (s *Segments) rank(sources []source, k int) {
 	}
 	class := func(src source) int {
 		class := 0
+		if src.peer == s.self {
+			class -= 8
+		}
 		if s.peers.skip(src.peer, toGet) != nil {
 			class += 4
 		}

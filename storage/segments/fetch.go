@@ -109,6 +109,9 @@ func (d *download) discard(s *sink) {
 func (d *download) failed(f *fetch, err error) {
 	d.causes.add(f.peer, err)
 	d.s.peers.failed(f.peer, err, toGet)
+	if is(err, storage.ErrCorrupt, storage.ErrNotFound, storage.ErrDeleted) {
+		d.lost = append(d.lost, lostShard{source{f.peer, f.shard}, is(err, storage.ErrCorrupt)})
+	}
 	if errors.Is(err, storage.ErrCorrupt) {
 		d.s.lied(f.peer, storage.ShardID{Segment: d.header.ID, Index: f.shard}, err)
 	}

@@ -85,6 +85,17 @@ func askOne[T any](ctx context.Context, s *Segments, peer grid.PeerID, limit tim
 	}
 }
 
+// limitFor returns how long each peer has for an answer: hardly anything of
+// limit when it failed a moment ago.
+func (s *Segments) limitFor(limit time.Duration) func(grid.PeerID) time.Duration {
+	return func(peer grid.PeerID) time.Duration {
+		if s.peers.skip(peer, toGet) != nil {
+			return limit / doubtful
+		}
+		return limit
+	}
+}
+
 // whoHas asks all members for the shards of a segment.
 func (s *Segments) whoHas(ctx context.Context, id storage.SegmentID) <-chan found[[]storage.ShardAnswer] {
 	members := slices.Clone(s.cfg.Holders.Members())

@@ -33,6 +33,8 @@ type friends struct {
 	list    []*friend
 	sites   []string
 	absent  map[grid.PeerID]bool // known, but not connected
+	away    map[grid.PeerID]bool // known to be so
+	removed map[grid.PeerID]bool // no members any more
 	line    *line                // behind which the device is; nil: none
 	offered int                  // how many are candidates; the rest are members only
 }
@@ -40,7 +42,8 @@ type friends struct {
 const friendBytes = 1 << 30
 
 func newFriends(t testing.TB, n int) *friends {
-	f := &friends{t: t, device: storagetest.NewDevice("me"), vault: storagetest.Vault("v"), absent: map[grid.PeerID]bool{}, offered: n}
+	f := &friends{t: t, device: storagetest.NewDevice("me"), vault: storagetest.Vault("v"), absent: map[grid.PeerID]bool{}, away: map[grid.PeerID]bool{},
+		removed: map[grid.PeerID]bool{}, offered: n}
 	for i := range n {
 		memory := storagetest.NewMemory()
 		faults := storagetest.NewFaulty(memory)
@@ -52,7 +55,7 @@ func newFriends(t testing.TB, n int) *friends {
 
 func (f *friends) Shards(peer grid.PeerID) (storage.RemoteShards, error) {
 	for _, friend := range f.list {
-		if friend.peer == peer && !f.absent[peer] {
+		if friend.peer == peer && !f.absent[peer] && !f.away[peer] && !f.removed[peer] {
 			return friend.store, nil
 		}
 	}
@@ -62,7 +65,10 @@ func (f *friends) Shards(peer grid.PeerID) (storage.RemoteShards, error) {
 func (f *friends) Candidates(context.Context, grid.OwnerID, grid.PeerID) []placement.Candidate {
 	var out []placement.Candidate
 	for i, friend := range f.list[:f.offered] {
-		out = append(out, placement.Candidate{Peer: friend.peer, Site: f.sites[i], Pledge: friendBytes, Free: friendBytes})
+		if f.removed[friend.peer] {
+			continue
+		}
+		out = append(out, placement.Candidate{Peer: friend.peer, Site: f.sites[i], Pledge: friendBytes, Free: friendBytes, Away: f.away[friend.peer]})
 	}
 	return out
 }
@@ -79,7 +85,9 @@ func (f *friends) Site(peer grid.PeerID) string {
 func (f *friends) Members() []grid.PeerID {
 	members := []grid.PeerID{f.device.Peer}
 	for _, friend := range f.list {
-		members = append(members, friend.peer)
+		if !f.removed[friend.peer] {
+			members = append(members, friend.peer)
+		}
 	}
 	return members
 }

@@ -11,17 +11,38 @@ func (u *upload) grace() time.Duration {
 	return max(u.s.cfg.StragglerMin, factor)
 }
 
-// stragglerAt returns when a transfer is given up for being too slow; the zero
-// time means not yet.
+// Bounds of a transfer that keeps moving, only too slowly to be of use.
+const (
+	slowestRate    = 256     // bytes a second, while the segment cannot be read without it
+	slowestPatient = 8 << 10 // the same where nobody waits for the upload
+	partialFactor  = 10      // times the slowest that is done, to commit a segment that can be read
+)
+
+// stragglerAt returns when a transfer is given up for being too slow. As long as
+// fewer than k shards are durable, that is a time in which any line would do
+// it; then the segment is of use without this one, and what the others took
+// counts.
 func (u *upload) stragglerAt(a *attempt) time.Time {
-	if u.enough.IsZero() {
-		return time.Time{}
+	size, idle := u.segment.header.ShardBytes, u.s.cfg.IdleTimeout
+	after := func(since time.Time, d time.Duration) time.Time {
+		if a.started.After(since) {
+			since = a.started
+		}
+		return since.Add(d)
 	}
-	from := u.enough
-	if a.started.After(from) {
-		from = a.started
+	switch {
+	case u.patient:
+		return a.started.Add(max(idle+timeFor(size, slowestPatient), partialFactor*u.pace.slowest))
+	case !u.enough.IsZero():
+		return after(u.enough, u.grace())
+	case !u.usable.IsZero():
+		return after(u.usable, max(u.s.cfg.CommitTimeout, partialFactor*u.pace.slowest))
 	}
-	return from.Add(u.grace())
+	return a.started.Add(idle + timeFor(size, slowestRate))
+}
+
+func timeFor(size, rate int) time.Duration {
+	return time.Duration(size) * time.Second / time.Duration(rate)
 }
 
 // running returns all attempts that run.
@@ -51,7 +72,7 @@ func (u *upload) onTime(ctx context.Context, now time.Time) {
 		switch {
 		case !now.Before(a.idleAt()):
 			u.giveUp(a, ErrTimeout)
-		case !straggler.IsZero() && !now.Before(straggler):
+		case !now.Before(straggler):
 			u.giveUp(a, errStraggler)
 		}
 	}

@@ -66,7 +66,26 @@ func (s *Segments) put(ctx context.Context, data []byte) (Put, error) {
 	if err != nil {
 		return Put{}, err
 	}
-	return newUpload(s, segment, plan, candidates).run(ctx)
+	u := newUpload(s, segment, plan, candidates)
+	if err := u.run(ctx); err != nil {
+		return Put{}, err
+	}
+	put, err := u.result()
+	if err == nil && !put.Complete {
+		s.spool(put.ID, data)
+	}
+	return put, err
+}
+
+// spool keeps a segment of which shards are missing, so that they can be made
+// without fetching it. What does not fit is fetched then.
+func (s *Segments) spool(id storage.SegmentID, data []byte) {
+	if s.cfg.Spool == nil {
+		return
+	}
+	if err := s.cfg.Spool.add(id, data); err != nil {
+		s.cfg.Logger.Debug("segment is not kept for its missing shards", "segment", id, "err", err)
+	}
 }
 
 // result sums up.

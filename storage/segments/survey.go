@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"slices"
-	"time"
 
 	"gotong/grid"
 	"gotong/storage"
@@ -173,7 +172,7 @@ func (r *surveyRound) ask(ctx context.Context, questions map[grid.PeerID][]int) 
 			peers = append(peers, peer)
 		}
 	}
-	answers := askEach(ctx, r.s, peers, r.limit,
+	answers := askEach(ctx, r.s, peers, r.s.limitFor(r.s.cfg.AskTimeout),
 		func(ctx context.Context, peer grid.PeerID, store storage.RemoteShards) ([]storage.SegmentAnswer, error) {
 			ids := make([]storage.SegmentID, len(questions[peer]))
 			for i, at := range questions[peer] {
@@ -202,15 +201,6 @@ func (r *surveyRound) ask(ctx context.Context, questions map[grid.PeerID][]int) 
 		return context.Cause(ctx)
 	}
 	return nil
-}
-
-// limit returns how long a peer has for its answers: hardly anything when it
-// failed a moment ago.
-func (r *surveyRound) limit(peer grid.PeerID) time.Duration {
-	if r.s.peers.skip(peer, toGet) != nil {
-		return r.s.cfg.AskTimeout / doubtful
-	}
-	return r.s.cfg.AskTimeout
 }
 
 // checkAnswers returns nil for answers to exactly these questions, within their

@@ -24,18 +24,22 @@ type upload struct {
 	choice  *choice
 	shards  []upShard
 	results chan outcome
-	left    int // attempts that may still be started
+	left    int  // attempts that may still be started
+	urge    need // of shards beyond the commit rule
+	patient bool // the commit rule ends nothing: others do not wait for this upload
 	pace    pace
 	enough  time.Time // when the commit rule first held
+	usable  time.Time // when k shards were durable first
 	check   check
 	causes  causes
 }
 
 // upShard is what is known of one shard.
 type upShard struct {
-	holder  grid.PeerID // zero: not durable anywhere
-	found   bool        // it was there before, and nothing is to be sent
-	moves   uint32      // the epoch: how often it was given to another peer
+	holder  grid.PeerID      // zero: not durable anywhere
+	found   bool             // it was there before, and nothing is to be sent
+	moves   uint32           // the epoch: how often it was given to another peer
+	told    []storage.Holder // the list that its holder was given with it
 	running []*attempt
 }
 
@@ -55,22 +59,24 @@ func newTransfer(s *Segments, segment *encoded, candidates []placement.Candidate
 		shards:  make([]upShard, n),
 		results: make(chan outcome, n*attemptsPerShard+checksMax),
 		left:    n * attemptsPerShard,
+		urge:    needSpread,
 		pace:    s.newPace(quietPut),
 	}
 }
 
 // run sends the shards and returns when nothing more is to be had in time.
-func (u *upload) run(ctx context.Context) (Put, error) {
+func (u *upload) run(ctx context.Context) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(errEnough)
 	alarm := newAlarm()
 	defer alarm.at(time.Time{})
 	u.startPlanned(ctx)
+	u.count()
 	for {
 		u.replace(ctx)
 		u.startCheck(ctx)
 		if u.settled() {
-			return u.result()
+			return nil
 		}
 		select {
 		case o := <-u.results:
@@ -78,7 +84,7 @@ func (u *upload) run(ctx context.Context) (Put, error) {
 		case now := <-alarm.at(u.nextEvent()):
 			u.onTime(ctx, now)
 		case <-ctx.Done():
-			return Put{}, context.Cause(ctx)
+			return context.Cause(ctx)
 		}
 	}
 }
@@ -106,6 +112,7 @@ func (u *upload) start(ctx context.Context, shard int, peer grid.PeerID) {
 	u.choice.use(peer)
 	u.shards[shard].running = append(u.shards[shard].running, a)
 	holders := u.holders(shard, peer)
+	a.told = holders
 	u.segment.lease.hold()
 	u.s.running.Go(func() {
 		defer u.segment.lease.release()
@@ -138,7 +145,7 @@ func (u *upload) holders(shard int, peer grid.PeerID) []storage.Holder {
 // replace finds other peers for shards that nobody holds or is getting.
 func (u *upload) replace(ctx context.Context) {
 	for shard := range u.shards {
-		if s := &u.shards[shard]; s.holder.IsZero() && len(s.running) == 0 {
+		if s := &u.shards[shard]; s.holder.IsZero() && len(s.running) == 0 && u.segment.shards[shard] != nil {
 			u.startElsewhere(ctx, shard)
 		}
 	}
@@ -165,7 +172,7 @@ func (u *upload) need() need {
 	case sound < u.r.CommitAt():
 		return needCommit
 	}
-	return needSpread
+	return u.urge
 }
 
 // sound counts the shards that are durable or are getting there at an ordinary
@@ -207,7 +214,7 @@ func (u *upload) take(o outcome) {
 	case o.err != nil && !late:
 		u.failed(o.attempt, o.err)
 	case o.err == nil && s.holder.IsZero() && !u.choice.liars[o.peer]:
-		s.holder = o.peer
+		s.holder, s.told, s.found = o.peer, o.told, false
 		u.pace.add(o.took)
 		u.s.peers.worked(o.peer, len(u.segment.shards[o.shard]), o.took)
 		for len(s.running) > 0 {
@@ -217,8 +224,17 @@ func (u *upload) take(o outcome) {
 			u.s.peers.failed(slow.peer, errStraggler, toPut)
 		}
 	}
-	if u.enough.IsZero() && u.acked() >= u.r.CommitAt() {
-		u.enough = time.Now()
+	u.count()
+}
+
+// count notes since when there are enough durable shards.
+func (u *upload) count() {
+	acked, now := u.acked(), time.Now()
+	if u.usable.IsZero() && acked >= u.r.K {
+		u.usable = now
+	}
+	if u.enough.IsZero() && !u.patient && acked >= u.r.CommitAt() {
+		u.enough = now
 	}
 }
 
