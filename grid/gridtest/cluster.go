@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"net"
 	"path/filepath"
 	"sync"
 	"testing"
@@ -53,6 +54,8 @@ type ClusterPeer struct {
 	Home string
 	ID   grid.PeerID
 	Host *Host
+	// Phrase is the recovery phrase of the owner that was made with the peer.
+	Phrase string
 
 	cluster *Cluster
 	config  node.Config
@@ -92,14 +95,7 @@ func Run(t *testing.T, config ClusterConfig, f func(t *testing.T, c *Cluster)) {
 // add makes the i-th peer, the founder or one that the founder invites.
 func (c *Cluster) add(i int) {
 	c.t.Helper()
-	name := fmt.Sprintf("peer-%d", i)
-	p := &ClusterPeer{cluster: c, Name: name, Home: filepath.Join(c.dir, name), Host: c.Fabric.Host(name), config: node.DefaultConfig()}
-	p.config.Name, p.config.Listen, p.config.Give = name, clusterPort, clusterGive
-	p.config.Store.KeepFree = 0
-	p.config.Gossip.Preset, p.config.Discovery.MDNS = "local", false
-	if c.config.Reconfigure != nil {
-		c.config.Reconfigure(i, &p.config)
-	}
+	p := c.fresh(i)
 	saved := func(string, node.Config) error { return nil }
 	var made node.Made
 	var err error
@@ -113,11 +109,47 @@ func (c *Cluster) add(i int) {
 		made, err = node.Join(c.t.Context(), p.Home, node.JoinParams{Config: p.config, Save: saved, Code: code.String(), Fabric: p.Host})
 	}
 	if err != nil {
-		c.t.Fatalf("%s: %v", name, err)
+		c.t.Fatalf("%s: %v", p.Name, err)
 	}
-	p.ID = made.Peer
+	p.ID, p.Phrase = made.Peer, made.Phrase
 	c.Peers = append(c.Peers, p)
 	p.Start()
+}
+
+// fresh returns a peer that has a name, a host and a configuration.
+func (c *Cluster) fresh(i int) *ClusterPeer {
+	name := fmt.Sprintf("peer-%d", i)
+	p := &ClusterPeer{cluster: c, Name: name, Home: filepath.Join(c.dir, name), Host: c.Fabric.Host(name), config: node.DefaultConfig()}
+	p.config.Name, p.config.Listen, p.config.Give = name, clusterPort, clusterGive
+	p.config.Store.KeepFree = 0
+	p.config.Gossip.Preset, p.config.Discovery.MDNS = "local", false
+	if c.config.Reconfigure != nil {
+		c.config.Reconfigure(i, &p.config)
+	}
+	return p
+}
+
+// Recover makes a new peer for the owner of a phrase, through one member, and
+// starts it. adjust may change what is asked for; after an error there is no
+// peer.
+func (c *Cluster) Recover(phrase string, through *ClusterPeer, adjust func(*node.RecoverParams)) (*ClusterPeer, node.Recovered, error) {
+	c.t.Helper()
+	p := c.fresh(len(c.Peers))
+	params := node.RecoverParams{
+		Config: p.config, Save: func(string, node.Config) error { return nil }, Phrase: phrase, Fabric: p.Host,
+		Contacts: []node.Contact{{Peer: through.ID, Addresses: []string{net.JoinHostPort(through.Host.IP().String(), clusterPort[1:])}}},
+	}
+	if adjust != nil {
+		adjust(&params)
+	}
+	found, err := node.Recover(c.t.Context(), p.Home, params)
+	if err != nil {
+		return nil, found, err
+	}
+	p.ID = found.Peer
+	c.Peers = append(c.Peers, p)
+	p.Start()
+	return p, found, nil
 }
 
 // Start runs the peer on the disk that it left.

@@ -86,7 +86,13 @@ func (g *Grid) Join(ctx context.Context, inviter *Peer, name string, args ...str
 	return g.add(ctx, name, append([]string{"join", invite.Code}, args...))
 }
 
-// add makes a home with init or join and starts its peer.
+// Recover makes a peer for the owner of a phrase, which is in a file, through
+// another one, and starts it.
+func (g *Grid) Recover(ctx context.Context, through *Peer, name, phraseFile string, args ...string) (*Peer, error) {
+	return g.add(ctx, name, append([]string{"recover", through.ID + "@" + through.Listen, "--phrase-file", phraseFile}, args...))
+}
+
+// add makes a home with init, join or recover and starts its peer.
 func (g *Grid) add(ctx context.Context, name string, args []string) (*Peer, error) {
 	p := &Peer{Name: name, Home: filepath.Join(g.config.Dir, name), config: g.config}
 	_, listen := g.config.place(name)

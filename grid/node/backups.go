@@ -166,9 +166,13 @@ func (p *Peer) backupFailure(err error) error {
 	switch {
 	case errors.Is(err, vault.ErrBusy):
 		return &Failure{Kind: controlv1.Kind_KIND_BUSY, What: "another backup is running", Meaning: "it goes on", Next: "the same command later"}
+	case errors.Is(err, storage.ErrStaleEpoch):
+		return &Failure{Kind: controlv1.Kind_KIND_REFUSED, What: "another device took this vault over with the recovery phrase",
+			Meaning: "nothing new is backed up from here; restore still works, and what was backed up goes on there",
+			Next:    "a vault of its own for this device, in a new home: gotong join CODE --phrase-file FILE; or take it back: gotong recover"}
 	case errors.Is(err, vault.ErrNewerHead):
 		return &Failure{Kind: controlv1.Kind_KIND_REFUSED, What: "friends know a newer state of this vault than this disk",
-			Meaning: "the disk was restored or cloned, and writing on would fork the vault; restore still works", Next: "a new home: gotong join CODE --phrase-file FILE"}
+			Meaning: "the disk was restored or cloned, and writing on would fork the vault; restore still works", Next: "in a new home gotong recover, which goes on with this vault, or gotong join CODE --phrase-file FILE"}
 	case errors.Is(err, snapshot.ErrNothing):
 		return &Failure{Kind: controlv1.Kind_KIND_FAILED, What: "none of the paths can be backed up", Meaning: "there is no new snapshot", Next: "look at the paths"}
 	case disk.IsFull(err):

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"syscall"
 
+	"gotong/grid"
 	"gotong/grid/disk"
 	controlv1 "gotong/proto/control/v1"
 )
@@ -20,7 +21,10 @@ import (
 //	control.sock   where commands talk to the running peer
 //	peer/          everything else; it appears in one rename when init or join
 //	               is through, so a home is set up or it is not
-//	.peer-new/     init or join at work; leftovers are swept by the next try
+//	.peer-new/     init, join or recover at work; leftovers are swept by the
+//	               next try, but for the node key when it is for the same owner:
+//	               what was signed for that key is of use then
+//	.peer-new-for  the owner for whom .peer-new/ is
 type home struct {
 	dir string
 }
@@ -28,6 +32,7 @@ type home struct {
 const (
 	stateName    = "peer"
 	newStateName = ".peer-new"
+	newOwnerName = ".peer-new-for"
 	lockName     = "lock"
 	socketName   = "control.sock"
 
@@ -88,19 +93,46 @@ func (h home) lock() (release func(), err error) {
 	return func() { f.Close() }, nil
 }
 
-// begin makes an empty place for the state of a new peer. The home must not be
-// set up.
-func (h home) begin() (state, error) {
+// mustBeNew fails when the home is set up.
+func (h home) mustBeNew() error {
 	if h.isSetUp() {
-		return state{}, &Failure{Kind: controlv1.Kind_KIND_REFUSED, What: h.dir + " is the home of a peer already",
+		return &Failure{Kind: controlv1.Kind_KIND_REFUSED, What: h.dir + " is the home of a peer already",
 			Meaning: "nothing was changed", Next: "gotong up, or give another --home"}
 	}
-	fresh := h.newState()
-	if err := os.RemoveAll(fresh.dir); err != nil {
+	return nil
+}
+
+// begin makes a place for the state of a new peer of an owner, empty but for
+// the node key of an earlier try for the same owner.
+func (h home) begin(owner grid.OwnerID) (state, error) {
+	fresh, forWhom := h.newState(), filepath.Join(h.dir, newOwnerName)
+	if before, err := disk.ReadFile(forWhom, maxIDText); err != nil || string(before) != owner.String() {
+		if err := os.RemoveAll(fresh.dir); err != nil {
+			return state{}, err
+		}
+		if err := disk.WriteFile(forWhom, []byte(owner.String()), 0o600); err != nil {
+			return state{}, err
+		}
+	}
+	if err := os.Mkdir(fresh.dir, 0o700); err != nil && !errors.Is(err, os.ErrExist) {
 		return state{}, err
 	}
-	return fresh, os.Mkdir(fresh.dir, 0o700)
+	entries, err := os.ReadDir(fresh.dir)
+	if err != nil {
+		return state{}, err
+	}
+	for _, entry := range entries {
+		if path := filepath.Join(fresh.dir, entry.Name()); path != fresh.nodeKey() {
+			if err := os.RemoveAll(path); err != nil {
+				return state{}, err
+			}
+		}
+	}
+	return fresh, nil
 }
+
+// maxIDText bounds a file that holds an id.
+const maxIDText = 128
 
 // finish makes the new state the peer's, durably.
 func (h home) finish(fresh state) error {
@@ -110,7 +142,11 @@ func (h home) finish(fresh state) error {
 	if err := os.Rename(fresh.dir, h.state().dir); err != nil {
 		return err
 	}
-	return disk.SyncDir(h.dir)
+	if err := disk.SyncDir(h.dir); err != nil {
+		return err
+	}
+	_ = os.Remove(filepath.Join(h.dir, newOwnerName)) // of no use, and of no harm, from here on
+	return nil
 }
 
 // openHome checks that the home is set up.
@@ -124,7 +160,7 @@ func openHome(dir string) (home, error) {
 	}
 	if !h.isSetUp() {
 		return home{}, &Failure{Kind: controlv1.Kind_KIND_NOT_SET_UP, What: "no peer in " + dir,
-			Meaning: "nothing is backed up from here and nothing is kept for others", Next: "gotong init, or gotong join CODE"}
+			Meaning: "nothing is backed up from here and nothing is kept for others", Next: "gotong init, or gotong join CODE, or gotong recover"}
 	}
 	return h, nil
 }

@@ -23,6 +23,8 @@ type JoinParams struct {
 	Code   string                           // what invite printed
 	Phrase string                           // of an existing owner; empty: a new one is made
 	Fabric peernet.Fabric                   // nil means TCP
+	// WriteOnly is as in InitParams.
+	WriteOnly bool
 }
 
 // Join makes a new peer in dir that the inviter's peer, which must be running,
@@ -34,7 +36,8 @@ func Join(ctx context.Context, dir string, p JoinParams) (Made, error) {
 		return Made{}, &Failure{Kind: controlv1.Kind_KIND_USAGE, What: "the code is not whole", Meaning: "nothing was changed",
 			Next: "copy the whole line that gotong invite printed", Err: err}
 	}
-	return setUp(dir, p.Config, p.Save, p.Phrase, func(s setup) (*roster.Roster, error) {
+	m := maker{config: p.Config, save: p.Save, phrase: p.Phrase, vault: newVault(p.WriteOnly)}
+	m.roster = func(s setup) (*roster.Roster, error) {
 		if err := probeSpace(s.state.dir); err != nil {
 			return nil, err
 		}
@@ -49,7 +52,8 @@ func Join(ctx context.Context, dir string, p JoinParams) (Made, error) {
 				Next:    "ask for a new invite", Err: err}
 		}
 		return r, nil
-	})
+	}
+	return m.setUp(dir)
 }
 
 // joinSpace is what a disk must hold for a join: more than the roster and the
@@ -78,7 +82,7 @@ func redeem(ctx context.Context, s setup, p JoinParams, code invite.Code) (invit
 	defer n.Close()
 	params := invite.JoinParams{
 		Node: s.node, OwnerKey: s.phrase.OwnerKey(),
-		Delegation: identity.Delegation{Capabilities: grid.CapAll, Epoch: firstEpoch, Created: time.Now()},
+		Delegation: identity.Delegation{Capabilities: capabilities(p.WriteOnly), Epoch: firstEpoch, Created: time.Now()},
 		Record:     firstRecord(p.Config, s.node),
 	}
 	asked := false

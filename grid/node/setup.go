@@ -2,9 +2,11 @@ package node
 
 import (
 	"context"
+	"crypto/ed25519"
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"os"
 	"time"
 
 	"gotong/grid"
@@ -22,6 +24,19 @@ type InitParams struct {
 	Save     func(dir string, c Config) error // writes the configuration file
 	GridName string                           // empty: after the peer
 	Phrase   string                           // of an existing owner; empty: a new one is made
+	// WriteOnly leaves the read key off the machine, and delegates nothing but
+	// the capability write: see capabilities.
+	WriteOnly bool
+}
+
+// capabilities are those of a device's first delegation. What a write-only
+// device has cannot read what is no longer on it, expire what friends keep, or
+// remove anybody; its owner does that from another device, or with the phrase.
+func capabilities(writeOnly bool) grid.Capability {
+	if writeOnly {
+		return grid.CapWrite
+	}
+	return grid.CapAll
 }
 
 // Made tells what Init or Join made.
@@ -38,20 +53,22 @@ type Made struct {
 // returns; after an error the home is not set up. Errors that the user can act
 // on are *Failure.
 func Init(ctx context.Context, dir string, p InitParams) (Made, error) {
-	return setUp(dir, p.Config, p.Save, p.Phrase, func(s setup) (*roster.Roster, error) {
+	m := maker{config: p.Config, save: p.Save, phrase: p.Phrase, vault: newVault(p.WriteOnly)}
+	m.roster = func(s setup) (*roster.Roster, error) {
 		name := p.GridName
 		if name == "" {
 			name = p.Config.Name
 		}
 		r, err := roster.Create(s.state.roster(), roster.CreateParams{
 			Name: name, OwnerKey: s.phrase.OwnerKey(), Node: s.node,
-			Delegation: identity.Delegation{Capabilities: grid.CapAll, Epoch: firstEpoch, Created: time.Now()},
+			Delegation: identity.Delegation{Capabilities: capabilities(p.WriteOnly), Epoch: firstEpoch, Created: time.Now()},
 		})
 		if errors.Is(err, roster.ErrName) {
 			return nil, &Failure{Kind: controlv1.Kind_KIND_USAGE, What: "name of the grid", Next: "gotong init --grid NAME", Err: err}
 		}
 		return r, err
-	})
+	}
+	return m.setUp(dir)
 }
 
 // firstEpoch is the epoch of a peer's first delegation; recover raises it.
@@ -64,9 +81,18 @@ type setup struct {
 	phrase identity.Phrase
 }
 
+// maker says how a home is made. Roster comes late: it may use up an invite.
+type maker struct {
+	config Config
+	save   func(dir string, c Config) error
+	phrase string // of an existing owner; empty: a new one is made
+	vault  func(setup) error
+	roster func(setup) (*roster.Roster, error)
+}
+
 // setUp makes a home and says, when it cannot, that there is none.
-func setUp(dir string, c Config, save func(string, Config) error, phraseText string, makeRoster func(setup) (*roster.Roster, error)) (Made, error) {
-	made, err := makePeer(dir, c, save, phraseText, makeRoster)
+func (m maker) setUp(dir string) (Made, error) {
+	made, err := m.make(dir)
 	var known *Failure
 	if err != nil && !errors.As(err, &known) {
 		err = &Failure{Kind: controlv1.Kind_KIND_FAILED, What: "cannot set up a peer in " + dir, Meaning: "no peer was made there",
@@ -75,12 +101,14 @@ func setUp(dir string, c Config, save func(string, Config) error, phraseText str
 	return made, err
 }
 
-// makePeer makes the vault's secrets and the keys, then what makes the roster,
-// which may use up an invite and so comes late, then the configuration, and last
-// the rename that makes all of it real.
-func makePeer(dir string, c Config, save func(string, Config) error, phraseText string, makeRoster func(setup) (*roster.Roster, error)) (Made, error) {
+// make makes the keys, then the vault and the roster, then the configuration,
+// and last the rename that makes all of it real.
+func (m maker) make(dir string) (Made, error) {
 	h, err := makeHome(dir)
 	if err != nil {
+		return Made{}, err
+	}
+	if err := h.mustBeNew(); err != nil { // before the lock, which its peer may hold
 		return Made{}, err
 	}
 	release, err := h.lock()
@@ -88,21 +116,32 @@ func makePeer(dir string, c Config, save func(string, Config) error, phraseText 
 		return Made{}, err
 	}
 	defer release()
+	if err := h.mustBeNew(); err != nil {
+		return Made{}, err
+	}
+	newOwner := m.phrase == ""
 	s := setup{}
-	if s.state, err = h.begin(); err != nil {
+	if s.phrase, err = openPhrase(m.phrase); err != nil {
 		return Made{}, err
 	}
-	newOwner := phraseText == ""
-	if s.phrase, err = openPhrase(phraseText); err != nil {
+	if s.state, err = h.begin(s.owner()); err != nil {
 		return Made{}, err
 	}
-	if s.node, err = identity.LoadOrCreateNodeKey(s.state.nodeKey()); err != nil {
+	s.node, err = identity.LoadOrCreateNodeKey(s.state.nodeKey())
+	if errors.Is(err, identity.ErrKeyFile) { // an earlier try left it, and a bad disk broke it
+		if err = os.Remove(s.state.nodeKey()); err == nil {
+			s.node, err = identity.LoadOrCreateNodeKey(s.state.nodeKey())
+		}
+	}
+	if err != nil {
 		return Made{}, err
 	}
-	if err := makeVault(s.state.vault(), s.phrase); err != nil {
-		return Made{}, err
+	if m.vault != nil {
+		if err := m.vault(s); err != nil {
+			return Made{}, err
+		}
 	}
-	r, err := makeRoster(s)
+	r, err := m.roster(s)
 	if err != nil {
 		return Made{}, err
 	}
@@ -110,7 +149,7 @@ func makePeer(dir string, c Config, save func(string, Config) error, phraseText 
 	if err := r.Close(); err != nil {
 		return Made{}, err
 	}
-	if err := save(dir, c); err != nil {
+	if err := m.save(dir, m.config); err != nil {
 		return Made{}, fmt.Errorf("configuration: %w", err)
 	}
 	if err := h.finish(s.state); err != nil {
@@ -123,6 +162,11 @@ func makePeer(dir string, c Config, save func(string, Config) error, phraseText 
 	member, _ := view.Member(s.node.PeerID())
 	return Made{Peer: member.ID, Owner: member.Owner, Grid: view.Grid(), GridName: view.Name(),
 		Phrase: shown, NewOwner: newOwner}, nil
+}
+
+// owner returns whose home it will be.
+func (s setup) owner() grid.OwnerID {
+	return grid.OwnerIDOf(s.phrase.OwnerKey().Public().(ed25519.PublicKey))
 }
 
 // openPhrase reads a phrase, or makes a new one when there is no text.
@@ -138,15 +182,20 @@ func openPhrase(text string) (identity.Phrase, error) {
 	return phrase, nil
 }
 
-// makeVault makes the empty vault of this device.
-func makeVault(dir string, phrase identity.Phrase) error {
-	var id storage.VaultID
-	if _, err := rand.Read(id[:]); err != nil {
-		return err
+// newVault makes the empty vault of a device.
+func newVault(writeOnly bool) func(setup) error {
+	return func(s setup) error {
+		var id storage.VaultID
+		if _, err := rand.Read(id[:]); err != nil {
+			return err
+		}
+		secrets, err := seal.DeriveVault(s.phrase.Entropy(), id)
+		if err != nil {
+			return err
+		}
+		if writeOnly {
+			secrets = secrets.WithoutRead()
+		}
+		return vault.Create(s.state.vault(), secrets)
 	}
-	secrets, err := seal.DeriveVault(phrase.Entropy(), id)
-	if err != nil {
-		return err
-	}
-	return vault.Create(dir, secrets)
 }

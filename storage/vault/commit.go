@@ -266,6 +266,10 @@ func newerThan(own storage.SignedHead, found []storage.VaultHeads, vault storage
 			continue
 		}
 		forked := head.Seq == own.Seq && head.Epoch == own.Epoch && head.ID != own.ID
+		if !own.IsZero() && head.Epoch > own.Epoch {
+			return fmt.Errorf("%w: %w: they have number %d of epoch %d, this device's is %d",
+				ErrNewerHead, storage.ErrStaleEpoch, head.Seq, head.Epoch, own.Epoch)
+		}
 		if own.IsZero() || head.Newer(own) || forked {
 			return fmt.Errorf("%w: they have number %d of %s, this device has %d",
 				ErrNewerHead, head.Seq, head.Created.UTC().Format(time.RFC3339), own.Seq)

@@ -21,6 +21,7 @@ const (
 	exitSkipped     = int(controlv1.Kind_KIND_SKIPPED)
 	exitTooFew      = int(controlv1.Kind_KIND_TOO_FEW)
 	exitNotSetUp    = int(controlv1.Kind_KIND_NOT_SET_UP)
+	exitWrongPhrase = int(controlv1.Kind_KIND_WRONG_PHRASE)
 	exitTemporary   = int(controlv1.Kind_KIND_TEMPORARY)
 	exitInterrupted = 130
 )

@@ -11,6 +11,7 @@ import (
 
 func (a *app) initCommand() *cobra.Command {
 	var gridName, phraseFile string
+	var writeOnly bool
 	c := &cobra.Command{
 		Use:   "init",
 		Short: "Found a new grid with this machine as its first peer",
@@ -21,6 +22,7 @@ func (a *app) initCommand() *cobra.Command {
 	addPeerFlags(c)
 	c.Flags().StringVar(&gridName, "grid", "", "name of the new grid (default after this peer)")
 	c.Flags().StringVar(&phraseFile, "phrase-file", "", "file with the recovery phrase of an existing owner, - for standard input (default a new owner)")
+	c.Flags().BoolVar(&writeOnly, "write-only", false, writeOnlyUsage)
 	c.RunE = func(c *cobra.Command, _ []string) error {
 		settings, err := a.setUpConfig(c)
 		if err != nil {
@@ -30,7 +32,7 @@ func (a *app) initCommand() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		made, err := node.Init(c.Context(), a.home, node.InitParams{Config: settings, Save: config.Save, GridName: gridName, Phrase: phrase})
+		made, err := node.Init(c.Context(), a.home, node.InitParams{Config: settings, Save: config.Save, GridName: gridName, Phrase: phrase, WriteOnly: writeOnly})
 		if err != nil {
 			return err
 		}

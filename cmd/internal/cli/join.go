@@ -11,6 +11,7 @@ import (
 
 func (a *app) joinCommand() *cobra.Command {
 	var phraseFile string
+	var writeOnly bool
 	c := &cobra.Command{
 		Use:   "join CODE",
 		Short: "Join a friend's grid with the code that gotong invite printed",
@@ -25,6 +26,7 @@ of that phrase. CODE may be - to read it from standard input.`,
 	}
 	addPeerFlags(c)
 	c.Flags().StringVar(&phraseFile, "phrase-file", "", "file with your recovery phrase, - for standard input")
+	c.Flags().BoolVar(&writeOnly, "write-only", false, writeOnlyUsage)
 	c.RunE = func(c *cobra.Command, args []string) error {
 		code := args[0]
 		if code == "-" && phraseFile == "-" {
@@ -44,7 +46,7 @@ of that phrase. CODE may be - to read it from standard input.`,
 		if err != nil {
 			return err
 		}
-		made, err := node.Join(c.Context(), a.home, node.JoinParams{Config: settings, Save: config.Save, Code: code, Phrase: phrase})
+		made, err := node.Join(c.Context(), a.home, node.JoinParams{Config: settings, Save: config.Save, Code: code, Phrase: phrase, WriteOnly: writeOnly})
 		if err != nil {
 			return err
 		}

@@ -25,7 +25,11 @@ func (a *app) printJSON(document any) error {
 
 // table writes aligned columns to standard output.
 func (a *app) table(header string, rows func(w io.Writer)) error {
-	w := tabwriter.NewWriter(a.stdout, 0, 0, 2, ' ', 0)
+	return writeTable(a.stdout, header, rows)
+}
+
+func writeTable(to io.Writer, header string, rows func(w io.Writer)) error {
+	w := tabwriter.NewWriter(to, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(w, header)
 	rows(w)
 	return w.Flush()

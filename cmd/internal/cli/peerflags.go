@@ -20,6 +20,9 @@ func addPeerFlags(c *cobra.Command) {
 	f.String("redundancy", "", "of own backups: auto or K+M (default auto)")
 }
 
+// writeOnlyUsage explains --write-only of init, join and recover.
+const writeOnlyUsage = "leave the read key off this machine, and let it neither delete backups nor remove members; restore then asks for the phrase"
+
 // loadConfig reads the configuration of the home with the command's flags.
 func (a *app) loadConfig(c *cobra.Command) (config.Result, error) {
 	if err := node.CheckHome(a.home); err != nil {

@@ -28,8 +28,24 @@ func (a *app) readPhraseFile(name string) (string, error) {
 	return text, nil
 }
 
+// readPhrase returns the text of a phrase file, or asks for the phrase.
+func (a *app) readPhrase(name string) (string, error) {
+	if name != "" {
+		return a.readPhraseFile(name)
+	}
+	text, err := a.askHidden("Recovery phrase, 24 words (not shown): ")
+	if err != nil {
+		return "", &failure{code: exitWrongPhrase, what: "this needs the recovery phrase", meaning: "nothing was changed",
+			next: "the same command with --phrase-file FILE, or - for standard input", cause: err}
+	}
+	return text, nil
+}
+
 // readSmall reads a small text file, or standard input for "-".
-func (a *app) readSmall(name string) (string, error) {
+func (a *app) readSmall(name string) (string, error) { return a.readText(name, maxSecretFileBytes) }
+
+// readText reads a text file of at most limit bytes, or standard input for "-".
+func (a *app) readText(name string, limit int64) (string, error) {
 	var r io.Reader = a.stdin
 	if name == "-" && isTerminal(a.stdin) {
 		return a.askHidden("Input (not shown): ")
@@ -42,12 +58,12 @@ func (a *app) readSmall(name string) (string, error) {
 		defer f.Close()
 		r = f
 	}
-	text, err := io.ReadAll(io.LimitReader(r, maxSecretFileBytes+1))
+	text, err := io.ReadAll(io.LimitReader(r, limit+1))
 	if err != nil {
 		return "", err
 	}
-	if len(text) > maxSecretFileBytes {
-		return "", fmt.Errorf("%s: longer than %d bytes", name, maxSecretFileBytes)
+	if int64(len(text)) > limit {
+		return "", fmt.Errorf("%s: longer than %d bytes", name, limit)
 	}
 	return strings.TrimSpace(string(text)), nil
 }

@@ -1,0 +1,358 @@
+package node
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"gotong/grid"
+	"gotong/grid/identity"
+	"gotong/grid/peernet"
+	"gotong/grid/roster"
+	controlv1 "gotong/proto/control/v1"
+	"gotong/storage"
+	"gotong/storage/seal"
+	"gotong/storage/vault"
+)
+
+// Contact is a member through which an owner comes back.
+type Contact struct {
+	Peer      grid.PeerID
+	Addresses []string // HOST:PORT
+}
+
+// RecoverParams is what Recover needs besides the home.
+type RecoverParams struct {
+	Config   Config
+	Save     func(dir string, c Config) error // writes the configuration file
+	Contacts []Contact                        // tried in order
+	Grid     grid.GridID                      // zero: whatever the contact says
+	Phrase   string
+	// Vault is the id of the vault to continue, or the beginning of one. Empty:
+	// the newest that no other device which answers writes.
+	Vault string
+	// Head is the number of the head whose state the vault has from now on; 0
+	// means the newest.
+	Head uint64
+	// WriteOnly is as in InitParams.
+	WriteOnly bool
+	Fabric    peernet.Fabric // nil means TCP
+}
+
+// FoundVault is one vault of the owner, as friends know it.
+type FoundVault struct {
+	ID        storage.VaultID
+	Host      string    // of the newest snapshot; empty when it cannot be told
+	Newest    time.Time // when the newest snapshot was made; zero: none, or it cannot be told
+	Snapshots int       // in the state that was read
+	Head      uint64    // number of the newest head
+	State     uint64    // number of the head whose state was read; 0 when none could be
+	Made      time.Time // when the newest head was signed, by the clock of its device
+	Links     int       // heads that friends still have
+	Writer    grid.PeerID
+	Name      string // of the device that wrote it last
+	Alive     bool   // that device answers
+	Problem   string // what stands in the way of reading it; empty: nothing
+	Adopted   bool
+
+	links [][]byte
+	state storage.HeadID
+}
+
+// Recovered tells what Recover found and made.
+type Recovered struct {
+	Made
+	Vaults   []FoundVault // newest first
+	Answered int          // members that were asked for heads and answered
+	Members  int          // that were asked
+	HeadedBy int          // members that know by now that this device writes the vault
+}
+
+// Recover makes a new peer in dir for an owner who is a member, with nothing but
+// the phrase and a member's id and address. It continues one of the owner's
+// vaults under a delegation of a higher epoch, so holders take nothing more from
+// the device that wrote it before. Everything is durable when it returns; after
+// an error the home is not set up, and Recover may be called again. The vaults
+// found are returned with an error that concerns the choice among them. Errors
+// that the user can act on are *Failure.
+func Recover(ctx context.Context, dir string, p RecoverParams) (Recovered, error) {
+	if p.Phrase == "" {
+		return Recovered{}, &Failure{Kind: controlv1.Kind_KIND_WRONG_PHRASE, What: "no recovery phrase was given", Meaning: "nothing was changed",
+			Next: "gotong recover --phrase-file FILE"}
+	}
+	r := &recovery{params: p}
+	defer r.close()
+	m := maker{config: p.Config, save: p.Save, phrase: p.Phrase}
+	m.roster = func(s setup) (*roster.Roster, error) { return r.run(ctx, s) }
+	made, err := m.setUp(dir)
+	out := Recovered{Made: made, Vaults: r.vaults, Answered: int(r.answered.Load()), Members: r.asked}
+	if err != nil {
+		return out, err
+	}
+	out.HeadedBy = r.publish(ctx, dir)
+	return out, nil
+}
+
+const (
+	// contactTimeout bounds the exchange with one contact.
+	contactTimeout = 30 * time.Second
+	// findTimeout bounds the search for heads, describeTimeout the reading of
+	// one vault's catalogue, and publishTimeout the handing out of the first head.
+	findTimeout     = time.Minute
+	describeTimeout = 2 * time.Minute
+	publishTimeout  = 30 * time.Second
+	// probeTimeout bounds the question whether the old device is there.
+	probeTimeout = 5 * time.Second
+	// epochTries bounds how often a higher epoch is asked for.
+	epochTries = 4
+)
+
+// run does all that comes before the home is made real.
+func (r *recovery) run(ctx context.Context, s setup) (*roster.Roster, error) {
+	r.setup = s
+	if err := probeSpace(s.state.dir); err != nil {
+		return nil, err
+	}
+	if err := r.join(ctx); err != nil {
+		return nil, err
+	}
+	if err := r.findVaults(ctx); err != nil {
+		return nil, err
+	}
+	chosen, err := r.choose()
+	if err != nil {
+		return nil, err
+	}
+	if err := r.raiseEpoch(ctx, chosen.links); err != nil {
+		return nil, err
+	}
+	if err := r.adopt(chosen); err != nil {
+		return nil, err
+	}
+	chosen.Adopted = true
+	r.kept = true
+	return r.roster, nil
+}
+
+// join makes this peer a member through the first contact that helps.
+func (r *recovery) join(ctx context.Context) error {
+	if err := r.listen(); err != nil {
+		return err
+	}
+	var errs []error
+	for _, contact := range r.params.Contacts {
+		d, err := r.find(ctx, contact)
+		if err == nil && !r.params.Grid.IsZero() && d.Grid != r.params.Grid {
+			err = fmt.Errorf("it belongs to grid %s, not %s", d.Grid.Short(), r.params.Grid.Short())
+		}
+		if err == nil {
+			r.contact, r.grid, r.epoch = contact, d.Grid, d.Epoch+1
+			err = r.introduce(ctx)
+		}
+		if err == nil {
+			return r.enter()
+		}
+		errs = append(errs, fmt.Errorf("%s: %w", contact.Peer.Short(), err))
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+	}
+	return contactFailure(errors.Join(errs...))
+}
+
+// contactFailure says why no contact brought this peer in.
+func contactFailure(err error) error {
+	switch {
+	case err == nil:
+		return &Failure{Kind: controlv1.Kind_KIND_USAGE, What: "no member to ask", Meaning: "nothing was changed", Next: "gotong recover PEERID@HOST:PORT"}
+	case errors.Is(err, grid.ErrRemoved):
+		return &Failure{Kind: controlv1.Kind_KIND_REFUSED, What: "the owner of this recovery phrase was removed from the grid",
+			Meaning: "friends talk to you no more; what they keep for you they keep for a while", Next: "ask a friend who did it"}
+	case errors.Is(err, grid.ErrNotMember):
+		return &Failure{Kind: controlv1.Kind_KIND_WRONG_PHRASE, What: "nobody with this recovery phrase is known there",
+			Meaning: "nothing was changed; these are the words of another owner, or that friend is in another grid",
+			Next:    "compare the words with the paper, try another friend, or begin anew: gotong join CODE", Err: err}
+	}
+	return &Failure{Kind: controlv1.Kind_KIND_TEMPORARY, What: "no friend who could bring this device in answers", Meaning: "nothing was changed",
+		Next: "ask a friend to run gotong up, then the same command again, or another friend's id and address", Err: err}
+}
+
+// raiseEpoch makes sure that the delegation stands above every head that the
+// chosen vault has, and above every other delegation by the owner. A member that
+// was away may not have known them all.
+func (r *recovery) raiseEpoch(ctx context.Context, links [][]byte) error {
+	for range epochTries {
+		above := r.epoch
+		newest, ok := r.roster.View().NewestDelegation(r.owner())
+		if d, _, err := identity.OpenDelegation(newest); ok && err == nil && d.Peer != r.setup.node.PeerID() {
+			above = max(above, d.Epoch+1)
+		}
+		for _, raw := range links {
+			if head, err := storage.ParseHead(raw); err == nil {
+				above = max(above, head.Epoch+1)
+			}
+		}
+		if above == r.epoch {
+			return nil
+		}
+		r.epoch = above
+		if err := r.introduce(ctx); err != nil {
+			return contactFailure(err)
+		}
+		if _, err := r.roster.Merge(r.result.Statements); err != nil {
+			return err
+		}
+	}
+	return errors.New("the epoch of the owner's delegations keeps rising; is another recovery running?")
+}
+
+// choose picks the vault to continue.
+func (r *recovery) choose() (*FoundVault, error) {
+	var fit []*FoundVault
+	for i := range r.vaults {
+		v := &r.vaults[i]
+		if strings.HasPrefix(v.ID.String(), r.params.Vault) && (r.params.Vault != "" || !v.Alive) {
+			fit = append(fit, v)
+		}
+	}
+	switch {
+	case len(r.vaults) == 0:
+		return nil, &Failure{Kind: controlv1.Kind_KIND_TOO_FEW,
+			What:    fmt.Sprintf("none of the %s who answered keeps a vault of this owner", count(int(r.answered.Load()), "friend")),
+			Meaning: fmt.Sprintf("nothing is lost by that: %d of %d friends did not answer", r.asked-int(r.answered.Load()), r.asked),
+			Next:    "the same command when more friends are here; to begin a new vault: gotong join CODE --phrase-file FILE"}
+	case r.params.Vault != "" && len(fit) == 0:
+		return nil, &Failure{Kind: controlv1.Kind_KIND_USAGE, What: fmt.Sprintf("no vault begins with %q", r.params.Vault), Meaning: "nothing was changed; the vaults are: " + r.vaultList(), Next: "gotong recover --vault ID"}
+	case r.params.Vault != "" && len(fit) > 1:
+		return nil, &Failure{Kind: controlv1.Kind_KIND_USAGE, What: fmt.Sprintf("%d vaults begin with %q", len(fit), r.params.Vault), Meaning: "nothing was changed", Next: "gotong recover --vault with more of the id"}
+	case len(fit) == 0:
+		return nil, &Failure{Kind: controlv1.Kind_KIND_REFUSED, What: "every vault of this owner is written by a device that is up",
+			Meaning: "to continue one here would shut that device out; the vaults are: " + r.vaultList(),
+			Next:    "gotong recover --vault ID to take it over all the same, or gotong join CODE --phrase-file FILE for a second device"}
+	}
+	chosen := fit[0]
+	if r.params.Vault == "" { // the list is by time, but one that can be read is worth more
+		if i := slices.IndexFunc(fit, func(v *FoundVault) bool { return v.state != storage.HeadID{} }); i >= 0 {
+			chosen = fit[i]
+		}
+	}
+	if chosen.state.IsZero() {
+		return nil, &Failure{Kind: controlv1.Kind_KIND_TOO_FEW, What: fmt.Sprintf("vault %s cannot be read: %s", chosen.ID.Short(), chosen.Problem),
+			Meaning: "nothing was changed; what friends keep stays with them",
+			Next:    "the same command when more friends are here, or an older state of it: gotong recover --head NUMBER, of those up to " + fmt.Sprint(chosen.Head)}
+	}
+	return chosen, nil
+}
+
+func (r *recovery) vaultList() string {
+	var out []string
+	for _, v := range r.vaults {
+		out = append(out, fmt.Sprintf("%s of %s, last written %s", v.ID.Short(), v.who(), ageText(time.Since(v.Made))))
+	}
+	return strings.Join(out, "; ")
+}
+
+// who names the device of a vault.
+func (v FoundVault) who() string {
+	if v.Host != "" {
+		return v.Host
+	}
+	return v.Name
+}
+
+// adopt makes the vault of the new home.
+func (r *recovery) adopt(v *FoundVault) error {
+	self, ok := r.roster.View().Member(r.setup.node.PeerID())
+	if !ok {
+		return grid.ErrNotMember
+	}
+	secrets, err := seal.DeriveVault(r.setup.phrase.Entropy(), v.ID)
+	if err != nil {
+		return err
+	}
+	if r.params.WriteOnly {
+		secrets = secrets.WithoutRead()
+	}
+	return vault.Adopt(r.setup.state.vault(), secrets, vault.TakeOver{
+		Node: r.setup.node.Private(), Owner: self.Owner, Grant: self.Signed.Encode(), Floor: r.params.Config.Retention.Floor,
+		Links: v.links, State: v.state,
+	})
+}
+
+// findVaults asks all members for the owner's heads and reads what they say.
+func (r *recovery) findVaults(ctx context.Context) error {
+	asking, cancel := context.WithTimeout(ctx, findTimeout)
+	found, err := r.segments.FindHeads(asking, r.owner())
+	cancel()
+	if err != nil && !errors.Is(err, storage.ErrTooFewPeers) {
+		return err
+	}
+	for _, heads := range found {
+		if v, ok := r.describe(ctx, heads); ok {
+			r.vaults = append(r.vaults, v)
+		}
+	}
+	slices.SortFunc(r.vaults, func(a, b FoundVault) int {
+		if c := b.Made.Compare(a.Made); c != 0 {
+			return c
+		}
+		return bytes.Compare(a.ID[:], b.ID[:])
+	})
+	return nil
+}
+
+// describe reads what one vault is, in the state that was asked for.
+func (r *recovery) describe(ctx context.Context, heads storage.VaultHeads) (FoundVault, bool) {
+	ctx, cancel := context.WithTimeout(ctx, describeTimeout)
+	defer cancel()
+	if len(heads.Links) == 0 {
+		return FoundVault{}, false
+	}
+	newest, err := storage.ParseHead(heads.Links[len(heads.Links)-1])
+	if err != nil {
+		return FoundVault{}, false
+	}
+	v := FoundVault{ID: heads.Vault, Head: newest.Seq, Made: newest.Created, Links: len(heads.Links), Writer: newest.Signer,
+		Name: r.nameOf(newest.Signer), Alive: r.answers(ctx, newest.Signer), links: heads.Links}
+	from, err := r.wanted(heads, newest)
+	if err != nil {
+		v.Problem = err.Error()
+		return v, true
+	}
+	secrets, err := seal.DeriveVault(r.setup.phrase.Entropy(), v.ID)
+	if err != nil {
+		v.Problem = err.Error()
+		return v, true
+	}
+	state, err := vault.Describe(ctx, r.segments, secrets, from)
+	if err != nil {
+		v.Problem = plainReason(err)
+		return v, true
+	}
+	v.State, v.state, v.Snapshots = from.Seq, from.ID, len(state.Snapshots)
+	if v.Snapshots > 0 {
+		last := state.Snapshots[v.Snapshots-1]
+		v.Host, v.Newest = last.Host, last.Created
+	}
+	if state.Unopened > 0 {
+		v.Problem = fmt.Sprintf("%s cannot be opened", count(state.Unopened, "snapshot"))
+	}
+	return v, true
+}
+
+// wanted returns the head whose state the user wants.
+func (r *recovery) wanted(heads storage.VaultHeads, newest storage.SignedHead) (storage.SignedHead, error) {
+	if r.params.Head == 0 {
+		return newest, nil
+	}
+	for _, raw := range slices.Backward(heads.Links) {
+		if head, err := storage.ParseHead(raw); err == nil && head.Seq == r.params.Head {
+			return head, nil
+		}
+	}
+	return storage.SignedHead{}, fmt.Errorf("friends have no head %d of it", r.params.Head)
+}

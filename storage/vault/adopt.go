@@ -1,0 +1,213 @@
+package vault
+
+import (
+	"bytes"
+	"context"
+	"crypto/ed25519"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"gotong/grid"
+	vaultv1 "gotong/proto/vault/v1"
+	"gotong/storage"
+	"gotong/storage/seal"
+)
+
+// Reading is what Describe asks of the layer below.
+type Reading interface {
+	Get(ctx context.Context, id storage.SegmentID, holders []storage.Holder, buffer []byte) ([]byte, error)
+}
+
+// State is what one head of a vault says.
+type State struct {
+	Head      storage.SignedHead
+	Snapshots []Snapshot // oldest first; as far as they can be opened
+	Unopened  int        // snapshots whose record could not be opened
+}
+
+// Describe reads the catalogue of one head, without any index, and opens its
+// snapshots. Errors: storage.ErrCorrupt when the head says nothing that these
+// secrets open, storage.ErrTooFewShards when its catalogue cannot be had now.
+func Describe(ctx context.Context, segments Reading, secrets seal.VaultSecrets, head storage.SignedHead) (State, error) {
+	state, err := openHeadState(secrets, head.Sealed)
+	if err != nil {
+		return State{}, err
+	}
+	var entries []*vaultv1.SnapshotEntry
+	var forgotten [][]byte
+	for i, ref := range state.Parts {
+		part, err := readPartOf(ctx, segments, secrets, ref)
+		if err != nil {
+			return State{}, fmt.Errorf("catalogue part %d of %d: %w", i+1, len(state.Parts), err)
+		}
+		entries = append(entries, part.Snapshots...)
+		forgotten = append(forgotten, part.Forgotten...)
+	}
+	out := State{Head: head}
+	for _, e := range entries {
+		id := snapshotIDOf(e.Record)
+		if slices.ContainsFunc(forgotten, func(f []byte) bool { return bytes.Equal(f, id[:]) }) {
+			continue
+		}
+		plain, err := secrets.OpenRecord(e.Record)
+		if err != nil {
+			out.Unopened++
+			continue
+		}
+		s, err := parseSnapshot(plain)
+		if err != nil {
+			out.Unopened++
+			continue
+		}
+		s.ID = id
+		out.Snapshots = append(out.Snapshots, s)
+	}
+	return out, nil
+}
+
+func readPartOf(ctx context.Context, segments Reading, secrets seal.VaultSecrets, ref *vaultv1.PartRef) (*vaultv1.CataloguePart, error) {
+	holders, err := storage.ParseHolders(ref.Holders)
+	if err != nil {
+		return nil, err
+	}
+	sealed, err := segments.Get(ctx, storage.SegmentID(ref.Segment), holders, nil)
+	if err != nil {
+		return nil, err
+	}
+	plain, err := openPart(secrets, sealed)
+	if err != nil {
+		return nil, err
+	}
+	return parsePart(plain)
+}
+
+// TakeOver says who continues a vault, and from where.
+type TakeOver struct {
+	Node  ed25519.PrivateKey
+	Owner grid.OwnerID
+	Grant []byte        // of an epoch above that of every known head
+	Floor time.Duration // as in Config
+	// Links are the newest heads of the vault, oldest first, as holders gave them.
+	Links [][]byte
+	// State is the head whose state the vault has from now on; zero: the newest.
+	State storage.HeadID
+}
+
+// Adopt makes in dir, which must hold no vault, the vault that another device
+// wrote until now: its secrets, the newest of its heads, and one head more that
+// this device signs under its own, newer delegation. Once that one is published
+// holders take no more heads of the other device. Its state is that of the head
+// before, or of an older one. Everything is durable when the error is nil.
+func Adopt(dir string, secrets seal.VaultSecrets, t TakeOver) error {
+	links, state, err := t.open(secrets)
+	if err != nil {
+		return fmt.Errorf("adopt vault: %w", err)
+	}
+	newest := links[len(links)-1]
+	sealed, err := sealHeadState(secrets, state)
+	if err != nil {
+		return fmt.Errorf("adopt vault: %w", err)
+	}
+	head, err := storage.SignHead(t.Node, storage.Head{
+		Vault: secrets.Vault(), Owner: t.Owner, Seq: newest.Seq + 1, Prev: newest.ID,
+		Created: time.Now(), Floor: t.Floor, Grant: t.Grant, Sealed: sealed,
+	})
+	if err != nil {
+		return fmt.Errorf("adopt vault: %w", err)
+	}
+	if head.Epoch <= newest.Epoch {
+		return fmt.Errorf("adopt vault: delegation of epoch %d, its heads have %d: %w", head.Epoch, newest.Epoch, storage.ErrStaleEpoch)
+	}
+	return writeVault(dir, secrets, append(links, head))
+}
+
+// Mirror makes in dir, which must hold no vault, a copy of a vault to read from,
+// at its newest head. It is not for writing: a drill reads from it and throws it
+// away.
+func Mirror(dir string, secrets seal.VaultSecrets, links [][]byte) error {
+	heads, err := lastLinks(links, secrets.Vault())
+	if err != nil {
+		return fmt.Errorf("mirror vault: %w", err)
+	}
+	return writeVault(dir, secrets, heads)
+}
+
+// open verifies the links and returns those that lead without a gap to the
+// newest, and the state to go on with.
+func (t TakeOver) open(secrets seal.VaultSecrets) ([]storage.SignedHead, *vaultv1.HeadState, error) {
+	links, err := lastLinks(t.Links, secrets.Vault())
+	if err != nil {
+		return nil, nil, err
+	}
+	from := links[len(links)-1]
+	if !t.State.IsZero() && t.State != from.ID {
+		found := false
+		for _, raw := range t.Links {
+			head, err := storage.ParseHead(raw)
+			if err == nil && head.ID == t.State && head.Vault == secrets.Vault() {
+				from, found = head, true
+			}
+		}
+		if !found {
+			return nil, nil, errors.New("that head is not among those found")
+		}
+	}
+	state, err := openHeadState(secrets, from.Sealed)
+	if err != nil {
+		return nil, nil, err
+	}
+	if from.ID == links[len(links)-1].ID {
+		return links, state, nil
+	}
+	// Numbers of segments are never used twice, and those that later heads gave
+	// away may be in use by whoever still reads those.
+	for _, head := range links {
+		if later, err := openHeadState(secrets, head.Sealed); err == nil {
+			state.NextNumber = max(state.NextNumber, later.NextNumber)
+		}
+	}
+	return links, state, nil
+}
+
+// lastLinks verifies raw heads of a vault and returns those that lead without a
+// gap to the newest.
+func lastLinks(raw [][]byte, vault storage.VaultID) ([]storage.SignedHead, error) {
+	var out []storage.SignedHead
+	for _, b := range slices.Backward(raw) {
+		head, err := storage.ParseHead(b)
+		if err != nil {
+			return nil, err
+		}
+		if head.Vault != vault {
+			return nil, fmt.Errorf("%w: head of another vault", storage.ErrCorrupt)
+		}
+		if len(out) == keptHeads-1 || len(out) > 0 && !out[len(out)-1].Follows(head) {
+			break
+		}
+		out = append(out, head)
+	}
+	if len(out) == 0 {
+		return nil, errors.New("no head of it was found")
+	}
+	slices.Reverse(out)
+	return out, nil
+}
+
+// writeVault makes a vault with heads. The secrets, without which there is no
+// vault, come last.
+func writeVault(dir string, secrets seal.VaultSecrets, heads []storage.SignedHead) error {
+	if _, err := os.Stat(filepath.Join(dir, secretsName)); err == nil {
+		return fmt.Errorf("%w: %s", ErrExists, dir)
+	}
+	chain := &headChain{dir: filepath.Join(dir, headsName), files: diskFiles{}}
+	for _, head := range heads {
+		if err := chain.append(head); err != nil {
+			return fmt.Errorf("adopt vault: %w", err)
+		}
+	}
+	return create(dir, secrets, diskFiles{})
+}

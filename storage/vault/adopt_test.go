@@ -1,0 +1,110 @@
+package vault
+
+import (
+	"crypto/ed25519"
+	"errors"
+	"testing"
+	"time"
+
+	"gotong/grid"
+	"gotong/grid/identity"
+	"gotong/storage"
+)
+
+// commitHost makes a snapshot whose host is name.
+func (f *fixture) commitHost(name string) {
+	f.t.Helper()
+	s, err := f.v.Begin(f.t.Context())
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	if _, err := s.Commit(Snapshot{Host: name, Created: time.Now()}); err != nil {
+		f.t.Fatal(err)
+	}
+}
+
+// takeOver is that of another node of the owner, under a delegation of epoch.
+func (f *fixture) takeOver(epoch uint32) TakeOver {
+	owner := ed25519.NewKeyFromSeed(make([]byte, 32))
+	node := ed25519.NewKeyFromSeed(append(make([]byte, 31), 2))
+	return TakeOver{Node: node, Owner: f.config.Owner, Floor: time.Hour, Links: f.segments.heads,
+		Grant: identity.SignDelegation(owner, identity.Delegation{
+			Peer: grid.PeerIDOf(node.Public().(ed25519.PublicKey)), Capabilities: grid.CapAll, Epoch: epoch, Created: time.Unix(1e9, 0),
+		}).Encode()}
+}
+
+// TestAdopt: another device continues a vault from its heads alone, with all its
+// snapshots; the chain goes on without a gap under the higher epoch.
+func TestAdopt(t *testing.T) {
+	f := newFixture(t)
+	f.commitHost("one")
+	f.commitHost("two")
+	state, err := Describe(t.Context(), f.segments, testSecrets(t), f.v.Head())
+	if err != nil || len(state.Snapshots) != 2 || state.Snapshots[1].Host != "two" || state.Unopened != 0 {
+		t.Errorf("described as %+v, %v", state, err)
+	}
+	old := f.v.Head()
+	if err := Adopt(t.TempDir(), testSecrets(t), f.takeOver(1)); !errors.Is(err, storage.ErrStaleEpoch) {
+		t.Errorf("under the same epoch: %v", err)
+	}
+	f.close()
+	take := f.takeOver(2)
+	f.dir = t.TempDir()
+	if err := Adopt(f.dir, testSecrets(t), take); err != nil {
+		t.Fatal(err)
+	}
+	f.config.Node, f.config.Grant = take.Node, func() []byte { return take.Grant }
+	f.open()
+	if head := f.v.Head(); !head.Follows(old) || head.Epoch != 2 {
+		t.Errorf("head %d of epoch %d after %d", head.Seq, head.Epoch, old.Seq)
+	}
+	f.commitHost("three")
+	list, err := f.v.Snapshots(t.Context())
+	if err != nil || len(list) != 3 || list[0].Host != "one" || list[2].Host != "three" {
+		t.Errorf("snapshots %+v, %v", list, err)
+	}
+	if err := Adopt(f.dir, testSecrets(t), take); !errors.Is(err, ErrExists) {
+		t.Errorf("over another vault: %v", err)
+	}
+}
+
+// TestAdoptOlderState: the state of an older head comes back, above newer heads
+// that say nothing.
+func TestAdoptOlderState(t *testing.T) {
+	f := newFixture(t)
+	f.commitHost("one")
+	good := f.v.Head()
+	for range 3 { // heads of somebody who has the node key, and no wish to be read
+		last := f.v.Head()
+		head, err := storage.SignHead(f.config.Node, storage.Head{Vault: last.Vault, Owner: last.Owner, Seq: last.Seq + 1, Prev: last.ID,
+			Created: time.Now(), Floor: time.Hour, Grant: f.config.Grant(), Sealed: []byte("junk")})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := f.v.heads.append(head); err != nil {
+			t.Fatal(err)
+		}
+		f.segments.heads = append(f.segments.heads, head.Raw)
+	}
+	bad := f.v.Head()
+	if _, err := Describe(t.Context(), f.segments, testSecrets(t), bad); !errors.Is(err, storage.ErrCorrupt) {
+		t.Errorf("a head that says nothing: %v", err)
+	}
+	f.close()
+	take := f.takeOver(2)
+	if err := Adopt(t.TempDir(), testSecrets(t), take); !errors.Is(err, storage.ErrCorrupt) {
+		t.Errorf("adopted at a head that says nothing: %v", err)
+	}
+	take.State = good.ID
+	f.dir = t.TempDir()
+	if err := Adopt(f.dir, testSecrets(t), take); err != nil {
+		t.Fatal(err)
+	}
+	f.config.Node, f.config.Grant = take.Node, func() []byte { return take.Grant }
+	f.open()
+	list, err := f.v.Snapshots(t.Context())
+	if err != nil || len(list) != 1 || !f.v.Head().Follows(bad) {
+		t.Errorf("snapshots %+v, %v", list, err)
+	}
+	f.commitHost("two")
+}
