@@ -15,6 +15,7 @@ import (
 
 	"gotong/grid"
 	"gotong/storage"
+	"gotong/storage/segments"
 )
 
 // Size is a number of bytes that is written and read with a unit: 200GB is
@@ -119,6 +120,7 @@ func DefaultConfig() Config {
 		Discovery:  DiscoveryConfig{MDNS: true},
 		Gossip:     GossipConfig{Preset: "lan"},
 		Store:      StoreConfig{KeepFree: 1e9},
+		Backup:     BackupConfig{Spool: segments.DefaultSpoolBytes},
 		Tasks:      TasksConfig{MaxMemory: 1 << 30, MaxTimeout: time.Hour, CacheBytes: 2e9},
 		Retention:  RetentionConfig{Floor: 7 * 24 * time.Hour},
 		Log:        LogConfig{Level: "info", Format: "text"},

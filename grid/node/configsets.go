@@ -17,7 +17,8 @@ import (
 
 // BackupConfig says what this peer backs up by itself.
 type BackupConfig struct {
-	Sets map[string]SetConfig `mapstructure:"sets"` // by name; see checkSetName
+	Sets  map[string]SetConfig `mapstructure:"sets"`  // by name; see checkSetName
+	Spool Size                 `mapstructure:"spool"` // of segments that wait here for their missing shards; 0: none
 }
 
 // SetConfig is one named backup set: what belongs to it, when the peer backs it

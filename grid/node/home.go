@@ -55,6 +55,7 @@ func (s state) records() string { return filepath.Join(s.dir, "records") }
 func (s state) invites() string { return filepath.Join(s.dir, "invites") }
 func (s state) shards() string  { return filepath.Join(s.dir, "shards") }
 func (s state) vault() string   { return filepath.Join(s.dir, "vault") }
+func (s state) spool() string   { return filepath.Join(s.dir, "spool") }
 func (s state) seen() string    { return filepath.Join(s.dir, "seen") }
 func (s state) tasks() string   { return filepath.Join(s.dir, "tasks") }
 

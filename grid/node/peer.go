@@ -78,6 +78,7 @@ type Peer struct {
 	shards   *shardrpc.Server
 	holders  *gridHolders
 	segments *segments.Segments
+	spool    *segments.Spool
 	vault    *vault.Vault
 	backups  backups
 

@@ -42,10 +42,16 @@ func (p *Peer) openStorage() error {
 	}
 	p.onClose(p.vault.Close)
 	p.backups.redundancy.Store(&redundancy)
+	p.spool, err = segments.OpenSpool(segments.SpoolConfig{
+		Dir: p.home.state().spool(), Bytes: int64(p.cfg.Backup.Spool), KeepFree: uint64(p.cfg.Store.KeepFree),
+	})
+	if err != nil { // it is only a cache
+		p.logger.Warn("data for friends who are away is not kept here", "err", err)
+	}
 	p.segments, err = segments.New(segments.Config{
 		Holders: p.holders, Node: p.node.Private(), Grant: p.grant, Vault: p.vault.ID(), Owner: self.Owner,
 		Redundancy: func() storage.Redundancy { return *p.backups.redundancy.Load() },
-		Floor:      p.cfg.Retention.Floor, Logger: p.logger,
+		Floor:      p.cfg.Retention.Floor, Spool: p.spool, Logger: p.logger,
 	})
 	adapter.Segments = p.segments
 	return err

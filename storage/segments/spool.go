@@ -53,7 +53,8 @@ type SpoolStats struct {
 // spoolTemp is the beginning of the names of files that are being written.
 const spoolTemp = ".new-"
 
-// OpenSpool returns the spool in a directory. Nothing has to be closed.
+// OpenSpool returns the spool in a directory. Nothing has to be closed. With an
+// error it is nil, which Config takes for no spool.
 func OpenSpool(cfg SpoolConfig) (*Spool, error) {
 	p := &Spool{cfg: cfg, entries: map[storage.SegmentID]spooled{}}
 	if err := os.MkdirAll(cfg.Dir, 0o700); err != nil {
