@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -91,32 +90,8 @@ func (b *backups) run(ctx context.Context, publish func(context.Context) (int, e
 
 // Backup makes a snapshot of absolute paths. Redundancy is auto, K+M, or empty
 // for what is configured. progress and skipped may be nil.
-func (p *Peer) Backup(ctx context.Context, paths []string, redundancy string, progress func(snapshot.Progress), skipped func(path string, err error)) (*controlv1.BackupSummary, error) {
-	end, err := p.backups.begin(ctx)
-	if err != nil {
-		return nil, p.backupFailure(err)
-	}
-	defer end()
-	if err := p.setRedundancy(redundancy); err != nil {
-		return nil, err
-	}
-	plan, err := p.planBackup(ctx)
-	if err != nil {
-		return nil, err
-	}
-	s, err := snapshot.Backup(ctx, p.vault, snapshot.BackupOptions{
-		Paths: paths, Never: []string{p.home.dir}, Host: hostName(),
-		Progress: progress, Skipped: skipped, Logger: p.logger,
-	})
-	if err != nil {
-		return nil, p.backupFailure(err)
-	}
-	return &controlv1.BackupSummary{
-		Snapshot: s.Snapshot.ID.String(), Files: s.Files, Dirs: s.Directories, Bytes: s.Bytes,
-		NewBytes: s.NewBytes, StoredBytes: s.StoredBytes, Segments: s.Segments, Seconds: s.Duration.Seconds(),
-		Committed: s.Committed, Complete: s.Complete, SurvivesSites: int32(s.SurvivesSites), Skipped: s.Skipped,
-		Redundancy: plan.coding.String(), Note: plan.note, Holders: uint32(plan.holders),
-	}, nil
+func (p *Peer) Backup(ctx context.Context, paths []string, redundancy string, progress func(*controlv1.BackupProgress), skipped func(path string, err error)) (*controlv1.BackupSummary, error) {
+	return p.backUp(ctx, backupJob{paths: paths, redundancy: redundancy, progress: progress, skipped: skipped})
 }
 
 // setRedundancy takes the redundancy of the next segments.
@@ -173,6 +148,10 @@ func (p *Peer) backupFailure(err error) error {
 	case errors.Is(err, vault.ErrNewerHead):
 		return &Failure{Kind: controlv1.Kind_KIND_REFUSED, What: "friends know a newer state of this vault than this disk",
 			Meaning: "the disk was restored or cloned, and writing on would fork the vault; restore still works", Next: "in a new home gotong recover, which goes on with this vault, or gotong join CODE --phrase-file FILE"}
+	case errors.Is(err, snapshot.ErrPattern):
+		return &Failure{Kind: controlv1.Kind_KIND_USAGE, What: err.Error(), Meaning: "there is no new snapshot: it would hold what should stay out", Next: "gotong backup --help"}
+	case errors.Is(err, snapshot.ErrStdin):
+		return &Failure{Kind: controlv1.Kind_KIND_FAILED, What: err.Error(), Meaning: "there is no new snapshot", Next: "the same command again"}
 	case errors.Is(err, snapshot.ErrNothing):
 		return &Failure{Kind: controlv1.Kind_KIND_FAILED, What: "none of the paths can be backed up", Meaning: "there is no new snapshot", Next: "look at the paths"}
 	case disk.IsFull(err):
@@ -219,29 +198,4 @@ func (p *Peer) restoreFailure(name, target string, err error) error {
 			Meaning: "nothing was restored", Next: "another --target DIR"}
 	}
 	return p.readFailure(name, err)
-}
-
-// backupStates says how the newest snapshot is now.
-func (p *Peer) backupStates(ctx context.Context) ([]*controlv1.BackupState, error) {
-	list, err := p.vault.Snapshots(ctx)
-	if err != nil || len(list) == 0 {
-		return nil, p.explainTooFew(err)
-	}
-	newest := list[len(list)-1]
-	state := &controlv1.BackupState{
-		Set: strings.Join(newest.Paths, " "), LastUnix: newest.Created.Unix(),
-		AgeSeconds: int64(time.Since(newest.Created).Seconds()), State: "partial",
-	}
-	health, err := p.vault.Health(ctx, newest.ID)
-	if err != nil {
-		return nil, p.explainTooFew(err)
-	}
-	state.SurvivesSites = int32(health.SurvivesSites)
-	switch {
-	case health.Complete:
-		state.State = "complete"
-	case health.Committed:
-		state.State = "committed"
-	}
-	return []*controlv1.BackupState{state}, nil
 }

@@ -81,6 +81,7 @@ type Peer struct {
 	spool    *segments.Spool
 	vault    *vault.Vault
 	backups  backups
+	schedule *schedule
 
 	work *work
 
@@ -227,6 +228,7 @@ func (p *Peer) start(ctx context.Context) (*running, error) {
 	r.add(ctx, "calls", func(ctx context.Context) error { return server.Run(ctx, drainTimeout) })
 	r.add(ctx, "returns", p.watchReturns)
 	r.add(ctx, "tasks", p.work.run)
+	r.add(ctx, "schedule", func(ctx context.Context) error { return p.schedule.run(ctx, p.backUpSet) })
 	r.add(ctx, "heads", func(ctx context.Context) error { return p.backups.run(ctx, p.vault.Publish, p.logger) })
 	if control != nil {
 		commands := newControlServer(&service{peer: p})

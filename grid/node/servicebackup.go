@@ -11,25 +11,39 @@ import (
 )
 
 // Backup makes a snapshot and streams how far it is.
-func (s *service) Backup(r *controlv1.BackupRequest, stream controlv1.Control_BackupServer) error {
-	paths := make([]string, len(r.Paths))
-	for i, path := range r.Paths {
-		paths[i] = string(path)
-	}
-	if err := wantAbsolute(paths...); err != nil {
+func (s *service) Backup(stream controlv1.Control_BackupServer) error {
+	first, err := stream.Recv()
+	if err != nil {
 		return err
 	}
+	start := first.GetStart()
+	if start == nil {
+		return errNoStart
+	}
+	job, err := s.peer.newBackupJob(start)
+	if err != nil {
+		return err
+	}
+	input := backupInput{next: stream.Recv}
+	if start.Files {
+		if job.paths, err = input.files(); err != nil {
+			return err
+		}
+	}
+	if start.StdinName != "" {
+		job.stdin = &input
+	}
 	out := &eventSink[controlv1.BackupEvent]{send: stream.Send}
-	summary, err := s.peer.Backup(stream.Context(), paths, r.Redundancy,
-		func(p snapshot.Progress) {
-			out.put(&controlv1.BackupEvent{Event: &controlv1.BackupEvent_Progress{Progress: &controlv1.BackupProgress{
-				Files: p.Files, Bytes: p.Bytes, NewBytes: p.NewBytes, StoredBytes: p.StoredBytes,
-				TotalFiles: p.TotalFiles, TotalBytes: p.TotalBytes,
-			}}})
-		},
-		func(path string, err error) {
-			out.put(&controlv1.BackupEvent{Event: &controlv1.BackupEvent_Skipped{Skipped: skippedItem(path, err)}})
-		})
+	job.progress = func(p *controlv1.BackupProgress) {
+		out.put(&controlv1.BackupEvent{Event: &controlv1.BackupEvent_Progress{Progress: p}})
+	}
+	job.skipped = func(path string, err error) {
+		out.put(&controlv1.BackupEvent{Event: &controlv1.BackupEvent_Skipped{Skipped: skippedItem(path, err)}})
+	}
+	job.warned = func(path string, err error) {
+		out.put(&controlv1.BackupEvent{Event: &controlv1.BackupEvent_Warned{Warned: skippedItem(path, err)}})
+	}
+	summary, err := s.peer.backUp(stream.Context(), job)
 	if err != nil {
 		return err
 	}

@@ -32,7 +32,7 @@ func (p *Peer) Status(ctx context.Context) (*controlv1.StatusResponse, error) {
 	if s.Backups, err = p.backupStates(ctx); err != nil {
 		return nil, err
 	}
-	s.Problems = p.problems()
+	s.Problems = append(backupProblems(s.Backups), p.problems()...)
 	s.Sentence = sentence(s, away)
 	return s, nil
 }
@@ -82,22 +82,7 @@ func (p *Peer) problems() []*controlv1.Problem {
 
 // sentence is the state in one line.
 func sentence(s *controlv1.StatusResponse, away []grid.Peer) string {
-	var parts []string
-	switch n := len(s.Backups); {
-	case n == 0:
-		parts = append(parts, "No backup yet.")
-	default:
-		last := s.Backups[0]
-		age := ageText(time.Duration(last.AgeSeconds) * time.Second)
-		switch {
-		case last.SurvivesSites < 0:
-			parts = append(parts, fmt.Sprintf("The last backup, %s, cannot be restored now: too few friends are here.", age))
-		case last.SurvivesSites == 0:
-			parts = append(parts, fmt.Sprintf("The last backup, %s, survives the loss of no site.", age))
-		default:
-			parts = append(parts, fmt.Sprintf("The last backup is %s, %s (survives any %s lost).", last.State, age, count(int(last.SurvivesSites), "site")))
-		}
-	}
+	parts := []string{backupSentence(s.Backups)}
 	if len(away) == 1 {
 		parts = append(parts, away[0].DisplayName()+" is away.")
 	} else if len(away) > 1 {

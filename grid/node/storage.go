@@ -48,6 +48,7 @@ func (p *Peer) openStorage() error {
 	if err != nil { // it is only a cache
 		p.logger.Warn("data for friends who are away is not kept here", "err", err)
 	}
+	p.schedule = openSchedule(p.cfg.Backup.Sets, p.home.state().sets(), p.logger)
 	p.segments, err = segments.New(segments.Config{
 		Holders: p.holders, Node: p.node.Private(), Grant: p.grant, Vault: p.vault.ID(), Owner: self.Owner,
 		Redundancy: func() storage.Redundancy { return *p.backups.redundancy.Load() },

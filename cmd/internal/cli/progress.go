@@ -1,16 +1,34 @@
 package cli
 
 import (
+	"cmp"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
 	"github.com/vbauerster/mpb/v8"
 	"github.com/vbauerster/mpb/v8/decor"
+
+	controlv1 "gotong/proto/control/v1"
 )
 
-// progressBar shows bytes done with rate and time left, on a terminal only. A
-// nil *progressBar shows nothing.
+// progressBar shows bytes done with rate and time left, and below it what the
+// holders take or give, on a terminal only. A nil *progressBar shows nothing.
 type progressBar struct {
 	container *mpb.Progress
 	bar       *mpb.Bar
+
+	mu      sync.Mutex
+	detail  string
+	holders string
+	rate    recentRate
 }
+
+// maxHolders bounds the holders that are shown, the fastest first.
+const maxHolders = 6
 
 // startProgress returns nil when standard error is no terminal or the output is
 // JSON.
@@ -18,18 +36,30 @@ func (a *app) startProgress(verb string) *progressBar {
 	if a.json || !isTerminal(a.stderr) {
 		return nil
 	}
-	container := mpb.New(mpb.WithOutput(a.stderr), mpb.WithWidth(40))
-	bar := container.AddBar(0, mpb.BarRemoveOnComplete(),
-		mpb.PrependDecorators(decor.Name(verb+" "), decor.Counters(decor.SizeB1000(0), "% .1f / % .1f")),
-		mpb.AppendDecorators(decor.AverageSpeed(decor.SizeB1000(0), "% .1f"), decor.Name(" ETA "), decor.AverageETA(decor.ET_STYLE_GO)))
-	return &progressBar{container, bar}
+	p := &progressBar{container: mpb.New(mpb.WithOutput(a.stderr), mpb.WithWidth(30))}
+	text := func(f func(*progressBar) string) decor.Decorator {
+		return decor.Any(func(decor.Statistics) string {
+			p.mu.Lock()
+			defer p.mu.Unlock()
+			return f(p)
+		})
+	}
+	p.bar = p.container.AddBar(0, mpb.BarRemoveOnComplete(),
+		mpb.PrependDecorators(decor.Name(verb+" "), text((*progressBar).counts)),
+		mpb.AppendDecorators(text((*progressBar).pace)),
+		mpb.BarExtender(mpb.BarFillerFunc(p.fillHolders), false))
+	return p
 }
 
-// set shows done of total bytes; a total of 0 is not known yet.
-func (p *progressBar) set(done, total uint64) {
+// set shows done of total bytes (0: not known yet) and what else there is to say.
+func (p *progressBar) set(done, total uint64, detail string, holders []*controlv1.HolderRate) {
 	if p == nil {
 		return
 	}
+	p.mu.Lock()
+	p.detail, p.holders = detail, holdersText(holders)
+	p.rate.add(time.Now(), done, total)
+	p.mu.Unlock()
 	p.bar.SetTotal(int64(max(total, done+1)), false)
 	p.bar.SetCurrent(int64(done))
 }
@@ -41,4 +71,123 @@ func (p *progressBar) stop() {
 	}
 	p.bar.Abort(true)
 	p.container.Wait()
+}
+
+// fillHolders writes the line below the bar.
+func (p *progressBar) fillHolders(w io.Writer, _ decor.Statistics) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.holders == "" {
+		return nil
+	}
+	_, err := io.WriteString(w, p.holders+"\n")
+	return err
+}
+
+// log writes a line to where the bar is, above it.
+func (p *progressBar) log(to io.Writer, line string) {
+	if p != nil {
+		to = p.container
+	}
+	fmt.Fprintln(to, line)
+}
+
+func (p *progressBar) counts() string {
+	done, total := p.rate.done, p.rate.total
+	if total == 0 {
+		return bytesText(done)
+	}
+	return fmt.Sprintf("%s / %s", bytesText(done), bytesText(total))
+}
+
+func (p *progressBar) pace() string {
+	parts := []string{rateText(uint64(p.rate.perSecond()), time.Second)}
+	if left, ok := p.rate.left(); ok {
+		parts = append(parts, "ETA "+left.Round(time.Second).String())
+	}
+	if p.detail != "" {
+		parts = append(parts, p.detail)
+	}
+	return " " + strings.Join(parts, ", ")
+}
+
+func holdersText(holders []*controlv1.HolderRate) string {
+	if len(holders) == 0 {
+		return ""
+	}
+	sorted := slices.SortedFunc(slices.Values(holders), func(a, b *controlv1.HolderRate) int {
+		return cmp.Or(cmp.Compare(b.BytesPerSecond, a.BytesPerSecond), cmp.Compare(a.Name, b.Name))
+	})
+	var parts []string
+	for _, h := range sorted[:min(len(sorted), maxHolders)] {
+		parts = append(parts, printable(h.Name)+" "+rateText(uint64(h.BytesPerSecond), time.Second))
+	}
+	text := "  " + strings.Join(parts, "  ")
+	if more := len(sorted) - maxHolders; more > 0 {
+		text += fmt.Sprintf("  and %d more", more)
+	}
+	return text
+}
+
+// rateWindow is the time over which a rate is taken.
+const rateWindow = 15 * time.Second
+
+// recentRate is the rate of the last rateWindow.
+type recentRate struct {
+	done, total uint64
+	samples     []rateSample // oldest first
+}
+
+type rateSample struct {
+	at   time.Time
+	done uint64
+}
+
+func (r *recentRate) add(now time.Time, done, total uint64) {
+	r.done, r.total = done, total
+	r.samples = append(r.samples, rateSample{now, done})
+	for len(r.samples) > 2 && now.Sub(r.samples[1].at) >= rateWindow {
+		r.samples = r.samples[1:]
+	}
+}
+
+func (r *recentRate) perSecond() float64 {
+	if len(r.samples) < 2 {
+		return 0
+	}
+	first, last := r.samples[0], r.samples[len(r.samples)-1]
+	took := last.at.Sub(first.at).Seconds()
+	if took <= 0 || last.done < first.done {
+		return 0
+	}
+	return float64(last.done-first.done) / took
+}
+
+// maxLeft is beyond what anybody believes.
+const maxLeft = 1000 * time.Hour
+
+// left returns how long the rest takes at this rate.
+func (r *recentRate) left() (time.Duration, bool) {
+	rate := r.perSecond()
+	if r.total <= r.done || rate <= 0 {
+		return 0, false
+	}
+	seconds := float64(r.total-r.done) / rate
+	return time.Duration(seconds * float64(time.Second)), seconds < maxLeft.Seconds()
+}
+
+// holderJSON is what one holder took or gave.
+type holderJSON struct {
+	Peer string  `json:"peer"`
+	Name string  `json:"name"`
+	Sent uint64  `json:"bytes"`
+	Rate float64 `json:"bytes_per_second"`
+}
+
+func holdersJSON(holders []*controlv1.HolderRate) []holderJSON {
+	var out []holderJSON
+	for _, h := range holders {
+		out = append(out, holderJSON{h.Peer, h.Name, h.Bytes, h.BytesPerSecond})
+	}
+	return out
 }

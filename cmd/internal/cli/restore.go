@@ -54,9 +54,9 @@ func (a *app) followRestore(target string, next func() (*controlv1.RestoreEvent,
 		}
 		switch e := event.Event.(type) {
 		case *controlv1.RestoreEvent_Progress:
-			bar.set(e.Progress.Bytes, e.Progress.TotalBytes)
+			bar.set(e.Progress.Bytes, e.Progress.TotalBytes, "", e.Progress.Holders)
 		case *controlv1.RestoreEvent_Skipped:
-			if err := a.printSkipped(e.Skipped); err != nil {
+			if err := a.printSkipped(bar, "skipped", e.Skipped); err != nil {
 				return err
 			}
 		case *controlv1.RestoreEvent_Summary:

@@ -327,11 +327,17 @@ func (x *StatusResponse) GetTasksDone() uint64 {
 
 type BackupState struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Set           string                 `protobuf:"bytes,1,opt,name=set,proto3" json:"set,omitempty"`
-	LastUnix      int64                  `protobuf:"varint,2,opt,name=last_unix,json=lastUnix,proto3" json:"last_unix,omitempty"`
+	Set           string                 `protobuf:"bytes,1,opt,name=set,proto3" json:"set,omitempty"`                            // its name; of backups without a set their paths
+	LastUnix      int64                  `protobuf:"varint,2,opt,name=last_unix,json=lastUnix,proto3" json:"last_unix,omitempty"` // when the newest snapshot was begun; 0: there is none
 	AgeSeconds    int64                  `protobuf:"varint,3,opt,name=age_seconds,json=ageSeconds,proto3" json:"age_seconds,omitempty"`
 	SurvivesSites int32                  `protobuf:"varint,4,opt,name=survives_sites,json=survivesSites,proto3" json:"survives_sites,omitempty"`
-	State         string                 `protobuf:"bytes,5,opt,name=state,proto3" json:"state,omitempty"` // complete, committed
+	State         string                 `protobuf:"bytes,5,opt,name=state,proto3" json:"state,omitempty"`                        // complete, committed, partial, unknown or none
+	Schedule      string                 `protobuf:"bytes,6,opt,name=schedule,proto3" json:"schedule,omitempty"`                  // every 6h, or the cron expression; empty: by hand only
+	NextUnix      int64                  `protobuf:"varint,7,opt,name=next_unix,json=nextUnix,proto3" json:"next_unix,omitempty"` // when the peer backs it up next; 0: by hand only
+	Running       bool                   `protobuf:"varint,8,opt,name=running,proto3" json:"running,omitempty"`
+	Failed        string                 `protobuf:"bytes,9,opt,name=failed,proto3" json:"failed,omitempty"`      // why the last run made no snapshot; empty when it did
+	Snapshot      string                 `protobuf:"bytes,10,opt,name=snapshot,proto3" json:"snapshot,omitempty"` // id of the newest
+	Skipped       uint64                 `protobuf:"varint,11,opt,name=skipped,proto3" json:"skipped,omitempty"`  // entries that the newest lacks because they could not be read
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -401,6 +407,48 @@ func (x *BackupState) GetState() string {
 	return ""
 }
 
+func (x *BackupState) GetSchedule() string {
+	if x != nil {
+		return x.Schedule
+	}
+	return ""
+}
+
+func (x *BackupState) GetNextUnix() int64 {
+	if x != nil {
+		return x.NextUnix
+	}
+	return 0
+}
+
+func (x *BackupState) GetRunning() bool {
+	if x != nil {
+		return x.Running
+	}
+	return false
+}
+
+func (x *BackupState) GetFailed() string {
+	if x != nil {
+		return x.Failed
+	}
+	return ""
+}
+
+func (x *BackupState) GetSnapshot() string {
+	if x != nil {
+		return x.Snapshot
+	}
+	return ""
+}
+
+func (x *BackupState) GetSkipped() uint64 {
+	if x != nil {
+		return x.Skipped
+	}
+	return 0
+}
+
 type Giving struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	PledgeBytes   uint64                 `protobuf:"varint,1,opt,name=pledge_bytes,json=pledgeBytes,proto3" json:"pledge_bytes,omitempty"`
@@ -408,6 +456,7 @@ type Giving struct {
 	TrashBytes    uint64                 `protobuf:"varint,3,opt,name=trash_bytes,json=trashBytes,proto3" json:"trash_bytes,omitempty"`
 	Slots         uint32                 `protobuf:"varint,4,opt,name=slots,proto3" json:"slots,omitempty"`
 	SlotsBusy     uint32                 `protobuf:"varint,5,opt,name=slots_busy,json=slotsBusy,proto3" json:"slots_busy,omitempty"`
+	HeldFor       []*HeldFor             `protobuf:"bytes,6,rep,name=held_for,json=heldFor,proto3" json:"held_for,omitempty"` // most first
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -477,6 +526,90 @@ func (x *Giving) GetSlotsBusy() uint32 {
 	return 0
 }
 
+func (x *Giving) GetHeldFor() []*HeldFor {
+	if x != nil {
+		return x.HeldFor
+	}
+	return nil
+}
+
+// HeldFor is what this peer keeps for one owner.
+type HeldFor struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Owner         string                 `protobuf:"bytes,1,opt,name=owner,proto3" json:"owner,omitempty"`
+	Names         []string               `protobuf:"bytes,2,rep,name=names,proto3" json:"names,omitempty"`  // of the owner's peers
+	Bytes         uint64                 `protobuf:"varint,3,opt,name=bytes,proto3" json:"bytes,omitempty"` // trash included
+	TrashBytes    uint64                 `protobuf:"varint,4,opt,name=trash_bytes,json=trashBytes,proto3" json:"trash_bytes,omitempty"`
+	Shards        uint64                 `protobuf:"varint,5,opt,name=shards,proto3" json:"shards,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *HeldFor) Reset() {
+	*x = HeldFor{}
+	mi := &file_control_v1_control_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *HeldFor) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*HeldFor) ProtoMessage() {}
+
+func (x *HeldFor) ProtoReflect() protoreflect.Message {
+	mi := &file_control_v1_control_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use HeldFor.ProtoReflect.Descriptor instead.
+func (*HeldFor) Descriptor() ([]byte, []int) {
+	return file_control_v1_control_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *HeldFor) GetOwner() string {
+	if x != nil {
+		return x.Owner
+	}
+	return ""
+}
+
+func (x *HeldFor) GetNames() []string {
+	if x != nil {
+		return x.Names
+	}
+	return nil
+}
+
+func (x *HeldFor) GetBytes() uint64 {
+	if x != nil {
+		return x.Bytes
+	}
+	return 0
+}
+
+func (x *HeldFor) GetTrashBytes() uint64 {
+	if x != nil {
+		return x.TrashBytes
+	}
+	return 0
+}
+
+func (x *HeldFor) GetShards() uint64 {
+	if x != nil {
+		return x.Shards
+	}
+	return 0
+}
+
 // Problem is something that the user should know, why it is so, and what to do.
 type Problem struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -489,7 +622,7 @@ type Problem struct {
 
 func (x *Problem) Reset() {
 	*x = Problem{}
-	mi := &file_control_v1_control_proto_msgTypes[5]
+	mi := &file_control_v1_control_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -501,7 +634,7 @@ func (x *Problem) String() string {
 func (*Problem) ProtoMessage() {}
 
 func (x *Problem) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[5]
+	mi := &file_control_v1_control_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -514,7 +647,7 @@ func (x *Problem) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Problem.ProtoReflect.Descriptor instead.
 func (*Problem) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{5}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *Problem) GetWhat() string {
@@ -547,7 +680,7 @@ type PeersRequest struct {
 
 func (x *PeersRequest) Reset() {
 	*x = PeersRequest{}
-	mi := &file_control_v1_control_proto_msgTypes[6]
+	mi := &file_control_v1_control_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -559,7 +692,7 @@ func (x *PeersRequest) String() string {
 func (*PeersRequest) ProtoMessage() {}
 
 func (x *PeersRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[6]
+	mi := &file_control_v1_control_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -572,7 +705,7 @@ func (x *PeersRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PeersRequest.ProtoReflect.Descriptor instead.
 func (*PeersRequest) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{6}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *PeersRequest) GetLive() bool {
@@ -591,7 +724,7 @@ type PeersResponse struct {
 
 func (x *PeersResponse) Reset() {
 	*x = PeersResponse{}
-	mi := &file_control_v1_control_proto_msgTypes[7]
+	mi := &file_control_v1_control_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -603,7 +736,7 @@ func (x *PeersResponse) String() string {
 func (*PeersResponse) ProtoMessage() {}
 
 func (x *PeersResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[7]
+	mi := &file_control_v1_control_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -616,7 +749,7 @@ func (x *PeersResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PeersResponse.ProtoReflect.Descriptor instead.
 func (*PeersResponse) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{7}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *PeersResponse) GetPeers() []*PeerInfo {
@@ -648,7 +781,7 @@ type PeerInfo struct {
 
 func (x *PeerInfo) Reset() {
 	*x = PeerInfo{}
-	mi := &file_control_v1_control_proto_msgTypes[8]
+	mi := &file_control_v1_control_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -660,7 +793,7 @@ func (x *PeerInfo) String() string {
 func (*PeerInfo) ProtoMessage() {}
 
 func (x *PeerInfo) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[8]
+	mi := &file_control_v1_control_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -673,7 +806,7 @@ func (x *PeerInfo) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PeerInfo.ProtoReflect.Descriptor instead.
 func (*PeerInfo) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{8}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *PeerInfo) GetId() string {
@@ -784,7 +917,7 @@ type InviteRequest struct {
 
 func (x *InviteRequest) Reset() {
 	*x = InviteRequest{}
-	mi := &file_control_v1_control_proto_msgTypes[9]
+	mi := &file_control_v1_control_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -796,7 +929,7 @@ func (x *InviteRequest) String() string {
 func (*InviteRequest) ProtoMessage() {}
 
 func (x *InviteRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[9]
+	mi := &file_control_v1_control_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -809,7 +942,7 @@ func (x *InviteRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InviteRequest.ProtoReflect.Descriptor instead.
 func (*InviteRequest) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{9}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *InviteRequest) GetValidSeconds() int64 {
@@ -836,7 +969,7 @@ type InviteResponse struct {
 
 func (x *InviteResponse) Reset() {
 	*x = InviteResponse{}
-	mi := &file_control_v1_control_proto_msgTypes[10]
+	mi := &file_control_v1_control_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -848,7 +981,7 @@ func (x *InviteResponse) String() string {
 func (*InviteResponse) ProtoMessage() {}
 
 func (x *InviteResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[10]
+	mi := &file_control_v1_control_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -861,7 +994,7 @@ func (x *InviteResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InviteResponse.ProtoReflect.Descriptor instead.
 func (*InviteResponse) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{10}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *InviteResponse) GetCode() string {
@@ -889,7 +1022,7 @@ type RemoveRequest struct {
 
 func (x *RemoveRequest) Reset() {
 	*x = RemoveRequest{}
-	mi := &file_control_v1_control_proto_msgTypes[11]
+	mi := &file_control_v1_control_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -901,7 +1034,7 @@ func (x *RemoveRequest) String() string {
 func (*RemoveRequest) ProtoMessage() {}
 
 func (x *RemoveRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[11]
+	mi := &file_control_v1_control_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -914,7 +1047,7 @@ func (x *RemoveRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveRequest.ProtoReflect.Descriptor instead.
 func (*RemoveRequest) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{11}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *RemoveRequest) GetPeer() string {
@@ -947,7 +1080,7 @@ type RemoveResponse struct {
 
 func (x *RemoveResponse) Reset() {
 	*x = RemoveResponse{}
-	mi := &file_control_v1_control_proto_msgTypes[12]
+	mi := &file_control_v1_control_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -959,7 +1092,7 @@ func (x *RemoveResponse) String() string {
 func (*RemoveResponse) ProtoMessage() {}
 
 func (x *RemoveResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[12]
+	mi := &file_control_v1_control_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -972,7 +1105,7 @@ func (x *RemoveResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveResponse.ProtoReflect.Descriptor instead.
 func (*RemoveResponse) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{12}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *RemoveResponse) GetRemoved() []*PeerInfo {
@@ -990,7 +1123,7 @@ type LeaveRequest struct {
 
 func (x *LeaveRequest) Reset() {
 	*x = LeaveRequest{}
-	mi := &file_control_v1_control_proto_msgTypes[13]
+	mi := &file_control_v1_control_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1002,7 +1135,7 @@ func (x *LeaveRequest) String() string {
 func (*LeaveRequest) ProtoMessage() {}
 
 func (x *LeaveRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[13]
+	mi := &file_control_v1_control_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1015,7 +1148,7 @@ func (x *LeaveRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LeaveRequest.ProtoReflect.Descriptor instead.
 func (*LeaveRequest) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{13}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{14}
 }
 
 type LeaveResponse struct {
@@ -1026,7 +1159,7 @@ type LeaveResponse struct {
 
 func (x *LeaveResponse) Reset() {
 	*x = LeaveResponse{}
-	mi := &file_control_v1_control_proto_msgTypes[14]
+	mi := &file_control_v1_control_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1038,7 +1171,7 @@ func (x *LeaveResponse) String() string {
 func (*LeaveResponse) ProtoMessage() {}
 
 func (x *LeaveResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[14]
+	mi := &file_control_v1_control_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1051,20 +1184,224 @@ func (x *LeaveResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LeaveResponse.ProtoReflect.Descriptor instead.
 func (*LeaveResponse) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{14}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{15}
 }
 
-type BackupRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Paths         [][]byte               `protobuf:"bytes,1,rep,name=paths,proto3" json:"paths,omitempty"`           // absolute; bytes: file names need not be text
-	Redundancy    string                 `protobuf:"bytes,2,opt,name=redundancy,proto3" json:"redundancy,omitempty"` // auto or K+M; empty: as configured
+type BackupInput struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Types that are valid to be assigned to Input:
+	//
+	//	*BackupInput_Start
+	//	*BackupInput_Files
+	//	*BackupInput_Data
+	//	*BackupInput_End
+	Input         isBackupInput_Input `protobuf_oneof:"input"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
+func (x *BackupInput) Reset() {
+	*x = BackupInput{}
+	mi := &file_control_v1_control_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BackupInput) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BackupInput) ProtoMessage() {}
+
+func (x *BackupInput) ProtoReflect() protoreflect.Message {
+	mi := &file_control_v1_control_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BackupInput.ProtoReflect.Descriptor instead.
+func (*BackupInput) Descriptor() ([]byte, []int) {
+	return file_control_v1_control_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *BackupInput) GetInput() isBackupInput_Input {
+	if x != nil {
+		return x.Input
+	}
+	return nil
+}
+
+func (x *BackupInput) GetStart() *BackupRequest {
+	if x != nil {
+		if x, ok := x.Input.(*BackupInput_Start); ok {
+			return x.Start
+		}
+	}
+	return nil
+}
+
+func (x *BackupInput) GetFiles() *BackupFiles {
+	if x != nil {
+		if x, ok := x.Input.(*BackupInput_Files); ok {
+			return x.Files
+		}
+	}
+	return nil
+}
+
+func (x *BackupInput) GetData() []byte {
+	if x != nil {
+		if x, ok := x.Input.(*BackupInput_Data); ok {
+			return x.Data
+		}
+	}
+	return nil
+}
+
+func (x *BackupInput) GetEnd() *BackupInputEnd {
+	if x != nil {
+		if x, ok := x.Input.(*BackupInput_End); ok {
+			return x.End
+		}
+	}
+	return nil
+}
+
+type isBackupInput_Input interface {
+	isBackupInput_Input()
+}
+
+type BackupInput_Start struct {
+	Start *BackupRequest `protobuf:"bytes,1,opt,name=start,proto3,oneof"` // first, once
+}
+
+type BackupInput_Files struct {
+	Files *BackupFiles `protobuf:"bytes,2,opt,name=files,proto3,oneof"` // if start says that files come: any number
+}
+
+type BackupInput_Data struct {
+	Data []byte `protobuf:"bytes,3,opt,name=data,proto3,oneof"` // if start names standard input: its next bytes
+}
+
+type BackupInput_End struct {
+	End *BackupInputEnd `protobuf:"bytes,4,opt,name=end,proto3,oneof"` // all is there; without it nothing is backed up
+}
+
+func (*BackupInput_Start) isBackupInput_Input() {}
+
+func (*BackupInput_Files) isBackupInput_Input() {}
+
+func (*BackupInput_Data) isBackupInput_Input() {}
+
+func (*BackupInput_End) isBackupInput_Input() {}
+
+type BackupFiles struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Paths         [][]byte               `protobuf:"bytes,1,rep,name=paths,proto3" json:"paths,omitempty"` // absolute
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BackupFiles) Reset() {
+	*x = BackupFiles{}
+	mi := &file_control_v1_control_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BackupFiles) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BackupFiles) ProtoMessage() {}
+
+func (x *BackupFiles) ProtoReflect() protoreflect.Message {
+	mi := &file_control_v1_control_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BackupFiles.ProtoReflect.Descriptor instead.
+func (*BackupFiles) Descriptor() ([]byte, []int) {
+	return file_control_v1_control_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *BackupFiles) GetPaths() [][]byte {
+	if x != nil {
+		return x.Paths
+	}
+	return nil
+}
+
+type BackupInputEnd struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BackupInputEnd) Reset() {
+	*x = BackupInputEnd{}
+	mi := &file_control_v1_control_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BackupInputEnd) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BackupInputEnd) ProtoMessage() {}
+
+func (x *BackupInputEnd) ProtoReflect() protoreflect.Message {
+	mi := &file_control_v1_control_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BackupInputEnd.ProtoReflect.Descriptor instead.
+func (*BackupInputEnd) Descriptor() ([]byte, []int) {
+	return file_control_v1_control_proto_rawDescGZIP(), []int{18}
+}
+
+type BackupRequest struct {
+	state            protoimpl.MessageState `protogen:"open.v1"`
+	Paths            [][]byte               `protobuf:"bytes,1,rep,name=paths,proto3" json:"paths,omitempty"`           // absolute; bytes: file names need not be text
+	Redundancy       string                 `protobuf:"bytes,2,opt,name=redundancy,proto3" json:"redundancy,omitempty"` // auto or K+M; empty: as configured
+	Exclude          []string               `protobuf:"bytes,3,rep,name=exclude,proto3" json:"exclude,omitempty"`       // lines as in .gitignore
+	ExcludeCaches    bool                   `protobuf:"varint,4,opt,name=exclude_caches,json=excludeCaches,proto3" json:"exclude_caches,omitempty"`
+	ExcludeIfPresent []string               `protobuf:"bytes,5,rep,name=exclude_if_present,json=excludeIfPresent,proto3" json:"exclude_if_present,omitempty"`
+	OneFileSystem    bool                   `protobuf:"varint,6,opt,name=one_file_system,json=oneFileSystem,proto3" json:"one_file_system,omitempty"`
+	Tags             []string               `protobuf:"bytes,7,rep,name=tags,proto3" json:"tags,omitempty"`
+	Set              string                 `protobuf:"bytes,8,opt,name=set,proto3" json:"set,omitempty"` // of the configuration, instead of paths and what is left out
+	DryRun           bool                   `protobuf:"varint,9,opt,name=dry_run,json=dryRun,proto3" json:"dry_run,omitempty"`
+	Files            bool                   `protobuf:"varint,10,opt,name=files,proto3" json:"files,omitempty"`                               // BackupFiles follow
+	StdinName        string                 `protobuf:"bytes,11,opt,name=stdin_name,json=stdinName,proto3" json:"stdin_name,omitempty"`       // data follows, to be one file of this name
+	ExcludeFrom      [][]byte               `protobuf:"bytes,12,rep,name=exclude_from,json=excludeFrom,proto3" json:"exclude_from,omitempty"` // absolute: files of such lines
+	unknownFields    protoimpl.UnknownFields
+	sizeCache        protoimpl.SizeCache
+}
+
 func (x *BackupRequest) Reset() {
 	*x = BackupRequest{}
-	mi := &file_control_v1_control_proto_msgTypes[15]
+	mi := &file_control_v1_control_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1076,7 +1413,7 @@ func (x *BackupRequest) String() string {
 func (*BackupRequest) ProtoMessage() {}
 
 func (x *BackupRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[15]
+	mi := &file_control_v1_control_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1089,7 +1426,7 @@ func (x *BackupRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BackupRequest.ProtoReflect.Descriptor instead.
 func (*BackupRequest) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{15}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *BackupRequest) GetPaths() [][]byte {
@@ -1106,6 +1443,76 @@ func (x *BackupRequest) GetRedundancy() string {
 	return ""
 }
 
+func (x *BackupRequest) GetExclude() []string {
+	if x != nil {
+		return x.Exclude
+	}
+	return nil
+}
+
+func (x *BackupRequest) GetExcludeCaches() bool {
+	if x != nil {
+		return x.ExcludeCaches
+	}
+	return false
+}
+
+func (x *BackupRequest) GetExcludeIfPresent() []string {
+	if x != nil {
+		return x.ExcludeIfPresent
+	}
+	return nil
+}
+
+func (x *BackupRequest) GetOneFileSystem() bool {
+	if x != nil {
+		return x.OneFileSystem
+	}
+	return false
+}
+
+func (x *BackupRequest) GetTags() []string {
+	if x != nil {
+		return x.Tags
+	}
+	return nil
+}
+
+func (x *BackupRequest) GetSet() string {
+	if x != nil {
+		return x.Set
+	}
+	return ""
+}
+
+func (x *BackupRequest) GetDryRun() bool {
+	if x != nil {
+		return x.DryRun
+	}
+	return false
+}
+
+func (x *BackupRequest) GetFiles() bool {
+	if x != nil {
+		return x.Files
+	}
+	return false
+}
+
+func (x *BackupRequest) GetStdinName() string {
+	if x != nil {
+		return x.StdinName
+	}
+	return ""
+}
+
+func (x *BackupRequest) GetExcludeFrom() [][]byte {
+	if x != nil {
+		return x.ExcludeFrom
+	}
+	return nil
+}
+
 type BackupEvent struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Types that are valid to be assigned to Event:
@@ -1113,6 +1520,7 @@ type BackupEvent struct {
 	//	*BackupEvent_Progress
 	//	*BackupEvent_Skipped
 	//	*BackupEvent_Summary
+	//	*BackupEvent_Warned
 	Event         isBackupEvent_Event `protobuf_oneof:"event"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1120,7 +1528,7 @@ type BackupEvent struct {
 
 func (x *BackupEvent) Reset() {
 	*x = BackupEvent{}
-	mi := &file_control_v1_control_proto_msgTypes[16]
+	mi := &file_control_v1_control_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1132,7 +1540,7 @@ func (x *BackupEvent) String() string {
 func (*BackupEvent) ProtoMessage() {}
 
 func (x *BackupEvent) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[16]
+	mi := &file_control_v1_control_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1145,7 +1553,7 @@ func (x *BackupEvent) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BackupEvent.ProtoReflect.Descriptor instead.
 func (*BackupEvent) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{16}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *BackupEvent) GetEvent() isBackupEvent_Event {
@@ -1182,6 +1590,15 @@ func (x *BackupEvent) GetSummary() *BackupSummary {
 	return nil
 }
 
+func (x *BackupEvent) GetWarned() *SkippedItem {
+	if x != nil {
+		if x, ok := x.Event.(*BackupEvent_Warned); ok {
+			return x.Warned
+		}
+	}
+	return nil
+}
+
 type isBackupEvent_Event interface {
 	isBackupEvent_Event()
 }
@@ -1198,28 +1615,36 @@ type BackupEvent_Summary struct {
 	Summary *BackupSummary `protobuf:"bytes,3,opt,name=summary,proto3,oneof"`
 }
 
+type BackupEvent_Warned struct {
+	Warned *SkippedItem `protobuf:"bytes,4,opt,name=warned,proto3,oneof"` // in the snapshot, but not as it should be
+}
+
 func (*BackupEvent_Progress) isBackupEvent_Event() {}
 
 func (*BackupEvent_Skipped) isBackupEvent_Event() {}
 
 func (*BackupEvent_Summary) isBackupEvent_Event() {}
 
+func (*BackupEvent_Warned) isBackupEvent_Event() {}
+
 type BackupProgress struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Files         uint64                 `protobuf:"varint,1,opt,name=files,proto3" json:"files,omitempty"`
-	Bytes         uint64                 `protobuf:"varint,2,opt,name=bytes,proto3" json:"bytes,omitempty"`
-	NewBytes      uint64                 `protobuf:"varint,3,opt,name=new_bytes,json=newBytes,proto3" json:"new_bytes,omitempty"`
-	StoredBytes   uint64                 `protobuf:"varint,4,opt,name=stored_bytes,json=storedBytes,proto3" json:"stored_bytes,omitempty"`
-	TotalFiles    uint64                 `protobuf:"varint,5,opt,name=total_files,json=totalFiles,proto3" json:"total_files,omitempty"` // 0 while still unknown
-	TotalBytes    uint64                 `protobuf:"varint,6,opt,name=total_bytes,json=totalBytes,proto3" json:"total_bytes,omitempty"`
-	Path          string                 `protobuf:"bytes,7,opt,name=path,proto3" json:"path,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	state          protoimpl.MessageState `protogen:"open.v1"`
+	Files          uint64                 `protobuf:"varint,1,opt,name=files,proto3" json:"files,omitempty"`
+	Bytes          uint64                 `protobuf:"varint,2,opt,name=bytes,proto3" json:"bytes,omitempty"`
+	NewBytes       uint64                 `protobuf:"varint,3,opt,name=new_bytes,json=newBytes,proto3" json:"new_bytes,omitempty"`
+	StoredBytes    uint64                 `protobuf:"varint,4,opt,name=stored_bytes,json=storedBytes,proto3" json:"stored_bytes,omitempty"`
+	TotalFiles     uint64                 `protobuf:"varint,5,opt,name=total_files,json=totalFiles,proto3" json:"total_files,omitempty"` // 0 while still unknown
+	TotalBytes     uint64                 `protobuf:"varint,6,opt,name=total_bytes,json=totalBytes,proto3" json:"total_bytes,omitempty"`
+	Path           string                 `protobuf:"bytes,7,opt,name=path,proto3" json:"path,omitempty"`
+	Holders        []*HolderRate          `protobuf:"bytes,8,rep,name=holders,proto3" json:"holders,omitempty"`
+	DuplicateBytes uint64                 `protobuf:"varint,9,opt,name=duplicate_bytes,json=duplicateBytes,proto3" json:"duplicate_bytes,omitempty"` // done, and in the vault before
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *BackupProgress) Reset() {
 	*x = BackupProgress{}
-	mi := &file_control_v1_control_proto_msgTypes[17]
+	mi := &file_control_v1_control_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1231,7 +1656,7 @@ func (x *BackupProgress) String() string {
 func (*BackupProgress) ProtoMessage() {}
 
 func (x *BackupProgress) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[17]
+	mi := &file_control_v1_control_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1244,7 +1669,7 @@ func (x *BackupProgress) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BackupProgress.ProtoReflect.Descriptor instead.
 func (*BackupProgress) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{17}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *BackupProgress) GetFiles() uint64 {
@@ -1296,6 +1721,89 @@ func (x *BackupProgress) GetPath() string {
 	return ""
 }
 
+func (x *BackupProgress) GetHolders() []*HolderRate {
+	if x != nil {
+		return x.Holders
+	}
+	return nil
+}
+
+func (x *BackupProgress) GetDuplicateBytes() uint64 {
+	if x != nil {
+		return x.DuplicateBytes
+	}
+	return 0
+}
+
+// HolderRate is what one holder took or gave since the work began.
+type HolderRate struct {
+	state          protoimpl.MessageState `protogen:"open.v1"`
+	Peer           string                 `protobuf:"bytes,1,opt,name=peer,proto3" json:"peer,omitempty"`
+	Name           string                 `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
+	Bytes          uint64                 `protobuf:"varint,3,opt,name=bytes,proto3" json:"bytes,omitempty"`
+	BytesPerSecond float64                `protobuf:"fixed64,4,opt,name=bytes_per_second,json=bytesPerSecond,proto3" json:"bytes_per_second,omitempty"` // of the last seconds
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
+}
+
+func (x *HolderRate) Reset() {
+	*x = HolderRate{}
+	mi := &file_control_v1_control_proto_msgTypes[22]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *HolderRate) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*HolderRate) ProtoMessage() {}
+
+func (x *HolderRate) ProtoReflect() protoreflect.Message {
+	mi := &file_control_v1_control_proto_msgTypes[22]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use HolderRate.ProtoReflect.Descriptor instead.
+func (*HolderRate) Descriptor() ([]byte, []int) {
+	return file_control_v1_control_proto_rawDescGZIP(), []int{22}
+}
+
+func (x *HolderRate) GetPeer() string {
+	if x != nil {
+		return x.Peer
+	}
+	return ""
+}
+
+func (x *HolderRate) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *HolderRate) GetBytes() uint64 {
+	if x != nil {
+		return x.Bytes
+	}
+	return 0
+}
+
+func (x *HolderRate) GetBytesPerSecond() float64 {
+	if x != nil {
+		return x.BytesPerSecond
+	}
+	return 0
+}
+
 type SkippedItem struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Path          string                 `protobuf:"bytes,1,opt,name=path,proto3" json:"path,omitempty"`
@@ -1306,7 +1814,7 @@ type SkippedItem struct {
 
 func (x *SkippedItem) Reset() {
 	*x = SkippedItem{}
-	mi := &file_control_v1_control_proto_msgTypes[18]
+	mi := &file_control_v1_control_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1318,7 +1826,7 @@ func (x *SkippedItem) String() string {
 func (*SkippedItem) ProtoMessage() {}
 
 func (x *SkippedItem) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[18]
+	mi := &file_control_v1_control_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1331,7 +1839,7 @@ func (x *SkippedItem) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SkippedItem.ProtoReflect.Descriptor instead.
 func (*SkippedItem) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{18}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *SkippedItem) GetPath() string {
@@ -1349,29 +1857,36 @@ func (x *SkippedItem) GetWhy() string {
 }
 
 type BackupSummary struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Snapshot      string                 `protobuf:"bytes,1,opt,name=snapshot,proto3" json:"snapshot,omitempty"`
-	Files         uint64                 `protobuf:"varint,2,opt,name=files,proto3" json:"files,omitempty"`
-	Dirs          uint64                 `protobuf:"varint,3,opt,name=dirs,proto3" json:"dirs,omitempty"`
-	Bytes         uint64                 `protobuf:"varint,4,opt,name=bytes,proto3" json:"bytes,omitempty"`
-	NewBytes      uint64                 `protobuf:"varint,5,opt,name=new_bytes,json=newBytes,proto3" json:"new_bytes,omitempty"`
-	StoredBytes   uint64                 `protobuf:"varint,6,opt,name=stored_bytes,json=storedBytes,proto3" json:"stored_bytes,omitempty"`
-	Segments      uint64                 `protobuf:"varint,7,opt,name=segments,proto3" json:"segments,omitempty"`
-	Seconds       float64                `protobuf:"fixed64,8,opt,name=seconds,proto3" json:"seconds,omitempty"`
-	Committed     bool                   `protobuf:"varint,9,opt,name=committed,proto3" json:"committed,omitempty"`
-	Complete      bool                   `protobuf:"varint,10,opt,name=complete,proto3" json:"complete,omitempty"`
-	SurvivesSites int32                  `protobuf:"varint,11,opt,name=survives_sites,json=survivesSites,proto3" json:"survives_sites,omitempty"`
-	Skipped       uint64                 `protobuf:"varint,12,opt,name=skipped,proto3" json:"skipped,omitempty"`
-	Redundancy    string                 `protobuf:"bytes,13,opt,name=redundancy,proto3" json:"redundancy,omitempty"`
-	Note          string                 `protobuf:"bytes,14,opt,name=note,proto3" json:"note,omitempty"` // what the user should know of the placement; may be empty
-	Holders       uint32                 `protobuf:"varint,15,opt,name=holders,proto3" json:"holders,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	state          protoimpl.MessageState `protogen:"open.v1"`
+	Snapshot       string                 `protobuf:"bytes,1,opt,name=snapshot,proto3" json:"snapshot,omitempty"`
+	Files          uint64                 `protobuf:"varint,2,opt,name=files,proto3" json:"files,omitempty"`
+	Dirs           uint64                 `protobuf:"varint,3,opt,name=dirs,proto3" json:"dirs,omitempty"`
+	Bytes          uint64                 `protobuf:"varint,4,opt,name=bytes,proto3" json:"bytes,omitempty"`
+	NewBytes       uint64                 `protobuf:"varint,5,opt,name=new_bytes,json=newBytes,proto3" json:"new_bytes,omitempty"`
+	StoredBytes    uint64                 `protobuf:"varint,6,opt,name=stored_bytes,json=storedBytes,proto3" json:"stored_bytes,omitempty"`
+	Segments       uint64                 `protobuf:"varint,7,opt,name=segments,proto3" json:"segments,omitempty"`
+	Seconds        float64                `protobuf:"fixed64,8,opt,name=seconds,proto3" json:"seconds,omitempty"`
+	Committed      bool                   `protobuf:"varint,9,opt,name=committed,proto3" json:"committed,omitempty"`
+	Complete       bool                   `protobuf:"varint,10,opt,name=complete,proto3" json:"complete,omitempty"`
+	SurvivesSites  int32                  `protobuf:"varint,11,opt,name=survives_sites,json=survivesSites,proto3" json:"survives_sites,omitempty"`
+	Skipped        uint64                 `protobuf:"varint,12,opt,name=skipped,proto3" json:"skipped,omitempty"`
+	Redundancy     string                 `protobuf:"bytes,13,opt,name=redundancy,proto3" json:"redundancy,omitempty"`
+	Note           string                 `protobuf:"bytes,14,opt,name=note,proto3" json:"note,omitempty"` // what the user should know of the placement; may be empty
+	Holders        uint32                 `protobuf:"varint,15,opt,name=holders,proto3" json:"holders,omitempty"`
+	DryRun         bool                   `protobuf:"varint,16,opt,name=dry_run,json=dryRun,proto3" json:"dry_run,omitempty"` // nothing was stored
+	Set            string                 `protobuf:"bytes,17,opt,name=set,proto3" json:"set,omitempty"`
+	NewFiles       uint64                 `protobuf:"varint,18,opt,name=new_files,json=newFiles,proto3" json:"new_files,omitempty"`
+	ChangedFiles   uint64                 `protobuf:"varint,19,opt,name=changed_files,json=changedFiles,proto3" json:"changed_files,omitempty"`
+	DuplicateBytes uint64                 `protobuf:"varint,20,opt,name=duplicate_bytes,json=duplicateBytes,proto3" json:"duplicate_bytes,omitempty"`
+	Excluded       uint64                 `protobuf:"varint,21,opt,name=excluded,proto3" json:"excluded,omitempty"` // left out as asked
+	Warned         uint64                 `protobuf:"varint,22,opt,name=warned,proto3" json:"warned,omitempty"`     // changed while they were read
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *BackupSummary) Reset() {
 	*x = BackupSummary{}
-	mi := &file_control_v1_control_proto_msgTypes[19]
+	mi := &file_control_v1_control_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1383,7 +1898,7 @@ func (x *BackupSummary) String() string {
 func (*BackupSummary) ProtoMessage() {}
 
 func (x *BackupSummary) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[19]
+	mi := &file_control_v1_control_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1396,7 +1911,7 @@ func (x *BackupSummary) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BackupSummary.ProtoReflect.Descriptor instead.
 func (*BackupSummary) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{19}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *BackupSummary) GetSnapshot() string {
@@ -1504,15 +2019,66 @@ func (x *BackupSummary) GetHolders() uint32 {
 	return 0
 }
 
+func (x *BackupSummary) GetDryRun() bool {
+	if x != nil {
+		return x.DryRun
+	}
+	return false
+}
+
+func (x *BackupSummary) GetSet() string {
+	if x != nil {
+		return x.Set
+	}
+	return ""
+}
+
+func (x *BackupSummary) GetNewFiles() uint64 {
+	if x != nil {
+		return x.NewFiles
+	}
+	return 0
+}
+
+func (x *BackupSummary) GetChangedFiles() uint64 {
+	if x != nil {
+		return x.ChangedFiles
+	}
+	return 0
+}
+
+func (x *BackupSummary) GetDuplicateBytes() uint64 {
+	if x != nil {
+		return x.DuplicateBytes
+	}
+	return 0
+}
+
+func (x *BackupSummary) GetExcluded() uint64 {
+	if x != nil {
+		return x.Excluded
+	}
+	return 0
+}
+
+func (x *BackupSummary) GetWarned() uint64 {
+	if x != nil {
+		return x.Warned
+	}
+	return 0
+}
+
 type SnapshotsRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
+	Tags          []string               `protobuf:"bytes,1,rep,name=tags,proto3" json:"tags,omitempty"` // only those with all of these
+	Set           string                 `protobuf:"bytes,2,opt,name=set,proto3" json:"set,omitempty"`   // only those of this set
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *SnapshotsRequest) Reset() {
 	*x = SnapshotsRequest{}
-	mi := &file_control_v1_control_proto_msgTypes[20]
+	mi := &file_control_v1_control_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1524,7 +2090,7 @@ func (x *SnapshotsRequest) String() string {
 func (*SnapshotsRequest) ProtoMessage() {}
 
 func (x *SnapshotsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[20]
+	mi := &file_control_v1_control_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1537,7 +2103,21 @@ func (x *SnapshotsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SnapshotsRequest.ProtoReflect.Descriptor instead.
 func (*SnapshotsRequest) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{20}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{25}
+}
+
+func (x *SnapshotsRequest) GetTags() []string {
+	if x != nil {
+		return x.Tags
+	}
+	return nil
+}
+
+func (x *SnapshotsRequest) GetSet() string {
+	if x != nil {
+		return x.Set
+	}
+	return ""
 }
 
 type SnapshotsResponse struct {
@@ -1549,7 +2129,7 @@ type SnapshotsResponse struct {
 
 func (x *SnapshotsResponse) Reset() {
 	*x = SnapshotsResponse{}
-	mi := &file_control_v1_control_proto_msgTypes[21]
+	mi := &file_control_v1_control_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1561,7 +2141,7 @@ func (x *SnapshotsResponse) String() string {
 func (*SnapshotsResponse) ProtoMessage() {}
 
 func (x *SnapshotsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[21]
+	mi := &file_control_v1_control_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1574,7 +2154,7 @@ func (x *SnapshotsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SnapshotsResponse.ProtoReflect.Descriptor instead.
 func (*SnapshotsResponse) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{21}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *SnapshotsResponse) GetSnapshots() []*Snapshot {
@@ -1592,13 +2172,17 @@ type Snapshot struct {
 	Paths         []string               `protobuf:"bytes,4,rep,name=paths,proto3" json:"paths,omitempty"`
 	Files         uint64                 `protobuf:"varint,5,opt,name=files,proto3" json:"files,omitempty"`
 	Bytes         uint64                 `protobuf:"varint,6,opt,name=bytes,proto3" json:"bytes,omitempty"`
+	Tags          []string               `protobuf:"bytes,7,rep,name=tags,proto3" json:"tags,omitempty"`
+	Set           string                 `protobuf:"bytes,8,opt,name=set,proto3" json:"set,omitempty"`
+	Dirs          uint64                 `protobuf:"varint,9,opt,name=dirs,proto3" json:"dirs,omitempty"`
+	Skipped       uint64                 `protobuf:"varint,10,opt,name=skipped,proto3" json:"skipped,omitempty"` // entries that could not be read
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Snapshot) Reset() {
 	*x = Snapshot{}
-	mi := &file_control_v1_control_proto_msgTypes[22]
+	mi := &file_control_v1_control_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1610,7 +2194,7 @@ func (x *Snapshot) String() string {
 func (*Snapshot) ProtoMessage() {}
 
 func (x *Snapshot) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[22]
+	mi := &file_control_v1_control_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1623,7 +2207,7 @@ func (x *Snapshot) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Snapshot.ProtoReflect.Descriptor instead.
 func (*Snapshot) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{22}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *Snapshot) GetId() string {
@@ -1668,6 +2252,34 @@ func (x *Snapshot) GetBytes() uint64 {
 	return 0
 }
 
+func (x *Snapshot) GetTags() []string {
+	if x != nil {
+		return x.Tags
+	}
+	return nil
+}
+
+func (x *Snapshot) GetSet() string {
+	if x != nil {
+		return x.Set
+	}
+	return ""
+}
+
+func (x *Snapshot) GetDirs() uint64 {
+	if x != nil {
+		return x.Dirs
+	}
+	return 0
+}
+
+func (x *Snapshot) GetSkipped() uint64 {
+	if x != nil {
+		return x.Skipped
+	}
+	return 0
+}
+
 type LsRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Snapshot      string                 `protobuf:"bytes,1,opt,name=snapshot,proto3" json:"snapshot,omitempty"`
@@ -1679,7 +2291,7 @@ type LsRequest struct {
 
 func (x *LsRequest) Reset() {
 	*x = LsRequest{}
-	mi := &file_control_v1_control_proto_msgTypes[23]
+	mi := &file_control_v1_control_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1691,7 +2303,7 @@ func (x *LsRequest) String() string {
 func (*LsRequest) ProtoMessage() {}
 
 func (x *LsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[23]
+	mi := &file_control_v1_control_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1704,7 +2316,7 @@ func (x *LsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LsRequest.ProtoReflect.Descriptor instead.
 func (*LsRequest) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{23}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *LsRequest) GetSnapshot() string {
@@ -1744,7 +2356,7 @@ type LsEntry struct {
 
 func (x *LsEntry) Reset() {
 	*x = LsEntry{}
-	mi := &file_control_v1_control_proto_msgTypes[24]
+	mi := &file_control_v1_control_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1756,7 +2368,7 @@ func (x *LsEntry) String() string {
 func (*LsEntry) ProtoMessage() {}
 
 func (x *LsEntry) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[24]
+	mi := &file_control_v1_control_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1769,7 +2381,7 @@ func (x *LsEntry) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LsEntry.ProtoReflect.Descriptor instead.
 func (*LsEntry) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{24}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *LsEntry) GetPath() []byte {
@@ -1831,15 +2443,21 @@ func (x *LsEntry) GetLinkTarget() []byte {
 type RestoreRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Snapshot      string                 `protobuf:"bytes,1,opt,name=snapshot,proto3" json:"snapshot,omitempty"`
-	Target        []byte                 `protobuf:"bytes,2,opt,name=target,proto3" json:"target,omitempty"` // absolute
-	Path          []byte                 `protobuf:"bytes,3,opt,name=path,proto3" json:"path,omitempty"`     // inside the snapshot; empty: all
+	Target        []byte                 `protobuf:"bytes,2,opt,name=target,proto3" json:"target,omitempty"`                   // absolute; empty with in_place: where it was backed up
+	Path          []byte                 `protobuf:"bytes,3,opt,name=path,proto3" json:"path,omitempty"`                       // inside the snapshot; empty: all
+	Include       []string               `protobuf:"bytes,4,rep,name=include,proto3" json:"include,omitempty"`                 // lines as in .gitignore: only these
+	Exclude       []string               `protobuf:"bytes,5,rep,name=exclude,proto3" json:"exclude,omitempty"`                 // and not these
+	InPlace       bool                   `protobuf:"varint,6,opt,name=in_place,json=inPlace,proto3" json:"in_place,omitempty"` // write only what differs from what is there
+	Delete        bool                   `protobuf:"varint,7,opt,name=delete,proto3" json:"delete,omitempty"`                  // and remove what the snapshot has not
+	Verify        bool                   `protobuf:"varint,8,opt,name=verify,proto3" json:"verify,omitempty"`                  // read back and compare
+	DryRun        bool                   `protobuf:"varint,9,opt,name=dry_run,json=dryRun,proto3" json:"dry_run,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *RestoreRequest) Reset() {
 	*x = RestoreRequest{}
-	mi := &file_control_v1_control_proto_msgTypes[25]
+	mi := &file_control_v1_control_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1851,7 +2469,7 @@ func (x *RestoreRequest) String() string {
 func (*RestoreRequest) ProtoMessage() {}
 
 func (x *RestoreRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[25]
+	mi := &file_control_v1_control_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1864,7 +2482,7 @@ func (x *RestoreRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RestoreRequest.ProtoReflect.Descriptor instead.
 func (*RestoreRequest) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{25}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *RestoreRequest) GetSnapshot() string {
@@ -1888,6 +2506,48 @@ func (x *RestoreRequest) GetPath() []byte {
 	return nil
 }
 
+func (x *RestoreRequest) GetInclude() []string {
+	if x != nil {
+		return x.Include
+	}
+	return nil
+}
+
+func (x *RestoreRequest) GetExclude() []string {
+	if x != nil {
+		return x.Exclude
+	}
+	return nil
+}
+
+func (x *RestoreRequest) GetInPlace() bool {
+	if x != nil {
+		return x.InPlace
+	}
+	return false
+}
+
+func (x *RestoreRequest) GetDelete() bool {
+	if x != nil {
+		return x.Delete
+	}
+	return false
+}
+
+func (x *RestoreRequest) GetVerify() bool {
+	if x != nil {
+		return x.Verify
+	}
+	return false
+}
+
+func (x *RestoreRequest) GetDryRun() bool {
+	if x != nil {
+		return x.DryRun
+	}
+	return false
+}
+
 type RestoreEvent struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Types that are valid to be assigned to Event:
@@ -1902,7 +2562,7 @@ type RestoreEvent struct {
 
 func (x *RestoreEvent) Reset() {
 	*x = RestoreEvent{}
-	mi := &file_control_v1_control_proto_msgTypes[26]
+	mi := &file_control_v1_control_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1914,7 +2574,7 @@ func (x *RestoreEvent) String() string {
 func (*RestoreEvent) ProtoMessage() {}
 
 func (x *RestoreEvent) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[26]
+	mi := &file_control_v1_control_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1927,7 +2587,7 @@ func (x *RestoreEvent) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RestoreEvent.ProtoReflect.Descriptor instead.
 func (*RestoreEvent) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{26}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *RestoreEvent) GetEvent() isRestoreEvent_Event {
@@ -1992,13 +2652,14 @@ type RestoreProgress struct {
 	Bytes         uint64                 `protobuf:"varint,2,opt,name=bytes,proto3" json:"bytes,omitempty"`
 	TotalFiles    uint64                 `protobuf:"varint,3,opt,name=total_files,json=totalFiles,proto3" json:"total_files,omitempty"`
 	TotalBytes    uint64                 `protobuf:"varint,4,opt,name=total_bytes,json=totalBytes,proto3" json:"total_bytes,omitempty"`
+	Holders       []*HolderRate          `protobuf:"bytes,5,rep,name=holders,proto3" json:"holders,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *RestoreProgress) Reset() {
 	*x = RestoreProgress{}
-	mi := &file_control_v1_control_proto_msgTypes[27]
+	mi := &file_control_v1_control_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2010,7 +2671,7 @@ func (x *RestoreProgress) String() string {
 func (*RestoreProgress) ProtoMessage() {}
 
 func (x *RestoreProgress) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[27]
+	mi := &file_control_v1_control_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2023,7 +2684,7 @@ func (x *RestoreProgress) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RestoreProgress.ProtoReflect.Descriptor instead.
 func (*RestoreProgress) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{27}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *RestoreProgress) GetFiles() uint64 {
@@ -2054,6 +2715,13 @@ func (x *RestoreProgress) GetTotalBytes() uint64 {
 	return 0
 }
 
+func (x *RestoreProgress) GetHolders() []*HolderRate {
+	if x != nil {
+		return x.Holders
+	}
+	return nil
+}
+
 type RestoreSummary struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Files         uint64                 `protobuf:"varint,1,opt,name=files,proto3" json:"files,omitempty"`
@@ -2066,7 +2734,7 @@ type RestoreSummary struct {
 
 func (x *RestoreSummary) Reset() {
 	*x = RestoreSummary{}
-	mi := &file_control_v1_control_proto_msgTypes[28]
+	mi := &file_control_v1_control_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2078,7 +2746,7 @@ func (x *RestoreSummary) String() string {
 func (*RestoreSummary) ProtoMessage() {}
 
 func (x *RestoreSummary) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[28]
+	mi := &file_control_v1_control_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2091,7 +2759,7 @@ func (x *RestoreSummary) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RestoreSummary.ProtoReflect.Descriptor instead.
 func (*RestoreSummary) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{28}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *RestoreSummary) GetFiles() uint64 {
@@ -2140,7 +2808,7 @@ type RunRequest struct {
 
 func (x *RunRequest) Reset() {
 	*x = RunRequest{}
-	mi := &file_control_v1_control_proto_msgTypes[29]
+	mi := &file_control_v1_control_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2152,7 +2820,7 @@ func (x *RunRequest) String() string {
 func (*RunRequest) ProtoMessage() {}
 
 func (x *RunRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[29]
+	mi := &file_control_v1_control_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2165,7 +2833,7 @@ func (x *RunRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RunRequest.ProtoReflect.Descriptor instead.
 func (*RunRequest) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{29}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *RunRequest) GetRequest() isRunRequest_Request {
@@ -2247,7 +2915,7 @@ type RunFileEnd struct {
 
 func (x *RunFileEnd) Reset() {
 	*x = RunFileEnd{}
-	mi := &file_control_v1_control_proto_msgTypes[30]
+	mi := &file_control_v1_control_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2259,7 +2927,7 @@ func (x *RunFileEnd) String() string {
 func (*RunFileEnd) ProtoMessage() {}
 
 func (x *RunFileEnd) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[30]
+	mi := &file_control_v1_control_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2272,7 +2940,7 @@ func (x *RunFileEnd) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RunFileEnd.ProtoReflect.Descriptor instead.
 func (*RunFileEnd) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{30}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{35}
 }
 
 type RunEnd struct {
@@ -2283,7 +2951,7 @@ type RunEnd struct {
 
 func (x *RunEnd) Reset() {
 	*x = RunEnd{}
-	mi := &file_control_v1_control_proto_msgTypes[31]
+	mi := &file_control_v1_control_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2295,7 +2963,7 @@ func (x *RunEnd) String() string {
 func (*RunEnd) ProtoMessage() {}
 
 func (x *RunEnd) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[31]
+	mi := &file_control_v1_control_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2308,7 +2976,7 @@ func (x *RunEnd) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RunEnd.ProtoReflect.Descriptor instead.
 func (*RunEnd) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{31}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{36}
 }
 
 type RunStart struct {
@@ -2327,7 +2995,7 @@ type RunStart struct {
 
 func (x *RunStart) Reset() {
 	*x = RunStart{}
-	mi := &file_control_v1_control_proto_msgTypes[32]
+	mi := &file_control_v1_control_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2339,7 +3007,7 @@ func (x *RunStart) String() string {
 func (*RunStart) ProtoMessage() {}
 
 func (x *RunStart) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[32]
+	mi := &file_control_v1_control_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2352,7 +3020,7 @@ func (x *RunStart) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RunStart.ProtoReflect.Descriptor instead.
 func (*RunStart) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{32}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *RunStart) GetFiles() []*RunFile {
@@ -2420,7 +3088,7 @@ type RunFile struct {
 
 func (x *RunFile) Reset() {
 	*x = RunFile{}
-	mi := &file_control_v1_control_proto_msgTypes[33]
+	mi := &file_control_v1_control_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2432,7 +3100,7 @@ func (x *RunFile) String() string {
 func (*RunFile) ProtoMessage() {}
 
 func (x *RunFile) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[33]
+	mi := &file_control_v1_control_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2445,7 +3113,7 @@ func (x *RunFile) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RunFile.ProtoReflect.Descriptor instead.
 func (*RunFile) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{33}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *RunFile) GetName() string {
@@ -2469,7 +3137,7 @@ type RunEvent struct {
 
 func (x *RunEvent) Reset() {
 	*x = RunEvent{}
-	mi := &file_control_v1_control_proto_msgTypes[34]
+	mi := &file_control_v1_control_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2481,7 +3149,7 @@ func (x *RunEvent) String() string {
 func (*RunEvent) ProtoMessage() {}
 
 func (x *RunEvent) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[34]
+	mi := &file_control_v1_control_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2494,7 +3162,7 @@ func (x *RunEvent) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RunEvent.ProtoReflect.Descriptor instead.
 func (*RunEvent) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{34}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *RunEvent) GetEvent() isRunEvent_Event {
@@ -2571,7 +3239,7 @@ type RunTask struct {
 
 func (x *RunTask) Reset() {
 	*x = RunTask{}
-	mi := &file_control_v1_control_proto_msgTypes[35]
+	mi := &file_control_v1_control_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2583,7 +3251,7 @@ func (x *RunTask) String() string {
 func (*RunTask) ProtoMessage() {}
 
 func (x *RunTask) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[35]
+	mi := &file_control_v1_control_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2596,7 +3264,7 @@ func (x *RunTask) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RunTask.ProtoReflect.Descriptor instead.
 func (*RunTask) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{35}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *RunTask) GetIndex() uint64 {
@@ -2684,7 +3352,7 @@ type RunOutput struct {
 
 func (x *RunOutput) Reset() {
 	*x = RunOutput{}
-	mi := &file_control_v1_control_proto_msgTypes[36]
+	mi := &file_control_v1_control_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2696,7 +3364,7 @@ func (x *RunOutput) String() string {
 func (*RunOutput) ProtoMessage() {}
 
 func (x *RunOutput) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[36]
+	mi := &file_control_v1_control_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2709,7 +3377,7 @@ func (x *RunOutput) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RunOutput.ProtoReflect.Descriptor instead.
 func (*RunOutput) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{36}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *RunOutput) GetIndex() uint64 {
@@ -2775,7 +3443,7 @@ type RunSummary struct {
 
 func (x *RunSummary) Reset() {
 	*x = RunSummary{}
-	mi := &file_control_v1_control_proto_msgTypes[37]
+	mi := &file_control_v1_control_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2787,7 +3455,7 @@ func (x *RunSummary) String() string {
 func (*RunSummary) ProtoMessage() {}
 
 func (x *RunSummary) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[37]
+	mi := &file_control_v1_control_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2800,7 +3468,7 @@ func (x *RunSummary) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RunSummary.ProtoReflect.Descriptor instead.
 func (*RunSummary) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{37}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *RunSummary) GetTasks() uint64 {
@@ -2845,6 +3513,1698 @@ func (x *RunSummary) GetPeers() uint32 {
 	return 0
 }
 
+type FindRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Patterns      []string               `protobuf:"bytes,1,rep,name=patterns,proto3" json:"patterns,omitempty"` // of names, or of paths when one has a slash
+	Snapshot      string                 `protobuf:"bytes,2,opt,name=snapshot,proto3" json:"snapshot,omitempty"` // empty: all
+	Set           string                 `protobuf:"bytes,3,opt,name=set,proto3" json:"set,omitempty"`           // only of this set
+	IgnoreCase    bool                   `protobuf:"varint,4,opt,name=ignore_case,json=ignoreCase,proto3" json:"ignore_case,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *FindRequest) Reset() {
+	*x = FindRequest{}
+	mi := &file_control_v1_control_proto_msgTypes[43]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *FindRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*FindRequest) ProtoMessage() {}
+
+func (x *FindRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_control_v1_control_proto_msgTypes[43]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use FindRequest.ProtoReflect.Descriptor instead.
+func (*FindRequest) Descriptor() ([]byte, []int) {
+	return file_control_v1_control_proto_rawDescGZIP(), []int{43}
+}
+
+func (x *FindRequest) GetPatterns() []string {
+	if x != nil {
+		return x.Patterns
+	}
+	return nil
+}
+
+func (x *FindRequest) GetSnapshot() string {
+	if x != nil {
+		return x.Snapshot
+	}
+	return ""
+}
+
+func (x *FindRequest) GetSet() string {
+	if x != nil {
+		return x.Set
+	}
+	return ""
+}
+
+func (x *FindRequest) GetIgnoreCase() bool {
+	if x != nil {
+		return x.IgnoreCase
+	}
+	return false
+}
+
+type FindMatch struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Snapshot      string                 `protobuf:"bytes,1,opt,name=snapshot,proto3" json:"snapshot,omitempty"`
+	TimeUnixNano  int64                  `protobuf:"varint,2,opt,name=time_unix_nano,json=timeUnixNano,proto3" json:"time_unix_nano,omitempty"`
+	Entry         *LsEntry               `protobuf:"bytes,3,opt,name=entry,proto3" json:"entry,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *FindMatch) Reset() {
+	*x = FindMatch{}
+	mi := &file_control_v1_control_proto_msgTypes[44]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *FindMatch) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*FindMatch) ProtoMessage() {}
+
+func (x *FindMatch) ProtoReflect() protoreflect.Message {
+	mi := &file_control_v1_control_proto_msgTypes[44]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use FindMatch.ProtoReflect.Descriptor instead.
+func (*FindMatch) Descriptor() ([]byte, []int) {
+	return file_control_v1_control_proto_rawDescGZIP(), []int{44}
+}
+
+func (x *FindMatch) GetSnapshot() string {
+	if x != nil {
+		return x.Snapshot
+	}
+	return ""
+}
+
+func (x *FindMatch) GetTimeUnixNano() int64 {
+	if x != nil {
+		return x.TimeUnixNano
+	}
+	return 0
+}
+
+func (x *FindMatch) GetEntry() *LsEntry {
+	if x != nil {
+		return x.Entry
+	}
+	return nil
+}
+
+type DiffRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	From          string                 `protobuf:"bytes,1,opt,name=from,proto3" json:"from,omitempty"`
+	To            string                 `protobuf:"bytes,2,opt,name=to,proto3" json:"to,omitempty"`
+	Path          []byte                 `protobuf:"bytes,3,opt,name=path,proto3" json:"path,omitempty"`          // inside both; empty: all
+	Metadata      bool                   `protobuf:"varint,4,opt,name=metadata,proto3" json:"metadata,omitempty"` // tell of entries of which only times, modes or owners differ
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DiffRequest) Reset() {
+	*x = DiffRequest{}
+	mi := &file_control_v1_control_proto_msgTypes[45]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DiffRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DiffRequest) ProtoMessage() {}
+
+func (x *DiffRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_control_v1_control_proto_msgTypes[45]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DiffRequest.ProtoReflect.Descriptor instead.
+func (*DiffRequest) Descriptor() ([]byte, []int) {
+	return file_control_v1_control_proto_rawDescGZIP(), []int{45}
+}
+
+func (x *DiffRequest) GetFrom() string {
+	if x != nil {
+		return x.From
+	}
+	return ""
+}
+
+func (x *DiffRequest) GetTo() string {
+	if x != nil {
+		return x.To
+	}
+	return ""
+}
+
+func (x *DiffRequest) GetPath() []byte {
+	if x != nil {
+		return x.Path
+	}
+	return nil
+}
+
+func (x *DiffRequest) GetMetadata() bool {
+	if x != nil {
+		return x.Metadata
+	}
+	return false
+}
+
+type DiffEvent struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Types that are valid to be assigned to Event:
+	//
+	//	*DiffEvent_Change
+	//	*DiffEvent_Summary
+	Event         isDiffEvent_Event `protobuf_oneof:"event"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DiffEvent) Reset() {
+	*x = DiffEvent{}
+	mi := &file_control_v1_control_proto_msgTypes[46]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DiffEvent) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DiffEvent) ProtoMessage() {}
+
+func (x *DiffEvent) ProtoReflect() protoreflect.Message {
+	mi := &file_control_v1_control_proto_msgTypes[46]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DiffEvent.ProtoReflect.Descriptor instead.
+func (*DiffEvent) Descriptor() ([]byte, []int) {
+	return file_control_v1_control_proto_rawDescGZIP(), []int{46}
+}
+
+func (x *DiffEvent) GetEvent() isDiffEvent_Event {
+	if x != nil {
+		return x.Event
+	}
+	return nil
+}
+
+func (x *DiffEvent) GetChange() *DiffChange {
+	if x != nil {
+		if x, ok := x.Event.(*DiffEvent_Change); ok {
+			return x.Change
+		}
+	}
+	return nil
+}
+
+func (x *DiffEvent) GetSummary() *DiffSummary {
+	if x != nil {
+		if x, ok := x.Event.(*DiffEvent_Summary); ok {
+			return x.Summary
+		}
+	}
+	return nil
+}
+
+type isDiffEvent_Event interface {
+	isDiffEvent_Event()
+}
+
+type DiffEvent_Change struct {
+	Change *DiffChange `protobuf:"bytes,1,opt,name=change,proto3,oneof"`
+}
+
+type DiffEvent_Summary struct {
+	Summary *DiffSummary `protobuf:"bytes,2,opt,name=summary,proto3,oneof"`
+}
+
+func (*DiffEvent_Change) isDiffEvent_Event() {}
+
+func (*DiffEvent_Summary) isDiffEvent_Event() {}
+
+type DiffChange struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Change        string                 `protobuf:"bytes,1,opt,name=change,proto3" json:"change,omitempty"` // added, removed, modified, type, metadata
+	From          *LsEntry               `protobuf:"bytes,2,opt,name=from,proto3" json:"from,omitempty"`     // none when added
+	To            *LsEntry               `protobuf:"bytes,3,opt,name=to,proto3" json:"to,omitempty"`         // none when removed
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DiffChange) Reset() {
+	*x = DiffChange{}
+	mi := &file_control_v1_control_proto_msgTypes[47]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DiffChange) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DiffChange) ProtoMessage() {}
+
+func (x *DiffChange) ProtoReflect() protoreflect.Message {
+	mi := &file_control_v1_control_proto_msgTypes[47]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DiffChange.ProtoReflect.Descriptor instead.
+func (*DiffChange) Descriptor() ([]byte, []int) {
+	return file_control_v1_control_proto_rawDescGZIP(), []int{47}
+}
+
+func (x *DiffChange) GetChange() string {
+	if x != nil {
+		return x.Change
+	}
+	return ""
+}
+
+func (x *DiffChange) GetFrom() *LsEntry {
+	if x != nil {
+		return x.From
+	}
+	return nil
+}
+
+func (x *DiffChange) GetTo() *LsEntry {
+	if x != nil {
+		return x.To
+	}
+	return nil
+}
+
+type DiffSummary struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Added         uint64                 `protobuf:"varint,1,opt,name=added,proto3" json:"added,omitempty"`
+	Removed       uint64                 `protobuf:"varint,2,opt,name=removed,proto3" json:"removed,omitempty"`
+	Modified      uint64                 `protobuf:"varint,3,opt,name=modified,proto3" json:"modified,omitempty"`
+	Metadata      uint64                 `protobuf:"varint,4,opt,name=metadata,proto3" json:"metadata,omitempty"`
+	AddedBytes    uint64                 `protobuf:"varint,5,opt,name=added_bytes,json=addedBytes,proto3" json:"added_bytes,omitempty"`
+	RemovedBytes  uint64                 `protobuf:"varint,6,opt,name=removed_bytes,json=removedBytes,proto3" json:"removed_bytes,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DiffSummary) Reset() {
+	*x = DiffSummary{}
+	mi := &file_control_v1_control_proto_msgTypes[48]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DiffSummary) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DiffSummary) ProtoMessage() {}
+
+func (x *DiffSummary) ProtoReflect() protoreflect.Message {
+	mi := &file_control_v1_control_proto_msgTypes[48]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DiffSummary.ProtoReflect.Descriptor instead.
+func (*DiffSummary) Descriptor() ([]byte, []int) {
+	return file_control_v1_control_proto_rawDescGZIP(), []int{48}
+}
+
+func (x *DiffSummary) GetAdded() uint64 {
+	if x != nil {
+		return x.Added
+	}
+	return 0
+}
+
+func (x *DiffSummary) GetRemoved() uint64 {
+	if x != nil {
+		return x.Removed
+	}
+	return 0
+}
+
+func (x *DiffSummary) GetModified() uint64 {
+	if x != nil {
+		return x.Modified
+	}
+	return 0
+}
+
+func (x *DiffSummary) GetMetadata() uint64 {
+	if x != nil {
+		return x.Metadata
+	}
+	return 0
+}
+
+func (x *DiffSummary) GetAddedBytes() uint64 {
+	if x != nil {
+		return x.AddedBytes
+	}
+	return 0
+}
+
+func (x *DiffSummary) GetRemovedBytes() uint64 {
+	if x != nil {
+		return x.RemovedBytes
+	}
+	return 0
+}
+
+type CatRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Snapshot      string                 `protobuf:"bytes,1,opt,name=snapshot,proto3" json:"snapshot,omitempty"`
+	Path          []byte                 `protobuf:"bytes,2,opt,name=path,proto3" json:"path,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CatRequest) Reset() {
+	*x = CatRequest{}
+	mi := &file_control_v1_control_proto_msgTypes[49]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CatRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CatRequest) ProtoMessage() {}
+
+func (x *CatRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_control_v1_control_proto_msgTypes[49]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CatRequest.ProtoReflect.Descriptor instead.
+func (*CatRequest) Descriptor() ([]byte, []int) {
+	return file_control_v1_control_proto_rawDescGZIP(), []int{49}
+}
+
+func (x *CatRequest) GetSnapshot() string {
+	if x != nil {
+		return x.Snapshot
+	}
+	return ""
+}
+
+func (x *CatRequest) GetPath() []byte {
+	if x != nil {
+		return x.Path
+	}
+	return nil
+}
+
+type CatPiece struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Data          []byte                 `protobuf:"bytes,1,opt,name=data,proto3" json:"data,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CatPiece) Reset() {
+	*x = CatPiece{}
+	mi := &file_control_v1_control_proto_msgTypes[50]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CatPiece) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CatPiece) ProtoMessage() {}
+
+func (x *CatPiece) ProtoReflect() protoreflect.Message {
+	mi := &file_control_v1_control_proto_msgTypes[50]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CatPiece.ProtoReflect.Descriptor instead.
+func (*CatPiece) Descriptor() ([]byte, []int) {
+	return file_control_v1_control_proto_rawDescGZIP(), []int{50}
+}
+
+func (x *CatPiece) GetData() []byte {
+	if x != nil {
+		return x.Data
+	}
+	return nil
+}
+
+type StatsRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *StatsRequest) Reset() {
+	*x = StatsRequest{}
+	mi := &file_control_v1_control_proto_msgTypes[51]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *StatsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*StatsRequest) ProtoMessage() {}
+
+func (x *StatsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_control_v1_control_proto_msgTypes[51]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use StatsRequest.ProtoReflect.Descriptor instead.
+func (*StatsRequest) Descriptor() ([]byte, []int) {
+	return file_control_v1_control_proto_rawDescGZIP(), []int{51}
+}
+
+type StatsResponse struct {
+	state            protoimpl.MessageState `protogen:"open.v1"`
+	Snapshots        uint64                 `protobuf:"varint,1,opt,name=snapshots,proto3" json:"snapshots,omitempty"`
+	Files            uint64                 `protobuf:"varint,2,opt,name=files,proto3" json:"files,omitempty"` // of all snapshots, each time counted
+	Bytes            uint64                 `protobuf:"varint,3,opt,name=bytes,proto3" json:"bytes,omitempty"` // of those files
+	Blobs            uint64                 `protobuf:"varint,4,opt,name=blobs,proto3" json:"blobs,omitempty"`
+	Segments         uint64                 `protobuf:"varint,5,opt,name=segments,proto3" json:"segments,omitempty"`
+	SegmentBytes     uint64                 `protobuf:"varint,6,opt,name=segment_bytes,json=segmentBytes,proto3" json:"segment_bytes,omitempty"`              // sealed
+	ShardBytes       uint64                 `protobuf:"varint,7,opt,name=shard_bytes,json=shardBytes,proto3" json:"shard_bytes,omitempty"`                    // on friends' disks
+	UnusedBytes      uint64                 `protobuf:"varint,8,opt,name=unused_bytes,json=unusedBytes,proto3" json:"unused_bytes,omitempty"`                 // of sealed: no snapshot needs them
+	IndexBytes       uint64                 `protobuf:"varint,9,opt,name=index_bytes,json=indexBytes,proto3" json:"index_bytes,omitempty"`                    // on this disk
+	PendingDeletions uint64                 `protobuf:"varint,10,opt,name=pending_deletions,json=pendingDeletions,proto3" json:"pending_deletions,omitempty"` // segments that not every holder knows to be deleted
+	Redundancies     []*RedundancyStats     `protobuf:"bytes,11,rep,name=redundancies,proto3" json:"redundancies,omitempty"`
+	unknownFields    protoimpl.UnknownFields
+	sizeCache        protoimpl.SizeCache
+}
+
+func (x *StatsResponse) Reset() {
+	*x = StatsResponse{}
+	mi := &file_control_v1_control_proto_msgTypes[52]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *StatsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*StatsResponse) ProtoMessage() {}
+
+func (x *StatsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_control_v1_control_proto_msgTypes[52]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use StatsResponse.ProtoReflect.Descriptor instead.
+func (*StatsResponse) Descriptor() ([]byte, []int) {
+	return file_control_v1_control_proto_rawDescGZIP(), []int{52}
+}
+
+func (x *StatsResponse) GetSnapshots() uint64 {
+	if x != nil {
+		return x.Snapshots
+	}
+	return 0
+}
+
+func (x *StatsResponse) GetFiles() uint64 {
+	if x != nil {
+		return x.Files
+	}
+	return 0
+}
+
+func (x *StatsResponse) GetBytes() uint64 {
+	if x != nil {
+		return x.Bytes
+	}
+	return 0
+}
+
+func (x *StatsResponse) GetBlobs() uint64 {
+	if x != nil {
+		return x.Blobs
+	}
+	return 0
+}
+
+func (x *StatsResponse) GetSegments() uint64 {
+	if x != nil {
+		return x.Segments
+	}
+	return 0
+}
+
+func (x *StatsResponse) GetSegmentBytes() uint64 {
+	if x != nil {
+		return x.SegmentBytes
+	}
+	return 0
+}
+
+func (x *StatsResponse) GetShardBytes() uint64 {
+	if x != nil {
+		return x.ShardBytes
+	}
+	return 0
+}
+
+func (x *StatsResponse) GetUnusedBytes() uint64 {
+	if x != nil {
+		return x.UnusedBytes
+	}
+	return 0
+}
+
+func (x *StatsResponse) GetIndexBytes() uint64 {
+	if x != nil {
+		return x.IndexBytes
+	}
+	return 0
+}
+
+func (x *StatsResponse) GetPendingDeletions() uint64 {
+	if x != nil {
+		return x.PendingDeletions
+	}
+	return 0
+}
+
+func (x *StatsResponse) GetRedundancies() []*RedundancyStats {
+	if x != nil {
+		return x.Redundancies
+	}
+	return nil
+}
+
+type RedundancyStats struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Redundancy    string                 `protobuf:"bytes,1,opt,name=redundancy,proto3" json:"redundancy,omitempty"`
+	Segments      uint64                 `protobuf:"varint,2,opt,name=segments,proto3" json:"segments,omitempty"`
+	Bytes         uint64                 `protobuf:"varint,3,opt,name=bytes,proto3" json:"bytes,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RedundancyStats) Reset() {
+	*x = RedundancyStats{}
+	mi := &file_control_v1_control_proto_msgTypes[53]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RedundancyStats) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RedundancyStats) ProtoMessage() {}
+
+func (x *RedundancyStats) ProtoReflect() protoreflect.Message {
+	mi := &file_control_v1_control_proto_msgTypes[53]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RedundancyStats.ProtoReflect.Descriptor instead.
+func (*RedundancyStats) Descriptor() ([]byte, []int) {
+	return file_control_v1_control_proto_rawDescGZIP(), []int{53}
+}
+
+func (x *RedundancyStats) GetRedundancy() string {
+	if x != nil {
+		return x.Redundancy
+	}
+	return ""
+}
+
+func (x *RedundancyStats) GetSegments() uint64 {
+	if x != nil {
+		return x.Segments
+	}
+	return 0
+}
+
+func (x *RedundancyStats) GetBytes() uint64 {
+	if x != nil {
+		return x.Bytes
+	}
+	return 0
+}
+
+// KeepPolicy says which snapshots stay; 0 and empty are no rule.
+type KeepPolicy struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Last          uint32                 `protobuf:"varint,1,opt,name=last,proto3" json:"last,omitempty"`
+	Hourly        uint32                 `protobuf:"varint,2,opt,name=hourly,proto3" json:"hourly,omitempty"`
+	Daily         uint32                 `protobuf:"varint,3,opt,name=daily,proto3" json:"daily,omitempty"`
+	Weekly        uint32                 `protobuf:"varint,4,opt,name=weekly,proto3" json:"weekly,omitempty"`
+	Monthly       uint32                 `protobuf:"varint,5,opt,name=monthly,proto3" json:"monthly,omitempty"`
+	Yearly        uint32                 `protobuf:"varint,6,opt,name=yearly,proto3" json:"yearly,omitempty"`
+	WithinSeconds int64                  `protobuf:"varint,7,opt,name=within_seconds,json=withinSeconds,proto3" json:"within_seconds,omitempty"`
+	Tags          []string               `protobuf:"bytes,8,rep,name=tags,proto3" json:"tags,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *KeepPolicy) Reset() {
+	*x = KeepPolicy{}
+	mi := &file_control_v1_control_proto_msgTypes[54]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *KeepPolicy) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*KeepPolicy) ProtoMessage() {}
+
+func (x *KeepPolicy) ProtoReflect() protoreflect.Message {
+	mi := &file_control_v1_control_proto_msgTypes[54]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use KeepPolicy.ProtoReflect.Descriptor instead.
+func (*KeepPolicy) Descriptor() ([]byte, []int) {
+	return file_control_v1_control_proto_rawDescGZIP(), []int{54}
+}
+
+func (x *KeepPolicy) GetLast() uint32 {
+	if x != nil {
+		return x.Last
+	}
+	return 0
+}
+
+func (x *KeepPolicy) GetHourly() uint32 {
+	if x != nil {
+		return x.Hourly
+	}
+	return 0
+}
+
+func (x *KeepPolicy) GetDaily() uint32 {
+	if x != nil {
+		return x.Daily
+	}
+	return 0
+}
+
+func (x *KeepPolicy) GetWeekly() uint32 {
+	if x != nil {
+		return x.Weekly
+	}
+	return 0
+}
+
+func (x *KeepPolicy) GetMonthly() uint32 {
+	if x != nil {
+		return x.Monthly
+	}
+	return 0
+}
+
+func (x *KeepPolicy) GetYearly() uint32 {
+	if x != nil {
+		return x.Yearly
+	}
+	return 0
+}
+
+func (x *KeepPolicy) GetWithinSeconds() int64 {
+	if x != nil {
+		return x.WithinSeconds
+	}
+	return 0
+}
+
+func (x *KeepPolicy) GetTags() []string {
+	if x != nil {
+		return x.Tags
+	}
+	return nil
+}
+
+type ForgetRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Snapshots     []string               `protobuf:"bytes,1,rep,name=snapshots,proto3" json:"snapshots,omitempty"` // these; or by policy
+	Keep          *KeepPolicy            `protobuf:"bytes,2,opt,name=keep,proto3" json:"keep,omitempty"`
+	Tags          []string               `protobuf:"bytes,3,rep,name=tags,proto3" json:"tags,omitempty"` // the policy looks only at snapshots with all of these
+	Set           string                 `protobuf:"bytes,4,opt,name=set,proto3" json:"set,omitempty"`   // only at those of this set
+	DryRun        bool                   `protobuf:"varint,5,opt,name=dry_run,json=dryRun,proto3" json:"dry_run,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ForgetRequest) Reset() {
+	*x = ForgetRequest{}
+	mi := &file_control_v1_control_proto_msgTypes[55]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ForgetRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ForgetRequest) ProtoMessage() {}
+
+func (x *ForgetRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_control_v1_control_proto_msgTypes[55]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ForgetRequest.ProtoReflect.Descriptor instead.
+func (*ForgetRequest) Descriptor() ([]byte, []int) {
+	return file_control_v1_control_proto_rawDescGZIP(), []int{55}
+}
+
+func (x *ForgetRequest) GetSnapshots() []string {
+	if x != nil {
+		return x.Snapshots
+	}
+	return nil
+}
+
+func (x *ForgetRequest) GetKeep() *KeepPolicy {
+	if x != nil {
+		return x.Keep
+	}
+	return nil
+}
+
+func (x *ForgetRequest) GetTags() []string {
+	if x != nil {
+		return x.Tags
+	}
+	return nil
+}
+
+func (x *ForgetRequest) GetSet() string {
+	if x != nil {
+		return x.Set
+	}
+	return ""
+}
+
+func (x *ForgetRequest) GetDryRun() bool {
+	if x != nil {
+		return x.DryRun
+	}
+	return false
+}
+
+type ForgetResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Decisions     []*ForgetDecision      `protobuf:"bytes,1,rep,name=decisions,proto3" json:"decisions,omitempty"` // oldest first
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ForgetResponse) Reset() {
+	*x = ForgetResponse{}
+	mi := &file_control_v1_control_proto_msgTypes[56]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ForgetResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ForgetResponse) ProtoMessage() {}
+
+func (x *ForgetResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_control_v1_control_proto_msgTypes[56]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ForgetResponse.ProtoReflect.Descriptor instead.
+func (*ForgetResponse) Descriptor() ([]byte, []int) {
+	return file_control_v1_control_proto_rawDescGZIP(), []int{56}
+}
+
+func (x *ForgetResponse) GetDecisions() []*ForgetDecision {
+	if x != nil {
+		return x.Decisions
+	}
+	return nil
+}
+
+type ForgetDecision struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Snapshot      *Snapshot              `protobuf:"bytes,1,opt,name=snapshot,proto3" json:"snapshot,omitempty"`
+	Forget        bool                   `protobuf:"varint,2,opt,name=forget,proto3" json:"forget,omitempty"`
+	Reasons       []string               `protobuf:"bytes,3,rep,name=reasons,proto3" json:"reasons,omitempty"` // why it stays
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ForgetDecision) Reset() {
+	*x = ForgetDecision{}
+	mi := &file_control_v1_control_proto_msgTypes[57]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ForgetDecision) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ForgetDecision) ProtoMessage() {}
+
+func (x *ForgetDecision) ProtoReflect() protoreflect.Message {
+	mi := &file_control_v1_control_proto_msgTypes[57]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ForgetDecision.ProtoReflect.Descriptor instead.
+func (*ForgetDecision) Descriptor() ([]byte, []int) {
+	return file_control_v1_control_proto_rawDescGZIP(), []int{57}
+}
+
+func (x *ForgetDecision) GetSnapshot() *Snapshot {
+	if x != nil {
+		return x.Snapshot
+	}
+	return nil
+}
+
+func (x *ForgetDecision) GetForget() bool {
+	if x != nil {
+		return x.Forget
+	}
+	return false
+}
+
+func (x *ForgetDecision) GetReasons() []string {
+	if x != nil {
+		return x.Reasons
+	}
+	return nil
+}
+
+type PruneRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	MaxWaste      float64                `protobuf:"fixed64,1,opt,name=max_waste,json=maxWaste,proto3" json:"max_waste,omitempty"` // share of stored bytes that may stay unused
+	DryRun        bool                   `protobuf:"varint,2,opt,name=dry_run,json=dryRun,proto3" json:"dry_run,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PruneRequest) Reset() {
+	*x = PruneRequest{}
+	mi := &file_control_v1_control_proto_msgTypes[58]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PruneRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PruneRequest) ProtoMessage() {}
+
+func (x *PruneRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_control_v1_control_proto_msgTypes[58]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PruneRequest.ProtoReflect.Descriptor instead.
+func (*PruneRequest) Descriptor() ([]byte, []int) {
+	return file_control_v1_control_proto_rawDescGZIP(), []int{58}
+}
+
+func (x *PruneRequest) GetMaxWaste() float64 {
+	if x != nil {
+		return x.MaxWaste
+	}
+	return 0
+}
+
+func (x *PruneRequest) GetDryRun() bool {
+	if x != nil {
+		return x.DryRun
+	}
+	return false
+}
+
+type PruneEvent struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Types that are valid to be assigned to Event:
+	//
+	//	*PruneEvent_Progress
+	//	*PruneEvent_Summary
+	Event         isPruneEvent_Event `protobuf_oneof:"event"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PruneEvent) Reset() {
+	*x = PruneEvent{}
+	mi := &file_control_v1_control_proto_msgTypes[59]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PruneEvent) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PruneEvent) ProtoMessage() {}
+
+func (x *PruneEvent) ProtoReflect() protoreflect.Message {
+	mi := &file_control_v1_control_proto_msgTypes[59]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PruneEvent.ProtoReflect.Descriptor instead.
+func (*PruneEvent) Descriptor() ([]byte, []int) {
+	return file_control_v1_control_proto_rawDescGZIP(), []int{59}
+}
+
+func (x *PruneEvent) GetEvent() isPruneEvent_Event {
+	if x != nil {
+		return x.Event
+	}
+	return nil
+}
+
+func (x *PruneEvent) GetProgress() *WorkProgress {
+	if x != nil {
+		if x, ok := x.Event.(*PruneEvent_Progress); ok {
+			return x.Progress
+		}
+	}
+	return nil
+}
+
+func (x *PruneEvent) GetSummary() *PruneSummary {
+	if x != nil {
+		if x, ok := x.Event.(*PruneEvent_Summary); ok {
+			return x.Summary
+		}
+	}
+	return nil
+}
+
+type isPruneEvent_Event interface {
+	isPruneEvent_Event()
+}
+
+type PruneEvent_Progress struct {
+	Progress *WorkProgress `protobuf:"bytes,1,opt,name=progress,proto3,oneof"`
+}
+
+type PruneEvent_Summary struct {
+	Summary *PruneSummary `protobuf:"bytes,2,opt,name=summary,proto3,oneof"`
+}
+
+func (*PruneEvent_Progress) isPruneEvent_Event() {}
+
+func (*PruneEvent_Summary) isPruneEvent_Event() {}
+
+// WorkProgress is how far work is whose steps are not bytes of files.
+type WorkProgress struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Doing         string                 `protobuf:"bytes,1,opt,name=doing,proto3" json:"doing,omitempty"`
+	Done          uint64                 `protobuf:"varint,2,opt,name=done,proto3" json:"done,omitempty"`
+	Total         uint64                 `protobuf:"varint,3,opt,name=total,proto3" json:"total,omitempty"` // 0: not known
+	Bytes         uint64                 `protobuf:"varint,4,opt,name=bytes,proto3" json:"bytes,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WorkProgress) Reset() {
+	*x = WorkProgress{}
+	mi := &file_control_v1_control_proto_msgTypes[60]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WorkProgress) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WorkProgress) ProtoMessage() {}
+
+func (x *WorkProgress) ProtoReflect() protoreflect.Message {
+	mi := &file_control_v1_control_proto_msgTypes[60]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WorkProgress.ProtoReflect.Descriptor instead.
+func (*WorkProgress) Descriptor() ([]byte, []int) {
+	return file_control_v1_control_proto_rawDescGZIP(), []int{60}
+}
+
+func (x *WorkProgress) GetDoing() string {
+	if x != nil {
+		return x.Doing
+	}
+	return ""
+}
+
+func (x *WorkProgress) GetDone() uint64 {
+	if x != nil {
+		return x.Done
+	}
+	return 0
+}
+
+func (x *WorkProgress) GetTotal() uint64 {
+	if x != nil {
+		return x.Total
+	}
+	return 0
+}
+
+func (x *WorkProgress) GetBytes() uint64 {
+	if x != nil {
+		return x.Bytes
+	}
+	return 0
+}
+
+type PruneSummary struct {
+	state          protoimpl.MessageState `protogen:"open.v1"`
+	SegmentsBefore uint64                 `protobuf:"varint,1,opt,name=segments_before,json=segmentsBefore,proto3" json:"segments_before,omitempty"`
+	Dropped        uint64                 `protobuf:"varint,2,opt,name=dropped,proto3" json:"dropped,omitempty"`                            // segments that nothing needed
+	Repacked       uint64                 `protobuf:"varint,3,opt,name=repacked,proto3" json:"repacked,omitempty"`                          // segments of which a part was needed
+	FreedBytes     uint64                 `protobuf:"varint,4,opt,name=freed_bytes,json=freedBytes,proto3" json:"freed_bytes,omitempty"`    // on friends' disks, once their floor has passed
+	MovedBytes     uint64                 `protobuf:"varint,5,opt,name=moved_bytes,json=movedBytes,proto3" json:"moved_bytes,omitempty"`    // stored anew
+	UnusedBytes    uint64                 `protobuf:"varint,6,opt,name=unused_bytes,json=unusedBytes,proto3" json:"unused_bytes,omitempty"` // that stay
+	Seconds        float64                `protobuf:"fixed64,7,opt,name=seconds,proto3" json:"seconds,omitempty"`
+	DryRun         bool                   `protobuf:"varint,8,opt,name=dry_run,json=dryRun,proto3" json:"dry_run,omitempty"`
+	FloorSeconds   int64                  `protobuf:"varint,9,opt,name=floor_seconds,json=floorSeconds,proto3" json:"floor_seconds,omitempty"` // how long holders keep what was dropped
+	Silent         uint32                 `protobuf:"varint,10,opt,name=silent,proto3" json:"silent,omitempty"`                                // members that do not know of it yet
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
+}
+
+func (x *PruneSummary) Reset() {
+	*x = PruneSummary{}
+	mi := &file_control_v1_control_proto_msgTypes[61]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PruneSummary) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PruneSummary) ProtoMessage() {}
+
+func (x *PruneSummary) ProtoReflect() protoreflect.Message {
+	mi := &file_control_v1_control_proto_msgTypes[61]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PruneSummary.ProtoReflect.Descriptor instead.
+func (*PruneSummary) Descriptor() ([]byte, []int) {
+	return file_control_v1_control_proto_rawDescGZIP(), []int{61}
+}
+
+func (x *PruneSummary) GetSegmentsBefore() uint64 {
+	if x != nil {
+		return x.SegmentsBefore
+	}
+	return 0
+}
+
+func (x *PruneSummary) GetDropped() uint64 {
+	if x != nil {
+		return x.Dropped
+	}
+	return 0
+}
+
+func (x *PruneSummary) GetRepacked() uint64 {
+	if x != nil {
+		return x.Repacked
+	}
+	return 0
+}
+
+func (x *PruneSummary) GetFreedBytes() uint64 {
+	if x != nil {
+		return x.FreedBytes
+	}
+	return 0
+}
+
+func (x *PruneSummary) GetMovedBytes() uint64 {
+	if x != nil {
+		return x.MovedBytes
+	}
+	return 0
+}
+
+func (x *PruneSummary) GetUnusedBytes() uint64 {
+	if x != nil {
+		return x.UnusedBytes
+	}
+	return 0
+}
+
+func (x *PruneSummary) GetSeconds() float64 {
+	if x != nil {
+		return x.Seconds
+	}
+	return 0
+}
+
+func (x *PruneSummary) GetDryRun() bool {
+	if x != nil {
+		return x.DryRun
+	}
+	return false
+}
+
+func (x *PruneSummary) GetFloorSeconds() int64 {
+	if x != nil {
+		return x.FloorSeconds
+	}
+	return 0
+}
+
+func (x *PruneSummary) GetSilent() uint32 {
+	if x != nil {
+		return x.Silent
+	}
+	return 0
+}
+
+type CheckRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	ReadData      float64                `protobuf:"fixed64,1,opt,name=read_data,json=readData,proto3" json:"read_data,omitempty"` // share of the segments to read whole: 0 to 1
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CheckRequest) Reset() {
+	*x = CheckRequest{}
+	mi := &file_control_v1_control_proto_msgTypes[62]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CheckRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CheckRequest) ProtoMessage() {}
+
+func (x *CheckRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_control_v1_control_proto_msgTypes[62]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CheckRequest.ProtoReflect.Descriptor instead.
+func (*CheckRequest) Descriptor() ([]byte, []int) {
+	return file_control_v1_control_proto_rawDescGZIP(), []int{62}
+}
+
+func (x *CheckRequest) GetReadData() float64 {
+	if x != nil {
+		return x.ReadData
+	}
+	return 0
+}
+
+type CheckEvent struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Types that are valid to be assigned to Event:
+	//
+	//	*CheckEvent_Progress
+	//	*CheckEvent_Problem
+	//	*CheckEvent_Summary
+	Event         isCheckEvent_Event `protobuf_oneof:"event"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CheckEvent) Reset() {
+	*x = CheckEvent{}
+	mi := &file_control_v1_control_proto_msgTypes[63]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CheckEvent) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CheckEvent) ProtoMessage() {}
+
+func (x *CheckEvent) ProtoReflect() protoreflect.Message {
+	mi := &file_control_v1_control_proto_msgTypes[63]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CheckEvent.ProtoReflect.Descriptor instead.
+func (*CheckEvent) Descriptor() ([]byte, []int) {
+	return file_control_v1_control_proto_rawDescGZIP(), []int{63}
+}
+
+func (x *CheckEvent) GetEvent() isCheckEvent_Event {
+	if x != nil {
+		return x.Event
+	}
+	return nil
+}
+
+func (x *CheckEvent) GetProgress() *WorkProgress {
+	if x != nil {
+		if x, ok := x.Event.(*CheckEvent_Progress); ok {
+			return x.Progress
+		}
+	}
+	return nil
+}
+
+func (x *CheckEvent) GetProblem() *Problem {
+	if x != nil {
+		if x, ok := x.Event.(*CheckEvent_Problem); ok {
+			return x.Problem
+		}
+	}
+	return nil
+}
+
+func (x *CheckEvent) GetSummary() *CheckSummary {
+	if x != nil {
+		if x, ok := x.Event.(*CheckEvent_Summary); ok {
+			return x.Summary
+		}
+	}
+	return nil
+}
+
+type isCheckEvent_Event interface {
+	isCheckEvent_Event()
+}
+
+type CheckEvent_Progress struct {
+	Progress *WorkProgress `protobuf:"bytes,1,opt,name=progress,proto3,oneof"`
+}
+
+type CheckEvent_Problem struct {
+	Problem *Problem `protobuf:"bytes,2,opt,name=problem,proto3,oneof"`
+}
+
+type CheckEvent_Summary struct {
+	Summary *CheckSummary `protobuf:"bytes,3,opt,name=summary,proto3,oneof"`
+}
+
+func (*CheckEvent_Progress) isCheckEvent_Event() {}
+
+func (*CheckEvent_Problem) isCheckEvent_Event() {}
+
+func (*CheckEvent_Summary) isCheckEvent_Event() {}
+
+type CheckSummary struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Segments      uint64                 `protobuf:"varint,1,opt,name=segments,proto3" json:"segments,omitempty"`
+	Healthy       uint64                 `protobuf:"varint,2,opt,name=healthy,proto3" json:"healthy,omitempty"`
+	Degraded      uint64                 `protobuf:"varint,3,opt,name=degraded,proto3" json:"degraded,omitempty"`
+	Lost          uint64                 `protobuf:"varint,4,opt,name=lost,proto3" json:"lost,omitempty"`
+	ShardsChecked uint64                 `protobuf:"varint,5,opt,name=shards_checked,json=shardsChecked,proto3" json:"shards_checked,omitempty"`
+	ShardsBad     uint64                 `protobuf:"varint,6,opt,name=shards_bad,json=shardsBad,proto3" json:"shards_bad,omitempty"`
+	Seconds       float64                `protobuf:"fixed64,7,opt,name=seconds,proto3" json:"seconds,omitempty"`
+	Snapshots     uint64                 `protobuf:"varint,8,opt,name=snapshots,proto3" json:"snapshots,omitempty"`
+	ReadBytes     uint64                 `protobuf:"varint,9,opt,name=read_bytes,json=readBytes,proto3" json:"read_bytes,omitempty"`
+	Problems      uint64                 `protobuf:"varint,10,opt,name=problems,proto3" json:"problems,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CheckSummary) Reset() {
+	*x = CheckSummary{}
+	mi := &file_control_v1_control_proto_msgTypes[64]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CheckSummary) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CheckSummary) ProtoMessage() {}
+
+func (x *CheckSummary) ProtoReflect() protoreflect.Message {
+	mi := &file_control_v1_control_proto_msgTypes[64]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CheckSummary.ProtoReflect.Descriptor instead.
+func (*CheckSummary) Descriptor() ([]byte, []int) {
+	return file_control_v1_control_proto_rawDescGZIP(), []int{64}
+}
+
+func (x *CheckSummary) GetSegments() uint64 {
+	if x != nil {
+		return x.Segments
+	}
+	return 0
+}
+
+func (x *CheckSummary) GetHealthy() uint64 {
+	if x != nil {
+		return x.Healthy
+	}
+	return 0
+}
+
+func (x *CheckSummary) GetDegraded() uint64 {
+	if x != nil {
+		return x.Degraded
+	}
+	return 0
+}
+
+func (x *CheckSummary) GetLost() uint64 {
+	if x != nil {
+		return x.Lost
+	}
+	return 0
+}
+
+func (x *CheckSummary) GetShardsChecked() uint64 {
+	if x != nil {
+		return x.ShardsChecked
+	}
+	return 0
+}
+
+func (x *CheckSummary) GetShardsBad() uint64 {
+	if x != nil {
+		return x.ShardsBad
+	}
+	return 0
+}
+
+func (x *CheckSummary) GetSeconds() float64 {
+	if x != nil {
+		return x.Seconds
+	}
+	return 0
+}
+
+func (x *CheckSummary) GetSnapshots() uint64 {
+	if x != nil {
+		return x.Snapshots
+	}
+	return 0
+}
+
+func (x *CheckSummary) GetReadBytes() uint64 {
+	if x != nil {
+		return x.ReadBytes
+	}
+	return 0
+}
+
+func (x *CheckSummary) GetProblems() uint64 {
+	if x != nil {
+		return x.Problems
+	}
+	return 0
+}
+
+type DropOwnerRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Owner         string                 `protobuf:"bytes,1,opt,name=owner,proto3" json:"owner,omitempty"` // id, unique prefix of one, or the name of one of its peers
+	DryRun        bool                   `protobuf:"varint,2,opt,name=dry_run,json=dryRun,proto3" json:"dry_run,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DropOwnerRequest) Reset() {
+	*x = DropOwnerRequest{}
+	mi := &file_control_v1_control_proto_msgTypes[65]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DropOwnerRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DropOwnerRequest) ProtoMessage() {}
+
+func (x *DropOwnerRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_control_v1_control_proto_msgTypes[65]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DropOwnerRequest.ProtoReflect.Descriptor instead.
+func (*DropOwnerRequest) Descriptor() ([]byte, []int) {
+	return file_control_v1_control_proto_rawDescGZIP(), []int{65}
+}
+
+func (x *DropOwnerRequest) GetOwner() string {
+	if x != nil {
+		return x.Owner
+	}
+	return ""
+}
+
+func (x *DropOwnerRequest) GetDryRun() bool {
+	if x != nil {
+		return x.DryRun
+	}
+	return false
+}
+
+type DropOwnerResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Dropped       *HeldFor               `protobuf:"bytes,1,opt,name=dropped,proto3" json:"dropped,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DropOwnerResponse) Reset() {
+	*x = DropOwnerResponse{}
+	mi := &file_control_v1_control_proto_msgTypes[66]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DropOwnerResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DropOwnerResponse) ProtoMessage() {}
+
+func (x *DropOwnerResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_control_v1_control_proto_msgTypes[66]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DropOwnerResponse.ProtoReflect.Descriptor instead.
+func (*DropOwnerResponse) Descriptor() ([]byte, []int) {
+	return file_control_v1_control_proto_rawDescGZIP(), []int{66}
+}
+
+func (x *DropOwnerResponse) GetDropped() *HeldFor {
+	if x != nil {
+		return x.Dropped
+	}
+	return nil
+}
+
 var File_control_v1_control_proto protoreflect.FileDescriptor
 
 const file_control_v1_control_proto_rawDesc = "" +
@@ -2871,14 +5231,21 @@ const file_control_v1_control_proto_rawDesc = "" +
 	"\x06listen\x18\n" +
 	" \x01(\tR\x06listen\x12\x1d\n" +
 	"\n" +
-	"tasks_done\x18\v \x01(\x04R\ttasksDone\"\x9a\x01\n" +
+	"tasks_done\x18\v \x01(\x04R\ttasksDone\"\xbb\x02\n" +
 	"\vBackupState\x12\x10\n" +
 	"\x03set\x18\x01 \x01(\tR\x03set\x12\x1b\n" +
 	"\tlast_unix\x18\x02 \x01(\x03R\blastUnix\x12\x1f\n" +
 	"\vage_seconds\x18\x03 \x01(\x03R\n" +
 	"ageSeconds\x12%\n" +
 	"\x0esurvives_sites\x18\x04 \x01(\x05R\rsurvivesSites\x12\x14\n" +
-	"\x05state\x18\x05 \x01(\tR\x05state\"\xa0\x01\n" +
+	"\x05state\x18\x05 \x01(\tR\x05state\x12\x1a\n" +
+	"\bschedule\x18\x06 \x01(\tR\bschedule\x12\x1b\n" +
+	"\tnext_unix\x18\a \x01(\x03R\bnextUnix\x12\x18\n" +
+	"\arunning\x18\b \x01(\bR\arunning\x12\x16\n" +
+	"\x06failed\x18\t \x01(\tR\x06failed\x12\x1a\n" +
+	"\bsnapshot\x18\n" +
+	" \x01(\tR\bsnapshot\x12\x18\n" +
+	"\askipped\x18\v \x01(\x04R\askipped\"\xd7\x01\n" +
 	"\x06Giving\x12!\n" +
 	"\fpledge_bytes\x18\x01 \x01(\x04R\vpledgeBytes\x12\x1d\n" +
 	"\n" +
@@ -2887,7 +5254,15 @@ const file_control_v1_control_proto_rawDesc = "" +
 	"trashBytes\x12\x14\n" +
 	"\x05slots\x18\x04 \x01(\rR\x05slots\x12\x1d\n" +
 	"\n" +
-	"slots_busy\x18\x05 \x01(\rR\tslotsBusy\"?\n" +
+	"slots_busy\x18\x05 \x01(\rR\tslotsBusy\x125\n" +
+	"\bheld_for\x18\x06 \x03(\v2\x1a.gotong.control.v1.HeldForR\aheldFor\"\x84\x01\n" +
+	"\aHeldFor\x12\x14\n" +
+	"\x05owner\x18\x01 \x01(\tR\x05owner\x12\x14\n" +
+	"\x05names\x18\x02 \x03(\tR\x05names\x12\x14\n" +
+	"\x05bytes\x18\x03 \x01(\x04R\x05bytes\x12\x1f\n" +
+	"\vtrash_bytes\x18\x04 \x01(\x04R\n" +
+	"trashBytes\x12\x16\n" +
+	"\x06shards\x18\x05 \x01(\x04R\x06shards\"?\n" +
 	"\aProblem\x12\x12\n" +
 	"\x04what\x18\x01 \x01(\tR\x04what\x12\x10\n" +
 	"\x03why\x18\x02 \x01(\tR\x03why\x12\x0e\n" +
@@ -2927,17 +5302,39 @@ const file_control_v1_control_proto_rawDesc = "" +
 	"\x0eRemoveResponse\x125\n" +
 	"\aremoved\x18\x01 \x03(\v2\x1b.gotong.control.v1.PeerInfoR\aremoved\"\x0e\n" +
 	"\fLeaveRequest\"\x0f\n" +
-	"\rLeaveResponse\"E\n" +
+	"\rLeaveResponse\"\xd5\x01\n" +
+	"\vBackupInput\x128\n" +
+	"\x05start\x18\x01 \x01(\v2 .gotong.control.v1.BackupRequestH\x00R\x05start\x126\n" +
+	"\x05files\x18\x02 \x01(\v2\x1e.gotong.control.v1.BackupFilesH\x00R\x05files\x12\x14\n" +
+	"\x04data\x18\x03 \x01(\fH\x00R\x04data\x125\n" +
+	"\x03end\x18\x04 \x01(\v2!.gotong.control.v1.BackupInputEndH\x00R\x03endB\a\n" +
+	"\x05input\"#\n" +
+	"\vBackupFiles\x12\x14\n" +
+	"\x05paths\x18\x01 \x03(\fR\x05paths\"\x10\n" +
+	"\x0eBackupInputEnd\"\xf3\x02\n" +
 	"\rBackupRequest\x12\x14\n" +
 	"\x05paths\x18\x01 \x03(\fR\x05paths\x12\x1e\n" +
 	"\n" +
 	"redundancy\x18\x02 \x01(\tR\n" +
-	"redundancy\"\xd1\x01\n" +
+	"redundancy\x12\x18\n" +
+	"\aexclude\x18\x03 \x03(\tR\aexclude\x12%\n" +
+	"\x0eexclude_caches\x18\x04 \x01(\bR\rexcludeCaches\x12,\n" +
+	"\x12exclude_if_present\x18\x05 \x03(\tR\x10excludeIfPresent\x12&\n" +
+	"\x0fone_file_system\x18\x06 \x01(\bR\roneFileSystem\x12\x12\n" +
+	"\x04tags\x18\a \x03(\tR\x04tags\x12\x10\n" +
+	"\x03set\x18\b \x01(\tR\x03set\x12\x17\n" +
+	"\adry_run\x18\t \x01(\bR\x06dryRun\x12\x14\n" +
+	"\x05files\x18\n" +
+	" \x01(\bR\x05files\x12\x1d\n" +
+	"\n" +
+	"stdin_name\x18\v \x01(\tR\tstdinName\x12!\n" +
+	"\fexclude_from\x18\f \x03(\fR\vexcludeFrom\"\x8b\x02\n" +
 	"\vBackupEvent\x12?\n" +
 	"\bprogress\x18\x01 \x01(\v2!.gotong.control.v1.BackupProgressH\x00R\bprogress\x12:\n" +
 	"\askipped\x18\x02 \x01(\v2\x1e.gotong.control.v1.SkippedItemH\x00R\askipped\x12<\n" +
-	"\asummary\x18\x03 \x01(\v2 .gotong.control.v1.BackupSummaryH\x00R\asummaryB\a\n" +
-	"\x05event\"\xd2\x01\n" +
+	"\asummary\x18\x03 \x01(\v2 .gotong.control.v1.BackupSummaryH\x00R\asummary\x128\n" +
+	"\x06warned\x18\x04 \x01(\v2\x1e.gotong.control.v1.SkippedItemH\x00R\x06warnedB\a\n" +
+	"\x05event\"\xb4\x02\n" +
 	"\x0eBackupProgress\x12\x14\n" +
 	"\x05files\x18\x01 \x01(\x04R\x05files\x12\x14\n" +
 	"\x05bytes\x18\x02 \x01(\x04R\x05bytes\x12\x1b\n" +
@@ -2947,10 +5344,18 @@ const file_control_v1_control_proto_rawDesc = "" +
 	"totalFiles\x12\x1f\n" +
 	"\vtotal_bytes\x18\x06 \x01(\x04R\n" +
 	"totalBytes\x12\x12\n" +
-	"\x04path\x18\a \x01(\tR\x04path\"3\n" +
+	"\x04path\x18\a \x01(\tR\x04path\x127\n" +
+	"\aholders\x18\b \x03(\v2\x1d.gotong.control.v1.HolderRateR\aholders\x12'\n" +
+	"\x0fduplicate_bytes\x18\t \x01(\x04R\x0eduplicateBytes\"t\n" +
+	"\n" +
+	"HolderRate\x12\x12\n" +
+	"\x04peer\x18\x01 \x01(\tR\x04peer\x12\x12\n" +
+	"\x04name\x18\x02 \x01(\tR\x04name\x12\x14\n" +
+	"\x05bytes\x18\x03 \x01(\x04R\x05bytes\x12(\n" +
+	"\x10bytes_per_second\x18\x04 \x01(\x01R\x0ebytesPerSecond\"3\n" +
 	"\vSkippedItem\x12\x12\n" +
 	"\x04path\x18\x01 \x01(\tR\x04path\x12\x10\n" +
-	"\x03why\x18\x02 \x01(\tR\x03why\"\xaa\x03\n" +
+	"\x03why\x18\x02 \x01(\tR\x03why\"\xf4\x04\n" +
 	"\rBackupSummary\x12\x1a\n" +
 	"\bsnapshot\x18\x01 \x01(\tR\bsnapshot\x12\x14\n" +
 	"\x05files\x18\x02 \x01(\x04R\x05files\x12\x12\n" +
@@ -2969,17 +5374,31 @@ const file_control_v1_control_proto_rawDesc = "" +
 	"redundancy\x18\r \x01(\tR\n" +
 	"redundancy\x12\x12\n" +
 	"\x04note\x18\x0e \x01(\tR\x04note\x12\x18\n" +
-	"\aholders\x18\x0f \x01(\rR\aholders\"\x12\n" +
-	"\x10SnapshotsRequest\"N\n" +
+	"\aholders\x18\x0f \x01(\rR\aholders\x12\x17\n" +
+	"\adry_run\x18\x10 \x01(\bR\x06dryRun\x12\x10\n" +
+	"\x03set\x18\x11 \x01(\tR\x03set\x12\x1b\n" +
+	"\tnew_files\x18\x12 \x01(\x04R\bnewFiles\x12#\n" +
+	"\rchanged_files\x18\x13 \x01(\x04R\fchangedFiles\x12'\n" +
+	"\x0fduplicate_bytes\x18\x14 \x01(\x04R\x0eduplicateBytes\x12\x1a\n" +
+	"\bexcluded\x18\x15 \x01(\x04R\bexcluded\x12\x16\n" +
+	"\x06warned\x18\x16 \x01(\x04R\x06warned\"8\n" +
+	"\x10SnapshotsRequest\x12\x12\n" +
+	"\x04tags\x18\x01 \x03(\tR\x04tags\x12\x10\n" +
+	"\x03set\x18\x02 \x01(\tR\x03set\"N\n" +
 	"\x11SnapshotsResponse\x129\n" +
-	"\tsnapshots\x18\x01 \x03(\v2\x1b.gotong.control.v1.SnapshotR\tsnapshots\"\x96\x01\n" +
+	"\tsnapshots\x18\x01 \x03(\v2\x1b.gotong.control.v1.SnapshotR\tsnapshots\"\xea\x01\n" +
 	"\bSnapshot\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12$\n" +
 	"\x0etime_unix_nano\x18\x02 \x01(\x03R\ftimeUnixNano\x12\x12\n" +
 	"\x04host\x18\x03 \x01(\tR\x04host\x12\x14\n" +
 	"\x05paths\x18\x04 \x03(\tR\x05paths\x12\x14\n" +
 	"\x05files\x18\x05 \x01(\x04R\x05files\x12\x14\n" +
-	"\x05bytes\x18\x06 \x01(\x04R\x05bytes\"Y\n" +
+	"\x05bytes\x18\x06 \x01(\x04R\x05bytes\x12\x12\n" +
+	"\x04tags\x18\a \x03(\tR\x04tags\x12\x10\n" +
+	"\x03set\x18\b \x01(\tR\x03set\x12\x12\n" +
+	"\x04dirs\x18\t \x01(\x04R\x04dirs\x12\x18\n" +
+	"\askipped\x18\n" +
+	" \x01(\x04R\askipped\"Y\n" +
 	"\tLsRequest\x12\x1a\n" +
 	"\bsnapshot\x18\x01 \x01(\tR\bsnapshot\x12\x12\n" +
 	"\x04path\x18\x02 \x01(\fR\x04path\x12\x1c\n" +
@@ -2993,23 +5412,30 @@ const file_control_v1_control_proto_rawDesc = "" +
 	"\x03uid\x18\x06 \x01(\rR\x03uid\x12\x10\n" +
 	"\x03gid\x18\a \x01(\rR\x03gid\x12\x1f\n" +
 	"\vlink_target\x18\b \x01(\fR\n" +
-	"linkTarget\"X\n" +
+	"linkTarget\"\xf0\x01\n" +
 	"\x0eRestoreRequest\x12\x1a\n" +
 	"\bsnapshot\x18\x01 \x01(\tR\bsnapshot\x12\x16\n" +
 	"\x06target\x18\x02 \x01(\fR\x06target\x12\x12\n" +
-	"\x04path\x18\x03 \x01(\fR\x04path\"\xd4\x01\n" +
+	"\x04path\x18\x03 \x01(\fR\x04path\x12\x18\n" +
+	"\ainclude\x18\x04 \x03(\tR\ainclude\x12\x18\n" +
+	"\aexclude\x18\x05 \x03(\tR\aexclude\x12\x19\n" +
+	"\bin_place\x18\x06 \x01(\bR\ainPlace\x12\x16\n" +
+	"\x06delete\x18\a \x01(\bR\x06delete\x12\x16\n" +
+	"\x06verify\x18\b \x01(\bR\x06verify\x12\x17\n" +
+	"\adry_run\x18\t \x01(\bR\x06dryRun\"\xd4\x01\n" +
 	"\fRestoreEvent\x12@\n" +
 	"\bprogress\x18\x01 \x01(\v2\".gotong.control.v1.RestoreProgressH\x00R\bprogress\x12:\n" +
 	"\askipped\x18\x02 \x01(\v2\x1e.gotong.control.v1.SkippedItemH\x00R\askipped\x12=\n" +
 	"\asummary\x18\x03 \x01(\v2!.gotong.control.v1.RestoreSummaryH\x00R\asummaryB\a\n" +
-	"\x05event\"\x7f\n" +
+	"\x05event\"\xb8\x01\n" +
 	"\x0fRestoreProgress\x12\x14\n" +
 	"\x05files\x18\x01 \x01(\x04R\x05files\x12\x14\n" +
 	"\x05bytes\x18\x02 \x01(\x04R\x05bytes\x12\x1f\n" +
 	"\vtotal_files\x18\x03 \x01(\x04R\n" +
 	"totalFiles\x12\x1f\n" +
 	"\vtotal_bytes\x18\x04 \x01(\x04R\n" +
-	"totalBytes\"p\n" +
+	"totalBytes\x127\n" +
+	"\aholders\x18\x05 \x03(\v2\x1d.gotong.control.v1.HolderRateR\aholders\"p\n" +
 	"\x0eRestoreSummary\x12\x14\n" +
 	"\x05files\x18\x01 \x01(\x04R\x05files\x12\x14\n" +
 	"\x05bytes\x18\x02 \x01(\x04R\x05bytes\x12\x18\n" +
@@ -3068,7 +5494,143 @@ const file_control_v1_control_proto_rawDesc = "" +
 	"\x06failed\x18\x03 \x01(\x04R\x06failed\x12\x18\n" +
 	"\aretried\x18\x04 \x01(\x04R\aretried\x12\x18\n" +
 	"\aseconds\x18\x05 \x01(\x01R\aseconds\x12\x14\n" +
-	"\x05peers\x18\x06 \x01(\rR\x05peers*\xd4\x01\n" +
+	"\x05peers\x18\x06 \x01(\rR\x05peers\"x\n" +
+	"\vFindRequest\x12\x1a\n" +
+	"\bpatterns\x18\x01 \x03(\tR\bpatterns\x12\x1a\n" +
+	"\bsnapshot\x18\x02 \x01(\tR\bsnapshot\x12\x10\n" +
+	"\x03set\x18\x03 \x01(\tR\x03set\x12\x1f\n" +
+	"\vignore_case\x18\x04 \x01(\bR\n" +
+	"ignoreCase\"\x7f\n" +
+	"\tFindMatch\x12\x1a\n" +
+	"\bsnapshot\x18\x01 \x01(\tR\bsnapshot\x12$\n" +
+	"\x0etime_unix_nano\x18\x02 \x01(\x03R\ftimeUnixNano\x120\n" +
+	"\x05entry\x18\x03 \x01(\v2\x1a.gotong.control.v1.LsEntryR\x05entry\"a\n" +
+	"\vDiffRequest\x12\x12\n" +
+	"\x04from\x18\x01 \x01(\tR\x04from\x12\x0e\n" +
+	"\x02to\x18\x02 \x01(\tR\x02to\x12\x12\n" +
+	"\x04path\x18\x03 \x01(\fR\x04path\x12\x1a\n" +
+	"\bmetadata\x18\x04 \x01(\bR\bmetadata\"\x89\x01\n" +
+	"\tDiffEvent\x127\n" +
+	"\x06change\x18\x01 \x01(\v2\x1d.gotong.control.v1.DiffChangeH\x00R\x06change\x12:\n" +
+	"\asummary\x18\x02 \x01(\v2\x1e.gotong.control.v1.DiffSummaryH\x00R\asummaryB\a\n" +
+	"\x05event\"\x80\x01\n" +
+	"\n" +
+	"DiffChange\x12\x16\n" +
+	"\x06change\x18\x01 \x01(\tR\x06change\x12.\n" +
+	"\x04from\x18\x02 \x01(\v2\x1a.gotong.control.v1.LsEntryR\x04from\x12*\n" +
+	"\x02to\x18\x03 \x01(\v2\x1a.gotong.control.v1.LsEntryR\x02to\"\xbb\x01\n" +
+	"\vDiffSummary\x12\x14\n" +
+	"\x05added\x18\x01 \x01(\x04R\x05added\x12\x18\n" +
+	"\aremoved\x18\x02 \x01(\x04R\aremoved\x12\x1a\n" +
+	"\bmodified\x18\x03 \x01(\x04R\bmodified\x12\x1a\n" +
+	"\bmetadata\x18\x04 \x01(\x04R\bmetadata\x12\x1f\n" +
+	"\vadded_bytes\x18\x05 \x01(\x04R\n" +
+	"addedBytes\x12#\n" +
+	"\rremoved_bytes\x18\x06 \x01(\x04R\fremovedBytes\"<\n" +
+	"\n" +
+	"CatRequest\x12\x1a\n" +
+	"\bsnapshot\x18\x01 \x01(\tR\bsnapshot\x12\x12\n" +
+	"\x04path\x18\x02 \x01(\fR\x04path\"\x1e\n" +
+	"\bCatPiece\x12\x12\n" +
+	"\x04data\x18\x01 \x01(\fR\x04data\"\x0e\n" +
+	"\fStatsRequest\"\x8a\x03\n" +
+	"\rStatsResponse\x12\x1c\n" +
+	"\tsnapshots\x18\x01 \x01(\x04R\tsnapshots\x12\x14\n" +
+	"\x05files\x18\x02 \x01(\x04R\x05files\x12\x14\n" +
+	"\x05bytes\x18\x03 \x01(\x04R\x05bytes\x12\x14\n" +
+	"\x05blobs\x18\x04 \x01(\x04R\x05blobs\x12\x1a\n" +
+	"\bsegments\x18\x05 \x01(\x04R\bsegments\x12#\n" +
+	"\rsegment_bytes\x18\x06 \x01(\x04R\fsegmentBytes\x12\x1f\n" +
+	"\vshard_bytes\x18\a \x01(\x04R\n" +
+	"shardBytes\x12!\n" +
+	"\funused_bytes\x18\b \x01(\x04R\vunusedBytes\x12\x1f\n" +
+	"\vindex_bytes\x18\t \x01(\x04R\n" +
+	"indexBytes\x12+\n" +
+	"\x11pending_deletions\x18\n" +
+	" \x01(\x04R\x10pendingDeletions\x12F\n" +
+	"\fredundancies\x18\v \x03(\v2\".gotong.control.v1.RedundancyStatsR\fredundancies\"c\n" +
+	"\x0fRedundancyStats\x12\x1e\n" +
+	"\n" +
+	"redundancy\x18\x01 \x01(\tR\n" +
+	"redundancy\x12\x1a\n" +
+	"\bsegments\x18\x02 \x01(\x04R\bsegments\x12\x14\n" +
+	"\x05bytes\x18\x03 \x01(\x04R\x05bytes\"\xd3\x01\n" +
+	"\n" +
+	"KeepPolicy\x12\x12\n" +
+	"\x04last\x18\x01 \x01(\rR\x04last\x12\x16\n" +
+	"\x06hourly\x18\x02 \x01(\rR\x06hourly\x12\x14\n" +
+	"\x05daily\x18\x03 \x01(\rR\x05daily\x12\x16\n" +
+	"\x06weekly\x18\x04 \x01(\rR\x06weekly\x12\x18\n" +
+	"\amonthly\x18\x05 \x01(\rR\amonthly\x12\x16\n" +
+	"\x06yearly\x18\x06 \x01(\rR\x06yearly\x12%\n" +
+	"\x0ewithin_seconds\x18\a \x01(\x03R\rwithinSeconds\x12\x12\n" +
+	"\x04tags\x18\b \x03(\tR\x04tags\"\x9f\x01\n" +
+	"\rForgetRequest\x12\x1c\n" +
+	"\tsnapshots\x18\x01 \x03(\tR\tsnapshots\x121\n" +
+	"\x04keep\x18\x02 \x01(\v2\x1d.gotong.control.v1.KeepPolicyR\x04keep\x12\x12\n" +
+	"\x04tags\x18\x03 \x03(\tR\x04tags\x12\x10\n" +
+	"\x03set\x18\x04 \x01(\tR\x03set\x12\x17\n" +
+	"\adry_run\x18\x05 \x01(\bR\x06dryRun\"Q\n" +
+	"\x0eForgetResponse\x12?\n" +
+	"\tdecisions\x18\x01 \x03(\v2!.gotong.control.v1.ForgetDecisionR\tdecisions\"{\n" +
+	"\x0eForgetDecision\x127\n" +
+	"\bsnapshot\x18\x01 \x01(\v2\x1b.gotong.control.v1.SnapshotR\bsnapshot\x12\x16\n" +
+	"\x06forget\x18\x02 \x01(\bR\x06forget\x12\x18\n" +
+	"\areasons\x18\x03 \x03(\tR\areasons\"D\n" +
+	"\fPruneRequest\x12\x1b\n" +
+	"\tmax_waste\x18\x01 \x01(\x01R\bmaxWaste\x12\x17\n" +
+	"\adry_run\x18\x02 \x01(\bR\x06dryRun\"\x91\x01\n" +
+	"\n" +
+	"PruneEvent\x12=\n" +
+	"\bprogress\x18\x01 \x01(\v2\x1f.gotong.control.v1.WorkProgressH\x00R\bprogress\x12;\n" +
+	"\asummary\x18\x02 \x01(\v2\x1f.gotong.control.v1.PruneSummaryH\x00R\asummaryB\a\n" +
+	"\x05event\"d\n" +
+	"\fWorkProgress\x12\x14\n" +
+	"\x05doing\x18\x01 \x01(\tR\x05doing\x12\x12\n" +
+	"\x04done\x18\x02 \x01(\x04R\x04done\x12\x14\n" +
+	"\x05total\x18\x03 \x01(\x04R\x05total\x12\x14\n" +
+	"\x05bytes\x18\x04 \x01(\x04R\x05bytes\"\xc2\x02\n" +
+	"\fPruneSummary\x12'\n" +
+	"\x0fsegments_before\x18\x01 \x01(\x04R\x0esegmentsBefore\x12\x18\n" +
+	"\adropped\x18\x02 \x01(\x04R\adropped\x12\x1a\n" +
+	"\brepacked\x18\x03 \x01(\x04R\brepacked\x12\x1f\n" +
+	"\vfreed_bytes\x18\x04 \x01(\x04R\n" +
+	"freedBytes\x12\x1f\n" +
+	"\vmoved_bytes\x18\x05 \x01(\x04R\n" +
+	"movedBytes\x12!\n" +
+	"\funused_bytes\x18\x06 \x01(\x04R\vunusedBytes\x12\x18\n" +
+	"\aseconds\x18\a \x01(\x01R\aseconds\x12\x17\n" +
+	"\adry_run\x18\b \x01(\bR\x06dryRun\x12#\n" +
+	"\rfloor_seconds\x18\t \x01(\x03R\ffloorSeconds\x12\x16\n" +
+	"\x06silent\x18\n" +
+	" \x01(\rR\x06silent\"+\n" +
+	"\fCheckRequest\x12\x1b\n" +
+	"\tread_data\x18\x01 \x01(\x01R\breadData\"\xc9\x01\n" +
+	"\n" +
+	"CheckEvent\x12=\n" +
+	"\bprogress\x18\x01 \x01(\v2\x1f.gotong.control.v1.WorkProgressH\x00R\bprogress\x126\n" +
+	"\aproblem\x18\x02 \x01(\v2\x1a.gotong.control.v1.ProblemH\x00R\aproblem\x12;\n" +
+	"\asummary\x18\x03 \x01(\v2\x1f.gotong.control.v1.CheckSummaryH\x00R\asummaryB\a\n" +
+	"\x05event\"\xad\x02\n" +
+	"\fCheckSummary\x12\x1a\n" +
+	"\bsegments\x18\x01 \x01(\x04R\bsegments\x12\x18\n" +
+	"\ahealthy\x18\x02 \x01(\x04R\ahealthy\x12\x1a\n" +
+	"\bdegraded\x18\x03 \x01(\x04R\bdegraded\x12\x12\n" +
+	"\x04lost\x18\x04 \x01(\x04R\x04lost\x12%\n" +
+	"\x0eshards_checked\x18\x05 \x01(\x04R\rshardsChecked\x12\x1d\n" +
+	"\n" +
+	"shards_bad\x18\x06 \x01(\x04R\tshardsBad\x12\x18\n" +
+	"\aseconds\x18\a \x01(\x01R\aseconds\x12\x1c\n" +
+	"\tsnapshots\x18\b \x01(\x04R\tsnapshots\x12\x1d\n" +
+	"\n" +
+	"read_bytes\x18\t \x01(\x04R\treadBytes\x12\x1a\n" +
+	"\bproblems\x18\n" +
+	" \x01(\x04R\bproblems\"A\n" +
+	"\x10DropOwnerRequest\x12\x14\n" +
+	"\x05owner\x18\x01 \x01(\tR\x05owner\x12\x17\n" +
+	"\adry_run\x18\x02 \x01(\bR\x06dryRun\"I\n" +
+	"\x11DropOwnerResponse\x124\n" +
+	"\adropped\x18\x01 \x01(\v2\x1a.gotong.control.v1.HeldForR\adropped*\xd4\x01\n" +
 	"\x04Kind\x12\x14\n" +
 	"\x10KIND_UNSPECIFIED\x10\x00\x12\x0f\n" +
 	"\vKIND_FAILED\x10\x01\x12\x0e\n" +
@@ -3082,18 +5644,27 @@ const file_control_v1_control_proto_rawDesc = "" +
 	"\x11KIND_WRONG_PHRASE\x10\f\x12\x10\n" +
 	"\fKIND_REFUSED\x10\r\x12\x10\n" +
 	"\fKIND_CORRUPT\x10A\x12\x12\n" +
-	"\x0eKIND_TEMPORARY\x10K2\x8e\x06\n" +
+	"\x0eKIND_TEMPORARY\x10K2\xec\n" +
+	"\n" +
 	"\aControl\x12M\n" +
 	"\x06Status\x12 .gotong.control.v1.StatusRequest\x1a!.gotong.control.v1.StatusResponse\x12J\n" +
 	"\x05Peers\x12\x1f.gotong.control.v1.PeersRequest\x1a .gotong.control.v1.PeersResponse\x12M\n" +
 	"\x06Invite\x12 .gotong.control.v1.InviteRequest\x1a!.gotong.control.v1.InviteResponse\x12M\n" +
 	"\x06Remove\x12 .gotong.control.v1.RemoveRequest\x1a!.gotong.control.v1.RemoveResponse\x12J\n" +
 	"\x05Leave\x12\x1f.gotong.control.v1.LeaveRequest\x1a .gotong.control.v1.LeaveResponse\x12L\n" +
-	"\x06Backup\x12 .gotong.control.v1.BackupRequest\x1a\x1e.gotong.control.v1.BackupEvent0\x01\x12V\n" +
+	"\x06Backup\x12\x1e.gotong.control.v1.BackupInput\x1a\x1e.gotong.control.v1.BackupEvent(\x010\x01\x12V\n" +
 	"\tSnapshots\x12#.gotong.control.v1.SnapshotsRequest\x1a$.gotong.control.v1.SnapshotsResponse\x12@\n" +
 	"\x02Ls\x12\x1c.gotong.control.v1.LsRequest\x1a\x1a.gotong.control.v1.LsEntry0\x01\x12O\n" +
 	"\aRestore\x12!.gotong.control.v1.RestoreRequest\x1a\x1f.gotong.control.v1.RestoreEvent0\x01\x12E\n" +
-	"\x03Run\x12\x1d.gotong.control.v1.RunRequest\x1a\x1b.gotong.control.v1.RunEvent(\x010\x01B#Z!gotong/proto/control/v1;controlv1b\x06proto3"
+	"\x03Run\x12\x1d.gotong.control.v1.RunRequest\x1a\x1b.gotong.control.v1.RunEvent(\x010\x01\x12F\n" +
+	"\x04Find\x12\x1e.gotong.control.v1.FindRequest\x1a\x1c.gotong.control.v1.FindMatch0\x01\x12F\n" +
+	"\x04Diff\x12\x1e.gotong.control.v1.DiffRequest\x1a\x1c.gotong.control.v1.DiffEvent0\x01\x12C\n" +
+	"\x03Cat\x12\x1d.gotong.control.v1.CatRequest\x1a\x1b.gotong.control.v1.CatPiece0\x01\x12J\n" +
+	"\x05Stats\x12\x1f.gotong.control.v1.StatsRequest\x1a .gotong.control.v1.StatsResponse\x12M\n" +
+	"\x06Forget\x12 .gotong.control.v1.ForgetRequest\x1a!.gotong.control.v1.ForgetResponse\x12I\n" +
+	"\x05Prune\x12\x1f.gotong.control.v1.PruneRequest\x1a\x1d.gotong.control.v1.PruneEvent0\x01\x12I\n" +
+	"\x05Check\x12\x1f.gotong.control.v1.CheckRequest\x1a\x1d.gotong.control.v1.CheckEvent0\x01\x12V\n" +
+	"\tDropOwner\x12#.gotong.control.v1.DropOwnerRequest\x1a$.gotong.control.v1.DropOwnerResponseB#Z!gotong/proto/control/v1;controlv1b\x06proto3"
 
 var (
 	file_control_v1_control_proto_rawDescOnce sync.Once
@@ -3108,7 +5679,7 @@ func file_control_v1_control_proto_rawDescGZIP() []byte {
 }
 
 var file_control_v1_control_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_control_v1_control_proto_msgTypes = make([]protoimpl.MessageInfo, 38)
+var file_control_v1_control_proto_msgTypes = make([]protoimpl.MessageInfo, 67)
 var file_control_v1_control_proto_goTypes = []any{
 	(Kind)(0),                 // 0: gotong.control.v1.Kind
 	(*ErrorDetail)(nil),       // 1: gotong.control.v1.ErrorDetail
@@ -3116,86 +5687,153 @@ var file_control_v1_control_proto_goTypes = []any{
 	(*StatusResponse)(nil),    // 3: gotong.control.v1.StatusResponse
 	(*BackupState)(nil),       // 4: gotong.control.v1.BackupState
 	(*Giving)(nil),            // 5: gotong.control.v1.Giving
-	(*Problem)(nil),           // 6: gotong.control.v1.Problem
-	(*PeersRequest)(nil),      // 7: gotong.control.v1.PeersRequest
-	(*PeersResponse)(nil),     // 8: gotong.control.v1.PeersResponse
-	(*PeerInfo)(nil),          // 9: gotong.control.v1.PeerInfo
-	(*InviteRequest)(nil),     // 10: gotong.control.v1.InviteRequest
-	(*InviteResponse)(nil),    // 11: gotong.control.v1.InviteResponse
-	(*RemoveRequest)(nil),     // 12: gotong.control.v1.RemoveRequest
-	(*RemoveResponse)(nil),    // 13: gotong.control.v1.RemoveResponse
-	(*LeaveRequest)(nil),      // 14: gotong.control.v1.LeaveRequest
-	(*LeaveResponse)(nil),     // 15: gotong.control.v1.LeaveResponse
-	(*BackupRequest)(nil),     // 16: gotong.control.v1.BackupRequest
-	(*BackupEvent)(nil),       // 17: gotong.control.v1.BackupEvent
-	(*BackupProgress)(nil),    // 18: gotong.control.v1.BackupProgress
-	(*SkippedItem)(nil),       // 19: gotong.control.v1.SkippedItem
-	(*BackupSummary)(nil),     // 20: gotong.control.v1.BackupSummary
-	(*SnapshotsRequest)(nil),  // 21: gotong.control.v1.SnapshotsRequest
-	(*SnapshotsResponse)(nil), // 22: gotong.control.v1.SnapshotsResponse
-	(*Snapshot)(nil),          // 23: gotong.control.v1.Snapshot
-	(*LsRequest)(nil),         // 24: gotong.control.v1.LsRequest
-	(*LsEntry)(nil),           // 25: gotong.control.v1.LsEntry
-	(*RestoreRequest)(nil),    // 26: gotong.control.v1.RestoreRequest
-	(*RestoreEvent)(nil),      // 27: gotong.control.v1.RestoreEvent
-	(*RestoreProgress)(nil),   // 28: gotong.control.v1.RestoreProgress
-	(*RestoreSummary)(nil),    // 29: gotong.control.v1.RestoreSummary
-	(*RunRequest)(nil),        // 30: gotong.control.v1.RunRequest
-	(*RunFileEnd)(nil),        // 31: gotong.control.v1.RunFileEnd
-	(*RunEnd)(nil),            // 32: gotong.control.v1.RunEnd
-	(*RunStart)(nil),          // 33: gotong.control.v1.RunStart
-	(*RunFile)(nil),           // 34: gotong.control.v1.RunFile
-	(*RunEvent)(nil),          // 35: gotong.control.v1.RunEvent
-	(*RunTask)(nil),           // 36: gotong.control.v1.RunTask
-	(*RunOutput)(nil),         // 37: gotong.control.v1.RunOutput
-	(*RunSummary)(nil),        // 38: gotong.control.v1.RunSummary
+	(*HeldFor)(nil),           // 6: gotong.control.v1.HeldFor
+	(*Problem)(nil),           // 7: gotong.control.v1.Problem
+	(*PeersRequest)(nil),      // 8: gotong.control.v1.PeersRequest
+	(*PeersResponse)(nil),     // 9: gotong.control.v1.PeersResponse
+	(*PeerInfo)(nil),          // 10: gotong.control.v1.PeerInfo
+	(*InviteRequest)(nil),     // 11: gotong.control.v1.InviteRequest
+	(*InviteResponse)(nil),    // 12: gotong.control.v1.InviteResponse
+	(*RemoveRequest)(nil),     // 13: gotong.control.v1.RemoveRequest
+	(*RemoveResponse)(nil),    // 14: gotong.control.v1.RemoveResponse
+	(*LeaveRequest)(nil),      // 15: gotong.control.v1.LeaveRequest
+	(*LeaveResponse)(nil),     // 16: gotong.control.v1.LeaveResponse
+	(*BackupInput)(nil),       // 17: gotong.control.v1.BackupInput
+	(*BackupFiles)(nil),       // 18: gotong.control.v1.BackupFiles
+	(*BackupInputEnd)(nil),    // 19: gotong.control.v1.BackupInputEnd
+	(*BackupRequest)(nil),     // 20: gotong.control.v1.BackupRequest
+	(*BackupEvent)(nil),       // 21: gotong.control.v1.BackupEvent
+	(*BackupProgress)(nil),    // 22: gotong.control.v1.BackupProgress
+	(*HolderRate)(nil),        // 23: gotong.control.v1.HolderRate
+	(*SkippedItem)(nil),       // 24: gotong.control.v1.SkippedItem
+	(*BackupSummary)(nil),     // 25: gotong.control.v1.BackupSummary
+	(*SnapshotsRequest)(nil),  // 26: gotong.control.v1.SnapshotsRequest
+	(*SnapshotsResponse)(nil), // 27: gotong.control.v1.SnapshotsResponse
+	(*Snapshot)(nil),          // 28: gotong.control.v1.Snapshot
+	(*LsRequest)(nil),         // 29: gotong.control.v1.LsRequest
+	(*LsEntry)(nil),           // 30: gotong.control.v1.LsEntry
+	(*RestoreRequest)(nil),    // 31: gotong.control.v1.RestoreRequest
+	(*RestoreEvent)(nil),      // 32: gotong.control.v1.RestoreEvent
+	(*RestoreProgress)(nil),   // 33: gotong.control.v1.RestoreProgress
+	(*RestoreSummary)(nil),    // 34: gotong.control.v1.RestoreSummary
+	(*RunRequest)(nil),        // 35: gotong.control.v1.RunRequest
+	(*RunFileEnd)(nil),        // 36: gotong.control.v1.RunFileEnd
+	(*RunEnd)(nil),            // 37: gotong.control.v1.RunEnd
+	(*RunStart)(nil),          // 38: gotong.control.v1.RunStart
+	(*RunFile)(nil),           // 39: gotong.control.v1.RunFile
+	(*RunEvent)(nil),          // 40: gotong.control.v1.RunEvent
+	(*RunTask)(nil),           // 41: gotong.control.v1.RunTask
+	(*RunOutput)(nil),         // 42: gotong.control.v1.RunOutput
+	(*RunSummary)(nil),        // 43: gotong.control.v1.RunSummary
+	(*FindRequest)(nil),       // 44: gotong.control.v1.FindRequest
+	(*FindMatch)(nil),         // 45: gotong.control.v1.FindMatch
+	(*DiffRequest)(nil),       // 46: gotong.control.v1.DiffRequest
+	(*DiffEvent)(nil),         // 47: gotong.control.v1.DiffEvent
+	(*DiffChange)(nil),        // 48: gotong.control.v1.DiffChange
+	(*DiffSummary)(nil),       // 49: gotong.control.v1.DiffSummary
+	(*CatRequest)(nil),        // 50: gotong.control.v1.CatRequest
+	(*CatPiece)(nil),          // 51: gotong.control.v1.CatPiece
+	(*StatsRequest)(nil),      // 52: gotong.control.v1.StatsRequest
+	(*StatsResponse)(nil),     // 53: gotong.control.v1.StatsResponse
+	(*RedundancyStats)(nil),   // 54: gotong.control.v1.RedundancyStats
+	(*KeepPolicy)(nil),        // 55: gotong.control.v1.KeepPolicy
+	(*ForgetRequest)(nil),     // 56: gotong.control.v1.ForgetRequest
+	(*ForgetResponse)(nil),    // 57: gotong.control.v1.ForgetResponse
+	(*ForgetDecision)(nil),    // 58: gotong.control.v1.ForgetDecision
+	(*PruneRequest)(nil),      // 59: gotong.control.v1.PruneRequest
+	(*PruneEvent)(nil),        // 60: gotong.control.v1.PruneEvent
+	(*WorkProgress)(nil),      // 61: gotong.control.v1.WorkProgress
+	(*PruneSummary)(nil),      // 62: gotong.control.v1.PruneSummary
+	(*CheckRequest)(nil),      // 63: gotong.control.v1.CheckRequest
+	(*CheckEvent)(nil),        // 64: gotong.control.v1.CheckEvent
+	(*CheckSummary)(nil),      // 65: gotong.control.v1.CheckSummary
+	(*DropOwnerRequest)(nil),  // 66: gotong.control.v1.DropOwnerRequest
+	(*DropOwnerResponse)(nil), // 67: gotong.control.v1.DropOwnerResponse
 }
 var file_control_v1_control_proto_depIdxs = []int32{
 	0,  // 0: gotong.control.v1.ErrorDetail.kind:type_name -> gotong.control.v1.Kind
 	4,  // 1: gotong.control.v1.StatusResponse.backups:type_name -> gotong.control.v1.BackupState
 	5,  // 2: gotong.control.v1.StatusResponse.giving:type_name -> gotong.control.v1.Giving
-	6,  // 3: gotong.control.v1.StatusResponse.problems:type_name -> gotong.control.v1.Problem
-	9,  // 4: gotong.control.v1.PeersResponse.peers:type_name -> gotong.control.v1.PeerInfo
-	9,  // 5: gotong.control.v1.RemoveResponse.removed:type_name -> gotong.control.v1.PeerInfo
-	18, // 6: gotong.control.v1.BackupEvent.progress:type_name -> gotong.control.v1.BackupProgress
-	19, // 7: gotong.control.v1.BackupEvent.skipped:type_name -> gotong.control.v1.SkippedItem
-	20, // 8: gotong.control.v1.BackupEvent.summary:type_name -> gotong.control.v1.BackupSummary
-	23, // 9: gotong.control.v1.SnapshotsResponse.snapshots:type_name -> gotong.control.v1.Snapshot
-	28, // 10: gotong.control.v1.RestoreEvent.progress:type_name -> gotong.control.v1.RestoreProgress
-	19, // 11: gotong.control.v1.RestoreEvent.skipped:type_name -> gotong.control.v1.SkippedItem
-	29, // 12: gotong.control.v1.RestoreEvent.summary:type_name -> gotong.control.v1.RestoreSummary
-	33, // 13: gotong.control.v1.RunRequest.start:type_name -> gotong.control.v1.RunStart
-	31, // 14: gotong.control.v1.RunRequest.file_end:type_name -> gotong.control.v1.RunFileEnd
-	32, // 15: gotong.control.v1.RunRequest.end:type_name -> gotong.control.v1.RunEnd
-	34, // 16: gotong.control.v1.RunStart.files:type_name -> gotong.control.v1.RunFile
-	36, // 17: gotong.control.v1.RunEvent.task:type_name -> gotong.control.v1.RunTask
-	37, // 18: gotong.control.v1.RunEvent.output:type_name -> gotong.control.v1.RunOutput
-	38, // 19: gotong.control.v1.RunEvent.summary:type_name -> gotong.control.v1.RunSummary
-	2,  // 20: gotong.control.v1.Control.Status:input_type -> gotong.control.v1.StatusRequest
-	7,  // 21: gotong.control.v1.Control.Peers:input_type -> gotong.control.v1.PeersRequest
-	10, // 22: gotong.control.v1.Control.Invite:input_type -> gotong.control.v1.InviteRequest
-	12, // 23: gotong.control.v1.Control.Remove:input_type -> gotong.control.v1.RemoveRequest
-	14, // 24: gotong.control.v1.Control.Leave:input_type -> gotong.control.v1.LeaveRequest
-	16, // 25: gotong.control.v1.Control.Backup:input_type -> gotong.control.v1.BackupRequest
-	21, // 26: gotong.control.v1.Control.Snapshots:input_type -> gotong.control.v1.SnapshotsRequest
-	24, // 27: gotong.control.v1.Control.Ls:input_type -> gotong.control.v1.LsRequest
-	26, // 28: gotong.control.v1.Control.Restore:input_type -> gotong.control.v1.RestoreRequest
-	30, // 29: gotong.control.v1.Control.Run:input_type -> gotong.control.v1.RunRequest
-	3,  // 30: gotong.control.v1.Control.Status:output_type -> gotong.control.v1.StatusResponse
-	8,  // 31: gotong.control.v1.Control.Peers:output_type -> gotong.control.v1.PeersResponse
-	11, // 32: gotong.control.v1.Control.Invite:output_type -> gotong.control.v1.InviteResponse
-	13, // 33: gotong.control.v1.Control.Remove:output_type -> gotong.control.v1.RemoveResponse
-	15, // 34: gotong.control.v1.Control.Leave:output_type -> gotong.control.v1.LeaveResponse
-	17, // 35: gotong.control.v1.Control.Backup:output_type -> gotong.control.v1.BackupEvent
-	22, // 36: gotong.control.v1.Control.Snapshots:output_type -> gotong.control.v1.SnapshotsResponse
-	25, // 37: gotong.control.v1.Control.Ls:output_type -> gotong.control.v1.LsEntry
-	27, // 38: gotong.control.v1.Control.Restore:output_type -> gotong.control.v1.RestoreEvent
-	35, // 39: gotong.control.v1.Control.Run:output_type -> gotong.control.v1.RunEvent
-	30, // [30:40] is the sub-list for method output_type
-	20, // [20:30] is the sub-list for method input_type
-	20, // [20:20] is the sub-list for extension type_name
-	20, // [20:20] is the sub-list for extension extendee
-	0,  // [0:20] is the sub-list for field type_name
+	7,  // 3: gotong.control.v1.StatusResponse.problems:type_name -> gotong.control.v1.Problem
+	6,  // 4: gotong.control.v1.Giving.held_for:type_name -> gotong.control.v1.HeldFor
+	10, // 5: gotong.control.v1.PeersResponse.peers:type_name -> gotong.control.v1.PeerInfo
+	10, // 6: gotong.control.v1.RemoveResponse.removed:type_name -> gotong.control.v1.PeerInfo
+	20, // 7: gotong.control.v1.BackupInput.start:type_name -> gotong.control.v1.BackupRequest
+	18, // 8: gotong.control.v1.BackupInput.files:type_name -> gotong.control.v1.BackupFiles
+	19, // 9: gotong.control.v1.BackupInput.end:type_name -> gotong.control.v1.BackupInputEnd
+	22, // 10: gotong.control.v1.BackupEvent.progress:type_name -> gotong.control.v1.BackupProgress
+	24, // 11: gotong.control.v1.BackupEvent.skipped:type_name -> gotong.control.v1.SkippedItem
+	25, // 12: gotong.control.v1.BackupEvent.summary:type_name -> gotong.control.v1.BackupSummary
+	24, // 13: gotong.control.v1.BackupEvent.warned:type_name -> gotong.control.v1.SkippedItem
+	23, // 14: gotong.control.v1.BackupProgress.holders:type_name -> gotong.control.v1.HolderRate
+	28, // 15: gotong.control.v1.SnapshotsResponse.snapshots:type_name -> gotong.control.v1.Snapshot
+	33, // 16: gotong.control.v1.RestoreEvent.progress:type_name -> gotong.control.v1.RestoreProgress
+	24, // 17: gotong.control.v1.RestoreEvent.skipped:type_name -> gotong.control.v1.SkippedItem
+	34, // 18: gotong.control.v1.RestoreEvent.summary:type_name -> gotong.control.v1.RestoreSummary
+	23, // 19: gotong.control.v1.RestoreProgress.holders:type_name -> gotong.control.v1.HolderRate
+	38, // 20: gotong.control.v1.RunRequest.start:type_name -> gotong.control.v1.RunStart
+	36, // 21: gotong.control.v1.RunRequest.file_end:type_name -> gotong.control.v1.RunFileEnd
+	37, // 22: gotong.control.v1.RunRequest.end:type_name -> gotong.control.v1.RunEnd
+	39, // 23: gotong.control.v1.RunStart.files:type_name -> gotong.control.v1.RunFile
+	41, // 24: gotong.control.v1.RunEvent.task:type_name -> gotong.control.v1.RunTask
+	42, // 25: gotong.control.v1.RunEvent.output:type_name -> gotong.control.v1.RunOutput
+	43, // 26: gotong.control.v1.RunEvent.summary:type_name -> gotong.control.v1.RunSummary
+	30, // 27: gotong.control.v1.FindMatch.entry:type_name -> gotong.control.v1.LsEntry
+	48, // 28: gotong.control.v1.DiffEvent.change:type_name -> gotong.control.v1.DiffChange
+	49, // 29: gotong.control.v1.DiffEvent.summary:type_name -> gotong.control.v1.DiffSummary
+	30, // 30: gotong.control.v1.DiffChange.from:type_name -> gotong.control.v1.LsEntry
+	30, // 31: gotong.control.v1.DiffChange.to:type_name -> gotong.control.v1.LsEntry
+	54, // 32: gotong.control.v1.StatsResponse.redundancies:type_name -> gotong.control.v1.RedundancyStats
+	55, // 33: gotong.control.v1.ForgetRequest.keep:type_name -> gotong.control.v1.KeepPolicy
+	58, // 34: gotong.control.v1.ForgetResponse.decisions:type_name -> gotong.control.v1.ForgetDecision
+	28, // 35: gotong.control.v1.ForgetDecision.snapshot:type_name -> gotong.control.v1.Snapshot
+	61, // 36: gotong.control.v1.PruneEvent.progress:type_name -> gotong.control.v1.WorkProgress
+	62, // 37: gotong.control.v1.PruneEvent.summary:type_name -> gotong.control.v1.PruneSummary
+	61, // 38: gotong.control.v1.CheckEvent.progress:type_name -> gotong.control.v1.WorkProgress
+	7,  // 39: gotong.control.v1.CheckEvent.problem:type_name -> gotong.control.v1.Problem
+	65, // 40: gotong.control.v1.CheckEvent.summary:type_name -> gotong.control.v1.CheckSummary
+	6,  // 41: gotong.control.v1.DropOwnerResponse.dropped:type_name -> gotong.control.v1.HeldFor
+	2,  // 42: gotong.control.v1.Control.Status:input_type -> gotong.control.v1.StatusRequest
+	8,  // 43: gotong.control.v1.Control.Peers:input_type -> gotong.control.v1.PeersRequest
+	11, // 44: gotong.control.v1.Control.Invite:input_type -> gotong.control.v1.InviteRequest
+	13, // 45: gotong.control.v1.Control.Remove:input_type -> gotong.control.v1.RemoveRequest
+	15, // 46: gotong.control.v1.Control.Leave:input_type -> gotong.control.v1.LeaveRequest
+	17, // 47: gotong.control.v1.Control.Backup:input_type -> gotong.control.v1.BackupInput
+	26, // 48: gotong.control.v1.Control.Snapshots:input_type -> gotong.control.v1.SnapshotsRequest
+	29, // 49: gotong.control.v1.Control.Ls:input_type -> gotong.control.v1.LsRequest
+	31, // 50: gotong.control.v1.Control.Restore:input_type -> gotong.control.v1.RestoreRequest
+	35, // 51: gotong.control.v1.Control.Run:input_type -> gotong.control.v1.RunRequest
+	44, // 52: gotong.control.v1.Control.Find:input_type -> gotong.control.v1.FindRequest
+	46, // 53: gotong.control.v1.Control.Diff:input_type -> gotong.control.v1.DiffRequest
+	50, // 54: gotong.control.v1.Control.Cat:input_type -> gotong.control.v1.CatRequest
+	52, // 55: gotong.control.v1.Control.Stats:input_type -> gotong.control.v1.StatsRequest
+	56, // 56: gotong.control.v1.Control.Forget:input_type -> gotong.control.v1.ForgetRequest
+	59, // 57: gotong.control.v1.Control.Prune:input_type -> gotong.control.v1.PruneRequest
+	63, // 58: gotong.control.v1.Control.Check:input_type -> gotong.control.v1.CheckRequest
+	66, // 59: gotong.control.v1.Control.DropOwner:input_type -> gotong.control.v1.DropOwnerRequest
+	3,  // 60: gotong.control.v1.Control.Status:output_type -> gotong.control.v1.StatusResponse
+	9,  // 61: gotong.control.v1.Control.Peers:output_type -> gotong.control.v1.PeersResponse
+	12, // 62: gotong.control.v1.Control.Invite:output_type -> gotong.control.v1.InviteResponse
+	14, // 63: gotong.control.v1.Control.Remove:output_type -> gotong.control.v1.RemoveResponse
+	16, // 64: gotong.control.v1.Control.Leave:output_type -> gotong.control.v1.LeaveResponse
+	21, // 65: gotong.control.v1.Control.Backup:output_type -> gotong.control.v1.BackupEvent
+	27, // 66: gotong.control.v1.Control.Snapshots:output_type -> gotong.control.v1.SnapshotsResponse
+	30, // 67: gotong.control.v1.Control.Ls:output_type -> gotong.control.v1.LsEntry
+	32, // 68: gotong.control.v1.Control.Restore:output_type -> gotong.control.v1.RestoreEvent
+	40, // 69: gotong.control.v1.Control.Run:output_type -> gotong.control.v1.RunEvent
+	45, // 70: gotong.control.v1.Control.Find:output_type -> gotong.control.v1.FindMatch
+	47, // 71: gotong.control.v1.Control.Diff:output_type -> gotong.control.v1.DiffEvent
+	51, // 72: gotong.control.v1.Control.Cat:output_type -> gotong.control.v1.CatPiece
+	53, // 73: gotong.control.v1.Control.Stats:output_type -> gotong.control.v1.StatsResponse
+	57, // 74: gotong.control.v1.Control.Forget:output_type -> gotong.control.v1.ForgetResponse
+	60, // 75: gotong.control.v1.Control.Prune:output_type -> gotong.control.v1.PruneEvent
+	64, // 76: gotong.control.v1.Control.Check:output_type -> gotong.control.v1.CheckEvent
+	67, // 77: gotong.control.v1.Control.DropOwner:output_type -> gotong.control.v1.DropOwnerResponse
+	60, // [60:78] is the sub-list for method output_type
+	42, // [42:60] is the sub-list for method input_type
+	42, // [42:42] is the sub-list for extension type_name
+	42, // [42:42] is the sub-list for extension extendee
+	0,  // [0:42] is the sub-list for field type_name
 }
 
 func init() { file_control_v1_control_proto_init() }
@@ -3204,25 +5842,45 @@ func file_control_v1_control_proto_init() {
 		return
 	}
 	file_control_v1_control_proto_msgTypes[16].OneofWrappers = []any{
+		(*BackupInput_Start)(nil),
+		(*BackupInput_Files)(nil),
+		(*BackupInput_Data)(nil),
+		(*BackupInput_End)(nil),
+	}
+	file_control_v1_control_proto_msgTypes[20].OneofWrappers = []any{
 		(*BackupEvent_Progress)(nil),
 		(*BackupEvent_Skipped)(nil),
 		(*BackupEvent_Summary)(nil),
+		(*BackupEvent_Warned)(nil),
 	}
-	file_control_v1_control_proto_msgTypes[26].OneofWrappers = []any{
+	file_control_v1_control_proto_msgTypes[31].OneofWrappers = []any{
 		(*RestoreEvent_Progress)(nil),
 		(*RestoreEvent_Skipped)(nil),
 		(*RestoreEvent_Summary)(nil),
 	}
-	file_control_v1_control_proto_msgTypes[29].OneofWrappers = []any{
+	file_control_v1_control_proto_msgTypes[34].OneofWrappers = []any{
 		(*RunRequest_Start)(nil),
 		(*RunRequest_Data)(nil),
 		(*RunRequest_FileEnd)(nil),
 		(*RunRequest_End)(nil),
 	}
-	file_control_v1_control_proto_msgTypes[34].OneofWrappers = []any{
+	file_control_v1_control_proto_msgTypes[39].OneofWrappers = []any{
 		(*RunEvent_Task)(nil),
 		(*RunEvent_Output)(nil),
 		(*RunEvent_Summary)(nil),
+	}
+	file_control_v1_control_proto_msgTypes[46].OneofWrappers = []any{
+		(*DiffEvent_Change)(nil),
+		(*DiffEvent_Summary)(nil),
+	}
+	file_control_v1_control_proto_msgTypes[59].OneofWrappers = []any{
+		(*PruneEvent_Progress)(nil),
+		(*PruneEvent_Summary)(nil),
+	}
+	file_control_v1_control_proto_msgTypes[63].OneofWrappers = []any{
+		(*CheckEvent_Progress)(nil),
+		(*CheckEvent_Problem)(nil),
+		(*CheckEvent_Summary)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -3230,7 +5888,7 @@ func file_control_v1_control_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_control_v1_control_proto_rawDesc), len(file_control_v1_control_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   38,
+			NumMessages:   67,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -29,6 +29,14 @@ const (
 	Control_Ls_FullMethodName        = "/gotong.control.v1.Control/Ls"
 	Control_Restore_FullMethodName   = "/gotong.control.v1.Control/Restore"
 	Control_Run_FullMethodName       = "/gotong.control.v1.Control/Run"
+	Control_Find_FullMethodName      = "/gotong.control.v1.Control/Find"
+	Control_Diff_FullMethodName      = "/gotong.control.v1.Control/Diff"
+	Control_Cat_FullMethodName       = "/gotong.control.v1.Control/Cat"
+	Control_Stats_FullMethodName     = "/gotong.control.v1.Control/Stats"
+	Control_Forget_FullMethodName    = "/gotong.control.v1.Control/Forget"
+	Control_Prune_FullMethodName     = "/gotong.control.v1.Control/Prune"
+	Control_Check_FullMethodName     = "/gotong.control.v1.Control/Check"
+	Control_DropOwner_FullMethodName = "/gotong.control.v1.Control/DropOwner"
 )
 
 // ControlClient is the client API for Control service.
@@ -44,11 +52,22 @@ type ControlClient interface {
 	Remove(ctx context.Context, in *RemoveRequest, opts ...grpc.CallOption) (*RemoveResponse, error)
 	// Leave says good-bye to the grid; the peer stops after the answer.
 	Leave(ctx context.Context, in *LeaveRequest, opts ...grpc.CallOption) (*LeaveResponse, error)
-	Backup(ctx context.Context, in *BackupRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[BackupEvent], error)
+	// Backup takes what to back up, then what the command alone can read: the
+	// list of files and standard input.
+	Backup(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[BackupInput, BackupEvent], error)
 	Snapshots(ctx context.Context, in *SnapshotsRequest, opts ...grpc.CallOption) (*SnapshotsResponse, error)
 	Ls(ctx context.Context, in *LsRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[LsEntry], error)
 	Restore(ctx context.Context, in *RestoreRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[RestoreEvent], error)
 	Run(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[RunRequest, RunEvent], error)
+	Find(ctx context.Context, in *FindRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[FindMatch], error)
+	Diff(ctx context.Context, in *DiffRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[DiffEvent], error)
+	Cat(ctx context.Context, in *CatRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[CatPiece], error)
+	Stats(ctx context.Context, in *StatsRequest, opts ...grpc.CallOption) (*StatsResponse, error)
+	Forget(ctx context.Context, in *ForgetRequest, opts ...grpc.CallOption) (*ForgetResponse, error)
+	Prune(ctx context.Context, in *PruneRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[PruneEvent], error)
+	Check(ctx context.Context, in *CheckRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[CheckEvent], error)
+	// DropOwner gives up what this peer keeps for somebody.
+	DropOwner(ctx context.Context, in *DropOwnerRequest, opts ...grpc.CallOption) (*DropOwnerResponse, error)
 }
 
 type controlClient struct {
@@ -109,24 +128,18 @@ func (c *controlClient) Leave(ctx context.Context, in *LeaveRequest, opts ...grp
 	return out, nil
 }
 
-func (c *controlClient) Backup(ctx context.Context, in *BackupRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[BackupEvent], error) {
+func (c *controlClient) Backup(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[BackupInput, BackupEvent], error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	stream, err := c.cc.NewStream(ctx, &Control_ServiceDesc.Streams[0], Control_Backup_FullMethodName, cOpts...)
 	if err != nil {
 		return nil, err
 	}
-	x := &grpc.GenericClientStream[BackupRequest, BackupEvent]{ClientStream: stream}
-	if err := x.ClientStream.SendMsg(in); err != nil {
-		return nil, err
-	}
-	if err := x.ClientStream.CloseSend(); err != nil {
-		return nil, err
-	}
+	x := &grpc.GenericClientStream[BackupInput, BackupEvent]{ClientStream: stream}
 	return x, nil
 }
 
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
-type Control_BackupClient = grpc.ServerStreamingClient[BackupEvent]
+type Control_BackupClient = grpc.BidiStreamingClient[BackupInput, BackupEvent]
 
 func (c *controlClient) Snapshots(ctx context.Context, in *SnapshotsRequest, opts ...grpc.CallOption) (*SnapshotsResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
@@ -189,6 +202,131 @@ func (c *controlClient) Run(ctx context.Context, opts ...grpc.CallOption) (grpc.
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type Control_RunClient = grpc.BidiStreamingClient[RunRequest, RunEvent]
 
+func (c *controlClient) Find(ctx context.Context, in *FindRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[FindMatch], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &Control_ServiceDesc.Streams[4], Control_Find_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[FindRequest, FindMatch]{ClientStream: stream}
+	if err := x.ClientStream.SendMsg(in); err != nil {
+		return nil, err
+	}
+	if err := x.ClientStream.CloseSend(); err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type Control_FindClient = grpc.ServerStreamingClient[FindMatch]
+
+func (c *controlClient) Diff(ctx context.Context, in *DiffRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[DiffEvent], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &Control_ServiceDesc.Streams[5], Control_Diff_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[DiffRequest, DiffEvent]{ClientStream: stream}
+	if err := x.ClientStream.SendMsg(in); err != nil {
+		return nil, err
+	}
+	if err := x.ClientStream.CloseSend(); err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type Control_DiffClient = grpc.ServerStreamingClient[DiffEvent]
+
+func (c *controlClient) Cat(ctx context.Context, in *CatRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[CatPiece], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &Control_ServiceDesc.Streams[6], Control_Cat_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[CatRequest, CatPiece]{ClientStream: stream}
+	if err := x.ClientStream.SendMsg(in); err != nil {
+		return nil, err
+	}
+	if err := x.ClientStream.CloseSend(); err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type Control_CatClient = grpc.ServerStreamingClient[CatPiece]
+
+func (c *controlClient) Stats(ctx context.Context, in *StatsRequest, opts ...grpc.CallOption) (*StatsResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(StatsResponse)
+	err := c.cc.Invoke(ctx, Control_Stats_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *controlClient) Forget(ctx context.Context, in *ForgetRequest, opts ...grpc.CallOption) (*ForgetResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ForgetResponse)
+	err := c.cc.Invoke(ctx, Control_Forget_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *controlClient) Prune(ctx context.Context, in *PruneRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[PruneEvent], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &Control_ServiceDesc.Streams[7], Control_Prune_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[PruneRequest, PruneEvent]{ClientStream: stream}
+	if err := x.ClientStream.SendMsg(in); err != nil {
+		return nil, err
+	}
+	if err := x.ClientStream.CloseSend(); err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type Control_PruneClient = grpc.ServerStreamingClient[PruneEvent]
+
+func (c *controlClient) Check(ctx context.Context, in *CheckRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[CheckEvent], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &Control_ServiceDesc.Streams[8], Control_Check_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[CheckRequest, CheckEvent]{ClientStream: stream}
+	if err := x.ClientStream.SendMsg(in); err != nil {
+		return nil, err
+	}
+	if err := x.ClientStream.CloseSend(); err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type Control_CheckClient = grpc.ServerStreamingClient[CheckEvent]
+
+func (c *controlClient) DropOwner(ctx context.Context, in *DropOwnerRequest, opts ...grpc.CallOption) (*DropOwnerResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(DropOwnerResponse)
+	err := c.cc.Invoke(ctx, Control_DropOwner_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // ControlServer is the server API for Control service.
 // All implementations must embed UnimplementedControlServer
 // for forward compatibility.
@@ -202,11 +340,22 @@ type ControlServer interface {
 	Remove(context.Context, *RemoveRequest) (*RemoveResponse, error)
 	// Leave says good-bye to the grid; the peer stops after the answer.
 	Leave(context.Context, *LeaveRequest) (*LeaveResponse, error)
-	Backup(*BackupRequest, grpc.ServerStreamingServer[BackupEvent]) error
+	// Backup takes what to back up, then what the command alone can read: the
+	// list of files and standard input.
+	Backup(grpc.BidiStreamingServer[BackupInput, BackupEvent]) error
 	Snapshots(context.Context, *SnapshotsRequest) (*SnapshotsResponse, error)
 	Ls(*LsRequest, grpc.ServerStreamingServer[LsEntry]) error
 	Restore(*RestoreRequest, grpc.ServerStreamingServer[RestoreEvent]) error
 	Run(grpc.BidiStreamingServer[RunRequest, RunEvent]) error
+	Find(*FindRequest, grpc.ServerStreamingServer[FindMatch]) error
+	Diff(*DiffRequest, grpc.ServerStreamingServer[DiffEvent]) error
+	Cat(*CatRequest, grpc.ServerStreamingServer[CatPiece]) error
+	Stats(context.Context, *StatsRequest) (*StatsResponse, error)
+	Forget(context.Context, *ForgetRequest) (*ForgetResponse, error)
+	Prune(*PruneRequest, grpc.ServerStreamingServer[PruneEvent]) error
+	Check(*CheckRequest, grpc.ServerStreamingServer[CheckEvent]) error
+	// DropOwner gives up what this peer keeps for somebody.
+	DropOwner(context.Context, *DropOwnerRequest) (*DropOwnerResponse, error)
 	mustEmbedUnimplementedControlServer()
 }
 
@@ -232,7 +381,7 @@ func (UnimplementedControlServer) Remove(context.Context, *RemoveRequest) (*Remo
 func (UnimplementedControlServer) Leave(context.Context, *LeaveRequest) (*LeaveResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Leave not implemented")
 }
-func (UnimplementedControlServer) Backup(*BackupRequest, grpc.ServerStreamingServer[BackupEvent]) error {
+func (UnimplementedControlServer) Backup(grpc.BidiStreamingServer[BackupInput, BackupEvent]) error {
 	return status.Error(codes.Unimplemented, "method Backup not implemented")
 }
 func (UnimplementedControlServer) Snapshots(context.Context, *SnapshotsRequest) (*SnapshotsResponse, error) {
@@ -246,6 +395,30 @@ func (UnimplementedControlServer) Restore(*RestoreRequest, grpc.ServerStreamingS
 }
 func (UnimplementedControlServer) Run(grpc.BidiStreamingServer[RunRequest, RunEvent]) error {
 	return status.Error(codes.Unimplemented, "method Run not implemented")
+}
+func (UnimplementedControlServer) Find(*FindRequest, grpc.ServerStreamingServer[FindMatch]) error {
+	return status.Error(codes.Unimplemented, "method Find not implemented")
+}
+func (UnimplementedControlServer) Diff(*DiffRequest, grpc.ServerStreamingServer[DiffEvent]) error {
+	return status.Error(codes.Unimplemented, "method Diff not implemented")
+}
+func (UnimplementedControlServer) Cat(*CatRequest, grpc.ServerStreamingServer[CatPiece]) error {
+	return status.Error(codes.Unimplemented, "method Cat not implemented")
+}
+func (UnimplementedControlServer) Stats(context.Context, *StatsRequest) (*StatsResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Stats not implemented")
+}
+func (UnimplementedControlServer) Forget(context.Context, *ForgetRequest) (*ForgetResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Forget not implemented")
+}
+func (UnimplementedControlServer) Prune(*PruneRequest, grpc.ServerStreamingServer[PruneEvent]) error {
+	return status.Error(codes.Unimplemented, "method Prune not implemented")
+}
+func (UnimplementedControlServer) Check(*CheckRequest, grpc.ServerStreamingServer[CheckEvent]) error {
+	return status.Error(codes.Unimplemented, "method Check not implemented")
+}
+func (UnimplementedControlServer) DropOwner(context.Context, *DropOwnerRequest) (*DropOwnerResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method DropOwner not implemented")
 }
 func (UnimplementedControlServer) mustEmbedUnimplementedControlServer() {}
 func (UnimplementedControlServer) testEmbeddedByValue()                 {}
@@ -359,15 +532,11 @@ func _Control_Leave_Handler(srv interface{}, ctx context.Context, dec func(inter
 }
 
 func _Control_Backup_Handler(srv interface{}, stream grpc.ServerStream) error {
-	m := new(BackupRequest)
-	if err := stream.RecvMsg(m); err != nil {
-		return err
-	}
-	return srv.(ControlServer).Backup(m, &grpc.GenericServerStream[BackupRequest, BackupEvent]{ServerStream: stream})
+	return srv.(ControlServer).Backup(&grpc.GenericServerStream[BackupInput, BackupEvent]{ServerStream: stream})
 }
 
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
-type Control_BackupServer = grpc.ServerStreamingServer[BackupEvent]
+type Control_BackupServer = grpc.BidiStreamingServer[BackupInput, BackupEvent]
 
 func _Control_Snapshots_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(SnapshotsRequest)
@@ -416,6 +585,115 @@ func _Control_Run_Handler(srv interface{}, stream grpc.ServerStream) error {
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type Control_RunServer = grpc.BidiStreamingServer[RunRequest, RunEvent]
 
+func _Control_Find_Handler(srv interface{}, stream grpc.ServerStream) error {
+	m := new(FindRequest)
+	if err := stream.RecvMsg(m); err != nil {
+		return err
+	}
+	return srv.(ControlServer).Find(m, &grpc.GenericServerStream[FindRequest, FindMatch]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type Control_FindServer = grpc.ServerStreamingServer[FindMatch]
+
+func _Control_Diff_Handler(srv interface{}, stream grpc.ServerStream) error {
+	m := new(DiffRequest)
+	if err := stream.RecvMsg(m); err != nil {
+		return err
+	}
+	return srv.(ControlServer).Diff(m, &grpc.GenericServerStream[DiffRequest, DiffEvent]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type Control_DiffServer = grpc.ServerStreamingServer[DiffEvent]
+
+func _Control_Cat_Handler(srv interface{}, stream grpc.ServerStream) error {
+	m := new(CatRequest)
+	if err := stream.RecvMsg(m); err != nil {
+		return err
+	}
+	return srv.(ControlServer).Cat(m, &grpc.GenericServerStream[CatRequest, CatPiece]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type Control_CatServer = grpc.ServerStreamingServer[CatPiece]
+
+func _Control_Stats_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(StatsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ControlServer).Stats(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Control_Stats_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ControlServer).Stats(ctx, req.(*StatsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Control_Forget_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ForgetRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ControlServer).Forget(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Control_Forget_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ControlServer).Forget(ctx, req.(*ForgetRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Control_Prune_Handler(srv interface{}, stream grpc.ServerStream) error {
+	m := new(PruneRequest)
+	if err := stream.RecvMsg(m); err != nil {
+		return err
+	}
+	return srv.(ControlServer).Prune(m, &grpc.GenericServerStream[PruneRequest, PruneEvent]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type Control_PruneServer = grpc.ServerStreamingServer[PruneEvent]
+
+func _Control_Check_Handler(srv interface{}, stream grpc.ServerStream) error {
+	m := new(CheckRequest)
+	if err := stream.RecvMsg(m); err != nil {
+		return err
+	}
+	return srv.(ControlServer).Check(m, &grpc.GenericServerStream[CheckRequest, CheckEvent]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type Control_CheckServer = grpc.ServerStreamingServer[CheckEvent]
+
+func _Control_DropOwner_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(DropOwnerRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ControlServer).DropOwner(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Control_DropOwner_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ControlServer).DropOwner(ctx, req.(*DropOwnerRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // Control_ServiceDesc is the grpc.ServiceDesc for Control service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -447,12 +725,25 @@ var Control_ServiceDesc = grpc.ServiceDesc{
 			MethodName: "Snapshots",
 			Handler:    _Control_Snapshots_Handler,
 		},
+		{
+			MethodName: "Stats",
+			Handler:    _Control_Stats_Handler,
+		},
+		{
+			MethodName: "Forget",
+			Handler:    _Control_Forget_Handler,
+		},
+		{
+			MethodName: "DropOwner",
+			Handler:    _Control_DropOwner_Handler,
+		},
 	},
 	Streams: []grpc.StreamDesc{
 		{
 			StreamName:    "Backup",
 			Handler:       _Control_Backup_Handler,
 			ServerStreams: true,
+			ClientStreams: true,
 		},
 		{
 			StreamName:    "Ls",
@@ -469,6 +760,31 @@ var Control_ServiceDesc = grpc.ServiceDesc{
 			Handler:       _Control_Run_Handler,
 			ServerStreams: true,
 			ClientStreams: true,
+		},
+		{
+			StreamName:    "Find",
+			Handler:       _Control_Find_Handler,
+			ServerStreams: true,
+		},
+		{
+			StreamName:    "Diff",
+			Handler:       _Control_Diff_Handler,
+			ServerStreams: true,
+		},
+		{
+			StreamName:    "Cat",
+			Handler:       _Control_Cat_Handler,
+			ServerStreams: true,
+		},
+		{
+			StreamName:    "Prune",
+			Handler:       _Control_Prune_Handler,
+			ServerStreams: true,
+		},
+		{
+			StreamName:    "Check",
+			Handler:       _Control_Check_Handler,
+			ServerStreams: true,
 		},
 	},
 	Metadata: "control/v1/control.proto",
