@@ -60,9 +60,11 @@ func (p *Peer) backupStates(ctx context.Context) ([]*controlv1.BackupState, erro
 // noted returns what the schedule knows of the newest snapshot; nil for nothing.
 func (v setView) noted() *vault.Snapshot {
 	var id vault.SnapshotID
-	if n, err := hex.Decode(id[:], []byte(v.snapshot)); err != nil || n != len(id) {
+	digits, err := hex.DecodeString(v.snapshot)
+	if err != nil || len(digits) != len(id) {
 		return nil
 	}
+	copy(id[:], digits)
 	return &vault.Snapshot{ID: id, Created: v.made, Set: v.name}
 }
 

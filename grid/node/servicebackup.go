@@ -4,10 +4,13 @@ import (
 	"context"
 	"fmt"
 	"path/filepath"
+	"slices"
+	"strings"
 	"sync"
 
 	controlv1 "gotong/proto/control/v1"
 	"gotong/storage/snapshot"
+	"gotong/storage/vault"
 )
 
 // Backup makes a snapshot and streams how far it is.
@@ -106,20 +109,41 @@ func wantAbsolute(paths ...string) error {
 }
 
 // Snapshots lists the snapshots of the vault, oldest first.
-func (s *service) Snapshots(ctx context.Context, _ *controlv1.SnapshotsRequest) (*controlv1.SnapshotsResponse, error) {
+func (s *service) Snapshots(ctx context.Context, r *controlv1.SnapshotsRequest) (*controlv1.SnapshotsResponse, error) {
 	list, err := s.peer.vault.Snapshots(ctx)
 	if err != nil {
 		return nil, s.peer.explainTooFew(err)
 	}
 	out := &controlv1.SnapshotsResponse{}
 	for _, snap := range list {
-		entry := &controlv1.Snapshot{Id: snap.ID.String(), TimeUnixNano: snap.Created.UnixNano(), Host: snap.Host, Files: snap.Files, Bytes: snap.Bytes}
-		for _, path := range snap.Paths {
-			entry.Paths = append(entry.Paths, validText(path))
+		if isChosen(snap, r.Set, r.Tags) {
+			out.Snapshots = append(out.Snapshots, snapshotMessage(snap))
 		}
-		out.Snapshots = append(out.Snapshots, entry)
 	}
 	return out, nil
+}
+
+// isChosen reports whether a snapshot is of a set, if one is named, and has all
+// the tags.
+func isChosen(s vault.Snapshot, set string, tags []string) bool {
+	if set != "" && s.Set != strings.ToLower(set) {
+		return false
+	}
+	return !slices.ContainsFunc(tags, func(tag string) bool { return !slices.Contains(s.Tags, tag) })
+}
+
+func snapshotMessage(s vault.Snapshot) *controlv1.Snapshot {
+	out := &controlv1.Snapshot{
+		Id: s.ID.String(), TimeUnixNano: s.Created.UnixNano(), Host: s.Host, Files: s.Files, Dirs: s.Directories, Bytes: s.Bytes,
+		Skipped: s.Skipped, Set: s.Set,
+	}
+	for _, tag := range s.Tags {
+		out.Tags = append(out.Tags, validText(tag))
+	}
+	for _, path := range s.Paths {
+		out.Paths = append(out.Paths, validText(path))
+	}
+	return out
 }
 
 // Ls streams the entries of a snapshot below a path.

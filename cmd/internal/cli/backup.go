@@ -323,7 +323,7 @@ func (a *app) showBackupSummary(s *controlv1.BackupSummary) error {
 		changes += ", " + countText(s.Excluded, "entry", "entries") + " left out as asked"
 	}
 	if s.DryRun {
-		fmt.Fprintf(a.stdout, "Would back up %s: %s of new data; %s. Nothing was stored.\n", files, bytesText(s.NewBytes), changes)
+		fmt.Fprintf(a.stdout, "Would back up %s (%s) and store %s of new data, file lists included. Nothing was stored.\n", files, changes, bytesText(s.NewBytes))
 		if s.Note != "" {
 			fmt.Fprintln(a.stdout, printable(s.Note))
 		}

@@ -31,8 +31,10 @@ func TestScripts(t *testing.T) {
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"code":  exitCodeIs,
-			"ready": waitReady,
+			"appendconfig": appendConfig,
+			"code":         exitCodeIs,
+			"ready":        waitReady,
+			"until":        until,
 		},
 		RequireUniqueNames:  true,
 		RequireExplicitExec: true,

@@ -4,7 +4,9 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"os"
 	"os/exec"
+	"regexp"
 	"strconv"
 	"strings"
 	"time"
@@ -84,4 +86,31 @@ func aliveIs(ctx context.Context, home string, want int) error {
 		return errors.New(strings.TrimSuffix(states.String(), ", "))
 	}
 	return nil
+}
+
+// appendConfig is "appendconfig FILE LINES": it appends the second file to the
+// first, with environment variables put in.
+func appendConfig(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: appendconfig FILE LINES")
+	}
+	file := ts.MkAbs(args[0])
+	lines := os.Expand(ts.ReadFile(args[1]), ts.Getenv)
+	ts.Check(os.WriteFile(file, []byte(ts.ReadFile(args[0])+lines), 0o600))
+}
+
+// until is "until PATTERN gotong ARGS…": it runs the command until its output
+// matches.
+func until(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: until PATTERN gotong ARGS…")
+	}
+	pattern, err := regexp.Compile("(?m)" + args[0])
+	ts.Check(err)
+	for deadline := time.Now().Add(readyWait); time.Now().Before(deadline); time.Sleep(100 * time.Millisecond) {
+		if err := ts.Exec(args[1], args[2:]...); err == nil && pattern.MatchString(ts.ReadFile("stdout")) {
+			return
+		}
+	}
+	ts.Fatalf("no output matches %s", args[0])
 }

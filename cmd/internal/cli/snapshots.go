@@ -13,49 +13,87 @@ import (
 )
 
 func (a *app) snapshotsCommand() *cobra.Command {
-	return &cobra.Command{
+	var request controlv1.SnapshotsRequest
+	c := &cobra.Command{
 		Use:     "snapshots",
 		Short:   "List the snapshots of this machine's vault, oldest first",
-		Example: "  gotong snapshots --json",
+		Example: "  gotong snapshots --json\n  gotong snapshots --set photos --tag keep",
 		Args:    exactArgs(0),
-		RunE: func(c *cobra.Command, _ []string) error {
-			return a.withPeer(c.Context(), func(ctx context.Context, peer controlv1.ControlClient) error {
-				list, err := peer.Snapshots(ctx, &controlv1.SnapshotsRequest{})
-				if err != nil {
-					return err
-				}
-				return a.printSnapshots(list.Snapshots)
-			})
-		},
 	}
+	c.Flags().StringArrayVar(&request.Tags, "tag", nil, "only those with this tag; repeated: with all of them")
+	c.Flags().StringVar(&request.Set, "set", "", "only those of this backup set")
+	c.RunE = func(c *cobra.Command, _ []string) error {
+		return a.withPeer(c.Context(), func(ctx context.Context, peer controlv1.ControlClient) error {
+			list, err := peer.Snapshots(ctx, &request)
+			if err != nil {
+				return err
+			}
+			return a.printSnapshots(list.Snapshots, request.Set != "" || len(request.Tags) > 0)
+		})
+	}
+	return c
 }
 
-func (a *app) printSnapshots(snapshots []*controlv1.Snapshot) error {
-	type entry struct {
-		ID    string    `json:"id"`
-		Time  time.Time `json:"time"`
-		Host  string    `json:"host"`
-		Paths []string  `json:"paths"`
-		Files uint64    `json:"files"`
-		Bytes uint64    `json:"bytes"`
-	}
+// snapshotJSON is one snapshot as scripts read it.
+type snapshotJSON struct {
+	ID      string    `json:"id"`
+	Time    time.Time `json:"time"`
+	Host    string    `json:"host"`
+	Set     string    `json:"set,omitempty"`
+	Tags    []string  `json:"tags"`
+	Paths   []string  `json:"paths"`
+	Files   uint64    `json:"files"`
+	Dirs    uint64    `json:"dirs"`
+	Bytes   uint64    `json:"bytes"`
+	Skipped uint64    `json:"skipped"`
+}
+
+func newSnapshotJSON(s *controlv1.Snapshot) snapshotJSON {
+	return snapshotJSON{s.Id, time.Unix(0, s.TimeUnixNano).UTC(), s.Host, s.Set, append([]string{}, s.Tags...), append([]string{}, s.Paths...),
+		s.Files, s.Dirs, s.Bytes, s.Skipped}
+}
+
+func (a *app) printSnapshots(snapshots []*controlv1.Snapshot, chosen bool) error {
 	if a.json {
-		out := make([]entry, 0, len(snapshots))
+		out := make([]snapshotJSON, 0, len(snapshots))
 		for _, s := range snapshots {
-			out = append(out, entry{s.Id, time.Unix(0, s.TimeUnixNano).UTC(), s.Host, s.Paths, s.Files, s.Bytes})
+			out = append(out, newSnapshotJSON(s))
 		}
 		return a.printJSON(struct {
-			Snapshots []entry `json:"snapshots"`
+			Snapshots []snapshotJSON `json:"snapshots"`
 		}{out})
 	}
 	if len(snapshots) == 0 {
-		fmt.Fprintln(a.stderr, "No snapshot yet. Make one: gotong backup PATH…")
+		text := "No snapshot yet. Make one: gotong backup PATH…"
+		if chosen {
+			text = "No snapshot is of that set and has those tags. All there are: gotong snapshots"
+		}
+		fmt.Fprintln(a.stderr, text)
 		return nil
 	}
-	return a.table("SNAPSHOT\tTIME\tHOST\tFILES\tSIZE\tPATHS", func(w io.Writer) {
+	return a.table("SNAPSHOT\tTIME\tHOST\tSET\tTAGS\tFILES\tSIZE\tPATHS", func(w io.Writer) {
 		for _, s := range snapshots {
-			fmt.Fprintf(w, "%.12s\t%s\t%s\t%d\t%s\t%s\n", s.Id, time.Unix(0, s.TimeUnixNano).Format(time.DateTime), printable(s.Host),
-				s.Files, bytesText(s.Bytes), printable(strings.Join(s.Paths, " ")))
+			fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%d\t%s\t%s\n", short(s.Id), time.Unix(0, s.TimeUnixNano).Format(time.DateTime), printable(s.Host),
+				orDash(s.Set), orDash(strings.Join(s.Tags, ",")), s.Files, bytesText(s.Bytes), printable(pathsText(s.Paths)))
 		}
 	})
+}
+
+// shownPaths bounds the paths of one line.
+const shownPaths = 3
+
+func pathsText(paths []string) string {
+	text := strings.Join(paths[:min(len(paths), shownPaths)], " ")
+	if more := len(paths) - shownPaths; more > 0 {
+		text += fmt.Sprintf(" and %d more", more)
+	}
+	return text
+}
+
+// orDash keeps an empty cell of a table visible.
+func orDash(text string) string {
+	if text == "" {
+		return "-"
+	}
+	return printable(text)
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"strings"
 	"time"
 
 	"github.com/dustin/go-humanize"
@@ -27,19 +28,35 @@ type statusJSON struct {
 }
 
 type backupJSON struct {
-	Set           string    `json:"set"`
-	Last          time.Time `json:"last"`
-	AgeSeconds    int64     `json:"age_seconds"`
-	SurvivesSites int32     `json:"survives_sites"`
-	State         string    `json:"state"`
+	Set           string     `json:"set"`
+	Last          *time.Time `json:"last"` // null: there is none
+	AgeSeconds    int64      `json:"age_seconds"`
+	SurvivesSites int32      `json:"survives_sites"`
+	State         string     `json:"state"`
+	Snapshot      string     `json:"snapshot,omitempty"`
+	Skipped       uint64     `json:"skipped"`
+	Schedule      string     `json:"schedule,omitempty"`
+	Next          *time.Time `json:"next,omitempty"`
+	Running       bool       `json:"running"`
+	Failed        string     `json:"failed,omitempty"`
 }
 
 type givingJSON struct {
-	PledgeBytes uint64 `json:"pledge_bytes"`
-	HeldBytes   uint64 `json:"held_bytes"`
-	TrashBytes  uint64 `json:"trash_bytes"`
-	Slots       uint32 `json:"slots"`
-	SlotsBusy   uint32 `json:"slots_busy"`
+	PledgeBytes uint64        `json:"pledge_bytes"`
+	HeldBytes   uint64        `json:"held_bytes"`
+	TrashBytes  uint64        `json:"trash_bytes"`
+	Slots       uint32        `json:"slots"`
+	SlotsBusy   uint32        `json:"slots_busy"`
+	HeldFor     []heldForJSON `json:"held_for"`
+}
+
+// heldForJSON is what this peer keeps for one owner.
+type heldForJSON struct {
+	Owner      string   `json:"owner"`
+	Peers      []string `json:"peers"`
+	Bytes      uint64   `json:"bytes"`
+	TrashBytes uint64   `json:"trash_bytes"`
+	Shards     uint64   `json:"shards"`
 }
 
 type problemJSON struct {
@@ -75,11 +92,15 @@ func newStatusJSON(s *controlv1.StatusResponse) statusJSON {
 	out := statusJSON{
 		Sentence: s.Sentence, PeersAlive: s.PeersAlive, PeersTotal: s.PeersTotal,
 		Backups: []backupJSON{}, Problems: []problemJSON{},
-		Giving: givingJSON{g.GetPledgeBytes(), g.GetHeldBytes(), g.GetTrashBytes(), g.GetSlots(), g.GetSlotsBusy()},
+		Giving: givingJSON{g.GetPledgeBytes(), g.GetHeldBytes(), g.GetTrashBytes(), g.GetSlots(), g.GetSlotsBusy(), []heldForJSON{}},
 		Peer:   s.Peer, Name: s.Name, Grid: s.Grid, Listen: s.Listen,
 	}
 	for _, b := range s.Backups {
-		out.Backups = append(out.Backups, backupJSON{b.Set, time.Unix(b.LastUnix, 0).UTC(), b.AgeSeconds, b.SurvivesSites, b.State})
+		out.Backups = append(out.Backups, backupJSON{b.Set, timeOrNull(b.LastUnix), b.AgeSeconds, b.SurvivesSites, b.State,
+			b.Snapshot, b.Skipped, b.Schedule, timeOrNull(b.NextUnix), b.Running, b.Failed})
+	}
+	for _, h := range g.GetHeldFor() {
+		out.Giving.HeldFor = append(out.Giving.HeldFor, newHeldForJSON(h))
 	}
 	for _, p := range s.Problems {
 		out.Problems = append(out.Problems, problemJSON{p.What, p.Why, p.Do})
@@ -95,12 +116,66 @@ func (a *app) printStatus(s *controlv1.StatusResponse) error {
 		fmt.Fprintf(w, "this peer\t%s (%.8s) on %s\n", printable(s.Name), s.Peer, s.Listen)
 		fmt.Fprintf(w, "peers\t%d of %d alive\n", s.PeersAlive, s.PeersTotal)
 		for _, b := range s.Backups {
-			fmt.Fprintf(w, "backup %s\t%s, %s\n", printable(b.Set), printable(b.State), humanize.Time(time.Unix(b.LastUnix, 0)))
+			fmt.Fprintf(w, "backup %s\t%s\n", printable(b.Set), printable(backupText(b, time.Now())))
 		}
-		fmt.Fprintf(w, "giving\t%s of %s, %d of %d slots busy\n", bytesText(g.GetHeldBytes()), bytesText(g.GetPledgeBytes()), g.GetSlotsBusy(), g.GetSlots())
+		fmt.Fprintf(w, "giving\t%s of %s (%s of it trash), %d of %d slots busy\n", bytesText(g.GetHeldBytes()), bytesText(g.GetPledgeBytes()),
+			bytesText(g.GetTrashBytes()), g.GetSlotsBusy(), g.GetSlots())
+		for _, h := range g.GetHeldFor() {
+			fmt.Fprintf(w, "  for %s\t%s\n", printable(heldForName(h)), heldText(h))
+		}
 	})
 	for _, p := range s.Problems {
 		fmt.Fprintf(a.stdout, "\n! %s\n  why: %s\n  do:  %s\n", printable(p.What), printable(p.Why), printable(p.Do))
 	}
 	return err
+}
+
+// backupText is one backup in a line.
+func backupText(b *controlv1.BackupState, now time.Time) string {
+	parts := []string{"no snapshot yet"}
+	if b.LastUnix > 0 {
+		parts = []string{b.State, humanize.RelTime(time.Unix(b.LastUnix, 0), now, "ago", "from now")}
+		switch {
+		case b.SurvivesSites > 0:
+			parts = append(parts, "survives any "+countText(uint64(b.SurvivesSites), "site", "sites")+" lost")
+		case b.SurvivesSites == 0 && b.State != "unknown":
+			parts = append(parts, "survives the loss of no site")
+		}
+	}
+	switch {
+	case b.Running:
+		parts = append(parts, "running now")
+	case b.NextUnix > now.Unix():
+		parts = append(parts, "next "+humanize.RelTime(time.Unix(b.NextUnix, 0), now, "ago", "from now")+" ("+b.Schedule+")")
+	case b.NextUnix > 0:
+		parts = append(parts, "due now ("+b.Schedule+")")
+	}
+	return strings.Join(parts, ", ")
+}
+
+func timeOrNull(unix int64) *time.Time {
+	if unix == 0 {
+		return nil
+	}
+	t := time.Unix(unix, 0).UTC()
+	return &t
+}
+
+func newHeldForJSON(h *controlv1.HeldFor) heldForJSON {
+	return heldForJSON{h.Owner, append([]string{}, h.Names...), h.Bytes, h.TrashBytes, h.Shards}
+}
+
+func heldForName(h *controlv1.HeldFor) string {
+	if len(h.Names) == 0 {
+		return "owner " + short(h.Owner)
+	}
+	return strings.Join(h.Names, ", ")
+}
+
+func heldText(h *controlv1.HeldFor) string {
+	text := bytesText(h.Bytes) + " in " + countText(h.Shards, "shard", "shards")
+	if h.TrashBytes > 0 {
+		text += ", " + bytesText(h.TrashBytes) + " of it trash"
+	}
+	return text
 }
