@@ -72,11 +72,10 @@ func TestBadShardsOnDisk(t *testing.T) {
 	if err := friends[5].Start(ctx); err != nil {
 		t.Fatal(err)
 	}
-	target := filepath.Join(shortTempDir(t), "back")
-	eventually(ctx, t, time.Minute, "restore with both whole holders", func() (bool, error) {
-		return you.JSON(ctx, nil, "restore", "latest", "--target", target) == nil, nil
-	})
-	sameTree(t, source, filepath.Join(target, source))
+	if err := g.WaitAlive(ctx, you, 7); err != nil {
+		t.Fatal(err)
+	}
+	sameTree(t, source, restore(ctx, t, you, "latest", source))
 	if n := problemsOf(ctx, t, you) + problemsOf(ctx, t, friends[0], friends[1], friends[2], friends[3]); n == 0 {
 		t.Error("no status names a bad shard")
 	}

@@ -21,7 +21,7 @@ import (
 
 const (
 	readyTimeout = 20 * time.Second // for a starting peer to serve
-	aliveTimeout = 90 * time.Second // for peers to be seen alive or away, on a busy machine too
+	aliveTimeout = 30 * time.Second // for peers to be seen alive or away, on a busy machine too
 	stopTimeout  = 15 * time.Second // for a stopping peer to end, after which it is killed
 	pollInterval = 50 * time.Millisecond
 	logName      = "up.log"

@@ -57,6 +57,12 @@ func (m *Membership) recordNumber(peer grid.PeerID) uint64 {
 	return r.Number
 }
 
+// addressesOf returns where the peer says that it is.
+func (m *Membership) addressesOf(peer grid.PeerID) []string {
+	r, _, _ := m.cfg.Records.Get(peer)
+	return r.Addresses
+}
+
 // settle forgets what has arrived or was tried too often, and returns the peers
 // whose records are to be fetched now, else how long to wait.
 func (w *wanted) settle(have func(grid.PeerID) uint64, now time.Time) (due []grid.PeerID, wait time.Duration) {
@@ -100,8 +106,7 @@ func (m *Membership) fetchLoop(ctx context.Context) {
 // with one of the subjects.
 func (m *Membership) fetch(ctx context.Context, due []grid.PeerID) {
 	from := slices.DeleteFunc(m.alive(), func(peer grid.PeerID) bool {
-		r, _, _ := m.cfg.Records.Get(peer)
-		return len(r.Addresses) == 0 || peer == due[0]
+		return len(m.addressesOf(peer)) == 0 || peer == due[0]
 	})
 	rand.Shuffle(len(from), func(i, j int) { from[i], from[j] = from[j], from[i] })
 	from = append(from[:min(len(from), fetchFrom-1)], due[0])

@@ -49,7 +49,8 @@ func (m *Membership) rejoinLoop(ctx context.Context) {
 }
 
 // dueForRejoin returns up to rejoinParallel random members to try now, else how
-// long to wait.
+// long to wait. Of whom nothing says where it is, the others are asked: news of
+// a new member reach everyone only nearly always.
 func (m *Membership) dueForRejoin(attempts map[grid.PeerID]*attempt, now time.Time) (due []grid.PeerID, wait time.Duration) {
 	away := m.awayMembers()
 	for peer := range attempts {
@@ -60,6 +61,9 @@ func (m *Membership) dueForRejoin(attempts map[grid.PeerID]*attempt, now time.Ti
 	wait = rejoinIdle
 	for peer, record := range away {
 		a := attempts[peer]
+		if a == nil && len(m.addressesOf(peer)) == 0 {
+			m.wantRecord(peer, record+1)
+		}
 		if a == nil || record > a.record {
 			a = &attempt{next: now, record: record}
 			attempts[peer] = a

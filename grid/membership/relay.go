@@ -14,7 +14,7 @@ import (
 const (
 	// relayFanout members are given a record that was given here. Each member
 	// does so once for each new record, so that it reaches all in a few steps.
-	relayFanout = 3
+	relayFanout = 5
 	// relayPause gathers records that arrive together into one message.
 	relayPause = 100 * time.Millisecond
 )

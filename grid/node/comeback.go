@@ -19,8 +19,8 @@ func (p *Peer) watchReturns(ctx context.Context) error {
 			}
 			now[peer.ID] = true
 			if !alive[peer.ID] {
-				p.segments.Forgive(peer.ID)
-				p.holders.forget(peer.ID)
+				p.clients.Returned(peer.ID)
+				p.forgive(peer.ID)
 			}
 		}
 		alive = now
@@ -30,4 +30,11 @@ func (p *Peer) watchReturns(ctx context.Context) error {
 			return nil
 		}
 	}
+}
+
+// forgive ends the pause after failures of a peer that is there now, whether
+// gossip had noticed that it was away or not.
+func (p *Peer) forgive(peer grid.PeerID) {
+	p.segments.Forgive(peer)
+	p.holders.forget(peer)
 }

@@ -39,6 +39,7 @@ func (p *Peer) openNetwork() (err error) {
 		return listenFailure(p.cfg.Listen, err)
 	}
 	p.clients = peernet.NewClients(p.net)
+	p.clients.OnConnect(p.forgive)
 	p.onClose(p.closeClients)
 	return nil
 }

@@ -32,8 +32,9 @@ const (
 // Clients is the pool of gRPC connections to other peers, one for each. They
 // connect at the first call, reconnect by themselves, and disconnect when idle.
 type Clients struct {
-	net  *Net
-	opts []grpc.DialOption
+	net       *Net
+	opts      []grpc.DialOption
+	connected func(grid.PeerID) // may be nil
 
 	mu     sync.Mutex
 	closed bool
@@ -44,15 +45,20 @@ type Clients struct {
 type client struct {
 	conn   *grpc.ClientConn
 	failed atomic.Pointer[error] // why the last dial failed; nil after one that worked
+	hope   hope
 }
 
 // NewClients makes an empty pool over n; opts are applied last. Close it before
 // n.
 func NewClients(n *Net, opts ...grpc.DialOption) *Clients {
 	c := &Clients{net: n, opts: opts, byPeer: map[grid.PeerID]*client{}}
-	n.hooks.add(c.retryAll, c.retry)
+	n.hooks.add(c.retryAll, c.Returned)
 	return c
 }
+
+// OnConnect sets what is called after each dial that worked: the peer is there
+// again, whatever failed before. f must not block. Call OnConnect before Conn.
+func (c *Clients) OnConnect(f func(grid.PeerID)) { c.connected = f }
 
 // Conn returns the connection to peer without waiting for it; the pool owns
 // it. Calls fail with codes.Unavailable while the peer cannot be reached, and
@@ -99,13 +105,21 @@ func (c *Clients) evictLocked() bool {
 func (c *Clients) open(peer grid.PeerID) (*client, error) {
 	cl := &client{}
 	dial := func(ctx context.Context, _ string) (net.Conn, error) {
-		conn, err := c.net.Dial(ctx, peer, ProtoGRPC)
-		if err != nil {
+		for {
+			began := time.Now()
+			conn, err := c.net.Dial(ctx, peer, ProtoGRPC)
+			if err == nil {
+				cl.failed.Store(nil)
+				if c.connected != nil {
+					c.connected(peer)
+				}
+				return conn, nil
+			}
 			cl.failed.Store(&err)
-			return nil, err
+			if again := cl.hope.dialFailed(began); !again || ctx.Err() != nil {
+				return nil, err
+			}
 		}
-		cl.failed.Store(nil)
-		return conn, nil
 	}
 	opts := append(clientOptions(),
 		grpc.WithContextDialer(dial),
@@ -160,9 +174,10 @@ func (c *Clients) Close() error {
 	return errors.Join(faults...)
 }
 
-// retry ends the wait before the next attempt to reach peer, which has just
-// shown that it is there.
-func (c *Clients) retry(peer grid.PeerID) {
+// Returned tells that peer has just shown that it is there: it is connected to
+// at once, and calls wait for that for a moment instead of failing because of
+// what was tried before.
+func (c *Clients) Returned(peer grid.PeerID) {
 	c.mu.Lock()
 	cl := c.byPeer[peer]
 	c.mu.Unlock()
@@ -171,6 +186,7 @@ func (c *Clients) retry(peer grid.PeerID) {
 	}
 }
 
+// retryAll ends all waits before the next attempt.
 func (c *Clients) retryAll() {
 	c.mu.Lock()
 	all := make([]*client, 0, len(c.byPeer))
@@ -179,13 +195,9 @@ func (c *Clients) retryAll() {
 	}
 	c.mu.Unlock()
 	for _, cl := range all {
-		cl.hurry()
-	}
-}
-
-func (cl *client) hurry() {
-	if cl.conn.GetState() == connectivity.TransientFailure {
-		cl.conn.ResetConnectBackoff()
+		if cl.conn.GetState() == connectivity.TransientFailure {
+			cl.conn.ResetConnectBackoff()
+		}
 	}
 }
 
@@ -196,12 +208,14 @@ func (cl *client) guardUnary(ctx context.Context, method string, req, reply any,
 		ctx, cancel = context.WithTimeout(ctx, DefaultUnaryTimeout)
 		defer cancel()
 	}
+	cl.await(ctx)
 	return cl.explain(invoke(ctx, method, req, reply, conn, opts...))
 }
 
 // guardStream gives every stream an idle limit.
 func (cl *client) guardStream(ctx context.Context, desc *grpc.StreamDesc, conn *grpc.ClientConn, method string, open grpc.Streamer, opts ...grpc.CallOption) (grpc.ClientStream, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
+	cl.await(ctx)
 	stream, err := open(ctx, desc, conn, method, opts...)
 	if err != nil {
 		cancel(nil)

@@ -241,12 +241,12 @@ func TestClientsRecover(t *testing.T) {
 			}
 			time.Sleep(time.Second)
 		}
-		// bob calls, so ann's client does not wait out its back-off.
+		// bob calls, so ann's client does not wait out its back-off, and her very
+		// first call waits for the connection.
 		bob.knows(ann)
 		if _, err := call(t.Context(), fromBob, ann.Self(), methodEcho, nil); err != nil {
 			t.Fatal(err)
 		}
-		time.Sleep(100 * time.Millisecond)
 		if _, err := call(t.Context(), clients, bob.Self(), methodEcho, nil); err != nil {
 			t.Errorf("known again: %v", err)
 		}
@@ -268,6 +268,49 @@ func TestClientsRecover(t *testing.T) {
 		_ = clients.Close()
 		if _, err := clients.Conn(bob.Self()); !errors.Is(err, net.ErrClosed) {
 			t.Errorf("closed pool: %v", err)
+		}
+	})
+}
+
+// Calls to a peer that is said to be back and is not fail as fast as before:
+// one finds out, the others do not wait.
+func TestFalseHopeCostsOneDial(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		all := newWorld(t).members("ann", "bob")
+		ann, bob := all[0], all[1]
+		clients := serve(t, ann.Net, openRules(), &echoServer{})
+		bob.host.SetDown(true)
+		for range 50 { // until the back-off is long
+			_, _ = call(t.Context(), clients, bob.Self(), methodEcho, nil)
+			time.Sleep(time.Second)
+		}
+		begin := time.Now()
+		clients.Returned(bob.Self())
+		for range 10 {
+			if _, err := call(t.Context(), clients, bob.Self(), methodEcho, nil); !errors.Is(err, grid.ErrUnreachable) {
+				t.Fatal(err)
+			}
+		}
+		if took := time.Since(begin); took > 25*time.Second {
+			t.Errorf("ten calls took %v", took)
+		}
+	})
+}
+
+// A peer that comes back while it is dialled in vain is dialled once more.
+func TestReturnDuringDial(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		all := newWorld(t).members("ann", "bob")
+		ann, bob := all[0], all[1]
+		serve(t, bob.Net, openRules(), &echoServer{})
+		clients := serve(t, ann.Net, openRules(), &echoServer{})
+		bob.host.DropInbound(true)
+		time.AfterFunc(time.Second, func() {
+			bob.host.DropInbound(false)
+			clients.Returned(bob.Self())
+		})
+		if _, err := call(t.Context(), clients, bob.Self(), methodEcho, nil); err != nil {
+			t.Error(err)
 		}
 	})
 }

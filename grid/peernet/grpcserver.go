@@ -3,6 +3,7 @@ package peernet
 import (
 	"context"
 	"errors"
+	"net"
 	"sync"
 	"time"
 
@@ -13,13 +14,15 @@ import (
 // Server serves gRPC to the members of the grid.
 type Server struct {
 	net      *Net
+	listener net.Listener
 	server   *grpc.Server
 	handlers sync.WaitGroup // stream handlers, which may outlive their stream a little
 }
 
 // NewServer makes a server of services on ProtoGRPC. Every method must have a
 // rule and every rule a method, else it returns ErrRules. Further options, such
-// as grpc.ForceServerCodecV2, are applied last.
+// as grpc.ForceServerCodecV2, are applied last. From now on connections wait for
+// Run: who sees this peer come up is not refused because Run begins later.
 func NewServer(n *Net, rules Rules, services *Services, opts ...grpc.ServerOption) (*Server, error) {
 	if err := rules.Check(services); err != nil {
 		return nil, err
@@ -32,6 +35,7 @@ func NewServer(n *Net, rules Rules, services *Services, opts ...grpc.ServerOptio
 	for _, svc := range services.all {
 		s.server.RegisterService(svc.desc, svc.impl)
 	}
+	s.listener = n.Accept(ProtoGRPC)
 	return s, nil
 }
 
@@ -65,7 +69,7 @@ func serverOptions() []grpc.ServerOption {
 // returned.
 func (s *Server) Run(ctx context.Context, drain time.Duration) error {
 	ended := make(chan error, 1)
-	go func() { ended <- s.server.Serve(s.net.Accept(ProtoGRPC)) }()
+	go func() { ended <- s.server.Serve(s.listener) }()
 	select {
 	case err := <-ended:
 		s.server.Stop()
