@@ -59,6 +59,27 @@ func (c *HeadChain[T]) Newest(size func(T) int) []HeadLink[T] {
 	return c.links[from:]
 }
 
+// Below returns the heads of chain and forks below a place, from the newest to
+// the oldest, as one answer of HeadHistory holds them.
+func (c *HeadChain[T]) Below(below HeadCursor, size func(T) int) []HeadLink[T] {
+	all := make([]HeadLink[T], 0, c.Len())
+	for _, l := range slices.Concat(c.links, c.forks) {
+		if below.IsZero() || l.cursor().Compare(below) < 0 {
+			all = append(all, l)
+		}
+	}
+	slices.SortFunc(all, func(a, b HeadLink[T]) int { return b.cursor().Compare(a.cursor()) })
+	total := 0
+	for i, l := range all {
+		if total += size(l.Body); i == MaxHeadLinks || i > 0 && total > MaxHeadLinkBytes {
+			return all[:i]
+		}
+	}
+	return all
+}
+
+func (l HeadLink[T]) cursor() HeadCursor { return HeadCursor{l.Seq, l.ID} }
+
 // Len counts all heads kept.
 func (c *HeadChain[T]) Len() int { return len(c.links) + len(c.forks) }
 
@@ -107,21 +128,32 @@ func (c *HeadChain[T]) Place(l HeadLink[T]) {
 func (c *HeadChain[T]) AddFork(l HeadLink[T]) { c.forks = append(c.forks, l) }
 
 // Keep returns the chain with only the heads for which keep holds, and always
-// the newest. c stays as it is, and what happens to one does not touch the
-// other.
-func (c *HeadChain[T]) Keep(keep func(HeadLink[T]) bool) HeadChain[T] {
+// the newest. keep is given with each head those that stand above it in the
+// chain: what took its place. c stays as it is, and what happens to one does not
+// touch the other.
+func (c *HeadChain[T]) Keep(keep func(l HeadLink[T], above []HeadLink[T]) bool) HeadChain[T] {
 	var out HeadChain[T]
 	for i, l := range c.links {
-		if i == len(c.links)-1 || keep(l) {
+		if i == len(c.links)-1 || keep(l, c.links[i+1:]) {
 			out.links = append(out.links, l)
 		}
 	}
 	for _, l := range c.forks {
-		if keep(l) {
+		if keep(l, c.links[c.firstAbove(l):]) {
 			out.forks = append(out.forks, l)
 		}
 	}
 	return out
+}
+
+// firstAbove returns where the links begin that have a higher epoch than a fork:
+// what superseded it, if it was not refused from the beginning.
+func (c *HeadChain[T]) firstAbove(fork HeadLink[T]) int {
+	at := slices.IndexFunc(c.links, func(l HeadLink[T]) bool { return l.Epoch > fork.Epoch })
+	if at < 0 {
+		return len(c.links)
+	}
+	return at
 }
 
 // Clone returns a copy of the chain.

@@ -58,7 +58,7 @@ func TestHeadChain(t *testing.T) {
 				rt.Fatalf("the same head again: %v, %v", again, err)
 			}
 		}
-		kept := chain.Keep(func(storage.HeadLink[int]) bool { return false })
+		kept := chain.Keep(func(storage.HeadLink[int], []storage.HeadLink[int]) bool { return false })
 		if kept.Len() != 1 || kept.Links()[0] != chain.Links()[len(chain.Links())-1] {
 			rt.Fatal("the newest head does not stay")
 		}
@@ -83,6 +83,41 @@ func checkChain(t *rapid.T, chain *storage.HeadChain[int], taken map[storage.Hea
 	if len(seen) != len(taken) || chain.Len() != len(taken) {
 		t.Fatalf("%d heads taken, %d kept", len(taken), len(seen))
 	}
+}
+
+// TestHistoryIsWhole: page by page everything that is kept comes, once, from the
+// newest to the oldest.
+func TestHistoryIsWhole(t *testing.T) {
+	rapid.Check(t, func(rt *rapid.T) {
+		var chain storage.HeadChain[int]
+		for _, l := range drawLinks(rt) {
+			switch verdict, _ := chain.Judge(l); verdict {
+			case storage.HeadPlaced:
+				chain.Place(l)
+			case storage.HeadFork:
+				chain.AddFork(l)
+			}
+		}
+		size := rapid.SampledFrom([]int{1, storage.MaxHeadLinkBytes / 3, 2 * storage.MaxHeadLinkBytes}).Draw(rt, "size")
+		var below storage.HeadCursor
+		seen := 0
+		for page := chain.Below(below, func(int) int { return size }); len(page) > 0; page = chain.Below(below, func(int) int { return size }) {
+			if len(page) > max(1, storage.MaxHeadLinkBytes/size) {
+				rt.Fatalf("page of %d heads of %d bytes", len(page), size)
+			}
+			for _, l := range page {
+				at := storage.HeadCursor{Seq: l.Seq, ID: l.ID}
+				if !below.IsZero() && at.Compare(below) >= 0 {
+					rt.Fatal("heads out of order")
+				}
+				below = at
+				seen++
+			}
+		}
+		if seen != chain.Len() {
+			rt.Fatalf("%d of %d heads", seen, chain.Len())
+		}
+	})
 }
 
 func TestNewestLinksAreBounded(t *testing.T) {

@@ -12,9 +12,9 @@ import (
 // takes 184 bytes; the rest is room for later kinds.
 const MaxGrantBytes = 1024
 
-// openGrant verifies that grant is a delegation by which owner lets signer
-// write. Grid and expiry are for the caller to judge: see Allows.
-func openGrant(grant []byte, owner grid.OwnerID, signer grid.PeerID) (identity.Delegation, error) {
+// openGrant verifies that grant is a delegation by which owner gives signer the
+// wanted capability. Grid and expiry are for the caller to judge: see Allows.
+func openGrant(grant []byte, owner grid.OwnerID, signer grid.PeerID, want grid.Capability) (identity.Delegation, error) {
 	signed, err := identity.ParseSigned(grant)
 	if err != nil {
 		return identity.Delegation{}, fmt.Errorf("%w: grant: %w", ErrDenied, err)
@@ -27,15 +27,15 @@ func openGrant(grant []byte, owner grid.OwnerID, signer grid.PeerID) (identity.D
 		return identity.Delegation{}, fmt.Errorf("%w: grant is by owner %s, not %s", ErrDenied, by.Short(), owner.Short())
 	case d.Peer != signer:
 		return identity.Delegation{}, fmt.Errorf("%w: grant is for peer %s, not %s", ErrDenied, d.Peer.Short(), signer.Short())
-	case !d.Capabilities.Has(grid.CapWrite):
-		return identity.Delegation{}, fmt.Errorf("%w: grant does not let peer %s write", ErrDenied, signer.Short())
+	case !d.Capabilities.Has(want):
+		return identity.Delegation{}, fmt.Errorf("%w: grant gives peer %s capabilities %#x, wanted %#x", ErrDenied, signer.Short(), uint32(d.Capabilities), uint32(want))
 	}
 	return d, nil
 }
 
 // allows judges the parts of a grant that depend on where and when it is shown.
-func allows(d identity.Delegation, signer grid.PeerID, g grid.GridID, now time.Time) error {
-	if err := d.Allows(g, signer, grid.CapWrite, now); err != nil {
+func allows(d identity.Delegation, signer grid.PeerID, want grid.Capability, g grid.GridID, now time.Time) error {
+	if err := d.Allows(g, signer, want, now); err != nil {
 		return fmt.Errorf("%w: %w", ErrDenied, err)
 	}
 	return nil

@@ -76,7 +76,7 @@ func (s SignedHead) IsZero() bool { return s.ID.IsZero() }
 // Allows returns nil when the grant lets the signer write in grid g at now,
 // else an error that is ErrDenied.
 func (s SignedHead) Allows(g grid.GridID, now time.Time) error {
-	return allows(s.Delegation, s.Signer, g, now)
+	return allows(s.Delegation, s.Signer, grid.CapWrite, g, now)
 }
 
 // Follows reports whether s is the link right after prev.
@@ -98,7 +98,7 @@ func (s SignedHead) Newer(other SignedHead) bool {
 // grant. It refuses a head that ParseHead would refuse.
 func SignHead(node ed25519.PrivateKey, h Head) (SignedHead, error) {
 	signer := node.Public().(ed25519.PublicKey)
-	d, err := openGrant(h.Grant, h.Owner, grid.PeerIDOf(signer))
+	d, err := openGrant(h.Grant, h.Owner, grid.PeerIDOf(signer), grid.CapWrite)
 	if err != nil {
 		return SignedHead{}, fmt.Errorf("head: %w", err)
 	}
@@ -122,7 +122,7 @@ func ParseHead(raw []byte) (SignedHead, error) {
 	if err := (identity.Signed{Key: key, Signature: signature, Body: body}).Verify(DomainHead); err != nil {
 		return SignedHead{}, fmt.Errorf("%w: head: %w", ErrDenied, err)
 	}
-	if s.Delegation, err = openGrant(s.Grant, s.Owner, s.Signer); err != nil {
+	if s.Delegation, err = openGrant(s.Grant, s.Owner, s.Signer, grid.CapWrite); err != nil {
 		return SignedHead{}, fmt.Errorf("head: %w", err)
 	}
 	if s.Delegation.Epoch != s.Epoch {

@@ -100,7 +100,7 @@ func (s SignedHeader) IsZero() bool { return s.ID.IsZero() }
 // Allows returns nil when the grant lets the signer write in grid g at now,
 // else an error that is ErrDenied.
 func (s SignedHeader) Allows(g grid.GridID, now time.Time) error {
-	return allows(s.Delegation, s.Signer, g, now)
+	return allows(s.Delegation, s.Signer, grid.CapWrite, g, now)
 }
 
 // SignHeader encodes h, names the segment and signs for it with the node key.
@@ -153,7 +153,7 @@ func (s *SignedHeader) verify() error {
 	if kind := body[offHeaderKind]; kind != grantDelegation {
 		return fmt.Errorf("%w: grant of unknown kind %d", ErrDenied, kind)
 	}
-	d, err := openGrant(s.Grant, s.Owner, s.Signer)
+	d, err := openGrant(s.Grant, s.Owner, s.Signer, grid.CapWrite)
 	s.Delegation = d
 	return err
 }

@@ -1,6 +1,8 @@
 package storage
 
 import (
+	"bytes"
+	"cmp"
 	"context"
 	"io"
 	"iter"
@@ -26,8 +28,9 @@ type ShardCreator interface {
 	// when it ends before Commit returned, nothing is stored.
 	//
 	// Errors: ErrExists when the shard is stored already (its holder list was
-	// merged with the one given), ErrQuota, ErrFull, ErrDenied, ErrDeleted,
-	// ErrDisk. The header must come from SignHeader or a Parse function.
+	// merged with the one given), ErrDeleted when a deletion names the segment,
+	// ErrQuota, ErrFull, ErrDenied, ErrDisk. Commit may return them too. The
+	// header must come from SignHeader or a Parse function.
 	CreateShard(ctx context.Context, header SignedHeader, index int, holders []Holder) (ShardWriter, error)
 }
 
@@ -48,8 +51,8 @@ type ShardWriter interface {
 
 // ShardOpener gives shards.
 type ShardOpener interface {
-	// OpenShard gives n bytes of a shard from off; n < 0 means to its end. A
-	// range beyond the end is an error. Errors: ErrNotFound, ErrCorrupt when
+	// OpenShard gives n bytes of a shard, be it stored or in the trash, from off;
+	// n < 0 means to its end. A range beyond the end is an error. Errors: ErrNotFound, ErrCorrupt when
 	// the shard is known to be bad, ErrDenied. ctx governs the reader too.
 	OpenShard(ctx context.Context, id ShardID, off, n int64) (ShardReader, error)
 }
@@ -76,7 +79,11 @@ type ShardStater interface {
 	Have(ctx context.Context, ids []SegmentID) ([]SegmentAnswer, error)
 }
 
-// SegmentAnswer is what one peer says about one segment.
+// SegmentAnswer is what one peer says about one segment. When a deletion that
+// the peer keeps names the segment and the peer has nothing of it, the only
+// answer is shard 0 as ShardDeleted, which stands for all of them. That says
+// that somebody deleted a segment of this id in some vault: to act on it, ask
+// for the Deletions and compare vault and owner with the header.
 type SegmentAnswer struct {
 	Segment SegmentID
 	Shards  []ShardAnswer // by rising index; none when the peer has none
@@ -119,8 +126,72 @@ type HeadStore interface {
 	// failed may have been stored.
 	PutHeads(ctx context.Context, raw [][]byte) error
 
-	// Heads returns the heads of all vaults of owner, ordered by vault.
+	// Heads returns the newest heads of all vaults of owner, ordered by vault.
 	Heads(ctx context.Context, owner grid.OwnerID) ([]VaultHeads, error)
+
+	// HeadHistory returns heads of one vault, those of the chain and those off
+	// it, from the newest to the oldest, beginning below the cursor: at most
+	// MaxHeadLinks of together at most MaxHeadLinkBytes, and at least one while
+	// there is any. The zero cursor begins with the newest; to go on, take that
+	// of the last one returned. No heads: there are no more. So all that is kept
+	// can be read, which is at least what is within its floor.
+	HeadHistory(ctx context.Context, owner grid.OwnerID, vault VaultID, below HeadCursor) ([][]byte, error)
+}
+
+// HeadCursor is a place in the order of heads: by number, then by id.
+type HeadCursor struct {
+	Seq uint64
+	ID  HeadID
+}
+
+// Cursor returns the place of s.
+func (s SignedHead) Cursor() HeadCursor { return HeadCursor{s.Seq, s.ID} }
+
+// IsZero reports whether c is the place above all heads.
+func (c HeadCursor) IsZero() bool { return c == HeadCursor{} }
+
+// Compare orders places.
+func (c HeadCursor) Compare(other HeadCursor) int {
+	return cmp.Or(cmp.Compare(c.Seq, other.Seq), bytes.Compare(c.ID[:], other.ID[:]))
+}
+
+// DeletionStore keeps deletions and carries them out. It keeps each for 400
+// days of its running time.
+type DeletionStore interface {
+	// PutDeletions takes raw deletions that ParseDeletion accepts, of any vaults
+	// in any order, at most MaxPutDeletions and MaxDeletionPage. nil means that
+	// all are durable and that what they name is no longer stored: it is in the
+	// trash, where it stays readable until its floor has passed on the holder's
+	// running clock. Those known already are acknowledged again.
+	//
+	// Errors: ErrCorrupt, ErrDenied, ErrQuota (too many deletions of one owner,
+	// or more than MaxSameNumber under one number), ErrFull, ErrDisk. Some of
+	// them may have been taken.
+	PutDeletions(ctx context.Context, raw [][]byte) error
+
+	// Deletions returns the deletions of a vault of owner with a number higher
+	// than after, by rising number, as many as one PutDeletions takes. Those of
+	// one number come together, so to go on, take the number of the last one.
+	// None: there are no more.
+	Deletions(ctx context.Context, owner grid.OwnerID, vault VaultID, after uint64) ([][]byte, error)
+}
+
+// Bounds of proofs.
+const (
+	ProofGroupBytes = 16 << 10 // of a shard, that one proof covers
+	MaxProofGroups  = 64       // in one Prove
+)
+
+// ProofGroups returns how many groups a shard has; the last may be shorter.
+func ProofGroups(shardBytes int) int { return (shardBytes + ProofGroupBytes - 1) / ProofGroupBytes }
+
+// ShardProver proves that shards are there.
+type ShardProver interface {
+	// Prove returns for each of 1 to MaxProofGroups groups of a shard the bytes
+	// and the path from them to the root: a bao slice, to be verified by
+	// erasure.VerifyProof. Errors: ErrNotFound, ErrCorrupt when the shard turned
+	// out to be bad, which is then set aside.
+	Prove(ctx context.Context, id ShardID, groups []int) ([][]byte, error)
 }
 
 // VaultHeads is what one store knows of the heads of one vault. A reader
@@ -136,5 +207,8 @@ type RemoteShards interface {
 	ShardCreator
 	ShardOpener
 	ShardStater
+	ShardLister
 	HeadStore
+	DeletionStore
+	ShardProver
 }

@@ -3,11 +3,13 @@ package node
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"time"
 
 	"gotong/grid"
 	"gotong/grid/peernet"
+	"gotong/grid/roster"
 	controlv1 "gotong/proto/control/v1"
 	"gotong/storage"
 	"gotong/storage/segments"
@@ -65,8 +67,9 @@ func (p *Peer) openStore() (err error) {
 	}
 	p.store, err = shardstore.Open(p.home.state().shards(), shardstore.Config{
 		CapacityBytes: max(int64(p.cfg.Give), nothing), KeepFreeBytes: keepFree,
-		Authorize:     func(h storage.SignedHeader) error { return p.authorize(h.Owner, h.Signer, h.Allows) },
-		AuthorizeHead: func(h storage.SignedHead) error { return p.authorize(h.Owner, h.Signer, h.Allows) },
+		Authorize:         p.authorizeHeader,
+		AuthorizeHead:     func(h storage.SignedHead) error { return p.authorize(h.Owner, h.Signer, h.Allows) },
+		AuthorizeDeletion: func(d storage.SignedDeletion) error { return p.authorize(d.Owner, d.Signer, d.Allows) },
 		Logger:        p.logger,
 	})
 	if err != nil {
@@ -98,6 +101,18 @@ func (p *Peer) grant() []byte {
 func (p *Peer) owner() grid.OwnerID {
 	self, _ := p.roster.View().Member(p.ID())
 	return self.Owner
+}
+
+// authorizeHeader judges whether a shard is taken. Any member may bring one,
+// because that is how it is repaired; and the device that signed may be gone,
+// because its owner still wants the data. So the owner has to be a member, and
+// the delegation has to hold.
+func (p *Peer) authorizeHeader(h storage.SignedHeader) error {
+	view := p.roster.View()
+	if view.OwnerStatus(h.Owner) != roster.StatusActive {
+		return fmt.Errorf("owner %s is no member: %w", h.Owner.Short(), storage.ErrDenied)
+	}
+	return h.Allows(view.Grid(), time.Now())
 }
 
 // authorize judges whether something is taken that a peer signed for an owner:

@@ -2,7 +2,6 @@ package segments_test
 
 import (
 	"context"
-	"iter"
 	"net"
 	"slices"
 	"sync"
@@ -32,7 +31,7 @@ func (f *friends) overGRPC(t testing.TB) {
 	const window = 4 << 20
 	for _, friend := range f.list {
 		server, err := shardrpc.NewServer(shardrpc.ServerConfig{
-			Store: friend.store.(shardrpc.Store), Members: allMembers{f.device}, CallsPerSecond: 1e9,
+			Store: friend.store, Members: allMembers{f.device}, CallsPerSecond: 1e9,
 			Caller: func(context.Context) (grid.PeerID, bool) { return f.device.Peer, true },
 		})
 		if err != nil {
@@ -99,13 +98,6 @@ func TestOverGRPC(t *testing.T) {
 	s.Close()
 }
 
-// listless makes a shardrpc.Store of a store without a list.
-type listless struct{ storage.RemoteShards }
-
-func (listless) List(context.Context, storage.VaultID) iter.Seq2[storage.ShardID, error] {
-	return func(func(storage.ShardID, error) bool) {}
-}
-
 // TestMemoryIsNotReusedTooEarly: bytes that wait in a connection to a slow
 // holder stay what they were while the next segments are sent, and those that
 // were given up never count.
@@ -113,7 +105,7 @@ func TestMemoryIsNotReusedTooEarly(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		f := newFriends(t, 6)
 		for _, friend := range f.list {
-			friend.store = listless{friend.faults}
+			friend.store = friend.faults
 		}
 		f.overGRPC(t)
 		f.list[2].faults.Set(storagetest.Faults{Delay: 200 * time.Millisecond}) // for each 16 KiB

@@ -3,6 +3,7 @@ package shardrpc
 import (
 	"fmt"
 	"sync"
+	"time"
 
 	"golang.org/x/time/rate"
 
@@ -18,6 +19,9 @@ type limits struct {
 	streams   int
 	perSecond float64
 	burst     int
+
+	proofsPerSecond float64
+	proofsBurst     int
 }
 
 // callers keeps each caller within its limits. The zero value has none left.
@@ -31,6 +35,7 @@ type usage struct {
 	streams int // transfers now
 	calls   int // of any kind now
 	rate    *rate.Limiter
+	proofs  *rate.Limiter
 }
 
 // enter counts one call, a transfer or another one, until done is called. It
@@ -59,9 +64,22 @@ func (c *callers) usage(peer grid.PeerID) *usage {
 	if c.known == nil || len(c.known) >= maxCallers {
 		c.forgetIdle()
 	}
-	u := &usage{rate: rate.NewLimiter(rate.Limit(c.limits.perSecond), c.limits.burst)}
+	u := &usage{
+		rate:   rate.NewLimiter(rate.Limit(c.limits.perSecond), c.limits.burst),
+		proofs: rate.NewLimiter(rate.Limit(c.limits.proofsPerSecond), c.limits.proofsBurst),
+	}
 	c.known[peer] = u
 	return u
+}
+
+// prove counts the groups that are to be proved to a caller.
+func (c *callers) prove(peer grid.PeerID, groups int) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.usage(peer).proofs.AllowN(time.Now(), groups) {
+		return fmt.Errorf("%w: more than %g groups to be proved a second", ErrBusy, c.limits.proofsPerSecond)
+	}
+	return nil
 }
 
 func (c *callers) forgetIdle() {

@@ -13,12 +13,6 @@ import (
 	"gotong/storage"
 )
 
-// Store is what a Server answers from.
-type Store interface {
-	storage.RemoteShards
-	storage.ShardLister
-}
-
 // Members tells who belongs to the grid.
 type Members interface {
 	// OwnerOf returns the owner of an active member, and false for all others.
@@ -32,27 +26,31 @@ type Members interface {
 const (
 	// DefaultServerIdle is long because a message on a slow line, shared with
 	// others, takes minutes to arrive; a dead line is found by gRPC's pings.
-	DefaultServerIdle     = 5 * time.Minute
-	DefaultStreamsPerPeer = 128
-	DefaultCallsPerSecond = 500
-	DefaultCallsBurst     = 2000
-	haveChunk             = 128       // answers of one message
-	headsChunkBytes       = 256 << 10 // heads of one message, together
-	listWindow            = 512       // shards whose right to be seen is checked at once
+	DefaultServerIdle      = 5 * time.Minute
+	DefaultStreamsPerPeer  = 128
+	DefaultCallsPerSecond  = 500
+	DefaultCallsBurst      = 2000
+	DefaultProofsPerSecond = 64 // one Prove of the largest size
+	DefaultProofsBurst     = 4096
+	haveChunk              = 128       // answers of one message
+	headsChunkBytes        = 256 << 10 // heads of one message, together
+	listWindow             = 512       // shards whose right to be seen is checked at once
 )
 
 // ServerConfig is what a Server needs. Zero fields mean their defaults.
 type ServerConfig struct {
-	Store   Store
+	Store   storage.RemoteShards
 	Members Members
 	// Caller returns the authenticated peer on whose connection a call came.
 	Caller func(ctx context.Context) (grid.PeerID, bool)
 
-	IdleTimeout    time.Duration // how long a transfer may stand still
-	StreamsPerPeer int           // Put and Get of one caller at once
-	CallsPerSecond float64       // of one caller, all methods together
-	CallsBurst     int           // that a caller may save up
-	Logger         *slog.Logger
+	IdleTimeout     time.Duration // how long a transfer may stand still
+	StreamsPerPeer  int           // Put and Get of one caller at once
+	CallsPerSecond  float64       // of one caller, all methods together
+	CallsBurst      int           // that a caller may save up
+	ProofsPerSecond float64       // groups proved to one caller
+	ProofsBurst     int
+	Logger          *slog.Logger
 }
 
 func (c *ServerConfig) fill() error {
@@ -71,6 +69,12 @@ func (c *ServerConfig) fill() error {
 	if c.CallsBurst <= 0 {
 		c.CallsBurst = DefaultCallsBurst
 	}
+	if c.ProofsPerSecond <= 0 {
+		c.ProofsPerSecond = DefaultProofsPerSecond
+	}
+	if c.ProofsBurst <= 0 {
+		c.ProofsBurst = DefaultProofsBurst
+	}
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
 	}
@@ -80,10 +84,13 @@ func (c *ServerConfig) fill() error {
 // Server answers the Shards service from a local store. Register it on a
 // server that was made with grpc.ForceServerCodecV2(Codec()).
 //
-// Every member may call Put, Get and Have: a Put is judged by the signed header
-// that comes with it, and whoever names a segment by its 256-bit id may read
-// it. List and Heads show a caller only what belongs to its own owner, and the
-// segments and vaults that it holds too.
+// Every member may call Put, Get, Have and Prove: a Put is judged by the signed
+// header that comes with it, and whoever names a segment by its 256-bit id may
+// read it. Heads and deletions are judged by their signatures, whoever hands them
+// over. List and Heads show a caller only what belongs to its own owner, and the
+// segments and vaults that it holds too. Deletions are shown to whoever names
+// owner and vault: who held a vault may come back when nothing of it is left
+// here but them.
 type Server struct {
 	shardsv1.UnimplementedShardsServer
 	cfg     ServerConfig
@@ -97,7 +104,7 @@ func NewServer(cfg ServerConfig) (*Server, error) {
 		return nil, err
 	}
 	s := &Server{cfg: cfg}
-	s.callers.limits = limits{cfg.StreamsPerPeer, cfg.CallsPerSecond, cfg.CallsBurst}
+	s.callers.limits = limits{cfg.StreamsPerPeer, cfg.CallsPerSecond, cfg.CallsBurst, cfg.ProofsPerSecond, cfg.ProofsBurst}
 	return s, nil
 }
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"time"
 	"unique"
 
 	"gotong/grid"
@@ -18,15 +19,17 @@ const maxWriters = 512
 // catalogue knows what is on disk and how much room is left. About 150 bytes
 // for each shard.
 type catalogue struct {
-	capacity   int64 // 0: no limit
 	ownerLimit func(grid.OwnerID) int64
 
 	mu       sync.RWMutex
+	capacity int64 // 0: no limit
 	segments map[storage.SegmentID]*segment
-	bad      map[storage.SegmentID][]shard // set aside; counted in used only
+	trash    map[storage.SegmentID]*segment // deleted, within their floor
+	bad      map[storage.SegmentID][]shard  // set aside; counted in used only
 	owners   map[grid.OwnerID]*usage
 	claims   map[storage.ShardID]chan struct{}
 	shards   int   // stored
+	trashed  int   // in the trash
 	badCount int   // set aside
 	used     int64 // bytes of all files
 	reserved int64 // bytes of the shards being written
@@ -42,6 +45,7 @@ type generation uint64
 type segment struct {
 	vault  unique.Handle[storage.VaultID]
 	owner  *usage
+	floor  time.Duration
 	shards []shard // by index
 }
 
@@ -49,22 +53,38 @@ type shard struct {
 	index int
 	bytes int64 // of the file
 	gen   generation
+	since time.Duration // when it went to the trash, on the running clock; 0: it is stored
+}
+
+// path returns the file of a shard.
+func (s shard) path(id storage.SegmentID) string {
+	if s.since == 0 {
+		return shardPath(storage.ShardID{Segment: id, Index: s.index})
+	}
+	return trashPath(storage.ShardID{Segment: id, Index: s.index}, s.since)
 }
 
 // usage is what one owner has here.
 type usage struct {
-	owner    grid.OwnerID
-	shards   int
-	bytes    int64 // stored
-	reserved int64 // being written
-	heads    int64 // bytes of head files
+	owner     grid.OwnerID
+	shards    int
+	trashed   int   // shards in the trash
+	bytes     int64 // stored
+	trash     int64 // in the trash
+	reserved  int64 // being written
+	heads     int64 // bytes of head files
+	deletions int64 // bytes of files of deletions
 }
+
+// total returns the bytes that count in the quota.
+func (u *usage) total() int64 { return u.bytes + u.trash + u.reserved }
 
 func newCatalogue(cfg Config) *catalogue {
 	return &catalogue{
 		capacity:   cfg.CapacityBytes,
 		ownerLimit: cfg.OwnerLimit,
 		segments:   map[storage.SegmentID]*segment{},
+		trash:      map[storage.SegmentID]*segment{},
 		bad:        map[storage.SegmentID][]shard{},
 		owners:     map[grid.OwnerID]*usage{},
 		claims:     map[storage.ShardID]chan struct{}{},
@@ -85,20 +105,34 @@ func findShard(shards []shard, index int) (at int, found bool) {
 	return slices.BinarySearchFunc(shards, index, func(s shard, index int) int { return cmp.Compare(s.index, index) })
 }
 
-// lookup returns the generation of a stored shard and its owner; 0 when there
-// is none.
-func (c *catalogue) lookup(id storage.ShardID) (generation, grid.OwnerID) {
+// lookup returns a shard that is stored.
+func (c *catalogue) lookup(id storage.ShardID) (found shard, ok bool) {
 	c.mu.RLock()
 	defer c.mu.RUnlock()
-	s := c.segments[id.Segment]
+	found, _, ok = lookupIn(c.segments, id)
+	return found, ok
+}
+
+// find returns a shard that is stored or in the trash, and its owner.
+func (c *catalogue) find(id storage.ShardID) (found shard, owner grid.OwnerID, ok bool) {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	if found, owner, ok = lookupIn(c.segments, id); ok {
+		return found, owner, true
+	}
+	return lookupIn(c.trash, id)
+}
+
+func lookupIn(segments map[storage.SegmentID]*segment, id storage.ShardID) (shard, grid.OwnerID, bool) {
+	s := segments[id.Segment]
 	if s == nil {
-		return 0, grid.OwnerID{}
+		return shard{}, grid.OwnerID{}, false
 	}
 	at, found := findShard(s.shards, id.Index)
 	if !found {
-		return 0, grid.OwnerID{}
+		return shard{}, grid.OwnerID{}, false
 	}
-	return s.shards[at].gen, s.owner.owner
+	return s.shards[at], s.owner.owner, true
 }
 
 // claim makes the caller the only one who moves or removes the file of a shard,
@@ -132,15 +166,15 @@ func (c *catalogue) reserve(header storage.SignedHeader, index int, free int64) 
 		limit = max(0, c.ownerLimit(header.Owner))
 	}
 	size := fileSize(header.ShardBytes)
-	gen, _ := c.lookup(storage.ShardID{Segment: header.ID, Index: index})
+	_, stored := c.lookup(storage.ShardID{Segment: header.ID, Index: index})
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	account := c.usageOf(header.Owner)
 	switch {
-	case gen != 0:
+	case stored:
 		return storage.ErrExists
-	case limit >= 0 && account.bytes+account.reserved+size > limit:
-		return fmt.Errorf("owner %s has %d of %d bytes here: %w", header.Owner.Short(), account.bytes+account.reserved, limit, storage.ErrQuota)
+	case limit >= 0 && account.total()+size > limit:
+		return fmt.Errorf("owner %s has %d of %d bytes here, %d of them in the trash: %w", header.Owner.Short(), account.total(), limit, account.trash, storage.ErrQuota)
 	case c.capacity > 0 && c.used+c.reserved+size > c.capacity:
 		return fmt.Errorf("%d of %d pledged bytes are used: %w", c.used+c.reserved, c.capacity, storage.ErrFull)
 	case c.reserved+size > free:
@@ -168,46 +202,92 @@ func (c *catalogue) release(header storage.SignedHeader) {
 func (c *catalogue) add(header storage.SignedHeader, index int) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	s := c.segments[header.ID]
-	if s == nil {
-		s = &segment{vault: unique.Make(header.Vault), owner: c.usageOf(header.Owner)}
-		c.segments[header.ID] = s
-	}
-	at, found := findShard(s.shards, index)
-	if found {
-		return
-	}
-	size := fileSize(header.ShardBytes)
 	c.last++
-	s.shards = slices.Insert(s.shards, at, shard{index, size, c.last})
-	s.owner.shards++
-	s.owner.bytes += size
-	c.shards++
-	c.used += size
+	c.insert(c.segments, header.ID, c.describe(header), shard{index: index, bytes: fileSize(header.ShardBytes), gen: c.last})
 }
 
-// remove takes a stored shard out and returns its size on disk.
-func (c *catalogue) remove(id storage.ShardID) (size int64, found bool) {
+// addTrash enters a shard that was found in the trash. False: it is there
+// already.
+func (c *catalogue) addTrash(header storage.SignedHeader, index int, since time.Duration) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	s := c.segments[id.Segment]
+	c.last++
+	return c.insert(c.trash, header.ID, c.describe(header), shard{index, fileSize(header.ShardBytes), c.last, since})
+}
+
+func (c *catalogue) describe(header storage.SignedHeader) segment {
+	return segment{vault: unique.Make(header.Vault), owner: c.usageOf(header.Owner), floor: header.Floor}
+}
+
+// insert enters a shard of a segment that is like of; c.mu is held for writing.
+func (c *catalogue) insert(into map[storage.SegmentID]*segment, id storage.SegmentID, like segment, sh shard) bool {
+	s := into[id]
 	if s == nil {
-		return 0, false
+		s = &segment{vault: like.vault, owner: like.owner, floor: like.floor}
+		into[id] = s
 	}
-	at, found := findShard(s.shards, id.Index)
-	if !found {
-		return 0, false
+	at, found := findShard(s.shards, sh.index)
+	if found {
+		return false
 	}
-	size = s.shards[at].bytes
+	s.shards = slices.Insert(s.shards, at, sh)
+	c.account(s.owner, sh, 1)
+	return true
+}
+
+// account counts a shard in, with sign 1, or out, with −1.
+func (c *catalogue) account(u *usage, sh shard, sign int) {
+	size := int64(sign) * sh.bytes
+	c.used += size
+	if sh.since == 0 {
+		u.shards, u.bytes, c.shards = u.shards+sign, u.bytes+size, c.shards+sign
+	} else {
+		u.trashed, u.trash, c.trashed = u.trashed+sign, u.trash+size, c.trashed+sign
+	}
+}
+
+// remove takes a shard out of where it is, stored or in the trash, if it is
+// still the same in the same place.
+func (c *catalogue) remove(id storage.SegmentID, sh shard) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	_, ok := c.take(id, sh)
+	return ok
+}
+
+// take is remove with c.mu held; it returns the segment.
+func (c *catalogue) take(id storage.SegmentID, sh shard) (*segment, bool) {
+	from := c.segments
+	if sh.since != 0 {
+		from = c.trash
+	}
+	s := from[id]
+	if s == nil {
+		return nil, false
+	}
+	at, found := findShard(s.shards, sh.index)
+	if !found || s.shards[at] != sh {
+		return nil, false
+	}
 	s.shards = slices.Delete(s.shards, at, at+1)
 	if len(s.shards) == 0 {
-		delete(c.segments, id.Segment)
+		delete(from, id)
 	}
-	s.owner.shards--
-	s.owner.bytes -= size
-	c.shards--
-	c.used -= size
-	return size, true
+	c.account(s.owner, sh, -1)
+	return s, true
+}
+
+// moveToTrash enters that a stored shard is in the trash now. It stays the same
+// generation.
+func (c *catalogue) moveToTrash(id storage.SegmentID, sh shard, since time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	s, ok := c.take(id, sh)
+	if !ok {
+		return
+	}
+	sh.since = since
+	c.insert(c.trash, id, *s, sh)
 }
 
 // addBad enters a shard that was set aside. False: there are too many already.
@@ -257,35 +337,65 @@ func (c *catalogue) states(id storage.SegmentID) []storage.ShardAnswer {
 	c.mu.RLock()
 	defer c.mu.RUnlock()
 	var out []storage.ShardAnswer
+	enter := func(shards []shard, state storage.ShardState) {
+		for _, shard := range shards {
+			if at, found := slices.BinarySearchFunc(out, shard.index, func(a storage.ShardAnswer, index int) int {
+				return cmp.Compare(a.Index, index)
+			}); !found {
+				out = slices.Insert(out, at, storage.ShardAnswer{Index: shard.index, State: state})
+			}
+		}
+	}
 	if s := c.segments[id]; s != nil {
-		for _, shard := range s.shards {
-			out = append(out, storage.ShardAnswer{Index: shard.index, State: storage.ShardStored})
-		}
+		enter(s.shards, storage.ShardStored)
 	}
-	for _, shard := range c.bad[id] {
-		if at, found := slices.BinarySearchFunc(out, shard.index, func(a storage.ShardAnswer, index int) int {
-			return cmp.Compare(a.Index, index)
-		}); !found {
-			out = slices.Insert(out, at, storage.ShardAnswer{Index: shard.index, State: storage.ShardBad})
-		}
+	if s := c.trash[id]; s != nil {
+		enter(s.shards, storage.ShardTrash)
 	}
+	enter(c.bad[id], storage.ShardBad)
 	return out
 }
 
-// list returns the stored shards for which keep holds, ordered by id.
-func (c *catalogue) list(keep func(*segment) bool) []storage.ShardID {
+// of returns the shards of a segment, those stored and those in the trash, with
+// what is known of it; the zero segment when there are none.
+func (c *catalogue) of(id storage.SegmentID) (like segment, stored, trash []shard) {
 	c.mu.RLock()
-	var ids []storage.ShardID
-	for id, s := range c.segments {
-		if keep(s) {
-			for _, shard := range s.shards {
-				ids = append(ids, storage.ShardID{Segment: id, Index: shard.index})
+	defer c.mu.RUnlock()
+	if s := c.trash[id]; s != nil {
+		like, trash = *s, slices.Clone(s.shards)
+	}
+	if s := c.segments[id]; s != nil {
+		like, stored = *s, slices.Clone(s.shards)
+	}
+	like.shards = nil
+	return like, stored, trash
+}
+
+// placed is one shard with its segment.
+type placed struct {
+	id    storage.SegmentID
+	shard shard
+}
+
+// collect returns the shards, stored or in the trash, for which keep holds, by
+// rising id.
+func (c *catalogue) collect(trash bool, keep func(*segment, shard) bool) []placed {
+	c.mu.RLock()
+	from := c.segments
+	if trash {
+		from = c.trash
+	}
+	var out []placed
+	for id, s := range from {
+		for _, shard := range s.shards {
+			if keep(s, shard) {
+				out = append(out, placed{id, shard})
 			}
 		}
 	}
 	c.mu.RUnlock()
-	slices.SortFunc(ids, func(a, b storage.ShardID) int {
-		return cmp.Or(bytes.Compare(a.Segment[:], b.Segment[:]), cmp.Compare(a.Index, b.Index))
+	slices.SortFunc(out, func(a, b placed) int {
+		return cmp.Or(bytes.Compare(a.id[:], b.id[:]), cmp.Compare(a.shard.index, b.shard.index))
 	})
-	return ids
+	return out
 }

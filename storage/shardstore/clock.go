@@ -28,6 +28,9 @@ type runClock struct {
 	base  time.Duration // before this Open
 	start time.Time
 	saved time.Duration
+
+	anew   bool          // the file was damaged
+	newest time.Duration // of all times noted in the store
 }
 
 func openClock(s *Store) (*runClock, error) {
@@ -40,11 +43,29 @@ func openClock(s *Store) (*runClock, error) {
 	case len(b) != clockBytes || blake3.Sum256(b[:8]) != [32]byte(b[8:]):
 		s.log.Warn("running clock is damaged and begins anew", "file", clockName)
 		s.problems.add(Problem{What: "running clock begins anew", Why: fmt.Sprintf("%v: file %s", storage.ErrCorrupt, clockName)})
+		c.anew = true
 	default:
 		c.base = time.Duration(binary.BigEndian.Uint64(b)) * time.Second
 	}
 	c.saved = c.base
 	return c, nil
+}
+
+// note takes in a time that was read in the store while it is being opened.
+func (c *runClock) note(at time.Duration) { c.newest = max(c.newest, at) }
+
+// settle makes a clock that begins anew go on where the store was last written,
+// so that no floor is longer than all that was counted already.
+func (c *runClock) settle() {
+	if c.anew {
+		c.base = max(c.base, c.newest)
+	}
+}
+
+// stamp returns now in whole seconds, rounded up so that no floor is too short,
+// and never 0.
+func (c *runClock) stamp() time.Duration {
+	return max(time.Second, (c.now() + time.Second - 1).Truncate(time.Second))
 }
 
 // now returns the time that the store was open, in all.

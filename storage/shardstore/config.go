@@ -34,6 +34,9 @@ type Config struct {
 	// AuthorizeHead does the same for heads.
 	AuthorizeHead func(storage.SignedHead) error
 
+	// AuthorizeDeletion does the same for deletions.
+	AuthorizeDeletion func(storage.SignedDeletion) error
+
 	// FS replaces the disk in tests; Open then ignores its directory.
 	FS FS
 

@@ -67,14 +67,14 @@ func FuzzHolderPage(f *testing.F) {
 func FuzzHeadFile(f *testing.F) {
 	var file []byte
 	for _, head := range storagetest.NewDevice("fuzz").Heads(f, storagetest.Vault("fuzz"), 2) {
-		file = appendRecord(file, headRecord{kind: recordLink, received: time.Hour, raw: head.Raw})
+		file = appendRecord(file, record{kind: recordLink, received: time.Hour, raw: head.Raw})
 	}
 	f.Add(file)
 	f.Add(append([]byte("gthr"), file...))
 	f.Add(file[:len(file)-1])
 	f.Fuzz(func(t *testing.T, b []byte) {
 		intact := 0
-		damaged := parseRecords(b, func(r headRecord, offset int64) {
+		damaged := parseRecords(b, func(r record, offset int64) {
 			again := appendRecord(nil, r)
 			if !bytes.HasPrefix(b[offset:], again) {
 				t.Fatal("record does not lie where it was found")

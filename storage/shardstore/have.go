@@ -32,22 +32,25 @@ func (s *Store) Have(ctx context.Context, ids []storage.SegmentID) ([]storage.Se
 
 func (s *Store) answer(id storage.SegmentID) (storage.SegmentAnswer, error) {
 	answer := storage.SegmentAnswer{Segment: id, Shards: s.cat.states(id)}
-	for _, shard := range answer.Shards {
-		if shard.State == storage.ShardStored {
-			if err := s.settle(shardDir(id)); err != nil {
-				return answer, err
-			}
-			more := s.holders(storage.ShardID{Segment: id, Index: shard.Index})
-			answer.Holders = storage.MergeHolders(answer.Holders, more, storage.MaxShards)
+	_, stored, trash := s.cat.of(id)
+	if len(stored) > 0 {
+		if err := s.settle(shardDir(id)); err != nil {
+			return answer, err
 		}
+	}
+	for _, shard := range slices.Concat(stored, trash) {
+		answer.Holders = storage.MergeHolders(answer.Holders, s.holders(shard.path(id)), storage.MaxShards)
+	}
+	if len(answer.Shards) == 0 && s.deletions.names(id) {
+		answer.Shards = []storage.ShardAnswer{{Index: 0, State: storage.ShardDeleted}}
 	}
 	return answer, nil
 }
 
-// holders returns the holder list kept beside a shard. It is a hint: what
-// cannot be read is empty.
-func (s *Store) holders(id storage.ShardID) []storage.Holder {
-	f, err := s.fs.Open(shardPath(id))
+// holders returns the holder list kept in the file of a shard. It is a hint:
+// what cannot be read is empty.
+func (s *Store) holders(path string) []storage.Holder {
+	f, err := s.fs.Open(path)
 	if err != nil {
 		return nil
 	}
@@ -107,20 +110,21 @@ func (s *Store) All(ctx context.Context) iter.Seq2[storage.ShardID, error] {
 
 func (s *Store) listed(ctx context.Context, keep func(*segment) bool) iter.Seq2[storage.ShardID, error] {
 	return func(yield func(storage.ShardID, error) bool) {
-		for _, id := range s.cat.list(keep) {
+		for _, p := range s.cat.collect(false, func(seg *segment, _ shard) bool { return keep(seg) }) {
 			if err := errors.Join(ctx.Err(), s.check()); err != nil {
 				yield(storage.ShardID{}, fmt.Errorf("list: %w", err))
 				return
 			}
-			if !yield(id, nil) {
+			if !yield(storage.ShardID{Segment: p.id, Index: p.shard.index}, nil) {
 				return
 			}
 		}
 	}
 }
 
-// DeleteShard implements storage.ShardDeleter. It is this peer's own decision;
-// no deletion is remembered.
+// DeleteShard implements storage.ShardDeleter: a stored shard, or what was set
+// aside of one. It is this peer's own decision; nothing goes to the trash and no
+// deletion is remembered.
 func (s *Store) DeleteShard(_ context.Context, id storage.ShardID) error {
 	if err := s.deleteShard(id); err != nil {
 		return &storage.Error{Op: "delete", Shard: id, Err: err}
@@ -134,7 +138,8 @@ func (s *Store) deleteShard(id storage.ShardID) error {
 	}
 	release := s.cat.claim(id)
 	defer release()
-	if gen, _ := s.cat.lookup(id); gen == 0 {
+	found, ok := s.cat.lookup(id)
+	if !ok {
 		if !s.cat.isBad(id) {
 			return storage.ErrNotFound
 		}
@@ -144,7 +149,7 @@ func (s *Store) deleteShard(id storage.ShardID) error {
 	if err := s.fs.Remove(shardPath(id)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return ioFailed(err)
 	}
-	s.cat.remove(id)
+	s.cat.remove(id.Segment, found)
 	if err := s.fs.SyncDir(shardDir(id.Segment)); err != nil {
 		return s.syncFailed(err)
 	}

@@ -1,9 +1,7 @@
 package shardstore
 
 import (
-	"errors"
 	"fmt"
-	"io/fs"
 	"time"
 
 	"gotong/storage"
@@ -16,7 +14,9 @@ func (h *headStore) compact(key vaultKey, v *vaultHeads, now time.Duration) (*va
 	if v == nil {
 		return nil, nil
 	}
-	kept := v.chain.Keep(func(l storage.HeadLink[headPlace]) bool { return l.Body.received+l.Body.floor > now })
+	kept := v.chain.Keep(func(l storage.HeadLink[headPlace], above []storage.HeadLink[headPlace]) bool {
+		return replacedAt(l, above)+l.Body.floor > now
+	})
 	if kept.Len() == v.chain.Len() {
 		return v, nil
 	}
@@ -24,12 +24,26 @@ func (h *headStore) compact(key vaultKey, v *vaultHeads, now time.Duration) (*va
 	if err != nil {
 		return v, fmt.Errorf("compact heads: %w", err)
 	}
-	if err := h.replace(key, data); err != nil {
+	if err := h.store.replaceRecords(headsDir+"/"+key.owner.String(), key.path(), data); err != nil {
 		return v, fmt.Errorf("compact heads: %w", err)
 	}
 	h.account(key, v, next)
 	h.vaults[key] = next
 	return next, nil
+}
+
+// replacedAt returns when a head's floor began to run: when the first of those
+// that stand above it came. Until then it was the newest state of its vault, for
+// however long; who publishes many heads at once must not push it out.
+func replacedAt(l storage.HeadLink[headPlace], above []storage.HeadLink[headPlace]) time.Duration {
+	if len(above) == 0 {
+		return l.Body.received // a fork of the newest epoch
+	}
+	first := above[0].Body.received
+	for _, other := range above[1:] {
+		first = min(first, other.Body.received)
+	}
+	return max(first, l.Body.received)
 }
 
 // rewritten returns the bytes of a head file with only the kept heads, and what
@@ -44,11 +58,11 @@ func (h *headStore) rewritten(key vaultKey, kept *storage.HeadChain[headPlace]) 
 	var data []byte
 	copyRecords := func(links []storage.HeadLink[headPlace], kind byte) {
 		for _, link := range links {
-			raw, ok := readRecord(f, link.Body)
+			raw, ok := readRecord(f, link.Body.offset, link.Body.bytes)
 			if !ok {
 				continue // damaged since it was written; others have it
 			}
-			r := headRecord{kind: kind, received: link.Body.received, raw: raw}
+			r := record{kind: kind, received: link.Body.received, raw: raw}
 			next.replay(key, r, int64(len(data)))
 			data = appendRecord(data, r)
 		}
@@ -57,29 +71,4 @@ func (h *headStore) rewritten(key vaultKey, kept *storage.HeadChain[headPlace]) 
 	copyRecords(kept.Forks(), recordFork)
 	next.size = int64(len(data))
 	return next, data, nil
-}
-
-// replace puts a new head file in the place of the old one, durably.
-func (h *headStore) replace(key vaultKey, data []byte) error {
-	s, temp := h.store, key.path()+tempSuffix
-	if err := s.fs.Remove(temp); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return ioFailed(err)
-	}
-	f, err := s.fs.Create(temp)
-	if err != nil {
-		return ioFailed(err)
-	}
-	if _, err := f.Write(data); err != nil {
-		return errors.Join(ioFailed(err), f.Close())
-	}
-	if err := errors.Join(f.Sync(), f.Close()); err != nil {
-		return s.syncFailed(err)
-	}
-	if err := s.fs.Rename(temp, key.path()); err != nil {
-		return ioFailed(err)
-	}
-	if err := s.fs.SyncDir(headsDir + "/" + key.owner.String()); err != nil {
-		return s.syncFailed(err)
-	}
-	return nil
 }

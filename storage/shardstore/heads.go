@@ -1,13 +1,11 @@
 package shardstore
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io/fs"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -16,11 +14,17 @@ import (
 )
 
 // Bounds of the heads of one vault, and of what an owner's heads may take
-// before they count in the owner's quota.
+// before they count in the owner's quota. Nothing within its floor is dropped for
+// a newer head: when the room is used up, that one is refused. So that a device
+// in the wrong hands cannot keep its owner out, each epoch has room of its own,
+// and only the owner key begins one.
 const (
-	maxLinks          = 1024
-	maxHeadFileBytes  = 16 << 20
+	maxEpochLinks     = 1024
+	maxEpochBytes     = 16 << 20
+	maxLinks          = 4 * maxEpochLinks
+	maxHeadFileBytes  = 4 * maxEpochBytes
 	headAllowance     = 16 << 20
+	recoveryBytes     = 1 << 20 // of a newer epoch, beyond the allowance
 	maxHeadStoreBytes = 1 << 30 // heads of all owners together
 )
 
@@ -64,48 +68,7 @@ func newHeadStore(s *Store) *headStore {
 }
 
 // scan reads all head files.
-func (h *headStore) scan() error {
-	owners, err := h.store.fs.ReadDir(headsDir)
-	if err != nil {
-		return err
-	}
-	for _, entry := range owners {
-		owner, err := grid.ParseOwnerID(entry.Name())
-		if err != nil || !entry.IsDir() {
-			h.store.log.Warn("foreign file among the heads", "file", entry.Name())
-			continue
-		}
-		if err := h.scanOwner(owner); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func (h *headStore) scanOwner(owner grid.OwnerID) error {
-	dir := headsDir + "/" + owner.String()
-	entries, err := h.store.fs.ReadDir(dir)
-	if err != nil {
-		return err
-	}
-	for _, entry := range entries {
-		if strings.HasSuffix(entry.Name(), tempSuffix) {
-			if err := h.store.fs.Remove(dir + "/" + entry.Name()); err != nil {
-				return err
-			}
-			continue
-		}
-		vault, err := storage.ParseVaultID(entry.Name())
-		if err != nil || !entry.Type().IsRegular() {
-			h.store.log.Warn("foreign file among the heads", "file", dir+"/"+entry.Name())
-			continue
-		}
-		if err := h.scanVault(vaultKey{owner, vault}); err != nil {
-			return err
-		}
-	}
-	return nil
-}
+func (h *headStore) scan() error { return h.store.scanOwners(headsDir, h.scanVault) }
 
 func (h *headStore) scanVault(key vaultKey) error {
 	data, err := h.store.readFile(key.path(), 2*maxHeadFileBytes)
@@ -114,7 +77,8 @@ func (h *headStore) scanVault(key vaultKey) error {
 	}
 	v := &vaultHeads{size: int64(len(data))}
 	foreign := 0
-	damaged := parseRecords(data, func(r headRecord, offset int64) {
+	damaged := parseRecords(data, func(r record, offset int64) {
+		h.store.clock.note(r.received)
 		if !v.replay(key, r, offset) {
 			foreign++
 		}
@@ -132,7 +96,10 @@ func (h *headStore) scanVault(key vaultKey) error {
 }
 
 // replay enters one record; false: it does not belong to this file.
-func (v *vaultHeads) replay(key vaultKey, r headRecord, offset int64) bool {
+func (v *vaultHeads) replay(key vaultKey, r record, offset int64) bool {
+	if r.kind != recordLink && r.kind != recordFork {
+		return false
+	}
 	head, err := storage.ParseKnownHead(r.raw)
 	if err != nil || head.Owner != key.owner || head.Vault != key.vault {
 		return false
@@ -197,10 +164,10 @@ func (h *headStore) put(key vaultKey, heads []storage.SignedHead) error {
 	if len(records) == 0 && old != nil && old.settled {
 		return verdict
 	}
-	if err := h.checkRoom(key, int64(len(records))); err != nil {
+	if err := h.checkRoom(key, next, int64(len(records))); err != nil {
 		return err
 	}
-	if err := h.append(key, old, records); err != nil {
+	if err := h.store.appendRecords(headsDir, key.owner, key.path(), next.size-int64(len(records)), records, old == nil || !old.settled); err != nil {
 		return err
 	}
 	h.account(key, old, next)
@@ -219,7 +186,7 @@ func (v *vaultHeads) extend(heads []storage.SignedHead, now time.Duration) (next
 		place := headPlace{offset: next.size, bytes: len(head.Raw), received: now, floor: head.Floor}
 		link := storage.LinkOf(head, place)
 		verdict, err := next.chain.Judge(link)
-		record := headRecord{kind: recordLink, received: now, raw: head.Raw}
+		record := record{kind: recordLink, received: now, raw: head.Raw}
 		switch {
 		case verdict == storage.HeadPlaced:
 			next.chain.Place(link)
@@ -242,12 +209,42 @@ func (v *vaultHeads) extend(heads []storage.SignedHead, now time.Duration) (next
 }
 
 func (v *vaultHeads) tooLarge() bool {
-	return v.chain.Len() > maxLinks || v.size > maxHeadFileBytes
+	if v.chain.Len() > maxLinks || v.size > maxHeadFileBytes {
+		return true
+	}
+	links, bytes := map[uint32]int{}, map[uint32]int64{}
+	for _, l := range slices.Concat(v.chain.Links(), v.chain.Forks()) {
+		links[l.Epoch]++
+		bytes[l.Epoch] += recordSize(l.Body.bytes)
+		if links[l.Epoch] > maxEpochLinks || bytes[l.Epoch] > maxEpochBytes {
+			return true
+		}
+	}
+	return false
+}
+
+// recovers reports whether the newest heads are of a later epoch than others and
+// still few: those with which an owner takes a vault back.
+func (v *vaultHeads) recovers() bool {
+	links := v.chain.Links()
+	newest, others := links[len(links)-1].Epoch, false
+	var size int64
+	for _, l := range slices.Concat(links, v.chain.Forks()) {
+		if l.Epoch == newest {
+			size += recordSize(l.Body.bytes)
+		}
+		others = others || l.Epoch < newest
+	}
+	return others && size <= recoveryBytes
 }
 
 // checkRoom keeps heads within the owner's quota, beyond a small allowance, and
 // within a bound for all.
-func (h *headStore) checkRoom(key vaultKey, size int64) error {
+func (h *headStore) checkRoom(key vaultKey, next *vaultHeads, size int64) error {
+	allowance := int64(headAllowance)
+	if next.recovers() {
+		allowance *= 2
+	}
 	c := h.store.cat
 	limit := int64(-1)
 	if c.ownerLimit != nil {
@@ -257,43 +254,10 @@ func (h *headStore) checkRoom(key vaultKey, size int64) error {
 	account := *c.usageOf(key.owner)
 	c.mu.Unlock()
 	switch {
-	case limit >= 0 && account.heads+size > headAllowance && account.bytes+account.reserved+account.heads+size > limit:
+	case limit >= 0 && account.heads+size > allowance && account.total()+account.heads+size > limit:
 		return fmt.Errorf("heads of owner %s take %d bytes: %w", key.owner.Short(), account.heads, storage.ErrQuota)
 	case h.bytes+size > maxHeadStoreBytes || size > h.store.diskFree():
 		return fmt.Errorf("no room for heads: %w", storage.ErrFull)
-	}
-	return nil
-}
-
-// append writes records at the end of the file and makes the file durable.
-func (h *headStore) append(key vaultKey, old *vaultHeads, records []byte) error {
-	s, dir := h.store, headsDir+"/"+key.owner.String()
-	if err := s.makeDir(headsDir, key.owner.String()); err != nil {
-		return err
-	}
-	f, err := s.fs.OpenRW(key.path())
-	if errors.Is(err, fs.ErrNotExist) {
-		f, err = s.fs.Create(key.path())
-	}
-	if err != nil {
-		return ioFailed(err)
-	}
-	var offset int64
-	if old != nil {
-		offset = old.size
-	}
-	if _, err := f.WriteAt(records, offset); err != nil {
-		return errors.Join(ioFailed(err), f.Close())
-	}
-	if err := errors.Join(f.Sync(), f.Close()); err != nil {
-		return s.syncFailed(err)
-	}
-	if old != nil && old.settled {
-		return nil
-	}
-	// The file is new, or nobody knows whether its name is durable.
-	if err := s.fs.SyncDir(dir); err != nil {
-		return s.syncFailed(err)
 	}
 	return nil
 }
@@ -306,13 +270,16 @@ func (h *headStore) of(owner grid.OwnerID) []vaultKey {
 			keys = append(keys, key)
 		}
 	}
-	slices.SortFunc(keys, func(a, b vaultKey) int { return bytes.Compare(a.vault[:], b.vault[:]) })
+	slices.SortFunc(keys, compareKeys)
 	return keys
 }
 
 // account enters that a file changed its size.
 func (h *headStore) account(key vaultKey, old, next *vaultHeads) {
-	grown := next.size
+	var grown int64
+	if next != nil {
+		grown += next.size
+	}
 	if old != nil {
 		grown -= old.size
 	}
@@ -352,23 +319,60 @@ func (h *headStore) read(key vaultKey) (storage.VaultHeads, error) {
 	}
 	defer f.Close()
 	for _, link := range v.chain.Newest(func(p headPlace) int { return p.bytes }) {
-		if raw, ok := readRecord(f, link.Body); ok {
+		if raw, ok := readRecord(f, link.Body.offset, link.Body.bytes); ok {
 			out.Links = append(out.Links, raw)
 		}
 	}
 	for _, link := range v.chain.Forks() {
-		if raw, ok := readRecord(f, link.Body); ok && len(out.Forks) < storage.MaxHeadForks {
+		if raw, ok := readRecord(f, link.Body.offset, link.Body.bytes); ok && len(out.Forks) < storage.MaxHeadForks {
 			out.Forks = append(out.Forks, raw)
 		}
 	}
 	return out, nil
 }
 
-func readRecord(f File, place headPlace) ([]byte, bool) {
-	b := make([]byte, recordSize(place.bytes))
-	if n, _ := f.ReadAt(b, place.offset); n < len(b) {
-		return nil, false
+// HeadHistory implements storage.HeadStore.
+func (s *Store) HeadHistory(ctx context.Context, owner grid.OwnerID, vault storage.VaultID, below storage.HeadCursor) ([][]byte, error) {
+	if err := errors.Join(ctx.Err(), s.check()); err != nil {
+		return nil, fmt.Errorf("history of heads: %w", err)
 	}
-	r, _, ok := parseRecord(b)
-	return r.raw, ok
+	h, key := s.heads, vaultKey{owner, vault}
+	h.mu.RLock()
+	defer h.mu.RUnlock()
+	v := h.vaults[key]
+	if v == nil {
+		return nil, nil
+	}
+	f, err := s.fs.Open(key.path())
+	if err != nil {
+		return nil, fmt.Errorf("history of heads: %w", err)
+	}
+	defer f.Close()
+	for {
+		links := v.chain.Below(below, func(p headPlace) int { return p.bytes })
+		var out [][]byte
+		for _, link := range links {
+			if raw, ok := readRecord(f, link.Body.offset, link.Body.bytes); ok {
+				out = append(out, raw)
+			}
+			below = storage.HeadCursor{Seq: link.Seq, ID: link.ID}
+		}
+		if len(out) > 0 || len(links) == 0 {
+			return out, nil
+		}
+	}
+}
+
+// forget removes all heads of an owner.
+func (h *headStore) forget(owner grid.OwnerID) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, key := range h.of(owner) {
+		if err := h.store.fs.Remove(key.path()); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return ioFailed(err)
+		}
+		h.account(key, h.vaults[key], nil)
+		delete(h.vaults, key)
+	}
+	return nil
 }

@@ -147,7 +147,7 @@ func TestHeadsWithinFloorStay(t *testing.T) {
 		if err := s.PutHeads(t.Context(), storagetest.Raw(chain[limit])); !errors.Is(err, storage.ErrQuota) {
 			t.Fatalf("more heads than fit, all within their floor: %v", err)
 		}
-		time.Sleep(4 * 24 * time.Hour) // the first 500 are older than 7 days now
+		time.Sleep(4 * 24 * time.Hour) // the first 499 were replaced more than 7 days ago
 		before := s.Stats().Bytes
 		putHeads(t, s, chain[limit:]...)
 		if after := s.Stats().Bytes; after >= before {
@@ -156,7 +156,7 @@ func TestHeadsWithinFloorStay(t *testing.T) {
 		_ = s.Close()
 		s = open(t, "", shardstore.Config{FS: files.crash(nil)})
 		wantLinks(t, s, 0, chain[len(chain)-storage.MaxHeadLinks:]...)
-		if got, want := s.Stats().Owners[device.Owner].HeadBytes, int64(len(chain)-500)*int64(17+16+len(chain[0].Raw)); got != want {
+		if got, want := s.Stats().Owners[device.Owner].HeadBytes, int64(len(chain)-499)*int64(17+16+len(chain[0].Raw)); got != want {
 			t.Errorf("%d bytes of heads, want %d", got, want)
 		}
 	})

@@ -46,29 +46,45 @@ func (s *Store) Problems() []Problem {
 }
 
 // quarantine takes a shard that turned out to be bad out of the catalogue, if
-// it is still the one in which the fault was found, and sets its file aside.
-func (s *Store) quarantine(id storage.ShardID, gen generation, cause error) {
+// it is still the one in which the fault was found, and sets its file aside. A
+// shard whose file was missing only because it was just being moved is not bad;
+// then, and when somebody else noticed too, the result is false.
+func (s *Store) quarantine(id storage.ShardID, gen generation, cause error) bool {
 	release := s.cat.claim(id)
 	defer release()
-	now, owner := s.cat.lookup(id)
-	if now != gen {
-		return // somebody else noticed too
+	now, owner, ok := s.cat.find(id)
+	if !ok || now.gen != gen {
+		return false
 	}
-	size, _ := s.cat.remove(id)
-	s.setAside(id, owner, size, cause)
+	if errors.Is(cause, fs.ErrNotExist) && s.exists(now.path(id.Segment)) {
+		return false
+	}
+	s.cat.remove(id.Segment, now)
+	s.setAside(id, now.path(id.Segment), owner, now.bytes, cause)
+	return true
+}
+
+// exists reports whether a file is there, as far as that can be told.
+func (s *Store) exists(name string) bool {
+	f, err := s.fs.Open(name)
+	if err != nil {
+		return !errors.Is(err, fs.ErrNotExist)
+	}
+	_ = f.Close() // only opened
+	return true
 }
 
 // setAside moves the file of a bad shard to bad/, where a person can look at
 // it, or deletes it when too many are there. If even that fails the fault is
 // found again at the next Open.
-func (s *Store) setAside(id storage.ShardID, owner grid.OwnerID, size int64, cause error) {
+func (s *Store) setAside(id storage.ShardID, path string, owner grid.OwnerID, size int64, cause error) {
 	s.log.Error("bad shard set aside", "segment", id.Segment, "shard", id.Index, "owner", owner, "err", cause)
 	s.problems.add(Problem{What: "stored shard is bad", Why: cause.Error(), Shard: id, Owner: owner})
 	var err error
 	if s.cat.addBad(id, size) {
-		err = s.fs.Rename(shardPath(id), badPath(id))
+		err = s.fs.Rename(path, badPath(id))
 	} else {
-		err = s.fs.Remove(shardPath(id))
+		err = s.fs.Remove(path)
 	}
 	if err != nil {
 		s.log.Error("bad shard cannot be moved", "segment", id.Segment, "shard", id.Index, "err", err)

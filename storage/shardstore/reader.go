@@ -28,7 +28,7 @@ func (s *Store) openShard(ctx context.Context, id storage.ShardID, off, n int64)
 	if err := errors.Join(ctx.Err(), s.check()); err != nil {
 		return nil, err
 	}
-	file, header, gen, err := s.openFile(id)
+	file, header, found, err := s.openFile(id)
 	if err != nil {
 		return nil, err
 	}
@@ -39,37 +39,56 @@ func (s *Store) openShard(ctx context.Context, id storage.ShardID, off, n int64)
 	if off < 0 || n < 0 || off > size-n {
 		return nil, errors.Join(fmt.Errorf("no range of %d bytes from %d in a shard of %d", n, off, size), file.Close())
 	}
-	r := &reader{ctx: ctx, store: s, id: id, gen: gen, file: file, header: header, off: off, left: n}
+	r := &reader{ctx: ctx, store: s, id: id, gen: found.gen, file: file, header: header, off: off, left: n}
 	if off == 0 && n == size {
 		r.hasher = getHasher()
 	}
 	return r, nil
 }
 
-// openFile opens the file of a stored shard and checks its first page and its
-// length. A bad one is set aside.
-func (s *Store) openFile(id storage.ShardID) (File, storage.SignedHeader, generation, error) {
-	gen, _ := s.cat.lookup(id)
-	if gen == 0 {
-		err := storage.ErrNotFound
-		if s.cat.isBad(id) {
-			err = fmt.Errorf("%w: set aside earlier", storage.ErrCorrupt)
+// openFile opens the file of a shard, stored or in the trash, and checks its
+// first page and its length. A bad one is set aside.
+func (s *Store) openFile(id storage.ShardID) (File, storage.SignedHeader, shard, error) {
+	for {
+		found, _, ok := s.cat.find(id)
+		if !ok {
+			err := storage.ErrNotFound
+			if s.cat.isBad(id) {
+				err = fmt.Errorf("%w: set aside earlier", storage.ErrCorrupt)
+			}
+			return nil, storage.SignedHeader{}, shard{}, err
 		}
-		return nil, storage.SignedHeader{}, 0, err
-	}
-	file, err := s.fs.Open(shardPath(id))
-	if err == nil {
-		var header storage.SignedHeader
-		if header, err = readHeader(file, id, make([]byte, pageBytes)); err == nil {
-			return file, header, gen, nil
+		file, header, err := s.openPath(id, found)
+		if err == nil {
+			return file, header, found, nil
 		}
-		_ = file.Close() // only read
+		missing := errors.Is(err, fs.ErrNotExist)
+		if missing {
+			// It moves to the trash at most once, and out of it at most once.
+			if now, _, ok := s.cat.find(id); !ok || now != found {
+				continue
+			}
+		}
+		if missing || errors.Is(err, storage.ErrCorrupt) {
+			if !s.quarantine(id, found.gen, err) && missing {
+				continue // it was being moved
+			}
+			err = fmt.Errorf("%w: %w", storage.ErrCorrupt, err)
+		}
+		return nil, storage.SignedHeader{}, shard{}, err
 	}
-	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, storage.ErrCorrupt) {
-		s.quarantine(id, gen, err)
-		err = fmt.Errorf("%w: %w", storage.ErrCorrupt, err)
+}
+
+func (s *Store) openPath(id storage.ShardID, found shard) (File, storage.SignedHeader, error) {
+	file, err := s.fs.Open(found.path(id.Segment))
+	if err != nil {
+		return nil, storage.SignedHeader{}, err
 	}
-	return nil, storage.SignedHeader{}, 0, err
+	header, err := readHeader(file, id, make([]byte, pageBytes))
+	if err != nil {
+		return nil, header, errors.Join(err, file.Close())
+	}
+	return file, header, nil
 }
 
 // reader reads a shard or a range of one.

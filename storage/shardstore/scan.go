@@ -74,7 +74,7 @@ func (s *Store) scanShard(id storage.ShardID, page []byte) error {
 	header, err := readHeader(f, id, page)
 	if err != nil {
 		size, _ := f.Size() // only for the account
-		s.setAside(id, grid.OwnerID{}, size, err)
+		s.setAside(id, shardPath(id), grid.OwnerID{}, size, err)
 		return nil
 	}
 	s.cat.add(header, id.Index)
@@ -112,7 +112,7 @@ func (s *Store) scanBad() error {
 		if err != nil {
 			return err
 		}
-		if gen, _ := s.cat.lookup(id); gen != 0 || !s.cat.addBad(id, info.Size()) {
+		if _, _, ok := s.cat.find(id); ok || !s.cat.addBad(id, info.Size()) {
 			if err := s.fs.Remove(badPath(id)); err != nil {
 				return err
 			}

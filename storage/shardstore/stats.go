@@ -9,8 +9,10 @@ import (
 // Stats is what a store holds now. Bytes are bytes on disk.
 type Stats struct {
 	Shards        int
+	TrashShards   int                      // deleted, within their floor
+	TrashBytes    int64                    // of those
 	Bad           int                      // set aside
-	Bytes         int64                    // of all files, those set aside and heads included
+	Bytes         int64                    // of all files, also those in the trash and set aside, of heads and deletions
 	ReservedBytes int64                    // for shards being written
 	CapacityBytes int64                    // 0: no limit but the disk
 	FreeBytes     int64                    // what it would still take
@@ -20,10 +22,16 @@ type Stats struct {
 
 // Holding is what a store holds for one owner.
 type Holding struct {
-	Shards    int
-	Bytes     int64
-	HeadBytes int64
+	Shards        int
+	Bytes         int64 // of the shards
+	TrashShards   int   // besides those
+	TrashBytes    int64
+	HeadBytes     int64
+	DeletionBytes int64
 }
+
+// Total returns the bytes of all that is held.
+func (h Holding) Total() int64 { return h.Bytes + h.TrashBytes + h.HeadBytes + h.DeletionBytes }
 
 // Stats returns what the store holds now.
 func (s *Store) Stats() Stats {
@@ -32,16 +40,30 @@ func (s *Store) Stats() Stats {
 	c.mu.RLock()
 	defer c.mu.RUnlock()
 	out := Stats{
-		Shards: c.shards, Bad: c.badCount, Bytes: c.used, ReservedBytes: c.reserved,
+		Shards: c.shards, TrashShards: c.trashed, Bad: c.badCount, Bytes: c.used, ReservedBytes: c.reserved,
 		CapacityBytes: c.capacity, FreeBytes: free, Suspect: s.suspect.Load(),
 		Owners: make(map[grid.OwnerID]Holding, len(c.owners)),
 	}
 	for owner, u := range c.owners {
-		if u.shards > 0 || u.heads > 0 {
-			out.Owners[owner] = Holding{Shards: u.shards, Bytes: u.bytes, HeadBytes: u.heads}
+		out.TrashBytes += u.trash
+		if h := u.holding(); h != (Holding{}) {
+			out.Owners[owner] = h
 		}
 	}
 	return out
+}
+
+func (u *usage) holding() Holding {
+	return Holding{Shards: u.shards, Bytes: u.bytes, TrashShards: u.trashed, TrashBytes: u.trash,
+		HeadBytes: u.heads, DeletionBytes: u.deletions}
+}
+
+// SetCapacity changes the pledge; 0 means no limit but the disk. What is stored
+// beyond a smaller one stays until somebody moves it.
+func (s *Store) SetCapacity(bytes int64) {
+	s.cat.mu.Lock()
+	defer s.cat.mu.Unlock()
+	s.cat.capacity = max(0, bytes)
 }
 
 // Free returns how many bytes the store would still take: what is left of the

@@ -13,15 +13,16 @@ import (
 	"gotong/storage"
 )
 
-// Names inside a store's directory. trash/ and deleted/ are kept free for
-// shards within their retention floor and for signed deletions.
+// Names inside a store's directory.
 const (
-	lockName   = "lock"
-	formatName = "format"
-	shardsDir  = "shards"
-	badDir     = "bad"
-	headsDir   = "heads"
-	tempSuffix = ".tmp"
+	lockName     = "lock"
+	formatName   = "format"
+	shardsDir    = "shards"
+	trashDir     = "trash"
+	badDir       = "bad"
+	headsDir     = "heads"
+	deletionsDir = "deleted"
+	tempSuffix   = ".tmp"
 
 	formatText = "gotong shard store 1\n"
 )
@@ -38,7 +39,11 @@ type Store struct {
 	clock    *runClock
 	cat      *catalogue
 	heads    *headStore
+	trees    *treeCache
 	problems problemList
+
+	deletions *deletionStore
+	removed   removedOwners
 
 	closed  atomic.Bool
 	suspect atomic.Bool // a sync failed
@@ -68,7 +73,7 @@ func Open(dir string, cfg Config) (_ *Store, err error) {
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("open shard store: %w", err), files.Close())
 	}
-	s := &Store{cfg: cfg, fs: files, log: cfg.Logger, lock: lock, cat: newCatalogue(cfg),
+	s := &Store{cfg: cfg, fs: files, log: cfg.Logger, lock: lock, cat: newCatalogue(cfg), trees: newTreeCache(),
 		made: map[string]bool{}, settled: map[string]bool{}}
 	if err := s.load(); err != nil {
 		return nil, errors.Join(fmt.Errorf("open shard store: %w", err), lock.Close(), files.Close())
@@ -89,11 +94,23 @@ func (s *Store) load() error {
 	if err := s.scanShards(); err != nil {
 		return err
 	}
+	if err := s.scanTrash(); err != nil {
+		return err
+	}
 	if err := s.scanBad(); err != nil {
 		return err
 	}
 	s.heads = newHeadStore(s)
-	return s.heads.scan()
+	if err := s.heads.scan(); err != nil {
+		return err
+	}
+	s.deletions = newDeletionStore(s)
+	if err := s.deletions.scan(); err != nil {
+		return err
+	}
+	s.clock.settle()
+	s.trashDeleted()
+	return s.loadRemoved()
 }
 
 // checkFormat makes a new store, or refuses one of another version. The
@@ -115,12 +132,12 @@ func (s *Store) checkFormat() error {
 // makeLayout makes the directories that are missing, and makes those inside
 // them durable that a process which was killed left behind.
 func (s *Store) makeLayout() error {
-	for _, dir := range []string{shardsDir, badDir, headsDir} {
+	for _, dir := range []string{shardsDir, trashDir, badDir, headsDir, deletionsDir} {
 		if err := s.fs.Mkdir(dir); err != nil && !errors.Is(err, fs.ErrExist) {
 			return err
 		}
 	}
-	for _, dir := range []string{".", shardsDir, headsDir} {
+	for _, dir := range []string{".", shardsDir, trashDir, headsDir, deletionsDir} {
 		if err := s.fs.SyncDir(dir); err != nil {
 			return err
 		}

@@ -52,7 +52,10 @@ func (s *Store) create(ctx context.Context, header storage.SignedHeader, id stor
 	if header.IsZero() || id.Index < 0 || id.Index >= header.Redundancy.N {
 		return nil, fmt.Errorf("%w: no such shard in its header", storage.ErrCorrupt)
 	}
-	if gen, _ := s.cat.lookup(id); gen == 0 && s.cfg.Authorize != nil {
+	if s.deleted(header) {
+		return nil, storage.ErrDeleted
+	}
+	if _, stored := s.cat.lookup(id); !stored && s.cfg.Authorize != nil {
 		if err := s.cfg.Authorize(header); err != nil {
 			return nil, err
 		}
@@ -205,7 +208,10 @@ func (w *writer) commit() error {
 	}
 	release := s.cat.claim(w.id)
 	defer release()
-	if gen, _ := s.cat.lookup(w.id); gen != 0 {
+	if s.deleted(w.header) {
+		return storage.ErrDeleted
+	}
+	if _, stored := s.cat.lookup(w.id); stored {
 		w.end() // another writer was first
 		s.mergeHolders(w.id, w.holders)
 		return s.settle(shardDir(w.id.Segment))
@@ -222,6 +228,15 @@ func (w *writer) commit() error {
 	s.cat.add(w.header, w.id.Index)
 	w.end()
 	s.forgetBad(w.id)
+	if s.deleted(w.header) {
+		// A deletion came that may not have seen this shard. It is not said to
+		// be stored, so where it lies is not waited for.
+		s.log.Info("segment was deleted while a shard of it came", "segment", w.id.Segment, "shard", w.id.Index)
+		if err := s.trashOne(w.id, nil); err != nil {
+			return err
+		}
+		return storage.ErrDeleted
+	}
 	return nil
 }
 

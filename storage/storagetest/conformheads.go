@@ -142,3 +142,44 @@ func (s *suite) headsBounded() {
 	}
 	s.refuseHeads(storage.ErrQuota, s.device.Heads(s.T, Vault("one too many"), 1)...)
 }
+
+// headHistory: whatever a device publishes, everything that is kept can be read,
+// the newest first.
+func (s *suite) headHistory() {
+	chain := s.device.Heads(s.T, s.vault, 3*storage.MaxHeadLinks)
+	for part := range slices.Chunk(chain, storage.MaxPutHeads) {
+		s.putHeads(part...)
+	}
+	twin := s.device.Head(s.T, s.vault, chain[0], "another second")
+	s.refuseHeads(storage.ErrHeadFork, twin)
+	recovered := s.device.With(grid.CapAll, 2).Head(s.T, s.vault, chain[99], "recovered from number 100")
+	s.putHeads(recovered)
+	want := append(slices.Clone(chain), twin, recovered)
+	var below storage.HeadCursor
+	for {
+		raw, err := s.store.HeadHistory(s.Context(), s.device.Owner, s.vault, below)
+		if err != nil || len(raw) > storage.MaxHeadLinks {
+			s.Fatalf("page of %d heads: %v", len(raw), err)
+		}
+		if len(raw) == 0 {
+			break
+		}
+		for _, b := range raw {
+			head, err := storage.ParseHead(b)
+			if err != nil {
+				s.Fatal(err)
+			}
+			if !below.IsZero() && head.Cursor().Compare(below) >= 0 {
+				s.Fatal("heads out of order")
+			}
+			below = head.Cursor()
+			want = slices.DeleteFunc(want, func(h storage.SignedHead) bool { return h.ID == head.ID })
+		}
+	}
+	if len(want) > 0 {
+		s.Errorf("%d heads did not come, the first is number %d", len(want), want[0].Seq)
+	}
+	if raw, err := s.store.HeadHistory(s.Context(), s.device.Owner, Vault("unknown"), storage.HeadCursor{}); err != nil || len(raw) > 0 {
+		s.Errorf("%d heads of an unknown vault, %v", len(raw), err)
+	}
+}

@@ -2,6 +2,7 @@ package storagetest
 
 import (
 	"context"
+	"iter"
 	"sync"
 	"time"
 
@@ -19,8 +20,10 @@ type Faults struct {
 	Forget  bool          // Commit succeeds, storing nothing
 	Open    error         // OpenShard fails with it
 	Read    error         // Read fails with it, after the first bytes
-	Garbage bool          // Read gives altered bytes, without an error
-	Heads   error         // PutHeads and Heads fail with it
+	Garbage bool          // Read and Prove give altered bytes, without an error
+	Heads   error         // PutHeads, Heads and HeadHistory fail with it
+	Delete  error         // PutDeletions and Deletions fail with it
+	Prove   error         // Prove fails with it
 }
 
 // Faulty wraps a store and misbehaves as told. It is safe for concurrent use.
@@ -165,4 +168,54 @@ func (f *Faulty) Heads(ctx context.Context, owner grid.OwnerID) ([]storage.Vault
 		return nil, err
 	}
 	return f.store.Heads(ctx, owner)
+}
+
+// HeadHistory implements storage.HeadStore.
+func (f *Faulty) HeadHistory(ctx context.Context, owner grid.OwnerID, vault storage.VaultID, below storage.HeadCursor) ([][]byte, error) {
+	faults, err := f.begin(ctx)
+	if err := first(err, faults.Heads); err != nil {
+		return nil, err
+	}
+	return f.store.HeadHistory(ctx, owner, vault, below)
+}
+
+// List implements storage.ShardLister.
+func (f *Faulty) List(ctx context.Context, vault storage.VaultID) iter.Seq2[storage.ShardID, error] {
+	if _, err := f.begin(ctx); err != nil {
+		return func(yield func(storage.ShardID, error) bool) { yield(storage.ShardID{}, err) }
+	}
+	return f.store.List(ctx, vault)
+}
+
+// PutDeletions implements storage.DeletionStore.
+func (f *Faulty) PutDeletions(ctx context.Context, raw [][]byte) error {
+	faults, err := f.begin(ctx)
+	if err := first(err, faults.Delete); err != nil {
+		return err
+	}
+	return f.store.PutDeletions(ctx, raw)
+}
+
+// Deletions implements storage.DeletionStore.
+func (f *Faulty) Deletions(ctx context.Context, owner grid.OwnerID, vault storage.VaultID, after uint64) ([][]byte, error) {
+	faults, err := f.begin(ctx)
+	if err := first(err, faults.Delete); err != nil {
+		return nil, err
+	}
+	return f.store.Deletions(ctx, owner, vault, after)
+}
+
+// Prove implements storage.ShardProver.
+func (f *Faulty) Prove(ctx context.Context, id storage.ShardID, groups []int) ([][]byte, error) {
+	faults, err := f.begin(ctx)
+	if err := first(err, faults.Prove); err != nil {
+		return nil, err
+	}
+	proofs, err := f.store.Prove(ctx, id, groups)
+	if faults.Garbage {
+		for _, proof := range proofs {
+			proof[len(proof)-1] ^= 0x80
+		}
+	}
+	return proofs, err
 }

@@ -114,11 +114,32 @@ func (d Device) Heads(t testing.TB, vault storage.VaultID, n int) []storage.Sign
 	return heads
 }
 
+// Deletion signs a deletion of segments.
+func (d Device) Deletion(t testing.TB, vault storage.VaultID, number uint64, ids ...storage.SegmentID) storage.SignedDeletion {
+	t.Helper()
+	deletion, err := storage.SignDeletion(d.Key, storage.Deletion{
+		Vault: vault, Owner: d.Owner, Number: number, Created: time.Unix(1_700_000_000, 0), Grant: d.Grant, Segments: ids,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return deletion
+}
+
 // Raw returns the bytes of heads as PutHeads takes them.
 func Raw(heads ...storage.SignedHead) [][]byte {
 	raw := make([][]byte, len(heads))
 	for i, h := range heads {
 		raw[i] = h.Raw
+	}
+	return raw
+}
+
+// RawDeletions returns the bytes of deletions as PutDeletions takes them.
+func RawDeletions(deletions ...storage.SignedDeletion) [][]byte {
+	raw := make([][]byte, len(deletions))
+	for i, d := range deletions {
+		raw[i] = d.Raw
 	}
 	return raw
 }

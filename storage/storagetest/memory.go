@@ -27,6 +27,7 @@ type Memory struct {
 	mu     sync.Mutex
 	shards map[storage.ShardID]*memoryShard
 	vaults map[memoryVault]*storage.HeadChain[[]byte]
+	gone   map[memoryVault][]storage.SignedDeletion // by rising number
 	used   int
 }
 
@@ -35,6 +36,7 @@ type memoryShard struct {
 	holders []storage.Holder
 	data    []byte
 	bad     bool
+	trash   bool
 }
 
 type memoryVault struct {
@@ -47,6 +49,7 @@ func NewMemory() *Memory {
 	return &Memory{
 		shards: map[storage.ShardID]*memoryShard{},
 		vaults: map[memoryVault]*storage.HeadChain[[]byte]{},
+		gone:   map[memoryVault][]storage.SignedDeletion{},
 	}
 }
 
@@ -64,6 +67,9 @@ func (m *Memory) CreateShard(ctx context.Context, header storage.SignedHeader, i
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	if m.deleted(header) {
+		return fail(storage.ErrDeleted)
+	}
 	if s := m.shards[id]; s != nil && !s.bad {
 		s.holders = storage.MergeHolders(s.holders, holders, header.Redundancy.N)
 		return fail(storage.ErrExists)
@@ -112,6 +118,10 @@ func (w *memoryWriter) Commit() error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	w.ended = true
+	if m.deleted(w.header) {
+		m.used -= w.header.ShardBytes
+		return w.fail(storage.ErrDeleted)
+	}
 	if s := m.shards[w.id]; s != nil {
 		m.used -= w.header.ShardBytes // one of two
 		if !s.bad {
@@ -204,11 +214,17 @@ func (m *Memory) Have(ctx context.Context, ids []storage.SegmentID) ([]storage.S
 				continue
 			}
 			state := storage.ShardStored
-			if s.bad {
+			switch {
+			case s.bad:
 				state = storage.ShardBad
+			case s.trash:
+				state = storage.ShardTrash
 			}
 			answers[i].Shards = append(answers[i].Shards, storage.ShardAnswer{Index: index, State: state})
 			answers[i].Holders = storage.MergeHolders(answers[i].Holders, s.holders, s.header.Redundancy.N)
+		}
+		if len(answers[i].Shards) == 0 && m.named(id) {
+			answers[i].Shards = []storage.ShardAnswer{{State: storage.ShardDeleted}}
 		}
 	}
 	return answers, ctx.Err()
@@ -219,7 +235,7 @@ func (m *Memory) List(ctx context.Context, vault storage.VaultID) iter.Seq2[stor
 	m.mu.Lock()
 	var ids []storage.ShardID
 	for id, s := range m.shards {
-		if s.header.Vault == vault && !s.bad {
+		if s.header.Vault == vault && !s.bad && !s.trash {
 			ids = append(ids, id)
 		}
 	}
@@ -328,6 +344,21 @@ func (m *Memory) Heads(ctx context.Context, owner grid.OwnerID) ([]storage.Vault
 			v.Forks = append(v.Forks, link.Body)
 		}
 		out = append(out, v)
+	}
+	return out, ctx.Err()
+}
+
+// HeadHistory implements storage.HeadStore.
+func (m *Memory) HeadHistory(ctx context.Context, owner grid.OwnerID, vault storage.VaultID, below storage.HeadCursor) ([][]byte, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	chain := m.vaults[memoryVault{owner, vault}]
+	if chain == nil {
+		return nil, ctx.Err()
+	}
+	var out [][]byte
+	for _, link := range chain.Below(below, func(raw []byte) int { return len(raw) }) {
+		out = append(out, link.Body)
 	}
 	return out, ctx.Err()
 }

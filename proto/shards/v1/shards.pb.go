@@ -1043,6 +1043,406 @@ func (x *HeadsResponse) GetForks() [][]byte {
 	return nil
 }
 
+type HeadHistoryRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Owner         []byte                 `protobuf:"bytes,1,opt,name=owner,proto3" json:"owner,omitempty"`                        // OwnerID, 32 bytes
+	Vault         []byte                 `protobuf:"bytes,2,opt,name=vault,proto3" json:"vault,omitempty"`                        // VaultID, 32 bytes
+	BelowSeq      uint64                 `protobuf:"varint,3,opt,name=below_seq,json=belowSeq,proto3" json:"below_seq,omitempty"` // number of the last head that came before; 0 begins
+	BelowId       []byte                 `protobuf:"bytes,4,opt,name=below_id,json=belowId,proto3" json:"below_id,omitempty"`     // and its HeadID, 32 bytes
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *HeadHistoryRequest) Reset() {
+	*x = HeadHistoryRequest{}
+	mi := &file_shards_v1_shards_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *HeadHistoryRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*HeadHistoryRequest) ProtoMessage() {}
+
+func (x *HeadHistoryRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_shards_v1_shards_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use HeadHistoryRequest.ProtoReflect.Descriptor instead.
+func (*HeadHistoryRequest) Descriptor() ([]byte, []int) {
+	return file_shards_v1_shards_proto_rawDescGZIP(), []int{18}
+}
+
+func (x *HeadHistoryRequest) GetOwner() []byte {
+	if x != nil {
+		return x.Owner
+	}
+	return nil
+}
+
+func (x *HeadHistoryRequest) GetVault() []byte {
+	if x != nil {
+		return x.Vault
+	}
+	return nil
+}
+
+func (x *HeadHistoryRequest) GetBelowSeq() uint64 {
+	if x != nil {
+		return x.BelowSeq
+	}
+	return 0
+}
+
+func (x *HeadHistoryRequest) GetBelowId() []byte {
+	if x != nil {
+		return x.BelowId
+	}
+	return nil
+}
+
+type HeadHistoryResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Heads         [][]byte               `protobuf:"bytes,1,rep,name=heads,proto3" json:"heads,omitempty"` // signed heads, in the chain and off it
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *HeadHistoryResponse) Reset() {
+	*x = HeadHistoryResponse{}
+	mi := &file_shards_v1_shards_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *HeadHistoryResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*HeadHistoryResponse) ProtoMessage() {}
+
+func (x *HeadHistoryResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_shards_v1_shards_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use HeadHistoryResponse.ProtoReflect.Descriptor instead.
+func (*HeadHistoryResponse) Descriptor() ([]byte, []int) {
+	return file_shards_v1_shards_proto_rawDescGZIP(), []int{19}
+}
+
+func (x *HeadHistoryResponse) GetHeads() [][]byte {
+	if x != nil {
+		return x.Heads
+	}
+	return nil
+}
+
+type PutDeletionsRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Deletions     [][]byte               `protobuf:"bytes,1,rep,name=deletions,proto3" json:"deletions,omitempty"` // signed deletions of any vaults, together at most 1 MiB
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PutDeletionsRequest) Reset() {
+	*x = PutDeletionsRequest{}
+	mi := &file_shards_v1_shards_proto_msgTypes[20]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PutDeletionsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PutDeletionsRequest) ProtoMessage() {}
+
+func (x *PutDeletionsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_shards_v1_shards_proto_msgTypes[20]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PutDeletionsRequest.ProtoReflect.Descriptor instead.
+func (*PutDeletionsRequest) Descriptor() ([]byte, []int) {
+	return file_shards_v1_shards_proto_rawDescGZIP(), []int{20}
+}
+
+func (x *PutDeletionsRequest) GetDeletions() [][]byte {
+	if x != nil {
+		return x.Deletions
+	}
+	return nil
+}
+
+type PutDeletionsResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PutDeletionsResponse) Reset() {
+	*x = PutDeletionsResponse{}
+	mi := &file_shards_v1_shards_proto_msgTypes[21]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PutDeletionsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PutDeletionsResponse) ProtoMessage() {}
+
+func (x *PutDeletionsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_shards_v1_shards_proto_msgTypes[21]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PutDeletionsResponse.ProtoReflect.Descriptor instead.
+func (*PutDeletionsResponse) Descriptor() ([]byte, []int) {
+	return file_shards_v1_shards_proto_rawDescGZIP(), []int{21}
+}
+
+type DeletionsRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Owner         []byte                 `protobuf:"bytes,1,opt,name=owner,proto3" json:"owner,omitempty"` // OwnerID, 32 bytes
+	Vault         []byte                 `protobuf:"bytes,2,opt,name=vault,proto3" json:"vault,omitempty"` // VaultID, 32 bytes
+	After         uint64                 `protobuf:"varint,3,opt,name=after,proto3" json:"after,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DeletionsRequest) Reset() {
+	*x = DeletionsRequest{}
+	mi := &file_shards_v1_shards_proto_msgTypes[22]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DeletionsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DeletionsRequest) ProtoMessage() {}
+
+func (x *DeletionsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_shards_v1_shards_proto_msgTypes[22]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DeletionsRequest.ProtoReflect.Descriptor instead.
+func (*DeletionsRequest) Descriptor() ([]byte, []int) {
+	return file_shards_v1_shards_proto_rawDescGZIP(), []int{22}
+}
+
+func (x *DeletionsRequest) GetOwner() []byte {
+	if x != nil {
+		return x.Owner
+	}
+	return nil
+}
+
+func (x *DeletionsRequest) GetVault() []byte {
+	if x != nil {
+		return x.Vault
+	}
+	return nil
+}
+
+func (x *DeletionsRequest) GetAfter() uint64 {
+	if x != nil {
+		return x.After
+	}
+	return 0
+}
+
+type DeletionsResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Deletions     [][]byte               `protobuf:"bytes,1,rep,name=deletions,proto3" json:"deletions,omitempty"` // signed deletions
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DeletionsResponse) Reset() {
+	*x = DeletionsResponse{}
+	mi := &file_shards_v1_shards_proto_msgTypes[23]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DeletionsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DeletionsResponse) ProtoMessage() {}
+
+func (x *DeletionsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_shards_v1_shards_proto_msgTypes[23]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DeletionsResponse.ProtoReflect.Descriptor instead.
+func (*DeletionsResponse) Descriptor() ([]byte, []int) {
+	return file_shards_v1_shards_proto_rawDescGZIP(), []int{23}
+}
+
+func (x *DeletionsResponse) GetDeletions() [][]byte {
+	if x != nil {
+		return x.Deletions
+	}
+	return nil
+}
+
+type ProveRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Segment       []byte                 `protobuf:"bytes,1,opt,name=segment,proto3" json:"segment,omitempty"` // SegmentID, 32 bytes
+	Index         uint32                 `protobuf:"varint,2,opt,name=index,proto3" json:"index,omitempty"`
+	Groups        []uint32               `protobuf:"varint,3,rep,packed,name=groups,proto3" json:"groups,omitempty"` // 1 to 64
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ProveRequest) Reset() {
+	*x = ProveRequest{}
+	mi := &file_shards_v1_shards_proto_msgTypes[24]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ProveRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ProveRequest) ProtoMessage() {}
+
+func (x *ProveRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_shards_v1_shards_proto_msgTypes[24]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ProveRequest.ProtoReflect.Descriptor instead.
+func (*ProveRequest) Descriptor() ([]byte, []int) {
+	return file_shards_v1_shards_proto_rawDescGZIP(), []int{24}
+}
+
+func (x *ProveRequest) GetSegment() []byte {
+	if x != nil {
+		return x.Segment
+	}
+	return nil
+}
+
+func (x *ProveRequest) GetIndex() uint32 {
+	if x != nil {
+		return x.Index
+	}
+	return 0
+}
+
+func (x *ProveRequest) GetGroups() []uint32 {
+	if x != nil {
+		return x.Groups
+	}
+	return nil
+}
+
+type ProveResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Proofs        [][]byte               `protobuf:"bytes,1,rep,name=proofs,proto3" json:"proofs,omitempty"` // bao slices in groups of 16 KiB
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ProveResponse) Reset() {
+	*x = ProveResponse{}
+	mi := &file_shards_v1_shards_proto_msgTypes[25]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ProveResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ProveResponse) ProtoMessage() {}
+
+func (x *ProveResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_shards_v1_shards_proto_msgTypes[25]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ProveResponse.ProtoReflect.Descriptor instead.
+func (*ProveResponse) Descriptor() ([]byte, []int) {
+	return file_shards_v1_shards_proto_rawDescGZIP(), []int{25}
+}
+
+func (x *ProveResponse) GetProofs() [][]byte {
+	if x != nil {
+		return x.Proofs
+	}
+	return nil
+}
+
 // Failure travels in the details of a status and names the condition by a word
 // that both sides know, so that an error is the same on both.
 type Failure struct {
@@ -1054,7 +1454,7 @@ type Failure struct {
 
 func (x *Failure) Reset() {
 	*x = Failure{}
-	mi := &file_shards_v1_shards_proto_msgTypes[18]
+	mi := &file_shards_v1_shards_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1066,7 +1466,7 @@ func (x *Failure) String() string {
 func (*Failure) ProtoMessage() {}
 
 func (x *Failure) ProtoReflect() protoreflect.Message {
-	mi := &file_shards_v1_shards_proto_msgTypes[18]
+	mi := &file_shards_v1_shards_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1079,7 +1479,7 @@ func (x *Failure) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Failure.ProtoReflect.Descriptor instead.
 func (*Failure) Descriptor() ([]byte, []int) {
-	return file_shards_v1_shards_proto_rawDescGZIP(), []int{18}
+	return file_shards_v1_shards_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *Failure) GetReason() string {
@@ -1152,7 +1552,29 @@ const file_shards_v1_shards_proto_rawDesc = "" +
 	"\rHeadsResponse\x12\x14\n" +
 	"\x05vault\x18\x01 \x01(\fR\x05vault\x12\x14\n" +
 	"\x05heads\x18\x02 \x03(\fR\x05heads\x12\x14\n" +
-	"\x05forks\x18\x03 \x03(\fR\x05forks\"!\n" +
+	"\x05forks\x18\x03 \x03(\fR\x05forks\"x\n" +
+	"\x12HeadHistoryRequest\x12\x14\n" +
+	"\x05owner\x18\x01 \x01(\fR\x05owner\x12\x14\n" +
+	"\x05vault\x18\x02 \x01(\fR\x05vault\x12\x1b\n" +
+	"\tbelow_seq\x18\x03 \x01(\x04R\bbelowSeq\x12\x19\n" +
+	"\bbelow_id\x18\x04 \x01(\fR\abelowId\"+\n" +
+	"\x13HeadHistoryResponse\x12\x14\n" +
+	"\x05heads\x18\x01 \x03(\fR\x05heads\"3\n" +
+	"\x13PutDeletionsRequest\x12\x1c\n" +
+	"\tdeletions\x18\x01 \x03(\fR\tdeletions\"\x16\n" +
+	"\x14PutDeletionsResponse\"T\n" +
+	"\x10DeletionsRequest\x12\x14\n" +
+	"\x05owner\x18\x01 \x01(\fR\x05owner\x12\x14\n" +
+	"\x05vault\x18\x02 \x01(\fR\x05vault\x12\x14\n" +
+	"\x05after\x18\x03 \x01(\x04R\x05after\"1\n" +
+	"\x11DeletionsResponse\x12\x1c\n" +
+	"\tdeletions\x18\x01 \x03(\fR\tdeletions\"V\n" +
+	"\fProveRequest\x12\x18\n" +
+	"\asegment\x18\x01 \x01(\fR\asegment\x12\x14\n" +
+	"\x05index\x18\x02 \x01(\rR\x05index\x12\x16\n" +
+	"\x06groups\x18\x03 \x03(\rR\x06groups\"'\n" +
+	"\rProveResponse\x12\x16\n" +
+	"\x06proofs\x18\x01 \x03(\fR\x06proofs\"!\n" +
 	"\aFailure\x12\x16\n" +
 	"\x06reason\x18\x01 \x01(\tR\x06reason*\x9c\x01\n" +
 	"\n" +
@@ -1162,14 +1584,18 @@ const file_shards_v1_shards_proto_rawDesc = "" +
 	"\x11SHARD_STATE_TRASH\x10\x02\x12\x17\n" +
 	"\x13SHARD_STATE_DELETED\x10\x03\x12\x13\n" +
 	"\x0fSHARD_STATE_BAD\x10\x04\x12\x14\n" +
-	"\x10SHARD_STATE_NONE\x10\x052\xc7\x03\n" +
+	"\x10SHARD_STATE_NONE\x10\x052\xa8\x06\n" +
 	"\x06Shards\x12F\n" +
 	"\x03Put\x12\x1c.gotong.shards.v1.PutRequest\x1a\x1d.gotong.shards.v1.PutResponse(\x010\x01\x12D\n" +
 	"\x03Get\x12\x1c.gotong.shards.v1.GetRequest\x1a\x1d.gotong.shards.v1.GetResponse0\x01\x12G\n" +
 	"\x04Have\x12\x1d.gotong.shards.v1.HaveRequest\x1a\x1e.gotong.shards.v1.HaveResponse0\x01\x12G\n" +
 	"\x04List\x12\x1d.gotong.shards.v1.ListRequest\x1a\x1e.gotong.shards.v1.ListResponse0\x01\x12Q\n" +
 	"\bPutHeads\x12!.gotong.shards.v1.PutHeadsRequest\x1a\".gotong.shards.v1.PutHeadsResponse\x12J\n" +
-	"\x05Heads\x12\x1e.gotong.shards.v1.HeadsRequest\x1a\x1f.gotong.shards.v1.HeadsResponse0\x01B!Z\x1fgotong/proto/shards/v1;shardsv1b\x06proto3"
+	"\x05Heads\x12\x1e.gotong.shards.v1.HeadsRequest\x1a\x1f.gotong.shards.v1.HeadsResponse0\x01\x12\\\n" +
+	"\vHeadHistory\x12$.gotong.shards.v1.HeadHistoryRequest\x1a%.gotong.shards.v1.HeadHistoryResponse0\x01\x12]\n" +
+	"\fPutDeletions\x12%.gotong.shards.v1.PutDeletionsRequest\x1a&.gotong.shards.v1.PutDeletionsResponse\x12V\n" +
+	"\tDeletions\x12\".gotong.shards.v1.DeletionsRequest\x1a#.gotong.shards.v1.DeletionsResponse0\x01\x12J\n" +
+	"\x05Prove\x12\x1e.gotong.shards.v1.ProveRequest\x1a\x1f.gotong.shards.v1.ProveResponse0\x01B!Z\x1fgotong/proto/shards/v1;shardsv1b\x06proto3"
 
 var (
 	file_shards_v1_shards_proto_rawDescOnce sync.Once
@@ -1184,28 +1610,36 @@ func file_shards_v1_shards_proto_rawDescGZIP() []byte {
 }
 
 var file_shards_v1_shards_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_shards_v1_shards_proto_msgTypes = make([]protoimpl.MessageInfo, 19)
+var file_shards_v1_shards_proto_msgTypes = make([]protoimpl.MessageInfo, 27)
 var file_shards_v1_shards_proto_goTypes = []any{
-	(ShardState)(0),          // 0: gotong.shards.v1.ShardState
-	(*Holder)(nil),           // 1: gotong.shards.v1.Holder
-	(*PutStart)(nil),         // 2: gotong.shards.v1.PutStart
-	(*PutRequest)(nil),       // 3: gotong.shards.v1.PutRequest
-	(*PutResponse)(nil),      // 4: gotong.shards.v1.PutResponse
-	(*GetRequest)(nil),       // 5: gotong.shards.v1.GetRequest
-	(*GetStart)(nil),         // 6: gotong.shards.v1.GetStart
-	(*GetResponse)(nil),      // 7: gotong.shards.v1.GetResponse
-	(*HaveRequest)(nil),      // 8: gotong.shards.v1.HaveRequest
-	(*ShardAnswer)(nil),      // 9: gotong.shards.v1.ShardAnswer
-	(*SegmentAnswer)(nil),    // 10: gotong.shards.v1.SegmentAnswer
-	(*HaveResponse)(nil),     // 11: gotong.shards.v1.HaveResponse
-	(*ListRequest)(nil),      // 12: gotong.shards.v1.ListRequest
-	(*ShardName)(nil),        // 13: gotong.shards.v1.ShardName
-	(*ListResponse)(nil),     // 14: gotong.shards.v1.ListResponse
-	(*PutHeadsRequest)(nil),  // 15: gotong.shards.v1.PutHeadsRequest
-	(*PutHeadsResponse)(nil), // 16: gotong.shards.v1.PutHeadsResponse
-	(*HeadsRequest)(nil),     // 17: gotong.shards.v1.HeadsRequest
-	(*HeadsResponse)(nil),    // 18: gotong.shards.v1.HeadsResponse
-	(*Failure)(nil),          // 19: gotong.shards.v1.Failure
+	(ShardState)(0),              // 0: gotong.shards.v1.ShardState
+	(*Holder)(nil),               // 1: gotong.shards.v1.Holder
+	(*PutStart)(nil),             // 2: gotong.shards.v1.PutStart
+	(*PutRequest)(nil),           // 3: gotong.shards.v1.PutRequest
+	(*PutResponse)(nil),          // 4: gotong.shards.v1.PutResponse
+	(*GetRequest)(nil),           // 5: gotong.shards.v1.GetRequest
+	(*GetStart)(nil),             // 6: gotong.shards.v1.GetStart
+	(*GetResponse)(nil),          // 7: gotong.shards.v1.GetResponse
+	(*HaveRequest)(nil),          // 8: gotong.shards.v1.HaveRequest
+	(*ShardAnswer)(nil),          // 9: gotong.shards.v1.ShardAnswer
+	(*SegmentAnswer)(nil),        // 10: gotong.shards.v1.SegmentAnswer
+	(*HaveResponse)(nil),         // 11: gotong.shards.v1.HaveResponse
+	(*ListRequest)(nil),          // 12: gotong.shards.v1.ListRequest
+	(*ShardName)(nil),            // 13: gotong.shards.v1.ShardName
+	(*ListResponse)(nil),         // 14: gotong.shards.v1.ListResponse
+	(*PutHeadsRequest)(nil),      // 15: gotong.shards.v1.PutHeadsRequest
+	(*PutHeadsResponse)(nil),     // 16: gotong.shards.v1.PutHeadsResponse
+	(*HeadsRequest)(nil),         // 17: gotong.shards.v1.HeadsRequest
+	(*HeadsResponse)(nil),        // 18: gotong.shards.v1.HeadsResponse
+	(*HeadHistoryRequest)(nil),   // 19: gotong.shards.v1.HeadHistoryRequest
+	(*HeadHistoryResponse)(nil),  // 20: gotong.shards.v1.HeadHistoryResponse
+	(*PutDeletionsRequest)(nil),  // 21: gotong.shards.v1.PutDeletionsRequest
+	(*PutDeletionsResponse)(nil), // 22: gotong.shards.v1.PutDeletionsResponse
+	(*DeletionsRequest)(nil),     // 23: gotong.shards.v1.DeletionsRequest
+	(*DeletionsResponse)(nil),    // 24: gotong.shards.v1.DeletionsResponse
+	(*ProveRequest)(nil),         // 25: gotong.shards.v1.ProveRequest
+	(*ProveResponse)(nil),        // 26: gotong.shards.v1.ProveResponse
+	(*Failure)(nil),              // 27: gotong.shards.v1.Failure
 }
 var file_shards_v1_shards_proto_depIdxs = []int32{
 	1,  // 0: gotong.shards.v1.PutStart.holders:type_name -> gotong.shards.v1.Holder
@@ -1223,14 +1657,22 @@ var file_shards_v1_shards_proto_depIdxs = []int32{
 	12, // 12: gotong.shards.v1.Shards.List:input_type -> gotong.shards.v1.ListRequest
 	15, // 13: gotong.shards.v1.Shards.PutHeads:input_type -> gotong.shards.v1.PutHeadsRequest
 	17, // 14: gotong.shards.v1.Shards.Heads:input_type -> gotong.shards.v1.HeadsRequest
-	4,  // 15: gotong.shards.v1.Shards.Put:output_type -> gotong.shards.v1.PutResponse
-	7,  // 16: gotong.shards.v1.Shards.Get:output_type -> gotong.shards.v1.GetResponse
-	11, // 17: gotong.shards.v1.Shards.Have:output_type -> gotong.shards.v1.HaveResponse
-	14, // 18: gotong.shards.v1.Shards.List:output_type -> gotong.shards.v1.ListResponse
-	16, // 19: gotong.shards.v1.Shards.PutHeads:output_type -> gotong.shards.v1.PutHeadsResponse
-	18, // 20: gotong.shards.v1.Shards.Heads:output_type -> gotong.shards.v1.HeadsResponse
-	15, // [15:21] is the sub-list for method output_type
-	9,  // [9:15] is the sub-list for method input_type
+	19, // 15: gotong.shards.v1.Shards.HeadHistory:input_type -> gotong.shards.v1.HeadHistoryRequest
+	21, // 16: gotong.shards.v1.Shards.PutDeletions:input_type -> gotong.shards.v1.PutDeletionsRequest
+	23, // 17: gotong.shards.v1.Shards.Deletions:input_type -> gotong.shards.v1.DeletionsRequest
+	25, // 18: gotong.shards.v1.Shards.Prove:input_type -> gotong.shards.v1.ProveRequest
+	4,  // 19: gotong.shards.v1.Shards.Put:output_type -> gotong.shards.v1.PutResponse
+	7,  // 20: gotong.shards.v1.Shards.Get:output_type -> gotong.shards.v1.GetResponse
+	11, // 21: gotong.shards.v1.Shards.Have:output_type -> gotong.shards.v1.HaveResponse
+	14, // 22: gotong.shards.v1.Shards.List:output_type -> gotong.shards.v1.ListResponse
+	16, // 23: gotong.shards.v1.Shards.PutHeads:output_type -> gotong.shards.v1.PutHeadsResponse
+	18, // 24: gotong.shards.v1.Shards.Heads:output_type -> gotong.shards.v1.HeadsResponse
+	20, // 25: gotong.shards.v1.Shards.HeadHistory:output_type -> gotong.shards.v1.HeadHistoryResponse
+	22, // 26: gotong.shards.v1.Shards.PutDeletions:output_type -> gotong.shards.v1.PutDeletionsResponse
+	24, // 27: gotong.shards.v1.Shards.Deletions:output_type -> gotong.shards.v1.DeletionsResponse
+	26, // 28: gotong.shards.v1.Shards.Prove:output_type -> gotong.shards.v1.ProveResponse
+	19, // [19:29] is the sub-list for method output_type
+	9,  // [9:19] is the sub-list for method input_type
 	9,  // [9:9] is the sub-list for extension type_name
 	9,  // [9:9] is the sub-list for extension extendee
 	0,  // [0:9] is the sub-list for field type_name
@@ -1247,7 +1689,7 @@ func file_shards_v1_shards_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_shards_v1_shards_proto_rawDesc), len(file_shards_v1_shards_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   19,
+			NumMessages:   27,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

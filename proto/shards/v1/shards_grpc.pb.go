@@ -19,12 +19,16 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	Shards_Put_FullMethodName      = "/gotong.shards.v1.Shards/Put"
-	Shards_Get_FullMethodName      = "/gotong.shards.v1.Shards/Get"
-	Shards_Have_FullMethodName     = "/gotong.shards.v1.Shards/Have"
-	Shards_List_FullMethodName     = "/gotong.shards.v1.Shards/List"
-	Shards_PutHeads_FullMethodName = "/gotong.shards.v1.Shards/PutHeads"
-	Shards_Heads_FullMethodName    = "/gotong.shards.v1.Shards/Heads"
+	Shards_Put_FullMethodName          = "/gotong.shards.v1.Shards/Put"
+	Shards_Get_FullMethodName          = "/gotong.shards.v1.Shards/Get"
+	Shards_Have_FullMethodName         = "/gotong.shards.v1.Shards/Have"
+	Shards_List_FullMethodName         = "/gotong.shards.v1.Shards/List"
+	Shards_PutHeads_FullMethodName     = "/gotong.shards.v1.Shards/PutHeads"
+	Shards_Heads_FullMethodName        = "/gotong.shards.v1.Shards/Heads"
+	Shards_HeadHistory_FullMethodName  = "/gotong.shards.v1.Shards/HeadHistory"
+	Shards_PutDeletions_FullMethodName = "/gotong.shards.v1.Shards/PutDeletions"
+	Shards_Deletions_FullMethodName    = "/gotong.shards.v1.Shards/Deletions"
+	Shards_Prove_FullMethodName        = "/gotong.shards.v1.Shards/Prove"
 )
 
 // ShardsClient is the client API for Shards service.
@@ -55,6 +59,19 @@ type ShardsClient interface {
 	// to the owner's peers and to the holders of the same vault. One chain may
 	// take several messages.
 	Heads(ctx context.Context, in *HeadsRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[HeadsResponse], error)
+	// HeadHistory answers, to those who may ask for Heads, the heads of one vault
+	// below a place in their order, the newest first, as many as one answer holds.
+	HeadHistory(ctx context.Context, in *HeadHistoryRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[HeadHistoryResponse], error)
+	// PutDeletions hands over signed deletions. The answer says that they are
+	// durable and that nothing of what they name is stored here any more.
+	PutDeletions(ctx context.Context, in *PutDeletionsRequest, opts ...grpc.CallOption) (*PutDeletionsResponse, error)
+	// Deletions answers the signed deletions of a vault with a number above the
+	// one given, by rising number, as many as one answer holds, to whoever can
+	// name owner and vault.
+	Deletions(ctx context.Context, in *DeletionsRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[DeletionsResponse], error)
+	// Prove answers for groups of 16 KiB of a shard, in the order asked, the bytes
+	// and the path from them to the root in the header.
+	Prove(ctx context.Context, in *ProveRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[ProveResponse], error)
 }
 
 type shardsClient struct {
@@ -164,6 +181,73 @@ func (c *shardsClient) Heads(ctx context.Context, in *HeadsRequest, opts ...grpc
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type Shards_HeadsClient = grpc.ServerStreamingClient[HeadsResponse]
 
+func (c *shardsClient) HeadHistory(ctx context.Context, in *HeadHistoryRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[HeadHistoryResponse], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &Shards_ServiceDesc.Streams[5], Shards_HeadHistory_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[HeadHistoryRequest, HeadHistoryResponse]{ClientStream: stream}
+	if err := x.ClientStream.SendMsg(in); err != nil {
+		return nil, err
+	}
+	if err := x.ClientStream.CloseSend(); err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type Shards_HeadHistoryClient = grpc.ServerStreamingClient[HeadHistoryResponse]
+
+func (c *shardsClient) PutDeletions(ctx context.Context, in *PutDeletionsRequest, opts ...grpc.CallOption) (*PutDeletionsResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(PutDeletionsResponse)
+	err := c.cc.Invoke(ctx, Shards_PutDeletions_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *shardsClient) Deletions(ctx context.Context, in *DeletionsRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[DeletionsResponse], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &Shards_ServiceDesc.Streams[6], Shards_Deletions_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[DeletionsRequest, DeletionsResponse]{ClientStream: stream}
+	if err := x.ClientStream.SendMsg(in); err != nil {
+		return nil, err
+	}
+	if err := x.ClientStream.CloseSend(); err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type Shards_DeletionsClient = grpc.ServerStreamingClient[DeletionsResponse]
+
+func (c *shardsClient) Prove(ctx context.Context, in *ProveRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[ProveResponse], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &Shards_ServiceDesc.Streams[7], Shards_Prove_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[ProveRequest, ProveResponse]{ClientStream: stream}
+	if err := x.ClientStream.SendMsg(in); err != nil {
+		return nil, err
+	}
+	if err := x.ClientStream.CloseSend(); err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type Shards_ProveClient = grpc.ServerStreamingClient[ProveResponse]
+
 // ShardsServer is the server API for Shards service.
 // All implementations must embed UnimplementedShardsServer
 // for forward compatibility.
@@ -192,6 +276,19 @@ type ShardsServer interface {
 	// to the owner's peers and to the holders of the same vault. One chain may
 	// take several messages.
 	Heads(*HeadsRequest, grpc.ServerStreamingServer[HeadsResponse]) error
+	// HeadHistory answers, to those who may ask for Heads, the heads of one vault
+	// below a place in their order, the newest first, as many as one answer holds.
+	HeadHistory(*HeadHistoryRequest, grpc.ServerStreamingServer[HeadHistoryResponse]) error
+	// PutDeletions hands over signed deletions. The answer says that they are
+	// durable and that nothing of what they name is stored here any more.
+	PutDeletions(context.Context, *PutDeletionsRequest) (*PutDeletionsResponse, error)
+	// Deletions answers the signed deletions of a vault with a number above the
+	// one given, by rising number, as many as one answer holds, to whoever can
+	// name owner and vault.
+	Deletions(*DeletionsRequest, grpc.ServerStreamingServer[DeletionsResponse]) error
+	// Prove answers for groups of 16 KiB of a shard, in the order asked, the bytes
+	// and the path from them to the root in the header.
+	Prove(*ProveRequest, grpc.ServerStreamingServer[ProveResponse]) error
 	mustEmbedUnimplementedShardsServer()
 }
 
@@ -219,6 +316,18 @@ func (UnimplementedShardsServer) PutHeads(context.Context, *PutHeadsRequest) (*P
 }
 func (UnimplementedShardsServer) Heads(*HeadsRequest, grpc.ServerStreamingServer[HeadsResponse]) error {
 	return status.Error(codes.Unimplemented, "method Heads not implemented")
+}
+func (UnimplementedShardsServer) HeadHistory(*HeadHistoryRequest, grpc.ServerStreamingServer[HeadHistoryResponse]) error {
+	return status.Error(codes.Unimplemented, "method HeadHistory not implemented")
+}
+func (UnimplementedShardsServer) PutDeletions(context.Context, *PutDeletionsRequest) (*PutDeletionsResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method PutDeletions not implemented")
+}
+func (UnimplementedShardsServer) Deletions(*DeletionsRequest, grpc.ServerStreamingServer[DeletionsResponse]) error {
+	return status.Error(codes.Unimplemented, "method Deletions not implemented")
+}
+func (UnimplementedShardsServer) Prove(*ProveRequest, grpc.ServerStreamingServer[ProveResponse]) error {
+	return status.Error(codes.Unimplemented, "method Prove not implemented")
 }
 func (UnimplementedShardsServer) mustEmbedUnimplementedShardsServer() {}
 func (UnimplementedShardsServer) testEmbeddedByValue()                {}
@@ -310,6 +419,57 @@ func _Shards_Heads_Handler(srv interface{}, stream grpc.ServerStream) error {
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type Shards_HeadsServer = grpc.ServerStreamingServer[HeadsResponse]
 
+func _Shards_HeadHistory_Handler(srv interface{}, stream grpc.ServerStream) error {
+	m := new(HeadHistoryRequest)
+	if err := stream.RecvMsg(m); err != nil {
+		return err
+	}
+	return srv.(ShardsServer).HeadHistory(m, &grpc.GenericServerStream[HeadHistoryRequest, HeadHistoryResponse]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type Shards_HeadHistoryServer = grpc.ServerStreamingServer[HeadHistoryResponse]
+
+func _Shards_PutDeletions_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(PutDeletionsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ShardsServer).PutDeletions(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Shards_PutDeletions_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ShardsServer).PutDeletions(ctx, req.(*PutDeletionsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Shards_Deletions_Handler(srv interface{}, stream grpc.ServerStream) error {
+	m := new(DeletionsRequest)
+	if err := stream.RecvMsg(m); err != nil {
+		return err
+	}
+	return srv.(ShardsServer).Deletions(m, &grpc.GenericServerStream[DeletionsRequest, DeletionsResponse]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type Shards_DeletionsServer = grpc.ServerStreamingServer[DeletionsResponse]
+
+func _Shards_Prove_Handler(srv interface{}, stream grpc.ServerStream) error {
+	m := new(ProveRequest)
+	if err := stream.RecvMsg(m); err != nil {
+		return err
+	}
+	return srv.(ShardsServer).Prove(m, &grpc.GenericServerStream[ProveRequest, ProveResponse]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type Shards_ProveServer = grpc.ServerStreamingServer[ProveResponse]
+
 // Shards_ServiceDesc is the grpc.ServiceDesc for Shards service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -320,6 +480,10 @@ var Shards_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "PutHeads",
 			Handler:    _Shards_PutHeads_Handler,
+		},
+		{
+			MethodName: "PutDeletions",
+			Handler:    _Shards_PutDeletions_Handler,
 		},
 	},
 	Streams: []grpc.StreamDesc{
@@ -347,6 +511,21 @@ var Shards_ServiceDesc = grpc.ServiceDesc{
 		{
 			StreamName:    "Heads",
 			Handler:       _Shards_Heads_Handler,
+			ServerStreams: true,
+		},
+		{
+			StreamName:    "HeadHistory",
+			Handler:       _Shards_HeadHistory_Handler,
+			ServerStreams: true,
+		},
+		{
+			StreamName:    "Deletions",
+			Handler:       _Shards_Deletions_Handler,
+			ServerStreams: true,
+		},
+		{
+			StreamName:    "Prove",
+			Handler:       _Shards_Prove_Handler,
 			ServerStreams: true,
 		},
 	},

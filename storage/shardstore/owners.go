@@ -1,0 +1,162 @@
+package shardstore
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/zeebo/blake3"
+
+	"gotong/grid"
+	"gotong/storage"
+)
+
+// DropOwner removes all that is kept for an owner, the trash, heads and
+// deletions too, and returns what that was. It is the donor's decision, or that
+// of the grid about an owner who was removed; others repair what is missing then.
+// After an error some of it is left.
+func (s *Store) DropOwner(ctx context.Context, owner grid.OwnerID) (Holding, error) {
+	dropped, err := s.dropOwner(ctx, owner)
+	if err != nil {
+		return dropped, fmt.Errorf("drop owner %s: %w", owner.Short(), err)
+	}
+	return dropped, nil
+}
+
+func (s *Store) dropOwner(ctx context.Context, owner grid.OwnerID) (dropped Holding, err error) {
+	before := s.Stats().Owners[owner]
+	defer func() { dropped = before.less(s.Stats().Owners[owner]) }()
+	dirs := map[string]bool{}
+	// The trash first and deletions last: what was deleted must not come back.
+	for _, trash := range []bool{true, false} {
+		for _, p := range s.cat.collect(trash, func(seg *segment, _ shard) bool { return seg.owner.owner == owner }) {
+			if err := errors.Join(ctx.Err(), s.checkWrite()); err != nil {
+				return dropped, err
+			}
+			if _, err := s.discard(p); err != nil {
+				return dropped, err
+			}
+			if trash {
+				dirs[trashDirOf(p.id)] = true
+			} else {
+				dirs[shardDir(p.id)] = true
+			}
+		}
+	}
+	if err := errors.Join(ctx.Err(), s.checkWrite(), s.syncDirs(dirs)); err != nil {
+		return dropped, err
+	}
+	if err := s.heads.forget(owner); err != nil {
+		return dropped, err
+	}
+	return dropped, s.deletions.forget(owner)
+}
+
+// less returns h without what other has.
+func (h Holding) less(other Holding) Holding {
+	return Holding{
+		Shards: h.Shards - other.Shards, Bytes: h.Bytes - other.Bytes,
+		TrashShards: h.TrashShards - other.TrashShards, TrashBytes: h.TrashBytes - other.TrashBytes,
+		HeadBytes: h.HeadBytes - other.HeadBytes, DeletionBytes: h.DeletionBytes - other.DeletionBytes,
+	}
+}
+
+const (
+	removedName  = "removed"
+	removedEntry = 32 + 8 // owner, seconds
+	maxRemoved   = 4096   // owners noted
+)
+
+// removedOwners is since when owners are known to be removed from the grid.
+type removedOwners struct {
+	mu    sync.Mutex
+	since map[grid.OwnerID]time.Duration
+}
+
+// NoteRemoved says which of the owners for whom something is kept are removed
+// from the grid at present, and returns for how long that was said of each, by
+// running time, restarts included. An owner that is not among them is forgotten.
+// The caller drops an owner for whom that is long enough.
+func (s *Store) NoteRemoved(owners []grid.OwnerID) (map[grid.OwnerID]time.Duration, error) {
+	if err := s.checkWrite(); err != nil {
+		return nil, fmt.Errorf("note removed owners: %w", err)
+	}
+	if len(owners) > maxRemoved {
+		owners = owners[:maxRemoved]
+	}
+	r := &s.removed
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	now := s.clock.stamp()
+	next := make(map[grid.OwnerID]time.Duration, len(owners))
+	for _, owner := range owners {
+		since, known := r.since[owner]
+		if !known {
+			since = now
+		}
+		next[owner] = since
+	}
+	if !maps.Equal(next, r.since) {
+		if err := s.writeFile(removedName, encodeRemoved(next)); err != nil {
+			return nil, fmt.Errorf("note removed owners: %w", ioFailed(err))
+		}
+		r.since = next
+	}
+	out := make(map[grid.OwnerID]time.Duration, len(next))
+	for owner, since := range next {
+		out[owner] = max(0, now-since)
+	}
+	s.clock.tick()
+	return out, nil
+}
+
+func encodeRemoved(since map[grid.OwnerID]time.Duration) []byte {
+	var b []byte
+	for _, owner := range slices.SortedFunc(maps.Keys(since), func(a, b grid.OwnerID) int { return bytes.Compare(a[:], b[:]) }) {
+		b = append(b, owner[:]...)
+		b = binary.BigEndian.AppendUint64(b, uint64(since[owner]/time.Second))
+	}
+	sum := blake3.Sum256(b)
+	return append(b, sum[:]...)
+}
+
+// parseRemoved reads what encodeRemoved wrote.
+func parseRemoved(b []byte) (map[grid.OwnerID]time.Duration, error) {
+	end := len(b) - 32
+	if end < 0 || end%removedEntry != 0 || end > maxRemoved*removedEntry || blake3.Sum256(b[:end]) != [32]byte(b[end:]) {
+		return nil, fmt.Errorf("%w: file %s of %d bytes", storage.ErrCorrupt, removedName, len(b))
+	}
+	out := map[grid.OwnerID]time.Duration{}
+	for ; end > 0; end -= removedEntry {
+		seconds := binary.BigEndian.Uint64(b[32:])
+		if seconds > maxSeconds {
+			return nil, fmt.Errorf("%w: file %s", storage.ErrCorrupt, removedName)
+		}
+		out[grid.OwnerID(b)] = time.Duration(seconds) * time.Second
+		b = b[removedEntry:]
+	}
+	return out, nil
+}
+
+// loadRemoved reads the file. One that is damaged makes owners stay longer.
+func (s *Store) loadRemoved() error {
+	b, err := s.readFile(removedName, 32+maxRemoved*removedEntry+1)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if s.removed.since, err = parseRemoved(b); err != nil {
+		s.log.Warn("list of removed owners is damaged and begins anew", "err", err)
+		s.problems.add(Problem{What: "list of removed owners begins anew", Why: err.Error()})
+	}
+	return nil
+}

@@ -1,0 +1,213 @@
+package shardstore
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"gotong/grid"
+	"gotong/storage"
+)
+
+// trashDirOf returns the directory in the trash for the shards of a segment.
+func trashDirOf(id storage.SegmentID) string { return trashDir + "/" + fanOut(id) }
+
+// trashPath returns the file of a shard that went to the trash at since: the
+// name has the time, so that one rename moves the shard and notes when.
+func trashPath(id storage.ShardID, since time.Duration) string {
+	return trashDirOf(id.Segment) + "/" + id.String() + "." + strconv.FormatInt(int64(since/time.Second), 10)
+}
+
+// parseTrashName reads the name of a file in the trash.
+func parseTrashName(name string) (id storage.ShardID, since time.Duration, err error) {
+	at := strings.LastIndexByte(name, '.')
+	if at < 0 {
+		return id, 0, fmt.Errorf("%q has no time", name)
+	}
+	if id, err = storage.ParseShardID(name[:at]); err != nil {
+		return id, 0, err
+	}
+	seconds, err := strconv.ParseUint(name[at+1:], 10, 64)
+	if err != nil || seconds == 0 || seconds > maxSeconds || strconv.FormatUint(seconds, 10) != name[at+1:] {
+		return id, 0, fmt.Errorf("%q has no time", name)
+	}
+	return id, time.Duration(seconds) * time.Second, nil
+}
+
+// scanTrash enters the shards that are in the trash.
+func (s *Store) scanTrash() error {
+	dirs, err := s.fs.ReadDir(trashDir)
+	if err != nil {
+		return err
+	}
+	page := make([]byte, pageBytes)
+	for _, dir := range dirs {
+		if !dir.IsDir() {
+			continue
+		}
+		path := trashDir + "/" + dir.Name()
+		entries, err := s.fs.ReadDir(path)
+		if err != nil {
+			return err
+		}
+		for _, entry := range entries {
+			id, since, err := parseTrashName(entry.Name())
+			if err != nil || fanOut(id.Segment) != dir.Name() || !entry.Type().IsRegular() {
+				s.log.Warn("foreign file in the trash", "file", path+"/"+entry.Name())
+				continue
+			}
+			if err := s.scanTrashed(id, since, page); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func (s *Store) scanTrashed(id storage.ShardID, since time.Duration, page []byte) error {
+	path := trashPath(id, since)
+	f, err := s.fs.Open(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("shard %s in the trash: %w", id, err)
+	}
+	defer f.Close()
+	header, err := readHeader(f, id, page)
+	if err != nil {
+		size, _ := f.Size() // only for the account
+		s.setAside(id, path, grid.OwnerID{}, size, err)
+		return nil
+	}
+	s.clock.note(since)
+	if !s.cat.addTrash(header, id.Index, since) {
+		return s.fs.Remove(path) // a second name of the same
+	}
+	return nil
+}
+
+// trashDeleted finishes what a process that was killed began: it moves to the
+// trash what a known deletion names and is still stored.
+func (s *Store) trashDeleted() {
+	dirs := map[string]bool{}
+	for _, p := range s.cat.collect(false, func(*segment, shard) bool { return true }) {
+		like, _, _ := s.cat.of(p.id)
+		if !s.deletions.deleted(like.owner.owner, like.vault.Value(), p.id) {
+			continue
+		}
+		if err := s.trashOne(storage.ShardID{Segment: p.id, Index: p.shard.index}, dirs); err != nil {
+			s.log.Error("deleted shard cannot be moved to the trash", "segment", p.id, "shard", p.shard.index, "err", err)
+			s.problems.add(Problem{What: "deleted shard cannot be moved to the trash", Why: err.Error(),
+				Shard: storage.ShardID{Segment: p.id, Index: p.shard.index}, Owner: like.owner.owner})
+		}
+	}
+}
+
+// trashOne moves a stored shard to the trash and notes in dirs which
+// directories have to be synced until that is durable.
+func (s *Store) trashOne(id storage.ShardID, dirs map[string]bool) error {
+	release := s.cat.claim(id)
+	defer release()
+	found, ok := s.cat.lookup(id)
+	if !ok {
+		return nil
+	}
+	if err := s.makeDir(trashDir, fanOut(id.Segment)); err != nil {
+		return err
+	}
+	since := s.clock.stamp()
+	_, _, trash := s.cat.of(id.Segment)
+	if at, twice := findShard(trash, id.Index); twice {
+		// After a power cut a file may have both names.
+		since = trash[at].since
+		s.cat.remove(id.Segment, trash[at])
+	}
+	if err := s.fs.Rename(shardPath(id), trashPath(id, since)); err != nil {
+		return ioFailed(err)
+	}
+	s.cat.moveToTrash(id.Segment, found, since)
+	if dirs != nil {
+		// The new name first: the shard must not be without one.
+		dirs[trashDirOf(id.Segment)], dirs[shardDir(id.Segment)] = true, true
+	}
+	return nil
+}
+
+// syncDirs makes the names in directories durable: those of the trash first, so
+// that no shard is without a name.
+func (s *Store) syncDirs(dirs map[string]bool) error {
+	names := make([]string, 0, len(dirs))
+	for name := range dirs {
+		names = append(names, name)
+	}
+	rank := func(name string) int {
+		if strings.HasPrefix(name, trashDir+"/") {
+			return 0
+		}
+		return 1
+	}
+	slices.SortFunc(names, func(a, b string) int { return cmp.Or(cmp.Compare(rank(a), rank(b)), cmp.Compare(a, b)) })
+	for _, name := range names {
+		if err := s.fs.SyncDir(name); err != nil {
+			return s.syncFailed(err)
+		}
+	}
+	return nil
+}
+
+// EmptyTrash frees the shards in the trash whose floor has passed on the running
+// clock, or with all, which only the donor decides, every one. It also forgets
+// deletions that are older than 400 days. It returns the bytes freed, also
+// beside an error, and is called from time to time.
+func (s *Store) EmptyTrash(ctx context.Context, all bool) (freed int64, err error) {
+	if err := s.checkWrite(); err != nil {
+		return 0, fmt.Errorf("empty the trash: %w", err)
+	}
+	now := s.clock.now()
+	due := s.cat.collect(true, func(seg *segment, sh shard) bool { return all || sh.since+seg.floor <= now })
+	for _, p := range due {
+		if err := errors.Join(ctx.Err(), s.checkWrite()); err != nil {
+			return freed, fmt.Errorf("empty the trash: %w", err)
+		}
+		n, err := s.discard(p)
+		freed += n
+		if err != nil {
+			return freed, fmt.Errorf("empty the trash: %w", err)
+		}
+	}
+	if err := s.deletions.expire(now); err != nil {
+		return freed, fmt.Errorf("forget old deletions: %w", err)
+	}
+	s.clock.tick()
+	return freed, nil
+}
+
+// discard removes the file of a shard for good. Nobody waits for that to be
+// durable: what comes back after a power cut is discarded again.
+func (s *Store) discard(p placed) (freed int64, err error) {
+	id := storage.ShardID{Segment: p.id, Index: p.shard.index}
+	release := s.cat.claim(id)
+	defer release()
+	if now, _, ok := s.cat.find(id); !ok || now != p.shard {
+		return 0, nil
+	}
+	if err := s.fs.Remove(p.shard.path(p.id)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return 0, ioFailed(err)
+	}
+	s.cat.remove(p.id, p.shard)
+	return p.shard.bytes, nil
+}
+
+// inTrash reports whether the trash has something of a segment.
+func (c *catalogue) inTrash(id storage.SegmentID) bool {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	return c.trash[id] != nil
+}
