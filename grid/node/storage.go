@@ -70,7 +70,7 @@ func (p *Peer) openStore() (err error) {
 		Authorize:         p.authorizeHeader,
 		AuthorizeHead:     func(h storage.SignedHead) error { return p.authorize(h.Owner, h.Signer, h.Allows) },
 		AuthorizeDeletion: func(d storage.SignedDeletion) error { return p.authorize(d.Owner, d.Signer, d.Allows) },
-		Logger:        p.logger,
+		Logger:            p.logger,
 	})
 	if err != nil {
 		return err
