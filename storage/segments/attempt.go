@@ -16,6 +16,7 @@ type attempt struct {
 	peer    grid.PeerID
 	shard   int
 	started time.Time
+	until   time.Time // when it is given up, even if it moves
 	ctx     context.Context
 	cancel  context.CancelCauseFunc
 
@@ -29,10 +30,15 @@ type attempt struct {
 	told   []storage.Holder // the list sent with the shard
 }
 
-// newAttempt returns an attempt that starts now; idle is how long it may stand
-// still.
-func (s *Segments) newAttempt(ctx context.Context, peer grid.PeerID, shard int, idle time.Duration) *attempt {
-	a := &attempt{peer: peer, shard: shard, started: time.Now(), rhythm: s.peers.rhythmOf(peer)}
+// slowestRate, in bytes a second, is what any line does: a peer that is slower
+// keeps a transfer alive without ever ending it.
+const slowestRate = 256
+
+// newAttempt returns an attempt to move size bytes that starts now.
+func (s *Segments) newAttempt(ctx context.Context, peer grid.PeerID, shard, size int) *attempt {
+	idle, now := s.cfg.IdleTimeout, time.Now()
+	a := &attempt{peer: peer, shard: shard, started: now, rhythm: s.peers.rhythmOf(peer)}
+	a.until = now.Add(2*idle + timeFor(size, slowestRate))
 	a.ctx, a.cancel = context.WithCancelCause(ctx)
 	a.limit.Store(int64(idle))
 	return a
@@ -74,14 +80,20 @@ func (a *attempt) quiet(d time.Duration) time.Time { return a.lastHeard().Add(d)
 // transfers with the same peer move.
 const behindOthers = 5
 
-// idleAt returns when the attempt counts as dead, unless it beats before.
+// idleAt returns when the attempt counts as dead, unless it beats before; that
+// helps until it is far too slow for any line.
 func (a *attempt) idleAt() time.Time {
 	limit := time.Duration(a.limit.Load())
 	at, most := a.quiet(limit), a.last().Add(behindOthers*limit)
 	if at.After(most) {
-		return most
+		at = most
 	}
-	return at
+	return earliest(at, a.until)
+}
+
+// timeFor returns how long size bytes take.
+func timeFor(size, rate int) time.Duration {
+	return time.Duration(size) * time.Second / time.Duration(rate)
 }
 
 // rhythm is when and how steadily bytes move between this side and a peer, all

@@ -36,7 +36,7 @@ func (u *upload) startCheck(ctx context.Context) {
 		return
 	}
 	c.tries++
-	a := u.s.newAttempt(ctx, u.shards[shard].holder, shard, u.s.cfg.IdleTimeout)
+	a := u.s.newAttempt(ctx, u.shards[shard].holder, shard, groupBytes)
 	a.sample = true
 	c.running = append(c.running, a)
 	u.segment.lease.hold()
@@ -141,20 +141,20 @@ func (u *upload) checkEvent() (when time.Time) {
 	for _, a := range u.check.running {
 		when = earliest(when, a.idleAt())
 		if !a.hedged {
-			when = earliest(when, a.quiet(u.s.cfg.StragglerMin))
+			when = earliest(when, a.last().Add(u.s.cfg.StragglerMin))
 		}
 	}
 	return when
 }
 
 // checkOnTime gives up samples that stand still, and lets another one start
-// beside one that takes long.
+// beside one that takes long, even when it waits behind other transfers.
 func (u *upload) checkOnTime(now time.Time) {
 	for _, a := range slices.Clone(u.check.running) {
 		switch {
 		case !now.Before(a.idleAt()):
 			u.checked(outcome{attempt: a, err: ErrTimeout})
-		case !now.Before(a.quiet(u.s.cfg.StragglerMin)):
+		case !now.Before(a.last().Add(u.s.cfg.StragglerMin)):
 			a.hedged = true
 		}
 	}

@@ -13,7 +13,7 @@ import (
 // when it has none or another fetch is using it.
 func (d *download) start(ctx context.Context, src source) {
 	d.left--
-	f := &fetch{attempt: d.s.newAttempt(ctx, src.peer, src.shard, d.s.cfg.IdleTimeout), sink: new(sink)}
+	f := &fetch{attempt: d.s.newAttempt(ctx, src.peer, src.shard, d.header.ShardBytes), sink: new(sink)}
 	f.sink.moved = func() { f.beat(d.s.cfg.IdleTimeout) }
 	s := &d.shards[src.shard]
 	if cap(d.slots[src.shard]) > 0 && len(s.running) == 0 {

@@ -69,7 +69,7 @@ func (s *Segments) learnFromMembers(ctx context.Context, id storage.SegmentID, k
 // askHeader adds to k the header of the segment as the first of from gave it,
 // or why none did.
 func (s *Segments) askHeader(ctx context.Context, id storage.SegmentID, from []source, k *knowledge) bool {
-	header, failed, err := race(ctx, s, from, s.readHeader(id))
+	header, failed, err := race(ctx, s, from, storage.MaxHeaderBytes, s.readHeader(id))
 	k.causes = append(k.causes, failed...)
 	if err != nil {
 		return false

@@ -13,15 +13,13 @@ func (u *upload) grace() time.Duration {
 
 // Bounds of a transfer that keeps moving, only too slowly to be of use.
 const (
-	slowestRate    = 256     // bytes a second, while the segment cannot be read without it
-	slowestPatient = 8 << 10 // the same where nobody waits for the upload
+	slowestPatient = 8 << 10 // bytes a second, where nobody waits for the upload
 	partialFactor  = 10      // times the slowest that is done, to commit a segment that can be read
 )
 
-// stragglerAt returns when a transfer is given up for being too slow. As long as
-// fewer than k shards are durable, that is a time in which any line would do
-// it; then the segment is of use without this one, and what the others took
-// counts.
+// stragglerAt returns when a transfer is given up for being too slow; the zero
+// time means not yet. Once k shards are durable the segment is of use without
+// this one, and what the others took counts.
 func (u *upload) stragglerAt(a *attempt) time.Time {
 	size, idle := u.segment.header.ShardBytes, u.s.cfg.IdleTimeout
 	after := func(since time.Time, d time.Duration) time.Time {
@@ -38,11 +36,7 @@ func (u *upload) stragglerAt(a *attempt) time.Time {
 	case !u.usable.IsZero():
 		return after(u.usable, max(u.s.cfg.CommitTimeout, partialFactor*u.pace.slowest))
 	}
-	return a.started.Add(idle + timeFor(size, slowestRate))
-}
-
-func timeFor(size, rate int) time.Duration {
-	return time.Duration(size) * time.Second / time.Duration(rate)
+	return time.Time{}
 }
 
 // running returns all attempts that run.
@@ -72,7 +66,7 @@ func (u *upload) onTime(ctx context.Context, now time.Time) {
 		switch {
 		case !now.Before(a.idleAt()):
 			u.giveUp(a, ErrTimeout)
-		case !now.Before(straggler):
+		case !straggler.IsZero() && !now.Before(straggler):
 			u.giveUp(a, errStraggler)
 		}
 	}

@@ -15,6 +15,7 @@ import (
 const (
 	backoffMin    = 5 * time.Second
 	backoffMax    = 2 * time.Minute
+	backoffHung   = 10 * time.Minute // the most for one whose failures cost time
 	backoffLying  = 10 * time.Minute
 	maxDoublings  = 10
 	maxKnownPeers = 4096 // peers remembered; beyond it those in good standing are forgotten
@@ -120,7 +121,11 @@ func (s *standing) leaveAlone(pause time.Duration, affected []use, err error) {
 		return
 	}
 	if pause != backoffLying {
-		pause = min(pause<<min(s.failures, maxDoublings), backoffMax)
+		most := backoffMax
+		if is(err, ErrTimeout, errStraggler) {
+			most = backoffHung
+		}
+		pause = min(pause<<min(s.failures, maxDoublings), most)
 	}
 	for _, u := range affected {
 		if until := now.Add(pause); until.After(s.until[u]) {

@@ -13,11 +13,11 @@ var errNoSource = errors.New("no holder is known")
 
 // race tries sources one after another, the next one as soon as one fails or
 // has been quiet for HedgeMin, and returns the first success. What failed is
-// returned beside it.
-func race[T any](ctx context.Context, s *Segments, sources []source, try func(*attempt) (T, error)) (T, causes, error) {
+// returned beside it. Each try moves size bytes.
+func race[T any](ctx context.Context, s *Segments, sources []source, size int, try func(*attempt) (T, error)) (T, causes, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(errEnough)
-	r := &racing[T]{s: s, try: try, sources: sources, results: make(chan raced[T], len(sources)), last: errNoSource}
+	r := &racing[T]{s: s, try: try, size: size, sources: sources, results: make(chan raced[T], len(sources)), last: errNoSource}
 	value, err := r.run(ctx)
 	return value, r.failed, err
 }
@@ -26,6 +26,7 @@ func race[T any](ctx context.Context, s *Segments, sources []source, try func(*a
 type racing[T any] struct {
 	s       *Segments
 	try     func(*attempt) (T, error)
+	size    int
 	sources []source // not tried yet
 	running []*attempt
 	results chan raced[T]
@@ -67,7 +68,7 @@ func (r *racing[T]) run(ctx context.Context) (value T, err error) {
 }
 
 func (r *racing[T]) start(ctx context.Context) {
-	a := r.s.newAttempt(ctx, r.sources[0].peer, r.sources[0].shard, r.s.cfg.IdleTimeout)
+	a := r.s.newAttempt(ctx, r.sources[0].peer, r.sources[0].shard, r.size)
 	r.sources = r.sources[1:]
 	r.running = append(r.running, a)
 	r.s.running.Go(func() {

@@ -56,7 +56,7 @@ func (s *Segments) readPart(ctx context.Context, known knowledge, shard int, off
 	s.rank(sources, known.header.Redundancy.K)
 	from := off / groupBytes * groupBytes
 	to := min((off+n+groupBytes-1)/groupBytes*groupBytes, int64(known.header.ShardBytes))
-	piece, failed, err := race(ctx, s, sources, func(a *attempt) ([]byte, error) {
+	piece, failed, err := race(ctx, s, sources, int(to-from), func(a *attempt) ([]byte, error) {
 		return s.readGroups(a, known.header.ID, from, to)
 	})
 	if err != nil {

@@ -265,7 +265,7 @@ func (b *rebuild) copied(ctx context.Context) bool {
 			}
 		}
 		b.s.rank(sources, b.r.K)
-		piece, failed, err := race(ctx, b.s, sources, b.s.readShard(b.header))
+		piece, failed, err := race(ctx, b.s, sources, b.header.ShardBytes, b.s.readShard(b.header))
 		b.causes = append(b.causes, failed...)
 		if err != nil {
 			return false

@@ -107,7 +107,7 @@ func (u *upload) startPlanned(ctx context.Context) {
 
 // start sends a shard to a peer.
 func (u *upload) start(ctx context.Context, shard int, peer grid.PeerID) {
-	a := u.s.newAttempt(ctx, peer, shard, u.s.cfg.IdleTimeout)
+	a := u.s.newAttempt(ctx, peer, shard, u.segment.header.ShardBytes)
 	u.left--
 	u.choice.use(peer)
 	u.shards[shard].running = append(u.shards[shard].running, a)
