@@ -182,6 +182,8 @@ func (p *Peer) readFailure(name string, err error) error {
 		return &Failure{Kind: controlv1.Kind_KIND_USAGE, What: err.Error(), Next: "gotong snapshots"}
 	case errors.Is(err, snapshot.ErrNoPath):
 		return &Failure{Kind: controlv1.Kind_KIND_FAILED, What: err.Error(), Next: "gotong ls " + name}
+	case errors.Is(err, snapshot.ErrNotFile):
+		return &Failure{Kind: controlv1.Kind_KIND_USAGE, What: err.Error(), Next: "gotong restore for directories, gotong ls to look"}
 	}
 	return p.explainTooFew(err)
 }

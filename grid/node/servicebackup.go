@@ -110,17 +110,12 @@ func wantAbsolute(paths ...string) error {
 
 // Snapshots lists the snapshots of the vault, oldest first.
 func (s *service) Snapshots(ctx context.Context, r *controlv1.SnapshotsRequest) (*controlv1.SnapshotsResponse, error) {
-	list, err := s.peer.vault.Snapshots(ctx)
-	if err != nil {
-		return nil, s.peer.explainTooFew(err)
-	}
+	list, err := s.peer.chosenSnapshots(ctx, r.Set, r.Tags)
 	out := &controlv1.SnapshotsResponse{}
 	for _, snap := range list {
-		if isChosen(snap, r.Set, r.Tags) {
-			out.Snapshots = append(out.Snapshots, snapshotMessage(snap))
-		}
+		out.Snapshots = append(out.Snapshots, snapshotMessage(snap))
 	}
-	return out, nil
+	return out, err
 }
 
 // isChosen reports whether a snapshot is of a set, if one is named, and has all
@@ -144,15 +139,4 @@ func snapshotMessage(s vault.Snapshot) *controlv1.Snapshot {
 		out.Paths = append(out.Paths, validText(path))
 	}
 	return out
-}
-
-// Ls streams the entries of a snapshot below a path.
-func (s *service) Ls(r *controlv1.LsRequest, stream controlv1.Control_LsServer) error {
-	err := snapshot.List(stream.Context(), s.peer.vault, r.Snapshot, string(r.Path), r.Recursive, func(e snapshot.Entry) error {
-		return stream.Send(&controlv1.LsEntry{
-			Path: []byte(e.Path), Type: e.Type, Mode: e.Mode, Size: e.Size, MtimeUnixNano: e.ModTime.UnixNano(),
-			Uid: e.UID, Gid: e.GID, LinkTarget: []byte(e.Target),
-		})
-	})
-	return s.peer.readFailure(r.Snapshot, err)
 }

@@ -92,7 +92,7 @@ peers or too little redundancy, 10 not set up or peer not running, 11 busy,
 		a.demoCommand(),
 		a.initCommand(), a.inviteCommand(), a.joinCommand(), a.recoverCommand(), a.upCommand(), a.leaveCommand(),
 		a.peersCommand(), a.removeCommand(), a.statusCommand(),
-		a.backupCommand(), a.snapshotsCommand(), a.lsCommand(), a.restoreCommand(),
+		a.backupCommand(), a.snapshotsCommand(), a.lsCommand(), a.findCommand(), a.diffCommand(), a.catCommand(), a.restoreCommand(),
 		a.runCommand(),
 		a.configCommand(), a.versionCommand(), a.completionCommand(),
 	)

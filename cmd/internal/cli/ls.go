@@ -15,20 +15,19 @@ import (
 func (a *app) lsCommand() *cobra.Command {
 	var recursive bool
 	c := &cobra.Command{
-		Use:     "ls SNAPSHOT[:PATH] [PATH]",
-		Short:   "List the files of a snapshot",
-		Example: "  gotong ls latest\n  gotong ls -r latest /home/me/photos --json",
+		Use:   "ls SNAPSHOT[:PATH] [PATH]",
+		Short: "List the files of a snapshot",
+		Long: `Ls lists a directory of a snapshot, or one entry. In every command SNAPSHOT is an
+id, its first digits, latest, or latest@SET for the newest of a backup set.`,
+		Example: "  gotong ls latest\n  gotong ls -r latest:/home/me/photos --json\n  gotong ls latest@photos",
 		Args: func(c *cobra.Command, args []string) error {
 			return firstError(minimumArgs(1)(c, args), maximumArgs(2)(c, args))
 		},
 	}
 	c.Flags().BoolVarP(&recursive, "recursive", "r", false, "list what is below directories too")
 	c.RunE = func(c *cobra.Command, args []string) error {
-		snapshot, path, _ := strings.Cut(args[0], ":")
-		if len(args) == 2 {
-			path = args[1]
-		}
-		request := &controlv1.LsRequest{Snapshot: snapshot, Path: []byte(path), Recursive: recursive}
+		snapshot, path := snapshotAndPath(args)
+		request := &controlv1.LsRequest{Snapshot: snapshot, Path: path, Recursive: recursive}
 		return a.withPeer(c.Context(), func(ctx context.Context, peer controlv1.ControlClient) error {
 			stream, err := peer.Ls(ctx, request)
 			if err != nil {
@@ -40,6 +39,15 @@ func (a *app) lsCommand() *cobra.Command {
 	return c
 }
 
+// snapshotAndPath splits SNAPSHOT[:PATH] [PATH].
+func snapshotAndPath(args []string) (snapshot string, path []byte) {
+	name, at, _ := strings.Cut(args[0], ":")
+	if len(args) == 2 {
+		at = args[1]
+	}
+	return name, []byte(at)
+}
+
 func firstError(errs ...error) error {
 	for _, err := range errs {
 		if err != nil {
@@ -49,25 +57,36 @@ func firstError(errs ...error) error {
 	return nil
 }
 
-func (a *app) printEntry(e *controlv1.LsEntry) error {
-	modified := time.Unix(0, e.MtimeUnixNano)
+func (a *app) printEntry(e *controlv1.LsEntry) error { return a.printEntryOf(e, "") }
+
+// entryJSON is one entry of a snapshot as scripts read it.
+type entryJSON struct {
+	Path     string    `json:"path"`
+	Type     string    `json:"type"`
+	Mode     string    `json:"mode"`
+	Size     uint64    `json:"size"`
+	MTime    time.Time `json:"mtime"`
+	UID      uint32    `json:"uid"`
+	GID      uint32    `json:"gid"`
+	Link     string    `json:"link,omitempty"`
+	Snapshot string    `json:"snapshot,omitempty"`
+}
+
+func newEntryJSON(e *controlv1.LsEntry, snapshot string) *entryJSON {
+	return &entryJSON{string(e.Path), e.Type, fmt.Sprintf("%04o", e.Mode), e.Size, time.Unix(0, e.MtimeUnixNano).UTC(), e.Uid, e.Gid,
+		string(e.LinkTarget), snapshot}
+}
+
+// printEntryOf prints an entry of a snapshot, which may be left unnamed.
+func (a *app) printEntryOf(e *controlv1.LsEntry, snapshot string) error {
 	if a.json {
-		return a.printJSON(struct {
-			Path  string    `json:"path"`
-			Type  string    `json:"type"`
-			Mode  string    `json:"mode"`
-			Size  uint64    `json:"size"`
-			MTime time.Time `json:"mtime"`
-			UID   uint32    `json:"uid"`
-			GID   uint32    `json:"gid"`
-			Link  string    `json:"link,omitempty"`
-		}{string(e.Path), e.Type, fmt.Sprintf("%04o", e.Mode), e.Size, modified.UTC(), e.Uid, e.Gid, string(e.LinkTarget)})
+		return a.printJSON(newEntryJSON(e, snapshot))
 	}
 	name := printable(string(e.Path))
 	if len(e.LinkTarget) > 0 {
 		name += " -> " + printable(string(e.LinkTarget))
 	}
-	_, err := fmt.Fprintf(a.stdout, "%s%s %10d %s %s\n", typeLetter(e.Type), permissions(e.Mode), e.Size, modified.Format(time.DateTime), name)
+	_, err := fmt.Fprintf(a.stdout, "%s%s %10d %s %s\n", typeLetter(e.Type), permissions(e.Mode), e.Size, time.Unix(0, e.MtimeUnixNano).Format(time.DateTime), name)
 	return err
 }
 

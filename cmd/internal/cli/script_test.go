@@ -33,6 +33,7 @@ func TestScripts(t *testing.T) {
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"appendconfig": appendConfig,
 			"code":         exitCodeIs,
+			"firstid":      firstID,
 			"ready":        waitReady,
 			"until":        until,
 		},

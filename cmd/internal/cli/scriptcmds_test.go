@@ -114,3 +114,15 @@ func until(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	ts.Fatalf("no output matches %s", args[0])
 }
+
+// firstID is "firstid": ID becomes the first id in the output.
+func firstID(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 0 {
+		ts.Fatalf("usage: firstid")
+	}
+	found := regexp.MustCompile(`[0-9a-f]{64}`).FindString(ts.ReadFile("stdout"))
+	if found == "" {
+		ts.Fatalf("no id in the output")
+	}
+	ts.Setenv("ID", found)
+}

@@ -3515,10 +3515,11 @@ func (x *RunSummary) GetPeers() uint32 {
 
 type FindRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Patterns      []string               `protobuf:"bytes,1,rep,name=patterns,proto3" json:"patterns,omitempty"` // of names, or of paths when one has a slash
-	Snapshot      string                 `protobuf:"bytes,2,opt,name=snapshot,proto3" json:"snapshot,omitempty"` // empty: all
-	Set           string                 `protobuf:"bytes,3,opt,name=set,proto3" json:"set,omitempty"`           // only of this set
-	IgnoreCase    bool                   `protobuf:"varint,4,opt,name=ignore_case,json=ignoreCase,proto3" json:"ignore_case,omitempty"`
+	Patterns      []string               `protobuf:"bytes,1,rep,name=patterns,proto3" json:"patterns,omitempty"`   // lines as in .gitignore, relative to /
+	Snapshots     []string               `protobuf:"bytes,2,rep,name=snapshots,proto3" json:"snapshots,omitempty"` // empty: all
+	Set           string                 `protobuf:"bytes,3,opt,name=set,proto3" json:"set,omitempty"`             // only of this set
+	Tags          []string               `protobuf:"bytes,4,rep,name=tags,proto3" json:"tags,omitempty"`           // only with all of these
+	IgnoreCase    bool                   `protobuf:"varint,5,opt,name=ignore_case,json=ignoreCase,proto3" json:"ignore_case,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3560,11 +3561,11 @@ func (x *FindRequest) GetPatterns() []string {
 	return nil
 }
 
-func (x *FindRequest) GetSnapshot() string {
+func (x *FindRequest) GetSnapshots() []string {
 	if x != nil {
-		return x.Snapshot
+		return x.Snapshots
 	}
-	return ""
+	return nil
 }
 
 func (x *FindRequest) GetSet() string {
@@ -3572,6 +3573,13 @@ func (x *FindRequest) GetSet() string {
 		return x.Set
 	}
 	return ""
+}
+
+func (x *FindRequest) GetTags() []string {
+	if x != nil {
+		return x.Tags
+	}
+	return nil
 }
 
 func (x *FindRequest) GetIgnoreCase() bool {
@@ -3643,10 +3651,8 @@ func (x *FindMatch) GetEntry() *LsEntry {
 
 type DiffRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	From          string                 `protobuf:"bytes,1,opt,name=from,proto3" json:"from,omitempty"`
+	From          string                 `protobuf:"bytes,1,opt,name=from,proto3" json:"from,omitempty"` // SNAPSHOT[:PATH]
 	To            string                 `protobuf:"bytes,2,opt,name=to,proto3" json:"to,omitempty"`
-	Path          []byte                 `protobuf:"bytes,3,opt,name=path,proto3" json:"path,omitempty"`          // inside both; empty: all
-	Metadata      bool                   `protobuf:"varint,4,opt,name=metadata,proto3" json:"metadata,omitempty"` // tell of entries of which only times, modes or owners differ
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3693,20 +3699,6 @@ func (x *DiffRequest) GetTo() string {
 		return x.To
 	}
 	return ""
-}
-
-func (x *DiffRequest) GetPath() []byte {
-	if x != nil {
-		return x.Path
-	}
-	return nil
-}
-
-func (x *DiffRequest) GetMetadata() bool {
-	if x != nil {
-		return x.Metadata
-	}
-	return false
 }
 
 type DiffEvent struct {
@@ -3793,9 +3785,10 @@ func (*DiffEvent_Summary) isDiffEvent_Event() {}
 
 type DiffChange struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Change        string                 `protobuf:"bytes,1,opt,name=change,proto3" json:"change,omitempty"` // added, removed, modified, type, metadata
-	From          *LsEntry               `protobuf:"bytes,2,opt,name=from,proto3" json:"from,omitempty"`     // none when added
-	To            *LsEntry               `protobuf:"bytes,3,opt,name=to,proto3" json:"to,omitempty"`         // none when removed
+	Change        string                 `protobuf:"bytes,1,opt,name=change,proto3" json:"change,omitempty"` // added, removed, content, metadata, type
+	Path          []byte                 `protobuf:"bytes,2,opt,name=path,proto3" json:"path,omitempty"`     // below the compared directories
+	From          *LsEntry               `protobuf:"bytes,3,opt,name=from,proto3" json:"from,omitempty"`     // none when added
+	To            *LsEntry               `protobuf:"bytes,4,opt,name=to,proto3" json:"to,omitempty"`         // none when removed
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3837,6 +3830,13 @@ func (x *DiffChange) GetChange() string {
 	return ""
 }
 
+func (x *DiffChange) GetPath() []byte {
+	if x != nil {
+		return x.Path
+	}
+	return nil
+}
+
 func (x *DiffChange) GetFrom() *LsEntry {
 	if x != nil {
 		return x.From
@@ -3855,10 +3855,11 @@ type DiffSummary struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Added         uint64                 `protobuf:"varint,1,opt,name=added,proto3" json:"added,omitempty"`
 	Removed       uint64                 `protobuf:"varint,2,opt,name=removed,proto3" json:"removed,omitempty"`
-	Modified      uint64                 `protobuf:"varint,3,opt,name=modified,proto3" json:"modified,omitempty"`
+	Content       uint64                 `protobuf:"varint,3,opt,name=content,proto3" json:"content,omitempty"`
 	Metadata      uint64                 `protobuf:"varint,4,opt,name=metadata,proto3" json:"metadata,omitempty"`
-	AddedBytes    uint64                 `protobuf:"varint,5,opt,name=added_bytes,json=addedBytes,proto3" json:"added_bytes,omitempty"`
-	RemovedBytes  uint64                 `protobuf:"varint,6,opt,name=removed_bytes,json=removedBytes,proto3" json:"removed_bytes,omitempty"`
+	Types         uint64                 `protobuf:"varint,5,opt,name=types,proto3" json:"types,omitempty"`
+	AddedBytes    uint64                 `protobuf:"varint,6,opt,name=added_bytes,json=addedBytes,proto3" json:"added_bytes,omitempty"`
+	RemovedBytes  uint64                 `protobuf:"varint,7,opt,name=removed_bytes,json=removedBytes,proto3" json:"removed_bytes,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3907,9 +3908,9 @@ func (x *DiffSummary) GetRemoved() uint64 {
 	return 0
 }
 
-func (x *DiffSummary) GetModified() uint64 {
+func (x *DiffSummary) GetContent() uint64 {
 	if x != nil {
-		return x.Modified
+		return x.Content
 	}
 	return 0
 }
@@ -3917,6 +3918,13 @@ func (x *DiffSummary) GetModified() uint64 {
 func (x *DiffSummary) GetMetadata() uint64 {
 	if x != nil {
 		return x.Metadata
+	}
+	return 0
+}
+
+func (x *DiffSummary) GetTypes() uint64 {
+	if x != nil {
+		return x.Types
 	}
 	return 0
 }
@@ -5494,39 +5502,40 @@ const file_control_v1_control_proto_rawDesc = "" +
 	"\x06failed\x18\x03 \x01(\x04R\x06failed\x12\x18\n" +
 	"\aretried\x18\x04 \x01(\x04R\aretried\x12\x18\n" +
 	"\aseconds\x18\x05 \x01(\x01R\aseconds\x12\x14\n" +
-	"\x05peers\x18\x06 \x01(\rR\x05peers\"x\n" +
+	"\x05peers\x18\x06 \x01(\rR\x05peers\"\x8e\x01\n" +
 	"\vFindRequest\x12\x1a\n" +
-	"\bpatterns\x18\x01 \x03(\tR\bpatterns\x12\x1a\n" +
-	"\bsnapshot\x18\x02 \x01(\tR\bsnapshot\x12\x10\n" +
-	"\x03set\x18\x03 \x01(\tR\x03set\x12\x1f\n" +
-	"\vignore_case\x18\x04 \x01(\bR\n" +
+	"\bpatterns\x18\x01 \x03(\tR\bpatterns\x12\x1c\n" +
+	"\tsnapshots\x18\x02 \x03(\tR\tsnapshots\x12\x10\n" +
+	"\x03set\x18\x03 \x01(\tR\x03set\x12\x12\n" +
+	"\x04tags\x18\x04 \x03(\tR\x04tags\x12\x1f\n" +
+	"\vignore_case\x18\x05 \x01(\bR\n" +
 	"ignoreCase\"\x7f\n" +
 	"\tFindMatch\x12\x1a\n" +
 	"\bsnapshot\x18\x01 \x01(\tR\bsnapshot\x12$\n" +
 	"\x0etime_unix_nano\x18\x02 \x01(\x03R\ftimeUnixNano\x120\n" +
-	"\x05entry\x18\x03 \x01(\v2\x1a.gotong.control.v1.LsEntryR\x05entry\"a\n" +
+	"\x05entry\x18\x03 \x01(\v2\x1a.gotong.control.v1.LsEntryR\x05entry\"1\n" +
 	"\vDiffRequest\x12\x12\n" +
 	"\x04from\x18\x01 \x01(\tR\x04from\x12\x0e\n" +
-	"\x02to\x18\x02 \x01(\tR\x02to\x12\x12\n" +
-	"\x04path\x18\x03 \x01(\fR\x04path\x12\x1a\n" +
-	"\bmetadata\x18\x04 \x01(\bR\bmetadata\"\x89\x01\n" +
+	"\x02to\x18\x02 \x01(\tR\x02to\"\x89\x01\n" +
 	"\tDiffEvent\x127\n" +
 	"\x06change\x18\x01 \x01(\v2\x1d.gotong.control.v1.DiffChangeH\x00R\x06change\x12:\n" +
 	"\asummary\x18\x02 \x01(\v2\x1e.gotong.control.v1.DiffSummaryH\x00R\asummaryB\a\n" +
-	"\x05event\"\x80\x01\n" +
+	"\x05event\"\x94\x01\n" +
 	"\n" +
 	"DiffChange\x12\x16\n" +
-	"\x06change\x18\x01 \x01(\tR\x06change\x12.\n" +
-	"\x04from\x18\x02 \x01(\v2\x1a.gotong.control.v1.LsEntryR\x04from\x12*\n" +
-	"\x02to\x18\x03 \x01(\v2\x1a.gotong.control.v1.LsEntryR\x02to\"\xbb\x01\n" +
+	"\x06change\x18\x01 \x01(\tR\x06change\x12\x12\n" +
+	"\x04path\x18\x02 \x01(\fR\x04path\x12.\n" +
+	"\x04from\x18\x03 \x01(\v2\x1a.gotong.control.v1.LsEntryR\x04from\x12*\n" +
+	"\x02to\x18\x04 \x01(\v2\x1a.gotong.control.v1.LsEntryR\x02to\"\xcf\x01\n" +
 	"\vDiffSummary\x12\x14\n" +
 	"\x05added\x18\x01 \x01(\x04R\x05added\x12\x18\n" +
-	"\aremoved\x18\x02 \x01(\x04R\aremoved\x12\x1a\n" +
-	"\bmodified\x18\x03 \x01(\x04R\bmodified\x12\x1a\n" +
-	"\bmetadata\x18\x04 \x01(\x04R\bmetadata\x12\x1f\n" +
-	"\vadded_bytes\x18\x05 \x01(\x04R\n" +
+	"\aremoved\x18\x02 \x01(\x04R\aremoved\x12\x18\n" +
+	"\acontent\x18\x03 \x01(\x04R\acontent\x12\x1a\n" +
+	"\bmetadata\x18\x04 \x01(\x04R\bmetadata\x12\x14\n" +
+	"\x05types\x18\x05 \x01(\x04R\x05types\x12\x1f\n" +
+	"\vadded_bytes\x18\x06 \x01(\x04R\n" +
 	"addedBytes\x12#\n" +
-	"\rremoved_bytes\x18\x06 \x01(\x04R\fremovedBytes\"<\n" +
+	"\rremoved_bytes\x18\a \x01(\x04R\fremovedBytes\"<\n" +
 	"\n" +
 	"CatRequest\x12\x1a\n" +
 	"\bsnapshot\x18\x01 \x01(\tR\bsnapshot\x12\x12\n" +
