@@ -13,56 +13,131 @@ import (
 	vaultv1 "gotong/proto/vault/v1"
 )
 
-// destDir is a directory that is being restored. Its metadata is set when
-// nothing in it is pending: writing into it would change its times, and its
-// mode may forbid it.
+// destDir is a directory that is being restored. It is made when something in
+// it is wanted. Its metadata is set when nothing in it is pending: writing into
+// it would change its times, and its mode may forbid it.
 type destDir struct {
 	r       *restore
 	parent  *destDir
 	node    *vaultv1.Node // nil: metadata is left alone
-	root    *os.Root
-	path    string // below the target, with slashes; "" is the target
+	root    *os.Root      // once it is made; nil in a dry run of what is not there
+	path    string        // below the target, with slashes; "" is the target
 	pending atomic.Int64
+
+	// The walk's alone.
+	made   bool // or found not to be makeable: err
+	err    error
+	fresh  bool              // was not there before
+	action string            // what was done to it
+	seen   map[string]string // names by what the file system takes them for
 
 	handleOnce sync.Once
 	handle     *os.File
 	handleErr  error
 }
 
-func newTopDir(r *restore, root *os.Root) *destDir {
-	d := &destDir{r: r, root: root}
+func newTopDir(r *restore, root *os.Root, fresh bool) *destDir {
+	d := &destDir{r: r, root: root, made: true, fresh: fresh}
 	d.pending.Store(1)
 	return d
 }
 
-// child makes the directory of node, or takes the one that is there.
-func (d *destDir) child(node *vaultv1.Node) (*destDir, error) {
-	name := string(node.Name)
-	if err := d.root.Mkdir(name, 0o700); errors.Is(err, fs.ErrExist) {
-		info, err := d.root.Lstat(name)
-		if err != nil {
-			return nil, err
-		}
-		if !info.IsDir() {
-			return nil, errors.New("something else has this name in the target")
-		}
-		if mode := info.Mode().Perm(); mode&0o700 != 0o700 {
-			_ = d.root.Chmod(name, mode|0o700) // an earlier restore closed it; what follows tells whether this worked
-		}
-	} else if err != nil {
-		return nil, err
-	}
-	root, err := d.root.OpenRoot(name)
-	if err != nil {
-		return nil, err
-	}
-	c := &destDir{r: d.r, parent: d, node: node, root: root, path: path.Join(d.path, name)}
+// child returns a directory in d that is not made yet.
+func (d *destDir) child(node *vaultv1.Node) *destDir {
+	c := &destDir{r: d.r, parent: d, node: node, path: d.join(node)}
 	c.pending.Store(1)
 	d.pending.Add(1)
-	return c, nil
+	return c
+}
+
+// open makes the directory, and those above, or takes what is there.
+func (d *destDir) open() error {
+	if !d.made {
+		d.made = true
+		if d.err = d.parent.open(); d.err == nil {
+			d.err = d.make()
+		}
+	}
+	return d.err
+}
+
+func (d *destDir) make() error {
+	name := string(d.node.Name)
+	have, there, err := d.parent.lookup(name)
+	if err != nil {
+		return err
+	}
+	if there && have.kind != vaultv1.Node_DIRECTORY {
+		if !d.r.options.Delete {
+			return errors.New("something else has this name in the target")
+		}
+		if err := d.r.remove(d.parent, name, d.path); err != nil {
+			return err
+		}
+		there = false
+	}
+	d.fresh, d.action = !there, ActionNew
+	if !there {
+		if d.r.options.DryRun {
+			return nil
+		}
+		if err := d.parent.root.Mkdir(name, 0o700); err != nil {
+			return err
+		}
+	} else if have.mode&0o700 != 0o700 && !d.r.options.DryRun {
+		_ = d.parent.root.Chmod(name, os.FileMode(have.mode&0o777|0o700)) // an earlier restore closed it; what follows tells whether this worked
+	}
+	if d.root, err = d.parent.root.OpenRoot(name); err != nil || !there {
+		return err
+	}
+	f, err := d.file()
+	if err != nil {
+		return err
+	}
+	switch {
+	case d.r.keeps(have, d.node):
+		d.action = ActionKept
+	case metadataFits(f, have, d.node):
+		d.action = ActionUnchanged
+	default:
+		d.action = ActionMetadata
+	}
+	return nil
 }
 
 func (d *destDir) join(node *vaultv1.Node) string { return path.Join(d.path, string(node.Name)) }
+
+// claim takes a name of the directory. Its error is ErrCollision.
+func (d *destDir) claim(name string) error {
+	if !d.r.fold {
+		return nil
+	}
+	key := foldName(name)
+	if other := d.seen[key]; other != "" {
+		return fmt.Errorf("%w: %q", ErrCollision, other)
+	}
+	if d.seen == nil {
+		d.seen = map[string]string{}
+	}
+	d.seen[key] = name
+	return nil
+}
+
+// lookup tells what has a name in the directory.
+func (d *destDir) lookup(name string) (m meta, there bool, err error) {
+	if d.fresh || d.root == nil {
+		return meta{}, false, nil
+	}
+	f, err := d.file()
+	if err != nil {
+		return meta{}, false, err
+	}
+	m, err = lstatIn(f, d.root, name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return meta{}, false, nil
+	}
+	return m, err == nil, err
+}
 
 // file returns the directory itself, open, for calls on descriptors.
 func (d *destDir) file() (*os.File, error) {
@@ -76,24 +151,49 @@ func (d *destDir) done() {
 	if d.pending.Add(-1) > 0 {
 		return
 	}
-	if d.node != nil {
-		f, err := d.file()
-		if err == nil {
-			err = finishDir(f, d.node)
-		}
-		if err != nil {
-			d.r.skip(d.path, fmt.Errorf("metadata: %w", err))
+	if d.node != nil && d.made && d.err == nil {
+		if !d.r.options.DryRun && d.action != ActionKept {
+			f, err := d.file()
+			if err == nil {
+				err = finishDir(f, d.node)
+			}
+			if err != nil {
+				d.r.skip(d.path, fmt.Errorf("metadata: %w", err))
+			}
+			d.r.owned(d.node)
 		}
 		d.r.dirs.Add(1)
-	}
-	if f := d.handle; f != nil {
-		_ = f.Close() // only read
+		if d.parent != nil {
+			d.r.did(d.action, d.path)
+		}
 	}
 	if d.parent != nil {
-		_ = d.root.Close()
+		d.close()
 		d.parent.done()
+	} else if d.handle != nil {
+		_ = d.handle.Close() // only read
 	}
 }
+
+// close lets go of the directory.
+func (d *destDir) close() {
+	if d.handle != nil {
+		_ = d.handle.Close() // only read
+	}
+	if d.root != nil {
+		_ = d.root.Close()
+	}
+}
+
+// owned counts what keeps the owner that it has here.
+func (r *restore) owned(node *vaultv1.Node) {
+	if !canOwn(node) {
+		r.unowned.Add(1)
+	}
+}
+
+// errMade says that an entry is there, without all its metadata.
+var errMade = errors.New("metadata")
 
 // special makes a link, fifo or device. What is there already is replaced,
 // unless it is a directory.
@@ -115,8 +215,9 @@ func (d *destDir) special(node *vaultv1.Node) error {
 	if renamed := d.root.Rename(temporary, string(node.Name)); renamed != nil {
 		return errors.Join(renamed, d.root.Remove(temporary))
 	}
+	d.r.owned(node)
 	if err != nil {
-		return fmt.Errorf("metadata: %w", err)
+		return fmt.Errorf("%w: %w", errMade, err)
 	}
 	return nil
 }
@@ -132,15 +233,17 @@ type destFile struct {
 	node      *vaultv1.Node
 	group     *linkGroup // of its other names, or nil
 	temporary string
+	action    string
 	pending   atomic.Int64
 
 	mu  sync.Mutex
 	out *os.File
+	old *os.File // what had the name before
 	err error
 }
 
-func newDestFile(r *restore, dir *destDir, node *vaultv1.Node) *destFile {
-	f := &destFile{r: r, dir: dir, node: node, temporary: temporaryName()}
+func newDestFile(r *restore, dir *destDir, node *vaultv1.Node, action string) *destFile {
+	f := &destFile{r: r, dir: dir, node: node, temporary: temporaryName(), action: action}
 	if node.Link != nil {
 		f.group = r.links[keyOf(node.Link)]
 	}
@@ -167,27 +270,34 @@ func (f *destFile) open() (*os.File, error) {
 	return out, err
 }
 
+// openOld returns the file that has the name; the first call opens it.
+func (f *destFile) openOld() (*os.File, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.old == nil && f.err == nil {
+		have, there, err := f.dir.lookup(string(f.node.Name))
+		if err == nil && !there {
+			err = errOtherFile
+		}
+		if err == nil {
+			f.old, err = f.dir.openRead(string(f.node.Name), have)
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
+	return f.old, f.err
+}
+
 // writeAt writes content to where it belongs in the file.
 func (f *destFile) writeAt(out *os.File, content []byte, offset uint64) error {
-	if !f.node.Sparse {
-		_, err := out.WriteAt(content, int64(offset))
+	return eachRun(f.node, offset, uint64(len(content)), func(at, from, to uint64) error {
+		if f.node.Sparse {
+			return writeHoles(out, content[from:to], int64(at))
+		}
+		_, err := out.WriteAt(content[from:to], int64(at))
 		return err
-	}
-	var before uint64 // content in the extents so far
-	for _, e := range f.node.Extents {
-		if len(content) == 0 {
-			return nil
-		}
-		if offset < before+e.Length {
-			n := min(uint64(len(content)), before+e.Length-offset)
-			if err := writeHoles(out, content[:n], int64(e.Offset+offset-before)); err != nil {
-				return err
-			}
-			content, offset = content[n:], offset+n
-		}
-		before += e.Length
-	}
-	return nil
+	})
 }
 
 // holeBytes is the shortest run of zeros, at a multiple of it, that becomes a
@@ -249,6 +359,8 @@ func (f *destFile) done() {
 	} else {
 		f.r.files.Add(1)
 		f.r.bytes.Add(f.node.Size)
+		f.r.owned(f.node)
+		f.r.did(f.action, f.dir.join(f.node))
 		if warning != nil {
 			f.r.skip(f.dir.join(f.node), fmt.Errorf("metadata: %w", warning))
 		}
@@ -272,6 +384,15 @@ func (f *destFile) finish() (warning error) {
 			err = finishFile(f.out, handle, f.dir.root, f.temporary, f.node)
 		}
 		warning = err
+	}
+	if f.old != nil {
+		_ = f.old.Close() // only read
+	}
+	if f.err == nil && f.action == ActionReplaced {
+		// After a crash there must be the old file or the whole new one.
+		if err := f.out.Sync(); err != nil {
+			f.fail(err)
+		}
 	}
 	if err := f.out.Close(); err != nil {
 		f.fail(err)

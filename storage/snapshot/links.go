@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
 	"sync"
 
 	vaultv1 "gotong/proto/vault/v1"
@@ -32,13 +33,15 @@ type linkGroup struct {
 }
 
 type linkName struct {
-	dir  *destDir
-	node *vaultv1.Node
+	dir   *destDir
+	node  *vaultv1.Node
+	there bool // something has the name
 }
 
 // link restores a further name of a file. It reports false when the file has to
-// be written, which makes its group when it has more names.
-func (r *restore) link(dir *destDir, node *vaultv1.Node) bool {
+// be written, which makes its group when it has more names. there tells whether
+// something has the name.
+func (r *restore) link(dir *destDir, node *vaultv1.Node, there bool) bool {
 	if node.Link == nil {
 		return false
 	}
@@ -52,7 +55,7 @@ func (r *restore) link(dir *destDir, node *vaultv1.Node) bool {
 		delete(r.links, key)
 	}
 	dir.pending.Add(1)
-	group.add(r, linkName{dir, node})
+	group.add(r, linkName{dir, node, there})
 	return true
 }
 
@@ -84,7 +87,15 @@ func (g *linkGroup) make(r *restore, name linkName) {
 	defer name.dir.done()
 	path := name.dir.join(name.node)
 	err := g.err
-	if err == nil {
+	action := ActionNew
+	if name.there {
+		action = ActionReplaced
+	}
+	switch {
+	case err != nil:
+	case name.there && isLinked(r, g.path, name.dir, string(name.node.Name)):
+		action = ActionUnchanged
+	case !r.options.DryRun:
 		err = replaceLink(r, g.path, name.dir, string(name.node.Name))
 	}
 	if err != nil {
@@ -93,6 +104,17 @@ func (g *linkGroup) make(r *restore, name linkName) {
 	}
 	r.files.Add(1)
 	r.bytes.Add(name.node.Size)
+	r.did(action, path)
+}
+
+// isLinked reports whether a name is the file already.
+func isLinked(r *restore, file string, dir *destDir, name string) bool {
+	a, err := r.top.Lstat(file)
+	if err != nil {
+		return false
+	}
+	b, err := dir.root.Lstat(name)
+	return err == nil && os.SameFile(a, b)
 }
 
 // replaceLink links a name to a file that was restored before. What is there

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"runtime"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -34,88 +35,183 @@ type RestoreOptions struct {
 	// Path inside the snapshot: what is below that directory, or that one
 	// entry, goes into the target. Empty: everything, from "/" down.
 	Path string
+	// Include and Exclude are lines of gitignore, relative to Path; a line that
+	// begins with Path itself means what is there. With Include only what one of
+	// them matches is restored, with all below and the directories on the way.
+	// What Exclude matches is neither restored nor deleted.
+	Include, Exclude []string
+	Compare          Compare
+	Overwrite        Overwrite
+	// Delete removes what is in restored directories of the target and not in the
+	// snapshot, and what stands in the way of entries of another type. Nothing is
+	// removed from directories of which the snapshot may not have everything, nor
+	// what is mounted, nor sockets.
+	Delete bool
+	// Never are absolute paths that are not removed with what is below, under any
+	// name, such as the peer's own home.
+	Never []string
+	// DryRun says what would be done, and does nothing.
+	DryRun bool
+	// Verify reads all files again afterwards, from the disk where the system
+	// allows it, and compares them with the hashes of the snapshot.
+	Verify bool
+	// Done, when set, is called for each entry with what was done, or would be.
+	// Calls do not overlap, those of Skipped included.
+	Done func(action, path string)
 	// Progress, when set, is called a few times a second, and once in the end.
 	Progress func(Progress)
 	// Skipped, when set, is called for each entry that could not be restored.
-	// The restore goes on without it. Calls do not overlap.
+	// The restore goes on without it.
 	Skipped func(path string, err error)
 	Logger  *slog.Logger // nil discards
 }
 
-// RestoreSummary says what a restore did.
+// Compare says how a restore finds out whether a file of the target is already
+// as it should be.
+type Compare int
+
+const (
+	// CompareContent hashes what is there, piece by piece: the file is left alone
+	// when all is the same, and only the pieces that differ are fetched.
+	CompareContent Compare = iota
+	// CompareTimes believes size and modification time, as rsync does, and
+	// hashes only when they differ.
+	CompareTimes
+	// CompareNothing writes everything anew.
+	CompareNothing
+)
+
+// Overwrite says which entries of the target may be replaced when they differ.
+type Overwrite int
+
+const (
+	// OverwriteAny replaces all that differ, as restic does.
+	OverwriteAny Overwrite = iota
+	// OverwriteOlder keeps what was modified later than in the snapshot.
+	OverwriteOlder
+	// OverwriteNone keeps all that is there and adds what is missing.
+	OverwriteNone
+)
+
+// What a restore does to an entry of the target.
+const (
+	ActionNew       = "new"
+	ActionReplaced  = "replaced"  // its content, or where it leads to
+	ActionMetadata  = "metadata"  // only mode, owner, times or attributes
+	ActionUnchanged = "unchanged" // it was as it should be
+	ActionKept      = "kept"      // it differs, and RestoreOptions.Overwrite keeps it
+	ActionDeleted   = "deleted"
+)
+
+// RestoreSummary says what a restore did, or after a dry run would have done.
 type RestoreSummary struct {
-	Snapshot    vault.Snapshot
-	Files       uint64 // regular files
-	Directories uint64
-	Bytes       uint64 // of the files
-	Skipped     uint64
-	Duration    time.Duration
+	Snapshot      vault.Snapshot
+	Files         uint64 // regular files that are as in the snapshot now
+	Directories   uint64
+	Bytes         uint64 // of the files
+	FetchedBytes  uint64 // of them, read from the vault
+	Actions       map[string]uint64
+	Skipped       uint64 // entries that could not be restored
+	Unowned       uint64 // entries whose owner or group only root could restore
+	Verified      uint64 // files that were read again and are right
+	VerifiedBytes uint64
+	Duration      time.Duration
 }
 
+// ErrCollision says that the file system of the target takes two names of the
+// snapshot for the same.
+var ErrCollision = errors.New("another entry has the same name on this file system")
+
 // Restore writes a snapshot (an id, the beginning of one, or vault.Latest) into
-// the directory target, which is made when it is missing. What is there already
-// is replaced where it has the same name, else left alone.
+// the directory target, which is made when it is missing; "/" puts everything
+// back to where it was. What is there already is replaced where it has the same
+// name and differs, else left alone.
+//
+// A file is made under another name and gets its own once it is whole, so a
+// crash leaves the old one or the new one. What of the old one is right is
+// copied, the rest is fetched.
 //
 // Entries that cannot be restored are skipped and counted. When data cannot be
 // had because too few shards answer, or the disk is full, the restore stops:
 // the error is storage.ErrTooFewShards or that of the disk, and what was
-// finished until then stays.
+// finished until then stays. Other errors: ErrNoPath, ErrPattern, ErrTarget.
 func Restore(ctx context.Context, v *vault.Vault, name, target string, options RestoreOptions) (RestoreSummary, error) {
 	began := time.Now()
-	snapshot, err := v.Find(ctx, name)
-	if err != nil {
-		return RestoreSummary{}, err
-	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	reader, err := v.NewReader(ctx)
+	t, err := openTree(ctx, v, name)
 	if err != nil {
 		return RestoreSummary{}, err
 	}
-	defer reader.Close()
-	r := &restore{reader: reader, ctx: ctx, cancel: cancel, options: options, log: options.Logger,
-		pieces: make(chan piece, aheadPieces), links: map[linkKey]*linkGroup{}}
+	defer t.reader.Close()
+	r := &restore{reader: t.reader, ctx: ctx, cancel: cancel, options: options, log: options.Logger,
+		pieces: make(chan piece, aheadPieces), links: map[linkKey]*linkGroup{}, actions: map[string]uint64{}}
 	if r.log == nil {
 		r.log = slog.New(slog.DiscardHandler)
 	}
-	stop := reportEvery(options.Progress, func() Progress {
-		return Progress{Files: r.files.Load(), Bytes: r.written.Load(), TotalFiles: snapshot.Files, TotalBytes: snapshot.Bytes}
-	})
-	defer stop()
-	if err := r.run(snapshot.Root, target); err != nil {
+	if r.exclude, err = newFilter(options.Exclude, nil, options.Path); err != nil {
 		return RestoreSummary{}, err
 	}
-	return RestoreSummary{Snapshot: snapshot, Files: r.files.Load(), Directories: r.dirs.Load(), Bytes: r.bytes.Load(),
-		Skipped: r.skipped.Load(), Duration: time.Since(began)}, nil
+	if r.include, err = newFilter(options.Include, nil, options.Path); err != nil {
+		return RestoreSummary{}, err
+	}
+	var total Progress
+	if options.Path == "" && len(options.Include)+len(options.Exclude) == 0 {
+		total = Progress{TotalFiles: t.snapshot.Files, TotalBytes: t.snapshot.Bytes}
+	}
+	stop := reportEvery(options.Progress, func() Progress {
+		return Progress{Files: r.files.Load(), Bytes: r.fetched.Load() + r.found.Load(), DuplicateBytes: r.found.Load(),
+			TotalFiles: total.TotalFiles, TotalBytes: total.TotalBytes}
+	})
+	defer stop()
+	node, _, err := t.find(options.Path)
+	if err != nil {
+		return RestoreSummary{}, err
+	}
+	if err := r.run(node, target); err != nil {
+		return RestoreSummary{}, err
+	}
+	return RestoreSummary{Snapshot: t.snapshot, Files: r.files.Load(), Directories: r.dirs.Load(), Bytes: r.bytes.Load(),
+		FetchedBytes: r.fetched.Load(), Actions: r.actions, Skipped: r.skipped.Load(), Unowned: r.unowned.Load(),
+		Verified: r.verified, VerifiedBytes: r.verifiedBytes, Duration: time.Since(began)}, nil
 }
 
-// restore is one run: one goroutine walks the listings, makes directories and
-// plans pieces; several write them.
+// restore is one run: one goroutine walks the listings, makes directories,
+// compares what is there and plans pieces; several write them.
 type restore struct {
 	reader  *vault.Reader
 	ctx     context.Context
 	cancel  context.CancelCauseFunc
 	options RestoreOptions
 	log     *slog.Logger
+	include filter
+	exclude filter
+	never   map[fileID]bool
+	fold    bool // the target takes names that differ in case for the same
 	top     *os.Root
 	pieces  chan piece
 	links   map[linkKey]*linkGroup // the walk's
+	buf     []byte                 // the walk's
 
-	files, dirs, bytes, written, skipped atomic.Uint64
-	skipping                             sync.Mutex
+	files, dirs, bytes, skipped, unowned atomic.Uint64
+	fetched, found                       atomic.Uint64 // bytes: from the vault, and in the target before
+	verified, verifiedBytes              uint64
+
+	saying  sync.Mutex
+	actions map[string]uint64
 }
 
-func (r *restore) run(root vault.Ref, target string) error {
-	node, err := r.locate(root)
+func (r *restore) run(node *vaultv1.Node, target string) error {
+	top, made, err := r.openTarget(target)
 	if err != nil {
 		return err
 	}
-	top, made, err := openTarget(target)
-	if err != nil {
-		return err
+	if top != nil {
+		defer func() { _ = top.Close() }()
+		r.fold = foldsNames(top, r.options.DryRun)
 	}
-	defer func() { _ = top.Close() }()
 	r.top = top
+	r.never = neverIDs(r.options.Never)
 	var wg sync.WaitGroup
 	for range min(max(runtime.GOMAXPROCS(0), minWriters), maxWriters) {
 		wg.Go(r.write)
@@ -123,15 +219,39 @@ func (r *restore) run(root vault.Ref, target string) error {
 	r.plan(node, made)
 	close(r.pieces)
 	wg.Wait()
+	if r.ctx.Err() == nil && r.options.Verify && !r.options.DryRun {
+		r.verify(node)
+	}
 	if r.ctx.Err() != nil {
 		return context.Cause(r.ctx)
 	}
 	return nil
 }
 
-// openTarget opens the target, and makes it when it is missing.
-func openTarget(target string) (root *os.Root, made bool, err error) {
+// foldsNames reports whether a directory takes names that differ in case for
+// the same.
+func foldsNames(dir *os.Root, dryRun bool) bool {
+	if dryRun {
+		return foldNames
+	}
+	name := temporaryName()
+	f, err := dir.OpenFile(name, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
+	if err != nil {
+		return foldNames
+	}
+	_ = f.Close() // empty
+	_, err = dir.Lstat(strings.ToUpper(name))
+	_ = dir.Remove(name) // what stands in the way is met again
+	return err == nil
+}
+
+// openTarget opens the target, and makes it when it is missing. A dry run
+// returns nil for one that is not there.
+func (r *restore) openTarget(target string) (root *os.Root, made bool, err error) {
 	if _, err := os.Stat(target); errors.Is(err, os.ErrNotExist) {
+		if r.options.DryRun {
+			return nil, true, nil
+		}
 		if err := os.MkdirAll(target, 0o700); err != nil {
 			return nil, false, fmt.Errorf("%w: %w", ErrTarget, err)
 		}
@@ -142,12 +262,6 @@ func openTarget(target string) (root *os.Root, made bool, err error) {
 		return nil, false, fmt.Errorf("%w: %w", ErrTarget, err)
 	}
 	return root, made, nil
-}
-
-// locate returns the node that the options ask for; one without a name stands
-// for the whole snapshot.
-func (r *restore) locate(root vault.Ref) (*vaultv1.Node, error) {
-	return Lookup(r.reader, root, r.options.Path)
 }
 
 // skip reports an entry that could not be restored, or ends the restore when
@@ -165,9 +279,19 @@ func (r *restore) skip(path string, err error) {
 	if r.options.Skipped == nil {
 		return
 	}
-	r.skipping.Lock()
-	defer r.skipping.Unlock()
+	r.saying.Lock()
+	defer r.saying.Unlock()
 	r.options.Skipped(path, err)
+}
+
+// did reports what was done to an entry, or would be.
+func (r *restore) did(action, path string) {
+	r.saying.Lock()
+	defer r.saying.Unlock()
+	r.actions[action]++
+	if r.options.Done != nil {
+		r.options.Done(action, path)
+	}
 }
 
 func stops(err error) bool {
