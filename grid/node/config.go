@@ -76,6 +76,9 @@ type Config struct {
 	Backup    BackupConfig    `mapstructure:"backup"`
 	Tasks     TasksConfig     `mapstructure:"tasks"`
 	Retention RetentionConfig `mapstructure:"retention"`
+	Repair    RepairConfig    `mapstructure:"repair"`
+	Audit     AuditConfig     `mapstructure:"audit"`
+	Scrub     ScrubConfig     `mapstructure:"scrub"`
 	Log       LogConfig       `mapstructure:"log"`
 }
 
@@ -101,9 +104,10 @@ type TasksConfig struct {
 	CacheBytes Size          `mapstructure:"cache_bytes"` // modules and inputs kept for later tasks
 }
 
-// RetentionConfig is what the owner asks of the holders.
+// RetentionConfig says how long data stays that is no longer wanted.
 type RetentionConfig struct {
-	Floor time.Duration `mapstructure:"floor"` // holders keep deleted data at least this long
+	Floor   time.Duration `mapstructure:"floor"`   // holders keep what this peer deleted at least this long
+	Removed time.Duration `mapstructure:"removed"` // running time after which what removed owners have here is freed
 }
 
 // LogConfig says what the peer writes to standard error.
@@ -122,7 +126,10 @@ func DefaultConfig() Config {
 		Store:      StoreConfig{KeepFree: 1e9},
 		Backup:     BackupConfig{Spool: segments.DefaultSpoolBytes},
 		Tasks:      TasksConfig{MaxMemory: 1 << 30, MaxTimeout: time.Hour, CacheBytes: 2e9},
-		Retention:  RetentionConfig{Floor: 7 * 24 * time.Hour},
+		Retention:  RetentionConfig{Floor: 7 * 24 * time.Hour, Removed: 30 * 24 * time.Hour},
+		Repair:     RepairConfig{Grace: 24 * time.Hour, Interval: 15 * time.Minute},
+		Audit:      AuditConfig{Interval: 6 * time.Hour, Groups: 4},
+		Scrub:      ScrubConfig{Every: 30 * 24 * time.Hour},
 		Log:        LogConfig{Level: "info", Format: "text"},
 	}
 }
@@ -178,6 +185,7 @@ func (c Config) Validate() error {
 		fault("retention.floor", "%s is negative", c.Retention.Floor)
 	}
 	c.Backup.validate(fault)
+	c.validateRepair(fault)
 	return errors.Join(faults...)
 }
 

@@ -21,6 +21,7 @@ import (
 	controlv1 "gotong/proto/control/v1"
 	gridv1 "gotong/proto/grid/v1"
 	shardsv1 "gotong/proto/shards/v1"
+	"gotong/storage/repair"
 	"gotong/storage/segments"
 	"gotong/storage/shardrpc"
 	"gotong/storage/shardstore"
@@ -82,6 +83,7 @@ type Peer struct {
 	vault    *vault.Vault
 	backups  backups
 	schedule *schedule
+	repair   *repair.Repairer
 
 	work *work
 
@@ -113,7 +115,7 @@ func Open(dir string, o Options) (*Peer, error) {
 	}
 	p := &Peer{home: h, cfg: o.Config, options: o, logger: o.Logger, leave: make(chan struct{})}
 	p.onClose(func() error { release(); return nil })
-	for _, open := range []func() error{p.openIdentity, p.openNetwork, p.openMembership, p.openStorage, p.openTasks} {
+	for _, open := range []func() error{p.openIdentity, p.openNetwork, p.openMembership, p.openStorage, p.openRepair, p.openTasks} {
 		if err := open(); err != nil {
 			return nil, errors.Join(err, p.Close())
 		}
@@ -230,6 +232,7 @@ func (p *Peer) start(ctx context.Context) (*running, error) {
 	r.add(ctx, "tasks", p.work.run)
 	r.add(ctx, "schedule", func(ctx context.Context) error { return p.schedule.run(ctx, p.backUpSet) })
 	r.add(ctx, "heads", func(ctx context.Context) error { return p.backups.run(ctx, p.vault.Publish, p.logger) })
+	r.add(ctx, "repair", p.repair.Run)
 	if control != nil {
 		commands := newControlServer(&service{peer: p})
 		r.add(ctx, "control", func(ctx context.Context) error { return serveControl(ctx, commands, control) })

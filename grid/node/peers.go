@@ -32,6 +32,7 @@ func (p *Peer) Peers(ctx context.Context, live bool) []*controlv1.PeerInfo {
 	var ids []grid.PeerID
 	for _, peer := range p.membership.Peers() {
 		info := describe(peer)
+		info.Audit = p.auditOf(peer.ID)
 		out = append(out, info)
 		if peer.ID == p.ID() {
 			info.UsedBytes = p.heldBytes()

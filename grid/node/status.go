@@ -3,6 +3,7 @@ package node
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -32,7 +33,8 @@ func (p *Peer) Status(ctx context.Context) (*controlv1.StatusResponse, error) {
 	if s.Backups, err = p.backupStates(ctx); err != nil {
 		return nil, err
 	}
-	s.Problems = append(backupProblems(s.Backups), p.problems()...)
+	s.Problems = slices.Concat(backupProblems(s.Backups), p.problems(), p.repairProblems())
+	s.Repaired = p.repaired()
 	s.Sentence = sentence(s, away)
 	return s, nil
 }

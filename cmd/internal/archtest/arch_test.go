@@ -39,6 +39,7 @@ var layers = [][]string{
 	{"tasks"},
 	{"storage/snapshot"},
 	{"storage/vault"},
+	{"storage/repair"},
 	{"storage/segments"},
 	{"storage/shardrpc"},
 	{"storage/shardstore"},

@@ -29,6 +29,27 @@ type peerJSON struct {
 	RTT         float64 `json:"rtt_ms"`
 	Forked      bool    `json:"forked,omitempty"`
 	Admin       bool    `json:"admin,omitempty"`
+
+	Audit *auditJSON `json:"audit,omitempty"`
+}
+
+// auditJSON is what this peer has seen of another one as a holder.
+type auditJSON struct {
+	Grade   string  `json:"grade"`
+	Why     string  `json:"why"`
+	Detects float64 `json:"detects"`
+	Success uint64  `json:"success"`
+	Wrong   uint64  `json:"wrong"`
+	Missing uint64  `json:"missing"`
+	Away    uint64  `json:"away"`
+	Timeout uint64  `json:"timeout"`
+}
+
+func newAuditJSON(r *controlv1.AuditRecord) *auditJSON {
+	if r == nil {
+		return nil
+	}
+	return &auditJSON{r.Grade, r.Why, r.Detects, r.Success, r.Wrong, r.Missing, r.Away, r.Timeout}
 }
 
 // newPeersJSON returns a list that is empty, and not null, for no peers.
@@ -36,7 +57,7 @@ func newPeersJSON(peers []*controlv1.PeerInfo) []peerJSON {
 	out := make([]peerJSON, 0, len(peers))
 	for _, p := range peers {
 		out = append(out, peerJSON{p.Id, p.Name, p.Owner, p.Site, p.State, p.Address, p.Version,
-			p.PledgeBytes, p.UsedBytes, p.Slots, p.RttMs, p.Forked, p.Admin})
+			p.PledgeBytes, p.UsedBytes, p.Slots, p.RttMs, p.Forked, p.Admin, newAuditJSON(p.Audit)})
 	}
 	return out
 }
@@ -66,10 +87,10 @@ func (a *app) printPeers(peers []*controlv1.PeerInfo) error {
 			Peers []peerJSON `json:"peers"`
 		}{newPeersJSON(peers)})
 	}
-	return a.table("NAME\tPEER\tSTATE\tSITE\tGIVES\tHOLDS\tSLOTS\tRTT\tADDRESS", func(w io.Writer) {
+	return a.table("NAME\tPEER\tSTATE\tSITE\tGIVES\tHOLDS\tSLOTS\tRTT\tAUDIT\tADDRESS", func(w io.Writer) {
 		for _, p := range peers {
-			fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%d\t%s\t%s\n", printable(p.Name), p.Id[:8], stateText(p), printable(shortSite(p)),
-				bytesText(p.PledgeBytes), bytesText(p.UsedBytes), p.Slots, rttText(p.RttMs), printable(p.Address))
+			fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%d\t%s\t%s\t%s\n", printable(p.Name), p.Id[:8], stateText(p), printable(shortSite(p)),
+				bytesText(p.PledgeBytes), bytesText(p.UsedBytes), p.Slots, rttText(p.RttMs), auditText(p.Audit), printable(p.Address))
 		}
 	})
 }
@@ -96,6 +117,14 @@ func shortSite(p *controlv1.PeerInfo) string {
 		return "owner " + p.Owner[:8]
 	}
 	return p.Site
+}
+
+// auditText is a grade with what speaks for it: answered of all that count.
+func auditText(r *controlv1.AuditRecord) string {
+	if r == nil || r.Success+r.Wrong+r.Missing+r.Away+r.Timeout == 0 {
+		return "-"
+	}
+	return fmt.Sprintf("%s %d/%d", r.Grade, r.Success, r.Success+r.Wrong+r.Missing)
 }
 
 func rttText(ms float64) string {

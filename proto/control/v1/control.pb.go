@@ -214,6 +214,7 @@ type StatusResponse struct {
 	Name          string                 `protobuf:"bytes,9,opt,name=name,proto3" json:"name,omitempty"`
 	Listen        string                 `protobuf:"bytes,10,opt,name=listen,proto3" json:"listen,omitempty"`
 	TasksDone     uint64                 `protobuf:"varint,11,opt,name=tasks_done,json=tasksDone,proto3" json:"tasks_done,omitempty"` // for others and oneself since the peer started
+	Repaired      string                 `protobuf:"bytes,12,opt,name=repaired,proto3" json:"repaired,omitempty"`                     // what this peer rebuilt and moved, in words; may be empty
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -323,6 +324,13 @@ func (x *StatusResponse) GetTasksDone() uint64 {
 		return x.TasksDone
 	}
 	return 0
+}
+
+func (x *StatusResponse) GetRepaired() string {
+	if x != nil {
+		return x.Repaired
+	}
+	return ""
 }
 
 type BackupState struct {
@@ -775,6 +783,7 @@ type PeerInfo struct {
 	SinceUnix     int64                  `protobuf:"varint,12,opt,name=since_unix,json=sinceUnix,proto3" json:"since_unix,omitempty"`
 	Forked        bool                   `protobuf:"varint,13,opt,name=forked,proto3" json:"forked,omitempty"`
 	Admin         bool                   `protobuf:"varint,14,opt,name=admin,proto3" json:"admin,omitempty"`
+	Audit         *AuditRecord           `protobuf:"bytes,15,opt,name=audit,proto3" json:"audit,omitempty"` // none for this peer itself
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -905,6 +914,13 @@ func (x *PeerInfo) GetAdmin() bool {
 		return x.Admin
 	}
 	return false
+}
+
+func (x *PeerInfo) GetAudit() *AuditRecord {
+	if x != nil {
+		return x.Audit
+	}
+	return nil
 }
 
 type InviteRequest struct {
@@ -5213,6 +5229,228 @@ func (x *DropOwnerResponse) GetDropped() *HeldFor {
 	return nil
 }
 
+// AuditRecord is what this peer has seen of another one as a holder.
+type AuditRecord struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Grade         string                 `protobuf:"bytes,1,opt,name=grade,proto3" json:"grade,omitempty"`       // new, good, fair, poor or bad
+	Why           string                 `protobuf:"bytes,2,opt,name=why,proto3" json:"why,omitempty"`           // in words
+	Detects       float64                `protobuf:"fixed64,3,opt,name=detects,proto3" json:"detects,omitempty"` // probability that the challenges of the last 30 days had found one that dropped a tenth
+	Success       uint64                 `protobuf:"varint,4,opt,name=success,proto3" json:"success,omitempty"`
+	Wrong         uint64                 `protobuf:"varint,5,opt,name=wrong,proto3" json:"wrong,omitempty"`
+	Missing       uint64                 `protobuf:"varint,6,opt,name=missing,proto3" json:"missing,omitempty"`
+	Away          uint64                 `protobuf:"varint,7,opt,name=away,proto3" json:"away,omitempty"`
+	Timeout       uint64                 `protobuf:"varint,8,opt,name=timeout,proto3" json:"timeout,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AuditRecord) Reset() {
+	*x = AuditRecord{}
+	mi := &file_control_v1_control_proto_msgTypes[67]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AuditRecord) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AuditRecord) ProtoMessage() {}
+
+func (x *AuditRecord) ProtoReflect() protoreflect.Message {
+	mi := &file_control_v1_control_proto_msgTypes[67]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AuditRecord.ProtoReflect.Descriptor instead.
+func (*AuditRecord) Descriptor() ([]byte, []int) {
+	return file_control_v1_control_proto_rawDescGZIP(), []int{67}
+}
+
+func (x *AuditRecord) GetGrade() string {
+	if x != nil {
+		return x.Grade
+	}
+	return ""
+}
+
+func (x *AuditRecord) GetWhy() string {
+	if x != nil {
+		return x.Why
+	}
+	return ""
+}
+
+func (x *AuditRecord) GetDetects() float64 {
+	if x != nil {
+		return x.Detects
+	}
+	return 0
+}
+
+func (x *AuditRecord) GetSuccess() uint64 {
+	if x != nil {
+		return x.Success
+	}
+	return 0
+}
+
+func (x *AuditRecord) GetWrong() uint64 {
+	if x != nil {
+		return x.Wrong
+	}
+	return 0
+}
+
+func (x *AuditRecord) GetMissing() uint64 {
+	if x != nil {
+		return x.Missing
+	}
+	return 0
+}
+
+func (x *AuditRecord) GetAway() uint64 {
+	if x != nil {
+		return x.Away
+	}
+	return 0
+}
+
+func (x *AuditRecord) GetTimeout() uint64 {
+	if x != nil {
+		return x.Timeout
+	}
+	return 0
+}
+
+type DrainRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DrainRequest) Reset() {
+	*x = DrainRequest{}
+	mi := &file_control_v1_control_proto_msgTypes[68]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DrainRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DrainRequest) ProtoMessage() {}
+
+func (x *DrainRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_control_v1_control_proto_msgTypes[68]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DrainRequest.ProtoReflect.Descriptor instead.
+func (*DrainRequest) Descriptor() ([]byte, []int) {
+	return file_control_v1_control_proto_rawDescGZIP(), []int{68}
+}
+
+// DrainProgress comes after each shard; the last one says how it ended.
+type DrainProgress struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Shards        uint64                 `protobuf:"varint,1,opt,name=shards,proto3" json:"shards,omitempty"` // handed over
+	Bytes         uint64                 `protobuf:"varint,2,opt,name=bytes,proto3" json:"bytes,omitempty"`   // of them
+	Left          uint64                 `protobuf:"varint,3,opt,name=left,proto3" json:"left,omitempty"`     // shards still here
+	LeftBytes     uint64                 `protobuf:"varint,4,opt,name=left_bytes,json=leftBytes,proto3" json:"left_bytes,omitempty"`
+	Stuck         uint64                 `protobuf:"varint,5,opt,name=stuck,proto3" json:"stuck,omitempty"` // of those left: nobody takes them now
+	Why           string                 `protobuf:"bytes,6,opt,name=why,proto3" json:"why,omitempty"`      // why
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DrainProgress) Reset() {
+	*x = DrainProgress{}
+	mi := &file_control_v1_control_proto_msgTypes[69]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DrainProgress) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DrainProgress) ProtoMessage() {}
+
+func (x *DrainProgress) ProtoReflect() protoreflect.Message {
+	mi := &file_control_v1_control_proto_msgTypes[69]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DrainProgress.ProtoReflect.Descriptor instead.
+func (*DrainProgress) Descriptor() ([]byte, []int) {
+	return file_control_v1_control_proto_rawDescGZIP(), []int{69}
+}
+
+func (x *DrainProgress) GetShards() uint64 {
+	if x != nil {
+		return x.Shards
+	}
+	return 0
+}
+
+func (x *DrainProgress) GetBytes() uint64 {
+	if x != nil {
+		return x.Bytes
+	}
+	return 0
+}
+
+func (x *DrainProgress) GetLeft() uint64 {
+	if x != nil {
+		return x.Left
+	}
+	return 0
+}
+
+func (x *DrainProgress) GetLeftBytes() uint64 {
+	if x != nil {
+		return x.LeftBytes
+	}
+	return 0
+}
+
+func (x *DrainProgress) GetStuck() uint64 {
+	if x != nil {
+		return x.Stuck
+	}
+	return 0
+}
+
+func (x *DrainProgress) GetWhy() string {
+	if x != nil {
+		return x.Why
+	}
+	return ""
+}
+
 var File_control_v1_control_proto protoreflect.FileDescriptor
 
 const file_control_v1_control_proto_rawDesc = "" +
@@ -5223,7 +5461,7 @@ const file_control_v1_control_proto_rawDesc = "" +
 	"\x04what\x18\x02 \x01(\tR\x04what\x12\x18\n" +
 	"\ameaning\x18\x03 \x01(\tR\ameaning\x12\x12\n" +
 	"\x04next\x18\x04 \x01(\tR\x04next\"\x0f\n" +
-	"\rStatusRequest\"\x86\x03\n" +
+	"\rStatusRequest\"\xa2\x03\n" +
 	"\x0eStatusResponse\x12\x1a\n" +
 	"\bsentence\x18\x01 \x01(\tR\bsentence\x12\x1f\n" +
 	"\vpeers_alive\x18\x02 \x01(\rR\n" +
@@ -5239,7 +5477,8 @@ const file_control_v1_control_proto_rawDesc = "" +
 	"\x06listen\x18\n" +
 	" \x01(\tR\x06listen\x12\x1d\n" +
 	"\n" +
-	"tasks_done\x18\v \x01(\x04R\ttasksDone\"\xbb\x02\n" +
+	"tasks_done\x18\v \x01(\x04R\ttasksDone\x12\x1a\n" +
+	"\brepaired\x18\f \x01(\tR\brepaired\"\xbb\x02\n" +
 	"\vBackupState\x12\x10\n" +
 	"\x03set\x18\x01 \x01(\tR\x03set\x12\x1b\n" +
 	"\tlast_unix\x18\x02 \x01(\x03R\blastUnix\x12\x1f\n" +
@@ -5278,7 +5517,7 @@ const file_control_v1_control_proto_rawDesc = "" +
 	"\fPeersRequest\x12\x12\n" +
 	"\x04live\x18\x01 \x01(\bR\x04live\"B\n" +
 	"\rPeersResponse\x121\n" +
-	"\x05peers\x18\x01 \x03(\v2\x1b.gotong.control.v1.PeerInfoR\x05peers\"\xde\x02\n" +
+	"\x05peers\x18\x01 \x03(\v2\x1b.gotong.control.v1.PeerInfoR\x05peers\"\x94\x03\n" +
 	"\bPeerInfo\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x14\n" +
@@ -5296,7 +5535,8 @@ const file_control_v1_control_proto_rawDesc = "" +
 	"\n" +
 	"since_unix\x18\f \x01(\x03R\tsinceUnix\x12\x16\n" +
 	"\x06forked\x18\r \x01(\bR\x06forked\x12\x14\n" +
-	"\x05admin\x18\x0e \x01(\bR\x05admin\"J\n" +
+	"\x05admin\x18\x0e \x01(\bR\x05admin\x124\n" +
+	"\x05audit\x18\x0f \x01(\v2\x1e.gotong.control.v1.AuditRecordR\x05audit\"J\n" +
 	"\rInviteRequest\x12#\n" +
 	"\rvalid_seconds\x18\x01 \x01(\x03R\fvalidSeconds\x12\x14\n" +
 	"\x05admin\x18\x02 \x01(\bR\x05admin\"G\n" +
@@ -5639,7 +5879,25 @@ const file_control_v1_control_proto_rawDesc = "" +
 	"\x05owner\x18\x01 \x01(\tR\x05owner\x12\x17\n" +
 	"\adry_run\x18\x02 \x01(\bR\x06dryRun\"I\n" +
 	"\x11DropOwnerResponse\x124\n" +
-	"\adropped\x18\x01 \x01(\v2\x1a.gotong.control.v1.HeldForR\adropped*\xd4\x01\n" +
+	"\adropped\x18\x01 \x01(\v2\x1a.gotong.control.v1.HeldForR\adropped\"\xc7\x01\n" +
+	"\vAuditRecord\x12\x14\n" +
+	"\x05grade\x18\x01 \x01(\tR\x05grade\x12\x10\n" +
+	"\x03why\x18\x02 \x01(\tR\x03why\x12\x18\n" +
+	"\adetects\x18\x03 \x01(\x01R\adetects\x12\x18\n" +
+	"\asuccess\x18\x04 \x01(\x04R\asuccess\x12\x14\n" +
+	"\x05wrong\x18\x05 \x01(\x04R\x05wrong\x12\x18\n" +
+	"\amissing\x18\x06 \x01(\x04R\amissing\x12\x12\n" +
+	"\x04away\x18\a \x01(\x04R\x04away\x12\x18\n" +
+	"\atimeout\x18\b \x01(\x04R\atimeout\"\x0e\n" +
+	"\fDrainRequest\"\x98\x01\n" +
+	"\rDrainProgress\x12\x16\n" +
+	"\x06shards\x18\x01 \x01(\x04R\x06shards\x12\x14\n" +
+	"\x05bytes\x18\x02 \x01(\x04R\x05bytes\x12\x12\n" +
+	"\x04left\x18\x03 \x01(\x04R\x04left\x12\x1d\n" +
+	"\n" +
+	"left_bytes\x18\x04 \x01(\x04R\tleftBytes\x12\x14\n" +
+	"\x05stuck\x18\x05 \x01(\x04R\x05stuck\x12\x10\n" +
+	"\x03why\x18\x06 \x01(\tR\x03why*\xd4\x01\n" +
 	"\x04Kind\x12\x14\n" +
 	"\x10KIND_UNSPECIFIED\x10\x00\x12\x0f\n" +
 	"\vKIND_FAILED\x10\x01\x12\x0e\n" +
@@ -5653,14 +5911,14 @@ const file_control_v1_control_proto_rawDesc = "" +
 	"\x11KIND_WRONG_PHRASE\x10\f\x12\x10\n" +
 	"\fKIND_REFUSED\x10\r\x12\x10\n" +
 	"\fKIND_CORRUPT\x10A\x12\x12\n" +
-	"\x0eKIND_TEMPORARY\x10K2\xec\n" +
-	"\n" +
+	"\x0eKIND_TEMPORARY\x10K2\xba\v\n" +
 	"\aControl\x12M\n" +
 	"\x06Status\x12 .gotong.control.v1.StatusRequest\x1a!.gotong.control.v1.StatusResponse\x12J\n" +
 	"\x05Peers\x12\x1f.gotong.control.v1.PeersRequest\x1a .gotong.control.v1.PeersResponse\x12M\n" +
 	"\x06Invite\x12 .gotong.control.v1.InviteRequest\x1a!.gotong.control.v1.InviteResponse\x12M\n" +
 	"\x06Remove\x12 .gotong.control.v1.RemoveRequest\x1a!.gotong.control.v1.RemoveResponse\x12J\n" +
 	"\x05Leave\x12\x1f.gotong.control.v1.LeaveRequest\x1a .gotong.control.v1.LeaveResponse\x12L\n" +
+	"\x05Drain\x12\x1f.gotong.control.v1.DrainRequest\x1a .gotong.control.v1.DrainProgress0\x01\x12L\n" +
 	"\x06Backup\x12\x1e.gotong.control.v1.BackupInput\x1a\x1e.gotong.control.v1.BackupEvent(\x010\x01\x12V\n" +
 	"\tSnapshots\x12#.gotong.control.v1.SnapshotsRequest\x1a$.gotong.control.v1.SnapshotsResponse\x12@\n" +
 	"\x02Ls\x12\x1c.gotong.control.v1.LsRequest\x1a\x1a.gotong.control.v1.LsEntry0\x01\x12O\n" +
@@ -5688,7 +5946,7 @@ func file_control_v1_control_proto_rawDescGZIP() []byte {
 }
 
 var file_control_v1_control_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_control_v1_control_proto_msgTypes = make([]protoimpl.MessageInfo, 67)
+var file_control_v1_control_proto_msgTypes = make([]protoimpl.MessageInfo, 70)
 var file_control_v1_control_proto_goTypes = []any{
 	(Kind)(0),                 // 0: gotong.control.v1.Kind
 	(*ErrorDetail)(nil),       // 1: gotong.control.v1.ErrorDetail
@@ -5758,6 +6016,9 @@ var file_control_v1_control_proto_goTypes = []any{
 	(*CheckSummary)(nil),      // 65: gotong.control.v1.CheckSummary
 	(*DropOwnerRequest)(nil),  // 66: gotong.control.v1.DropOwnerRequest
 	(*DropOwnerResponse)(nil), // 67: gotong.control.v1.DropOwnerResponse
+	(*AuditRecord)(nil),       // 68: gotong.control.v1.AuditRecord
+	(*DrainRequest)(nil),      // 69: gotong.control.v1.DrainRequest
+	(*DrainProgress)(nil),     // 70: gotong.control.v1.DrainProgress
 }
 var file_control_v1_control_proto_depIdxs = []int32{
 	0,  // 0: gotong.control.v1.ErrorDetail.kind:type_name -> gotong.control.v1.Kind
@@ -5766,83 +6027,86 @@ var file_control_v1_control_proto_depIdxs = []int32{
 	7,  // 3: gotong.control.v1.StatusResponse.problems:type_name -> gotong.control.v1.Problem
 	6,  // 4: gotong.control.v1.Giving.held_for:type_name -> gotong.control.v1.HeldFor
 	10, // 5: gotong.control.v1.PeersResponse.peers:type_name -> gotong.control.v1.PeerInfo
-	10, // 6: gotong.control.v1.RemoveResponse.removed:type_name -> gotong.control.v1.PeerInfo
-	20, // 7: gotong.control.v1.BackupInput.start:type_name -> gotong.control.v1.BackupRequest
-	18, // 8: gotong.control.v1.BackupInput.files:type_name -> gotong.control.v1.BackupFiles
-	19, // 9: gotong.control.v1.BackupInput.end:type_name -> gotong.control.v1.BackupInputEnd
-	22, // 10: gotong.control.v1.BackupEvent.progress:type_name -> gotong.control.v1.BackupProgress
-	24, // 11: gotong.control.v1.BackupEvent.skipped:type_name -> gotong.control.v1.SkippedItem
-	25, // 12: gotong.control.v1.BackupEvent.summary:type_name -> gotong.control.v1.BackupSummary
-	24, // 13: gotong.control.v1.BackupEvent.warned:type_name -> gotong.control.v1.SkippedItem
-	23, // 14: gotong.control.v1.BackupProgress.holders:type_name -> gotong.control.v1.HolderRate
-	28, // 15: gotong.control.v1.SnapshotsResponse.snapshots:type_name -> gotong.control.v1.Snapshot
-	33, // 16: gotong.control.v1.RestoreEvent.progress:type_name -> gotong.control.v1.RestoreProgress
-	24, // 17: gotong.control.v1.RestoreEvent.skipped:type_name -> gotong.control.v1.SkippedItem
-	34, // 18: gotong.control.v1.RestoreEvent.summary:type_name -> gotong.control.v1.RestoreSummary
-	23, // 19: gotong.control.v1.RestoreProgress.holders:type_name -> gotong.control.v1.HolderRate
-	38, // 20: gotong.control.v1.RunRequest.start:type_name -> gotong.control.v1.RunStart
-	36, // 21: gotong.control.v1.RunRequest.file_end:type_name -> gotong.control.v1.RunFileEnd
-	37, // 22: gotong.control.v1.RunRequest.end:type_name -> gotong.control.v1.RunEnd
-	39, // 23: gotong.control.v1.RunStart.files:type_name -> gotong.control.v1.RunFile
-	41, // 24: gotong.control.v1.RunEvent.task:type_name -> gotong.control.v1.RunTask
-	42, // 25: gotong.control.v1.RunEvent.output:type_name -> gotong.control.v1.RunOutput
-	43, // 26: gotong.control.v1.RunEvent.summary:type_name -> gotong.control.v1.RunSummary
-	30, // 27: gotong.control.v1.FindMatch.entry:type_name -> gotong.control.v1.LsEntry
-	48, // 28: gotong.control.v1.DiffEvent.change:type_name -> gotong.control.v1.DiffChange
-	49, // 29: gotong.control.v1.DiffEvent.summary:type_name -> gotong.control.v1.DiffSummary
-	30, // 30: gotong.control.v1.DiffChange.from:type_name -> gotong.control.v1.LsEntry
-	30, // 31: gotong.control.v1.DiffChange.to:type_name -> gotong.control.v1.LsEntry
-	54, // 32: gotong.control.v1.StatsResponse.redundancies:type_name -> gotong.control.v1.RedundancyStats
-	55, // 33: gotong.control.v1.ForgetRequest.keep:type_name -> gotong.control.v1.KeepPolicy
-	58, // 34: gotong.control.v1.ForgetResponse.decisions:type_name -> gotong.control.v1.ForgetDecision
-	28, // 35: gotong.control.v1.ForgetDecision.snapshot:type_name -> gotong.control.v1.Snapshot
-	61, // 36: gotong.control.v1.PruneEvent.progress:type_name -> gotong.control.v1.WorkProgress
-	62, // 37: gotong.control.v1.PruneEvent.summary:type_name -> gotong.control.v1.PruneSummary
-	61, // 38: gotong.control.v1.CheckEvent.progress:type_name -> gotong.control.v1.WorkProgress
-	7,  // 39: gotong.control.v1.CheckEvent.problem:type_name -> gotong.control.v1.Problem
-	65, // 40: gotong.control.v1.CheckEvent.summary:type_name -> gotong.control.v1.CheckSummary
-	6,  // 41: gotong.control.v1.DropOwnerResponse.dropped:type_name -> gotong.control.v1.HeldFor
-	2,  // 42: gotong.control.v1.Control.Status:input_type -> gotong.control.v1.StatusRequest
-	8,  // 43: gotong.control.v1.Control.Peers:input_type -> gotong.control.v1.PeersRequest
-	11, // 44: gotong.control.v1.Control.Invite:input_type -> gotong.control.v1.InviteRequest
-	13, // 45: gotong.control.v1.Control.Remove:input_type -> gotong.control.v1.RemoveRequest
-	15, // 46: gotong.control.v1.Control.Leave:input_type -> gotong.control.v1.LeaveRequest
-	17, // 47: gotong.control.v1.Control.Backup:input_type -> gotong.control.v1.BackupInput
-	26, // 48: gotong.control.v1.Control.Snapshots:input_type -> gotong.control.v1.SnapshotsRequest
-	29, // 49: gotong.control.v1.Control.Ls:input_type -> gotong.control.v1.LsRequest
-	31, // 50: gotong.control.v1.Control.Restore:input_type -> gotong.control.v1.RestoreRequest
-	35, // 51: gotong.control.v1.Control.Run:input_type -> gotong.control.v1.RunRequest
-	44, // 52: gotong.control.v1.Control.Find:input_type -> gotong.control.v1.FindRequest
-	46, // 53: gotong.control.v1.Control.Diff:input_type -> gotong.control.v1.DiffRequest
-	50, // 54: gotong.control.v1.Control.Cat:input_type -> gotong.control.v1.CatRequest
-	52, // 55: gotong.control.v1.Control.Stats:input_type -> gotong.control.v1.StatsRequest
-	56, // 56: gotong.control.v1.Control.Forget:input_type -> gotong.control.v1.ForgetRequest
-	59, // 57: gotong.control.v1.Control.Prune:input_type -> gotong.control.v1.PruneRequest
-	63, // 58: gotong.control.v1.Control.Check:input_type -> gotong.control.v1.CheckRequest
-	66, // 59: gotong.control.v1.Control.DropOwner:input_type -> gotong.control.v1.DropOwnerRequest
-	3,  // 60: gotong.control.v1.Control.Status:output_type -> gotong.control.v1.StatusResponse
-	9,  // 61: gotong.control.v1.Control.Peers:output_type -> gotong.control.v1.PeersResponse
-	12, // 62: gotong.control.v1.Control.Invite:output_type -> gotong.control.v1.InviteResponse
-	14, // 63: gotong.control.v1.Control.Remove:output_type -> gotong.control.v1.RemoveResponse
-	16, // 64: gotong.control.v1.Control.Leave:output_type -> gotong.control.v1.LeaveResponse
-	21, // 65: gotong.control.v1.Control.Backup:output_type -> gotong.control.v1.BackupEvent
-	27, // 66: gotong.control.v1.Control.Snapshots:output_type -> gotong.control.v1.SnapshotsResponse
-	30, // 67: gotong.control.v1.Control.Ls:output_type -> gotong.control.v1.LsEntry
-	32, // 68: gotong.control.v1.Control.Restore:output_type -> gotong.control.v1.RestoreEvent
-	40, // 69: gotong.control.v1.Control.Run:output_type -> gotong.control.v1.RunEvent
-	45, // 70: gotong.control.v1.Control.Find:output_type -> gotong.control.v1.FindMatch
-	47, // 71: gotong.control.v1.Control.Diff:output_type -> gotong.control.v1.DiffEvent
-	51, // 72: gotong.control.v1.Control.Cat:output_type -> gotong.control.v1.CatPiece
-	53, // 73: gotong.control.v1.Control.Stats:output_type -> gotong.control.v1.StatsResponse
-	57, // 74: gotong.control.v1.Control.Forget:output_type -> gotong.control.v1.ForgetResponse
-	60, // 75: gotong.control.v1.Control.Prune:output_type -> gotong.control.v1.PruneEvent
-	64, // 76: gotong.control.v1.Control.Check:output_type -> gotong.control.v1.CheckEvent
-	67, // 77: gotong.control.v1.Control.DropOwner:output_type -> gotong.control.v1.DropOwnerResponse
-	60, // [60:78] is the sub-list for method output_type
-	42, // [42:60] is the sub-list for method input_type
-	42, // [42:42] is the sub-list for extension type_name
-	42, // [42:42] is the sub-list for extension extendee
-	0,  // [0:42] is the sub-list for field type_name
+	68, // 6: gotong.control.v1.PeerInfo.audit:type_name -> gotong.control.v1.AuditRecord
+	10, // 7: gotong.control.v1.RemoveResponse.removed:type_name -> gotong.control.v1.PeerInfo
+	20, // 8: gotong.control.v1.BackupInput.start:type_name -> gotong.control.v1.BackupRequest
+	18, // 9: gotong.control.v1.BackupInput.files:type_name -> gotong.control.v1.BackupFiles
+	19, // 10: gotong.control.v1.BackupInput.end:type_name -> gotong.control.v1.BackupInputEnd
+	22, // 11: gotong.control.v1.BackupEvent.progress:type_name -> gotong.control.v1.BackupProgress
+	24, // 12: gotong.control.v1.BackupEvent.skipped:type_name -> gotong.control.v1.SkippedItem
+	25, // 13: gotong.control.v1.BackupEvent.summary:type_name -> gotong.control.v1.BackupSummary
+	24, // 14: gotong.control.v1.BackupEvent.warned:type_name -> gotong.control.v1.SkippedItem
+	23, // 15: gotong.control.v1.BackupProgress.holders:type_name -> gotong.control.v1.HolderRate
+	28, // 16: gotong.control.v1.SnapshotsResponse.snapshots:type_name -> gotong.control.v1.Snapshot
+	33, // 17: gotong.control.v1.RestoreEvent.progress:type_name -> gotong.control.v1.RestoreProgress
+	24, // 18: gotong.control.v1.RestoreEvent.skipped:type_name -> gotong.control.v1.SkippedItem
+	34, // 19: gotong.control.v1.RestoreEvent.summary:type_name -> gotong.control.v1.RestoreSummary
+	23, // 20: gotong.control.v1.RestoreProgress.holders:type_name -> gotong.control.v1.HolderRate
+	38, // 21: gotong.control.v1.RunRequest.start:type_name -> gotong.control.v1.RunStart
+	36, // 22: gotong.control.v1.RunRequest.file_end:type_name -> gotong.control.v1.RunFileEnd
+	37, // 23: gotong.control.v1.RunRequest.end:type_name -> gotong.control.v1.RunEnd
+	39, // 24: gotong.control.v1.RunStart.files:type_name -> gotong.control.v1.RunFile
+	41, // 25: gotong.control.v1.RunEvent.task:type_name -> gotong.control.v1.RunTask
+	42, // 26: gotong.control.v1.RunEvent.output:type_name -> gotong.control.v1.RunOutput
+	43, // 27: gotong.control.v1.RunEvent.summary:type_name -> gotong.control.v1.RunSummary
+	30, // 28: gotong.control.v1.FindMatch.entry:type_name -> gotong.control.v1.LsEntry
+	48, // 29: gotong.control.v1.DiffEvent.change:type_name -> gotong.control.v1.DiffChange
+	49, // 30: gotong.control.v1.DiffEvent.summary:type_name -> gotong.control.v1.DiffSummary
+	30, // 31: gotong.control.v1.DiffChange.from:type_name -> gotong.control.v1.LsEntry
+	30, // 32: gotong.control.v1.DiffChange.to:type_name -> gotong.control.v1.LsEntry
+	54, // 33: gotong.control.v1.StatsResponse.redundancies:type_name -> gotong.control.v1.RedundancyStats
+	55, // 34: gotong.control.v1.ForgetRequest.keep:type_name -> gotong.control.v1.KeepPolicy
+	58, // 35: gotong.control.v1.ForgetResponse.decisions:type_name -> gotong.control.v1.ForgetDecision
+	28, // 36: gotong.control.v1.ForgetDecision.snapshot:type_name -> gotong.control.v1.Snapshot
+	61, // 37: gotong.control.v1.PruneEvent.progress:type_name -> gotong.control.v1.WorkProgress
+	62, // 38: gotong.control.v1.PruneEvent.summary:type_name -> gotong.control.v1.PruneSummary
+	61, // 39: gotong.control.v1.CheckEvent.progress:type_name -> gotong.control.v1.WorkProgress
+	7,  // 40: gotong.control.v1.CheckEvent.problem:type_name -> gotong.control.v1.Problem
+	65, // 41: gotong.control.v1.CheckEvent.summary:type_name -> gotong.control.v1.CheckSummary
+	6,  // 42: gotong.control.v1.DropOwnerResponse.dropped:type_name -> gotong.control.v1.HeldFor
+	2,  // 43: gotong.control.v1.Control.Status:input_type -> gotong.control.v1.StatusRequest
+	8,  // 44: gotong.control.v1.Control.Peers:input_type -> gotong.control.v1.PeersRequest
+	11, // 45: gotong.control.v1.Control.Invite:input_type -> gotong.control.v1.InviteRequest
+	13, // 46: gotong.control.v1.Control.Remove:input_type -> gotong.control.v1.RemoveRequest
+	15, // 47: gotong.control.v1.Control.Leave:input_type -> gotong.control.v1.LeaveRequest
+	69, // 48: gotong.control.v1.Control.Drain:input_type -> gotong.control.v1.DrainRequest
+	17, // 49: gotong.control.v1.Control.Backup:input_type -> gotong.control.v1.BackupInput
+	26, // 50: gotong.control.v1.Control.Snapshots:input_type -> gotong.control.v1.SnapshotsRequest
+	29, // 51: gotong.control.v1.Control.Ls:input_type -> gotong.control.v1.LsRequest
+	31, // 52: gotong.control.v1.Control.Restore:input_type -> gotong.control.v1.RestoreRequest
+	35, // 53: gotong.control.v1.Control.Run:input_type -> gotong.control.v1.RunRequest
+	44, // 54: gotong.control.v1.Control.Find:input_type -> gotong.control.v1.FindRequest
+	46, // 55: gotong.control.v1.Control.Diff:input_type -> gotong.control.v1.DiffRequest
+	50, // 56: gotong.control.v1.Control.Cat:input_type -> gotong.control.v1.CatRequest
+	52, // 57: gotong.control.v1.Control.Stats:input_type -> gotong.control.v1.StatsRequest
+	56, // 58: gotong.control.v1.Control.Forget:input_type -> gotong.control.v1.ForgetRequest
+	59, // 59: gotong.control.v1.Control.Prune:input_type -> gotong.control.v1.PruneRequest
+	63, // 60: gotong.control.v1.Control.Check:input_type -> gotong.control.v1.CheckRequest
+	66, // 61: gotong.control.v1.Control.DropOwner:input_type -> gotong.control.v1.DropOwnerRequest
+	3,  // 62: gotong.control.v1.Control.Status:output_type -> gotong.control.v1.StatusResponse
+	9,  // 63: gotong.control.v1.Control.Peers:output_type -> gotong.control.v1.PeersResponse
+	12, // 64: gotong.control.v1.Control.Invite:output_type -> gotong.control.v1.InviteResponse
+	14, // 65: gotong.control.v1.Control.Remove:output_type -> gotong.control.v1.RemoveResponse
+	16, // 66: gotong.control.v1.Control.Leave:output_type -> gotong.control.v1.LeaveResponse
+	70, // 67: gotong.control.v1.Control.Drain:output_type -> gotong.control.v1.DrainProgress
+	21, // 68: gotong.control.v1.Control.Backup:output_type -> gotong.control.v1.BackupEvent
+	27, // 69: gotong.control.v1.Control.Snapshots:output_type -> gotong.control.v1.SnapshotsResponse
+	30, // 70: gotong.control.v1.Control.Ls:output_type -> gotong.control.v1.LsEntry
+	32, // 71: gotong.control.v1.Control.Restore:output_type -> gotong.control.v1.RestoreEvent
+	40, // 72: gotong.control.v1.Control.Run:output_type -> gotong.control.v1.RunEvent
+	45, // 73: gotong.control.v1.Control.Find:output_type -> gotong.control.v1.FindMatch
+	47, // 74: gotong.control.v1.Control.Diff:output_type -> gotong.control.v1.DiffEvent
+	51, // 75: gotong.control.v1.Control.Cat:output_type -> gotong.control.v1.CatPiece
+	53, // 76: gotong.control.v1.Control.Stats:output_type -> gotong.control.v1.StatsResponse
+	57, // 77: gotong.control.v1.Control.Forget:output_type -> gotong.control.v1.ForgetResponse
+	60, // 78: gotong.control.v1.Control.Prune:output_type -> gotong.control.v1.PruneEvent
+	64, // 79: gotong.control.v1.Control.Check:output_type -> gotong.control.v1.CheckEvent
+	67, // 80: gotong.control.v1.Control.DropOwner:output_type -> gotong.control.v1.DropOwnerResponse
+	62, // [62:81] is the sub-list for method output_type
+	43, // [43:62] is the sub-list for method input_type
+	43, // [43:43] is the sub-list for extension type_name
+	43, // [43:43] is the sub-list for extension extendee
+	0,  // [0:43] is the sub-list for field type_name
 }
 
 func init() { file_control_v1_control_proto_init() }
@@ -5897,7 +6161,7 @@ func file_control_v1_control_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_control_v1_control_proto_rawDesc), len(file_control_v1_control_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   67,
+			NumMessages:   70,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -24,6 +24,7 @@ const (
 	Control_Invite_FullMethodName    = "/gotong.control.v1.Control/Invite"
 	Control_Remove_FullMethodName    = "/gotong.control.v1.Control/Remove"
 	Control_Leave_FullMethodName     = "/gotong.control.v1.Control/Leave"
+	Control_Drain_FullMethodName     = "/gotong.control.v1.Control/Drain"
 	Control_Backup_FullMethodName    = "/gotong.control.v1.Control/Backup"
 	Control_Snapshots_FullMethodName = "/gotong.control.v1.Control/Snapshots"
 	Control_Ls_FullMethodName        = "/gotong.control.v1.Control/Ls"
@@ -52,6 +53,8 @@ type ControlClient interface {
 	Remove(ctx context.Context, in *RemoveRequest, opts ...grpc.CallOption) (*RemoveResponse, error)
 	// Leave says good-bye to the grid; the peer stops after the answer.
 	Leave(ctx context.Context, in *LeaveRequest, opts ...grpc.CallOption) (*LeaveResponse, error)
+	// Drain hands all shards that this peer keeps over to others.
+	Drain(ctx context.Context, in *DrainRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[DrainProgress], error)
 	// Backup takes what to back up, then what the command alone can read: the
 	// list of files and standard input.
 	Backup(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[BackupInput, BackupEvent], error)
@@ -128,9 +131,28 @@ func (c *controlClient) Leave(ctx context.Context, in *LeaveRequest, opts ...grp
 	return out, nil
 }
 
+func (c *controlClient) Drain(ctx context.Context, in *DrainRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[DrainProgress], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &Control_ServiceDesc.Streams[0], Control_Drain_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[DrainRequest, DrainProgress]{ClientStream: stream}
+	if err := x.ClientStream.SendMsg(in); err != nil {
+		return nil, err
+	}
+	if err := x.ClientStream.CloseSend(); err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type Control_DrainClient = grpc.ServerStreamingClient[DrainProgress]
+
 func (c *controlClient) Backup(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[BackupInput, BackupEvent], error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
-	stream, err := c.cc.NewStream(ctx, &Control_ServiceDesc.Streams[0], Control_Backup_FullMethodName, cOpts...)
+	stream, err := c.cc.NewStream(ctx, &Control_ServiceDesc.Streams[1], Control_Backup_FullMethodName, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -153,7 +175,7 @@ func (c *controlClient) Snapshots(ctx context.Context, in *SnapshotsRequest, opt
 
 func (c *controlClient) Ls(ctx context.Context, in *LsRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[LsEntry], error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
-	stream, err := c.cc.NewStream(ctx, &Control_ServiceDesc.Streams[1], Control_Ls_FullMethodName, cOpts...)
+	stream, err := c.cc.NewStream(ctx, &Control_ServiceDesc.Streams[2], Control_Ls_FullMethodName, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -172,7 +194,7 @@ type Control_LsClient = grpc.ServerStreamingClient[LsEntry]
 
 func (c *controlClient) Restore(ctx context.Context, in *RestoreRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[RestoreEvent], error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
-	stream, err := c.cc.NewStream(ctx, &Control_ServiceDesc.Streams[2], Control_Restore_FullMethodName, cOpts...)
+	stream, err := c.cc.NewStream(ctx, &Control_ServiceDesc.Streams[3], Control_Restore_FullMethodName, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -191,7 +213,7 @@ type Control_RestoreClient = grpc.ServerStreamingClient[RestoreEvent]
 
 func (c *controlClient) Run(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[RunRequest, RunEvent], error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
-	stream, err := c.cc.NewStream(ctx, &Control_ServiceDesc.Streams[3], Control_Run_FullMethodName, cOpts...)
+	stream, err := c.cc.NewStream(ctx, &Control_ServiceDesc.Streams[4], Control_Run_FullMethodName, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -204,7 +226,7 @@ type Control_RunClient = grpc.BidiStreamingClient[RunRequest, RunEvent]
 
 func (c *controlClient) Find(ctx context.Context, in *FindRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[FindMatch], error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
-	stream, err := c.cc.NewStream(ctx, &Control_ServiceDesc.Streams[4], Control_Find_FullMethodName, cOpts...)
+	stream, err := c.cc.NewStream(ctx, &Control_ServiceDesc.Streams[5], Control_Find_FullMethodName, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -223,7 +245,7 @@ type Control_FindClient = grpc.ServerStreamingClient[FindMatch]
 
 func (c *controlClient) Diff(ctx context.Context, in *DiffRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[DiffEvent], error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
-	stream, err := c.cc.NewStream(ctx, &Control_ServiceDesc.Streams[5], Control_Diff_FullMethodName, cOpts...)
+	stream, err := c.cc.NewStream(ctx, &Control_ServiceDesc.Streams[6], Control_Diff_FullMethodName, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -242,7 +264,7 @@ type Control_DiffClient = grpc.ServerStreamingClient[DiffEvent]
 
 func (c *controlClient) Cat(ctx context.Context, in *CatRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[CatPiece], error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
-	stream, err := c.cc.NewStream(ctx, &Control_ServiceDesc.Streams[6], Control_Cat_FullMethodName, cOpts...)
+	stream, err := c.cc.NewStream(ctx, &Control_ServiceDesc.Streams[7], Control_Cat_FullMethodName, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -281,7 +303,7 @@ func (c *controlClient) Forget(ctx context.Context, in *ForgetRequest, opts ...g
 
 func (c *controlClient) Prune(ctx context.Context, in *PruneRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[PruneEvent], error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
-	stream, err := c.cc.NewStream(ctx, &Control_ServiceDesc.Streams[7], Control_Prune_FullMethodName, cOpts...)
+	stream, err := c.cc.NewStream(ctx, &Control_ServiceDesc.Streams[8], Control_Prune_FullMethodName, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -300,7 +322,7 @@ type Control_PruneClient = grpc.ServerStreamingClient[PruneEvent]
 
 func (c *controlClient) Check(ctx context.Context, in *CheckRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[CheckEvent], error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
-	stream, err := c.cc.NewStream(ctx, &Control_ServiceDesc.Streams[8], Control_Check_FullMethodName, cOpts...)
+	stream, err := c.cc.NewStream(ctx, &Control_ServiceDesc.Streams[9], Control_Check_FullMethodName, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -340,6 +362,8 @@ type ControlServer interface {
 	Remove(context.Context, *RemoveRequest) (*RemoveResponse, error)
 	// Leave says good-bye to the grid; the peer stops after the answer.
 	Leave(context.Context, *LeaveRequest) (*LeaveResponse, error)
+	// Drain hands all shards that this peer keeps over to others.
+	Drain(*DrainRequest, grpc.ServerStreamingServer[DrainProgress]) error
 	// Backup takes what to back up, then what the command alone can read: the
 	// list of files and standard input.
 	Backup(grpc.BidiStreamingServer[BackupInput, BackupEvent]) error
@@ -380,6 +404,9 @@ func (UnimplementedControlServer) Remove(context.Context, *RemoveRequest) (*Remo
 }
 func (UnimplementedControlServer) Leave(context.Context, *LeaveRequest) (*LeaveResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Leave not implemented")
+}
+func (UnimplementedControlServer) Drain(*DrainRequest, grpc.ServerStreamingServer[DrainProgress]) error {
+	return status.Error(codes.Unimplemented, "method Drain not implemented")
 }
 func (UnimplementedControlServer) Backup(grpc.BidiStreamingServer[BackupInput, BackupEvent]) error {
 	return status.Error(codes.Unimplemented, "method Backup not implemented")
@@ -530,6 +557,17 @@ func _Control_Leave_Handler(srv interface{}, ctx context.Context, dec func(inter
 	}
 	return interceptor(ctx, in, info, handler)
 }
+
+func _Control_Drain_Handler(srv interface{}, stream grpc.ServerStream) error {
+	m := new(DrainRequest)
+	if err := stream.RecvMsg(m); err != nil {
+		return err
+	}
+	return srv.(ControlServer).Drain(m, &grpc.GenericServerStream[DrainRequest, DrainProgress]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type Control_DrainServer = grpc.ServerStreamingServer[DrainProgress]
 
 func _Control_Backup_Handler(srv interface{}, stream grpc.ServerStream) error {
 	return srv.(ControlServer).Backup(&grpc.GenericServerStream[BackupInput, BackupEvent]{ServerStream: stream})
@@ -739,6 +777,11 @@ var Control_ServiceDesc = grpc.ServiceDesc{
 		},
 	},
 	Streams: []grpc.StreamDesc{
+		{
+			StreamName:    "Drain",
+			Handler:       _Control_Drain_Handler,
+			ServerStreams: true,
+		},
 		{
 			StreamName:    "Backup",
 			Handler:       _Control_Backup_Handler,

@@ -1,0 +1,176 @@
+package repair
+
+import (
+	"context"
+	"math/rand/v2"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"gotong/grid"
+	"gotong/storage"
+	"gotong/storage/shardstore"
+)
+
+const (
+	// askForDeletions is how many members a round asks, for each vault, for
+	// deletions that this peer missed; at the start all are asked.
+	askForDeletions = 3
+	// maxDeletionPages bounds what one member may answer about one vault.
+	maxDeletionPages   = 256
+	deletionTimeout    = 30 * time.Second
+	deletionsAtOnce    = 8
+	deletedAskedAtMost = 4 // of those who say that a segment is deleted, asked for the proof
+)
+
+// fetchAllDeletions asks every member that is here for what was deleted while
+// this peer was away.
+func (r *Repairer) fetchAllDeletions(ctx context.Context) {
+	r.fetchDeletions(ctx, r.scene(time.Now()), true)
+}
+
+// fetchDeletions asks members for deletions of the vaults held here: all of the
+// members, or a few at random.
+func (r *Repairer) fetchDeletions(ctx context.Context, scene Scene, all bool) {
+	var here []grid.PeerID
+	for id, p := range scene.Peers {
+		if id != r.cfg.Self && p.State == grid.StateAlive {
+			here = append(here, id)
+		}
+	}
+	var group errgroup.Group
+	group.SetLimit(deletionsAtOnce)
+	for _, v := range r.cfg.Store.Vaults() {
+		rand.Shuffle(len(here), func(i, j int) { here[i], here[j] = here[j], here[i] })
+		limit := len(here)
+		if !all && r.isSynced(v.Vault) {
+			limit = min(limit, askForDeletions)
+		}
+		asked := append([]grid.PeerID(nil), here[:limit]...)
+		group.Go(func() error {
+			for _, peer := range asked {
+				if r.fetchFrom(ctx, peer, v) == nil {
+					r.setSynced(v.Vault)
+				}
+			}
+			if len(here) == 0 {
+				r.setSynced(v.Vault) // nobody else is there who could know more
+			}
+			return nil
+		})
+	}
+	_ = group.Wait() // who does not answer is asked again in a later round
+}
+
+func (r *Repairer) isSynced(vault storage.VaultID) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.synced[vault]
+}
+
+func (r *Repairer) setSynced(vault storage.VaultID) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.synced[vault] = true
+}
+
+// fetchFrom takes the deletions of a vault over from one member. What is stored
+// decides itself whether they are valid.
+func (r *Repairer) fetchFrom(ctx context.Context, peer grid.PeerID, v shardstore.HeldVault) error {
+	ctx, cancel := context.WithTimeout(ctx, deletionTimeout)
+	defer cancel()
+	store, err := r.cfg.Grid.Shards(peer)
+	if err != nil {
+		return err
+	}
+	after := v.Deletions
+	for range maxDeletionPages {
+		raw, err := store.Deletions(ctx, v.Owner, v.Vault, after)
+		if err != nil || len(raw) == 0 {
+			return err
+		}
+		deletions, err := storage.ParseDeletions(raw)
+		if err != nil {
+			return err
+		}
+		for i, d := range deletions {
+			if d.Vault != v.Vault || d.Owner != v.Owner || d.Number <= after {
+				return storage.ErrCorrupt
+			}
+			if err := r.cfg.Store.PutDeletions(ctx, raw[i:i+1]); err != nil {
+				r.cfg.Logger.Debug("deletion of another member not taken", "peer", peer, "vault", v.Vault.Short(), "err", err)
+			}
+		}
+		after = deletions[len(deletions)-1].Number
+	}
+	return nil
+}
+
+// dropDeleted leaves out the segments that some member holds for deleted, if a
+// signed deletion proves it. A claim without proof changes nothing.
+func (r *Repairer) dropDeleted(ctx context.Context, patients []*patient, scene Scene) ([]*patient, error) {
+	type vault struct {
+		owner grid.OwnerID
+		id    storage.VaultID
+	}
+	claimed := map[vault][]*patient{}
+	for _, p := range patients {
+		if !p.verdict.Claimed {
+			continue
+		}
+		if p.vault.IsZero() {
+			header, err := r.cfg.Segments.Header(ctx, p.id, p.hints)
+			if err != nil {
+				continue
+			}
+			p.vault, p.owner = header.Vault, header.Owner
+		}
+		v := vault{p.owner, p.vault}
+		claimed[v] = append(claimed[v], p)
+	}
+	deleted := map[*patient]bool{}
+	for v, group := range claimed {
+		for _, peer := range claimants(group) {
+			_ = r.fetchFrom(ctx, peer, shardstore.HeldVault{Vault: v.id, Owner: v.owner}) // no proof, no effect
+		}
+		for _, p := range group {
+			deleted[p] = r.cfg.Store.Deleted(v.owner, v.id, p.id)
+		}
+	}
+	out := patients[:0]
+	var lost []Row
+	for _, p := range patients {
+		if !deleted[p] {
+			out = append(out, p)
+			continue
+		}
+		r.close(p.id)
+		if p.row != nil && !p.row.Lost {
+			row := *p.row
+			row.Lost, row.Complete, row.Committed, row.SurvivesSites = true, false, false, -1
+			lost = append(lost, row)
+			r.cfg.Logger.Warn("a segment that the vault needs was deleted by another device of the owner", "segment", p.id.Short())
+		}
+	}
+	if len(lost) > 0 {
+		return out, r.cfg.Rows.Observe(ctx, lost)
+	}
+	return out, nil
+}
+
+// claimants returns some of those who say that segments are deleted.
+func claimants(patients []*patient) []grid.PeerID {
+	var out []grid.PeerID
+	seen := map[grid.PeerID]bool{}
+	for _, p := range patients {
+		for _, copies := range p.evidence.Copies {
+			for _, c := range copies {
+				if (c.State == storage.ShardTrash || c.State == storage.ShardDeleted) && !seen[c.Peer] && len(out) < deletedAskedAtMost {
+					seen[c.Peer] = true
+					out = append(out, c.Peer)
+				}
+			}
+		}
+	}
+	return out
+}

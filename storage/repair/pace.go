@@ -1,0 +1,48 @@
+package repair
+
+import (
+	"context"
+	"sync"
+	"time"
+)
+
+// budget keeps to a number of bytes each second over all that it is asked for.
+// Who asks for much waits afterwards, not before, so a large piece needs no
+// saving up. The zero value has no limit.
+type budget struct {
+	rate int64
+
+	mu   sync.Mutex
+	free time.Time // when the next may start
+}
+
+// wait takes bytes from the budget and waits for its turn.
+func (b *budget) wait(ctx context.Context, bytes int64) error {
+	if b.rate <= 0 {
+		return ctx.Err()
+	}
+	b.mu.Lock()
+	now := time.Now()
+	start := b.free
+	if start.Before(now) {
+		start = now
+	}
+	b.free = start.Add(time.Duration(float64(bytes) / float64(b.rate) * float64(time.Second)))
+	b.mu.Unlock()
+	return sleep(ctx, start.Sub(now))
+}
+
+// sleep waits, or returns why ctx ended.
+func sleep(ctx context.Context, d time.Duration) error {
+	if d <= 0 {
+		return ctx.Err()
+	}
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}

@@ -1,0 +1,225 @@
+package repair
+
+import (
+	"context"
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	"gotong/grid"
+	"gotong/storage"
+)
+
+const (
+	// firstRound is when a Repairer that was started looks for the first time:
+	// peers that start together have found each other by then.
+	firstRound = time.Minute
+	// maxOpen bounds the damaged segments that are remembered between rounds.
+	maxOpen = 16384
+	// maxSuspects bounds those that are looked at in the next round first.
+	maxSuspects = RoundSegments
+)
+
+// Repairer keeps segments healthy. It is safe for concurrent use.
+type Repairer struct {
+	cfg     Config
+	memory  *memory
+	budget  budget
+	started time.Time
+	kick    chan struct{} // a round is due now
+	rounds  chan struct{} // held by whoever runs a round or hands shards over
+
+	mu       sync.Mutex
+	cursor   storage.SegmentID
+	open     map[storage.SegmentID]*damage
+	suspects map[storage.SegmentID]bool
+	synced   map[storage.VaultID]bool // missed deletions were fetched since the start
+	gone     map[grid.PeerID]bool     // whose shards count as lost, as of the last round
+	claims   *claims
+	last     Summary
+	total    Totals
+	shedding DrainProgress
+}
+
+// damage is a segment that is not healthy.
+type damage struct {
+	since  time.Time // first seen
+	margin int
+	lost   int // shards
+	waits  bool
+	tries  int
+	next   time.Time // not tried again before
+	why    string
+}
+
+// Totals counts what was done since the start.
+type Totals struct {
+	Rounds  int
+	Rebuilt int // shards
+	Moved   int // shards
+	Bytes   int64
+	Freed   int64 // of trash and of removed owners
+	Last    time.Time
+}
+
+// New returns a Repairer; it starts nothing. A file of what it remembers that
+// cannot be read is reported and begins anew.
+func New(cfg Config) (*Repairer, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	cfg = cfg.filled()
+	m, err := openMemory(cfg.Path)
+	if err != nil {
+		cfg.Logger.Warn("what was known of other peers' audits is lost", "err", err)
+	}
+	now := time.Now()
+	return &Repairer{
+		cfg: cfg, memory: m, budget: budget{rate: cfg.Rate}, started: now,
+		kick: make(chan struct{}, 1), rounds: make(chan struct{}, 1),
+		open: map[storage.SegmentID]*damage{}, suspects: map[storage.SegmentID]bool{},
+		synced: map[storage.VaultID]bool{}, gone: map[grid.PeerID]bool{}, claims: newClaims(),
+	}, nil
+}
+
+// Run repairs, audits and scrubs until ctx ends.
+func (r *Repairer) Run(ctx context.Context) error {
+	var loops sync.WaitGroup
+	for _, loop := range []func(context.Context){r.repairs, r.audits, r.scrubs} {
+		loops.Go(func() { loop(ctx) })
+	}
+	loops.Wait()
+	return r.memory.save()
+}
+
+// repairs runs rounds.
+func (r *Repairer) repairs(ctx context.Context) {
+	r.fetchAllDeletions(ctx)
+	timer := time.NewTimer(min(r.cfg.Interval, firstRound))
+	defer timer.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-timer.C:
+		case <-r.kick:
+		}
+		if _, err := r.Round(ctx); err != nil && ctx.Err() == nil {
+			r.cfg.Logger.Warn("a round of repair ended early", "err", err)
+		}
+		if err := r.memory.save(); err != nil {
+			r.cfg.Logger.Warn("what is known of other peers is not saved", "err", err)
+		}
+		// Not all peers at the same moment.
+		timer.Reset(r.cfg.Interval*9/10 + time.Duration(rand.Int64N(int64(r.cfg.Interval)/5+1)))
+	}
+}
+
+// Soon lets the next round begin at once.
+func (r *Repairer) Soon() {
+	select {
+	case r.kick <- struct{}{}:
+	default:
+	}
+}
+
+// suspect has a segment looked at in the next round, which begins at once.
+func (r *Repairer) suspect(id storage.SegmentID) {
+	r.mu.Lock()
+	if len(r.suspects) < maxSuspects {
+		r.suspects[id] = true
+	}
+	r.mu.Unlock()
+	r.Soon()
+}
+
+// alone waits until no other round runs.
+func (r *Repairer) alone(ctx context.Context) (release func(), err error) {
+	select {
+	case r.rounds <- struct{}{}:
+		return func() { <-r.rounds }, nil
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
+}
+
+// scene is what judgements depend on now.
+func (r *Repairer) scene(now time.Time) Scene {
+	s := Scene{
+		Self: r.cfg.Self, Now: now, Started: r.started, Grace: r.cfg.Grace, Peers: map[grid.PeerID]grid.Peer{},
+		Silent: r.memory.silentSince(), Distrusted: r.memory.distrust(now), Leaving: map[grid.PeerID]bool{},
+	}
+	for _, p := range r.cfg.Grid.Peers() {
+		s.Peers[p.ID] = p
+		if p.Record.PledgeBytes == 0 {
+			s.Leaving[p.ID] = true
+		}
+	}
+	return s
+}
+
+// Standing returns what is known of a peer by audits and reads.
+func (r *Repairer) Standing(peer grid.PeerID) Report { return r.memory.report(peer, time.Now()) }
+
+// Weight returns by how much a peer counts as a place for shards: 0 for one
+// whose word is not believed, 1 for one in good standing.
+func (r *Repairer) Weight(peer grid.PeerID) float64 {
+	return r.memory.grade(peer, time.Now()).Weight()
+}
+
+// Observed takes in how a read of a shard from a peer went, whoever read it.
+func (r *Repairer) Observed(peer grid.PeerID, shard storage.ShardID, err error) {
+	outcome := outcomeOf(err)
+	if !outcome.faulty() || peer == r.cfg.Self {
+		return
+	}
+	r.memory.note(peer, shard, Event{At: time.Now(), Outcome: outcome, Read: true})
+	r.suspect(shard.Segment)
+}
+
+// Last returns what the last round found.
+func (r *Repairer) Last() Summary {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.last
+}
+
+// Totals returns what was done since the start.
+func (r *Repairer) Totals() Totals {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.total
+}
+
+// Damaged sums up the segments that are known not to be healthy.
+type Damaged struct {
+	Segments int
+	Critical int // no shard more may be lost, or too few are there already
+	Waiting  int // somebody else's turn
+	Since    time.Time
+	Why      string // why the one that was tried most often is not repaired; empty: not tried yet
+}
+
+// Damaged returns what is not healthy.
+func (r *Repairer) Damaged() Damaged {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	var d Damaged
+	tries := 0
+	for _, o := range r.open {
+		d.Segments++
+		if o.margin <= 0 {
+			d.Critical++
+		}
+		if o.waits {
+			d.Waiting++
+		}
+		if d.Since.IsZero() || o.since.Before(d.Since) {
+			d.Since = o.since
+		}
+		if o.tries > tries {
+			tries, d.Why = o.tries, o.why
+		}
+	}
+	return d
+}
