@@ -124,7 +124,7 @@ func backUp(t *testing.T, p *gridtest.ClusterPeer) (source string) {
 			t.Fatal(err)
 		}
 	}
-	summary, err := p.Backup(t.Context(), node.BackupParams{Paths: []string{source}}, node.BackupReports{})
+	summary, err := p.Backup(t.Context(), []string{source}, "", nil, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

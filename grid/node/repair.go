@@ -120,5 +120,5 @@ func (p *Peer) repaired() string {
 	if t.Rebuilt == 0 && t.Moved == 0 {
 		return ""
 	}
-	return fmt.Sprintf("Rebuilt %s and moved %d since the start.", count(t.Rebuilt, "shard"), t.Moved)
+	return fmt.Sprintf("rebuilt %s, moved %d, the last %s", count(t.Rebuilt, "shard"), t.Moved, ageText(time.Since(t.Last)))
 }

@@ -72,7 +72,7 @@ func (a *app) drain(ctx context.Context, peer controlv1.ControlClient) error {
 			return err
 		}
 		last = d
-		bar.set(d.Bytes, d.Bytes+d.LeftBytes)
+		bar.set(d.Bytes, d.Bytes+d.LeftBytes, "", nil)
 		if a.json {
 			if err := a.printDrain(d); err != nil {
 				return err

@@ -25,6 +25,7 @@ type statusJSON struct {
 	Name       string        `json:"name"`
 	Grid       string        `json:"grid"`
 	Listen     string        `json:"listen"`
+	Repaired   string        `json:"repaired,omitempty"` // in words
 }
 
 type backupJSON struct {
@@ -93,7 +94,7 @@ func newStatusJSON(s *controlv1.StatusResponse) statusJSON {
 		Sentence: s.Sentence, PeersAlive: s.PeersAlive, PeersTotal: s.PeersTotal,
 		Backups: []backupJSON{}, Problems: []problemJSON{},
 		Giving: givingJSON{g.GetPledgeBytes(), g.GetHeldBytes(), g.GetTrashBytes(), g.GetSlots(), g.GetSlotsBusy(), []heldForJSON{}},
-		Peer:   s.Peer, Name: s.Name, Grid: s.Grid, Listen: s.Listen,
+		Peer:   s.Peer, Name: s.Name, Grid: s.Grid, Listen: s.Listen, Repaired: s.Repaired,
 	}
 	for _, b := range s.Backups {
 		out.Backups = append(out.Backups, backupJSON{b.Set, timeOrNull(b.LastUnix), b.AgeSeconds, b.SurvivesSites, b.State,
@@ -115,6 +116,9 @@ func (a *app) printStatus(s *controlv1.StatusResponse) error {
 	err := a.table("WHAT\tNOW", func(w io.Writer) {
 		fmt.Fprintf(w, "this peer\t%s (%.8s) on %s\n", printable(s.Name), s.Peer, s.Listen)
 		fmt.Fprintf(w, "peers\t%d of %d alive\n", s.PeersAlive, s.PeersTotal)
+		if s.Repaired != "" {
+			fmt.Fprintf(w, "repair\t%s\n", printable(s.Repaired))
+		}
 		for _, b := range s.Backups {
 			fmt.Fprintf(w, "backup %s\t%s\n", printable(b.Set), printable(backupText(b, time.Now())))
 		}
