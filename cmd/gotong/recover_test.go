@@ -61,7 +61,7 @@ func TestMachineGone(t *testing.T) {
 	if s := backup(ctx, t, you, source); s.NewBytes > 10_000 {
 		t.Errorf("%d bytes were stored again", s.NewBytes)
 	}
-	if code, _ := failure(t, you.JSON(ctx, nil, args...)); code != 13 {
-		t.Errorf("over a home: exit code %d", code)
+	if code, _ := failure(t, you.JSON(ctx, nil, args...)); code != 11 {
+		t.Errorf("over a running home: exit code %d", code)
 	}
 }

@@ -108,9 +108,6 @@ func (m maker) make(dir string) (Made, error) {
 	if err != nil {
 		return Made{}, err
 	}
-	if err := h.mustBeNew(); err != nil { // before the lock, which its peer may hold
-		return Made{}, err
-	}
 	release, err := h.lock()
 	if err != nil {
 		return Made{}, err
