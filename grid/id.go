@@ -88,6 +88,9 @@ func (id OwnerID) MarshalText() ([]byte, error) { return []byte(id.String()), ni
 // UnmarshalText implements encoding.TextUnmarshaler; it accepts what String writes.
 func (id *OwnerID) UnmarshalText(text []byte) error { return parseID("owner", string(text), id[:]) }
 
+// ParseGridID reads what GridID.String wrote.
+func ParseGridID(s string) (id GridID, err error) { return id, parseID("grid", s, id[:]) }
+
 // ParseOwnerID reads what OwnerID.String wrote.
 func ParseOwnerID(s string) (id OwnerID, err error) { return id, parseID("owner", s, id[:]) }
 

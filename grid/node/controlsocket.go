@@ -122,17 +122,26 @@ func checkPrivate(dir string) error {
 	return nil
 }
 
-// newControlServer returns the gRPC server of the control socket.
-func newControlServer(service controlv1.ControlServer) *grpc.Server {
+// newControlServer returns the gRPC server of the control socket. enter prepares
+// the context of each call.
+func newControlServer(service controlv1.ControlServer, enter func(context.Context) (context.Context, error)) *grpc.Server {
 	server := grpc.NewServer(
 		grpc.WaitForHandlers(true), // what a command uses is closed only after it
 		grpc.MaxRecvMsgSize(controlMessageBytes), grpc.MaxSendMsgSize(controlMessageBytes),
 		grpc.UnaryInterceptor(func(ctx context.Context, request any, _ *grpc.UnaryServerInfo, next grpc.UnaryHandler) (any, error) {
+			ctx, err := enter(ctx)
+			if err != nil {
+				return nil, controlError(err)
+			}
 			answer, err := next(ctx, request)
 			return answer, controlError(err)
 		}),
 		grpc.StreamInterceptor(func(service any, stream grpc.ServerStream, _ *grpc.StreamServerInfo, next grpc.StreamHandler) error {
-			return controlError(next(service, stream))
+			ctx, err := enter(stream.Context())
+			if err != nil {
+				return controlError(err)
+			}
+			return controlError(next(service, &readingStream{stream, ctx}))
 		}))
 	controlv1.RegisterControlServer(server, service)
 	return server

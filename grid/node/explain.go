@@ -7,6 +7,7 @@ import (
 	"gotong/grid"
 	controlv1 "gotong/proto/control/v1"
 	"gotong/storage"
+	"gotong/storage/seal"
 	"gotong/tasks"
 )
 
@@ -23,6 +24,8 @@ func explain(err error) *Failure {
 		{storage.ErrFull, controlv1.Kind_KIND_REFUSED, "what was stored before is untouched", "free some disk"},
 		{storage.ErrDenied, controlv1.Kind_KIND_REFUSED, "", "gotong status"},
 		{storage.ErrStaleEpoch, controlv1.Kind_KIND_REFUSED, "another machine took this vault over", ""},
+		{seal.ErrNoReadKey, controlv1.Kind_KIND_WRONG_PHRASE, "this device is write-only: it cannot open snapshots without the recovery phrase", "the same command with --phrase-file FILE"},
+		{seal.ErrWrongReadKey, controlv1.Kind_KIND_WRONG_PHRASE, "nothing was read", "compare the words with the paper"},
 		{storage.ErrCorrupt, controlv1.Kind_KIND_CORRUPT, "", "gotong status"},
 		{tasks.ErrInvalid, controlv1.Kind_KIND_USAGE, "no task was run", "gotong run --help"},
 		{tasks.ErrRefused, controlv1.Kind_KIND_REFUSED, "", "gotong peers"},

@@ -234,7 +234,8 @@ func (p *Peer) start(ctx context.Context) (*running, error) {
 	r.add(ctx, "heads", func(ctx context.Context) error { return p.backups.run(ctx, p.vault.Publish, p.logger) })
 	r.add(ctx, "repair", p.repair.Run)
 	if control != nil {
-		commands := newControlServer(&service{peer: p})
+		own := &service{peer: p}
+		commands := newControlServer(own, own.reading)
 		r.add(ctx, "control", func(ctx context.Context) error { return serveControl(ctx, commands, control) })
 	}
 	return r, nil

@@ -233,3 +233,7 @@ func (h *hooks) peerSeen(id grid.PeerID) {
 		f(id)
 	}
 }
+
+// Linked reports whether a peer keeps a link here, which it does because it
+// cannot be dialled from here.
+func (n *Net) Linked(peer grid.PeerID) bool { return n.links.held(peer) != nil }

@@ -2,6 +2,7 @@ package vault
 
 import (
 	"context"
+	"time"
 
 	"gotong/storage/seal"
 )
@@ -29,3 +30,20 @@ func (v *Vault) readSecrets(ctx context.Context) seal.VaultSecrets {
 // ReadSecrets returns this vault's secrets with a read key that came from the
 // phrase, for WithReadKey. The error is seal.ErrWrongReadKey.
 func (v *Vault) ReadSecrets(key []byte) (seal.VaultSecrets, error) { return v.secrets.WithRead(key) }
+
+// Newest returns the id of the newest snapshot and when it was made, for which
+// the read key is not needed; zero values when there is none.
+func (v *Vault) Newest(ctx context.Context) (id SnapshotID, created time.Time, err error) {
+	if err := v.sync(ctx); err != nil {
+		return SnapshotID{}, time.Time{}, err
+	}
+	entries, err := v.index.entries()
+	if err != nil || len(entries) == 0 {
+		return SnapshotID{}, time.Time{}, err
+	}
+	state, err := openHeadState(v.secrets, v.readFrom().Sealed)
+	if err != nil {
+		return SnapshotID{}, time.Time{}, err
+	}
+	return snapshotIDOf(entries[len(entries)-1].record), time.Unix(0, state.Newest), nil
+}

@@ -28,8 +28,9 @@ type app struct {
 	stdin          io.Reader
 	stdout, stderr io.Writer
 
-	json bool
-	home string
+	json       bool
+	home       string
+	phraseFile string // of commands that need the phrase now and then
 }
 
 // Main runs one command line and returns its exit code.
@@ -85,12 +86,13 @@ peers or too little redundancy, 10 not set up or peer not running, 11 busy,
 	}
 	root.PersistentFlags().StringVar(&a.home, "home", "", "directory of this peer (default $GOTONG_HOME, else by XDG)")
 	root.PersistentFlags().BoolVar(&a.json, "json", false, "print JSON")
+	root.PersistentFlags().StringVar(&a.phraseFile, "phrase-file", "", "file with the recovery phrase, - for standard input, for what needs it: to read snapshots on a write-only device")
 	root.SetFlagErrorFunc(flagError)
 	root.CompletionOptions.DisableDefaultCmd = true
 	root.SetHelpCommand(helpCommand())
 	root.AddCommand(
 		a.demoCommand(),
-		a.initCommand(), a.inviteCommand(), a.joinCommand(), a.recoverCommand(), a.upCommand(), a.leaveCommand(),
+		a.initCommand(), a.inviteCommand(), a.joinCommand(), a.recoverCommand(), a.recoverySheetCommand(), a.upCommand(), a.leaveCommand(),
 		a.peersCommand(), a.removeCommand(), a.statusCommand(),
 		a.backupCommand(), a.snapshotsCommand(), a.lsCommand(), a.findCommand(), a.diffCommand(), a.catCommand(), a.restoreCommand(),
 		a.runCommand(),

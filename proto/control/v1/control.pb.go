@@ -5451,6 +5451,203 @@ func (x *DrainProgress) GetWhy() string {
 	return ""
 }
 
+type SelfRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SelfRequest) Reset() {
+	*x = SelfRequest{}
+	mi := &file_control_v1_control_proto_msgTypes[70]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SelfRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SelfRequest) ProtoMessage() {}
+
+func (x *SelfRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_control_v1_control_proto_msgTypes[70]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SelfRequest.ProtoReflect.Descriptor instead.
+func (*SelfRequest) Descriptor() ([]byte, []int) {
+	return file_control_v1_control_proto_rawDescGZIP(), []int{70}
+}
+
+// SelfResponse says who this peer is and through whom its owner can come back.
+type SelfResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Peer          string                 `protobuf:"bytes,1,opt,name=peer,proto3" json:"peer,omitempty"`
+	Owner         string                 `protobuf:"bytes,2,opt,name=owner,proto3" json:"owner,omitempty"`
+	Grid          string                 `protobuf:"bytes,3,opt,name=grid,proto3" json:"grid,omitempty"`
+	GridName      string                 `protobuf:"bytes,4,opt,name=grid_name,json=gridName,proto3" json:"grid_name,omitempty"`
+	Vault         string                 `protobuf:"bytes,5,opt,name=vault,proto3" json:"vault,omitempty"`
+	WriteOnly     bool                   `protobuf:"varint,6,opt,name=write_only,json=writeOnly,proto3" json:"write_only,omitempty"`
+	Members       []*SheetMember         `protobuf:"bytes,7,rep,name=members,proto3" json:"members,omitempty"` // the best first
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SelfResponse) Reset() {
+	*x = SelfResponse{}
+	mi := &file_control_v1_control_proto_msgTypes[71]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SelfResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SelfResponse) ProtoMessage() {}
+
+func (x *SelfResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_control_v1_control_proto_msgTypes[71]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SelfResponse.ProtoReflect.Descriptor instead.
+func (*SelfResponse) Descriptor() ([]byte, []int) {
+	return file_control_v1_control_proto_rawDescGZIP(), []int{71}
+}
+
+func (x *SelfResponse) GetPeer() string {
+	if x != nil {
+		return x.Peer
+	}
+	return ""
+}
+
+func (x *SelfResponse) GetOwner() string {
+	if x != nil {
+		return x.Owner
+	}
+	return ""
+}
+
+func (x *SelfResponse) GetGrid() string {
+	if x != nil {
+		return x.Grid
+	}
+	return ""
+}
+
+func (x *SelfResponse) GetGridName() string {
+	if x != nil {
+		return x.GridName
+	}
+	return ""
+}
+
+func (x *SelfResponse) GetVault() string {
+	if x != nil {
+		return x.Vault
+	}
+	return ""
+}
+
+func (x *SelfResponse) GetWriteOnly() bool {
+	if x != nil {
+		return x.WriteOnly
+	}
+	return false
+}
+
+func (x *SelfResponse) GetMembers() []*SheetMember {
+	if x != nil {
+		return x.Members
+	}
+	return nil
+}
+
+type SheetMember struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Peer          string                 `protobuf:"bytes,1,opt,name=peer,proto3" json:"peer,omitempty"`
+	Name          string                 `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
+	Site          string                 `protobuf:"bytes,3,opt,name=site,proto3" json:"site,omitempty"`
+	Addresses     []string               `protobuf:"bytes,4,rep,name=addresses,proto3" json:"addresses,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SheetMember) Reset() {
+	*x = SheetMember{}
+	mi := &file_control_v1_control_proto_msgTypes[72]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SheetMember) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SheetMember) ProtoMessage() {}
+
+func (x *SheetMember) ProtoReflect() protoreflect.Message {
+	mi := &file_control_v1_control_proto_msgTypes[72]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SheetMember.ProtoReflect.Descriptor instead.
+func (*SheetMember) Descriptor() ([]byte, []int) {
+	return file_control_v1_control_proto_rawDescGZIP(), []int{72}
+}
+
+func (x *SheetMember) GetPeer() string {
+	if x != nil {
+		return x.Peer
+	}
+	return ""
+}
+
+func (x *SheetMember) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *SheetMember) GetSite() string {
+	if x != nil {
+		return x.Site
+	}
+	return ""
+}
+
+func (x *SheetMember) GetAddresses() []string {
+	if x != nil {
+		return x.Addresses
+	}
+	return nil
+}
+
 var File_control_v1_control_proto protoreflect.FileDescriptor
 
 const file_control_v1_control_proto_rawDesc = "" +
@@ -5897,7 +6094,22 @@ const file_control_v1_control_proto_rawDesc = "" +
 	"\n" +
 	"left_bytes\x18\x04 \x01(\x04R\tleftBytes\x12\x14\n" +
 	"\x05stuck\x18\x05 \x01(\x04R\x05stuck\x12\x10\n" +
-	"\x03why\x18\x06 \x01(\tR\x03why*\xd4\x01\n" +
+	"\x03why\x18\x06 \x01(\tR\x03why\"\r\n" +
+	"\vSelfRequest\"\xd8\x01\n" +
+	"\fSelfResponse\x12\x12\n" +
+	"\x04peer\x18\x01 \x01(\tR\x04peer\x12\x14\n" +
+	"\x05owner\x18\x02 \x01(\tR\x05owner\x12\x12\n" +
+	"\x04grid\x18\x03 \x01(\tR\x04grid\x12\x1b\n" +
+	"\tgrid_name\x18\x04 \x01(\tR\bgridName\x12\x14\n" +
+	"\x05vault\x18\x05 \x01(\tR\x05vault\x12\x1d\n" +
+	"\n" +
+	"write_only\x18\x06 \x01(\bR\twriteOnly\x128\n" +
+	"\amembers\x18\a \x03(\v2\x1e.gotong.control.v1.SheetMemberR\amembers\"g\n" +
+	"\vSheetMember\x12\x12\n" +
+	"\x04peer\x18\x01 \x01(\tR\x04peer\x12\x12\n" +
+	"\x04name\x18\x02 \x01(\tR\x04name\x12\x12\n" +
+	"\x04site\x18\x03 \x01(\tR\x04site\x12\x1c\n" +
+	"\taddresses\x18\x04 \x03(\tR\taddresses*\xd4\x01\n" +
 	"\x04Kind\x12\x14\n" +
 	"\x10KIND_UNSPECIFIED\x10\x00\x12\x0f\n" +
 	"\vKIND_FAILED\x10\x01\x12\x0e\n" +
@@ -5911,7 +6123,7 @@ const file_control_v1_control_proto_rawDesc = "" +
 	"\x11KIND_WRONG_PHRASE\x10\f\x12\x10\n" +
 	"\fKIND_REFUSED\x10\r\x12\x10\n" +
 	"\fKIND_CORRUPT\x10A\x12\x12\n" +
-	"\x0eKIND_TEMPORARY\x10K2\xba\v\n" +
+	"\x0eKIND_TEMPORARY\x10K2\x83\f\n" +
 	"\aControl\x12M\n" +
 	"\x06Status\x12 .gotong.control.v1.StatusRequest\x1a!.gotong.control.v1.StatusResponse\x12J\n" +
 	"\x05Peers\x12\x1f.gotong.control.v1.PeersRequest\x1a .gotong.control.v1.PeersResponse\x12M\n" +
@@ -5931,7 +6143,8 @@ const file_control_v1_control_proto_rawDesc = "" +
 	"\x06Forget\x12 .gotong.control.v1.ForgetRequest\x1a!.gotong.control.v1.ForgetResponse\x12I\n" +
 	"\x05Prune\x12\x1f.gotong.control.v1.PruneRequest\x1a\x1d.gotong.control.v1.PruneEvent0\x01\x12I\n" +
 	"\x05Check\x12\x1f.gotong.control.v1.CheckRequest\x1a\x1d.gotong.control.v1.CheckEvent0\x01\x12V\n" +
-	"\tDropOwner\x12#.gotong.control.v1.DropOwnerRequest\x1a$.gotong.control.v1.DropOwnerResponseB#Z!gotong/proto/control/v1;controlv1b\x06proto3"
+	"\tDropOwner\x12#.gotong.control.v1.DropOwnerRequest\x1a$.gotong.control.v1.DropOwnerResponse\x12G\n" +
+	"\x04Self\x12\x1e.gotong.control.v1.SelfRequest\x1a\x1f.gotong.control.v1.SelfResponseB#Z!gotong/proto/control/v1;controlv1b\x06proto3"
 
 var (
 	file_control_v1_control_proto_rawDescOnce sync.Once
@@ -5946,7 +6159,7 @@ func file_control_v1_control_proto_rawDescGZIP() []byte {
 }
 
 var file_control_v1_control_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_control_v1_control_proto_msgTypes = make([]protoimpl.MessageInfo, 70)
+var file_control_v1_control_proto_msgTypes = make([]protoimpl.MessageInfo, 73)
 var file_control_v1_control_proto_goTypes = []any{
 	(Kind)(0),                 // 0: gotong.control.v1.Kind
 	(*ErrorDetail)(nil),       // 1: gotong.control.v1.ErrorDetail
@@ -6019,6 +6232,9 @@ var file_control_v1_control_proto_goTypes = []any{
 	(*AuditRecord)(nil),       // 68: gotong.control.v1.AuditRecord
 	(*DrainRequest)(nil),      // 69: gotong.control.v1.DrainRequest
 	(*DrainProgress)(nil),     // 70: gotong.control.v1.DrainProgress
+	(*SelfRequest)(nil),       // 71: gotong.control.v1.SelfRequest
+	(*SelfResponse)(nil),      // 72: gotong.control.v1.SelfResponse
+	(*SheetMember)(nil),       // 73: gotong.control.v1.SheetMember
 }
 var file_control_v1_control_proto_depIdxs = []int32{
 	0,  // 0: gotong.control.v1.ErrorDetail.kind:type_name -> gotong.control.v1.Kind
@@ -6064,49 +6280,52 @@ var file_control_v1_control_proto_depIdxs = []int32{
 	7,  // 40: gotong.control.v1.CheckEvent.problem:type_name -> gotong.control.v1.Problem
 	65, // 41: gotong.control.v1.CheckEvent.summary:type_name -> gotong.control.v1.CheckSummary
 	6,  // 42: gotong.control.v1.DropOwnerResponse.dropped:type_name -> gotong.control.v1.HeldFor
-	2,  // 43: gotong.control.v1.Control.Status:input_type -> gotong.control.v1.StatusRequest
-	8,  // 44: gotong.control.v1.Control.Peers:input_type -> gotong.control.v1.PeersRequest
-	11, // 45: gotong.control.v1.Control.Invite:input_type -> gotong.control.v1.InviteRequest
-	13, // 46: gotong.control.v1.Control.Remove:input_type -> gotong.control.v1.RemoveRequest
-	15, // 47: gotong.control.v1.Control.Leave:input_type -> gotong.control.v1.LeaveRequest
-	69, // 48: gotong.control.v1.Control.Drain:input_type -> gotong.control.v1.DrainRequest
-	17, // 49: gotong.control.v1.Control.Backup:input_type -> gotong.control.v1.BackupInput
-	26, // 50: gotong.control.v1.Control.Snapshots:input_type -> gotong.control.v1.SnapshotsRequest
-	29, // 51: gotong.control.v1.Control.Ls:input_type -> gotong.control.v1.LsRequest
-	31, // 52: gotong.control.v1.Control.Restore:input_type -> gotong.control.v1.RestoreRequest
-	35, // 53: gotong.control.v1.Control.Run:input_type -> gotong.control.v1.RunRequest
-	44, // 54: gotong.control.v1.Control.Find:input_type -> gotong.control.v1.FindRequest
-	46, // 55: gotong.control.v1.Control.Diff:input_type -> gotong.control.v1.DiffRequest
-	50, // 56: gotong.control.v1.Control.Cat:input_type -> gotong.control.v1.CatRequest
-	52, // 57: gotong.control.v1.Control.Stats:input_type -> gotong.control.v1.StatsRequest
-	56, // 58: gotong.control.v1.Control.Forget:input_type -> gotong.control.v1.ForgetRequest
-	59, // 59: gotong.control.v1.Control.Prune:input_type -> gotong.control.v1.PruneRequest
-	63, // 60: gotong.control.v1.Control.Check:input_type -> gotong.control.v1.CheckRequest
-	66, // 61: gotong.control.v1.Control.DropOwner:input_type -> gotong.control.v1.DropOwnerRequest
-	3,  // 62: gotong.control.v1.Control.Status:output_type -> gotong.control.v1.StatusResponse
-	9,  // 63: gotong.control.v1.Control.Peers:output_type -> gotong.control.v1.PeersResponse
-	12, // 64: gotong.control.v1.Control.Invite:output_type -> gotong.control.v1.InviteResponse
-	14, // 65: gotong.control.v1.Control.Remove:output_type -> gotong.control.v1.RemoveResponse
-	16, // 66: gotong.control.v1.Control.Leave:output_type -> gotong.control.v1.LeaveResponse
-	70, // 67: gotong.control.v1.Control.Drain:output_type -> gotong.control.v1.DrainProgress
-	21, // 68: gotong.control.v1.Control.Backup:output_type -> gotong.control.v1.BackupEvent
-	27, // 69: gotong.control.v1.Control.Snapshots:output_type -> gotong.control.v1.SnapshotsResponse
-	30, // 70: gotong.control.v1.Control.Ls:output_type -> gotong.control.v1.LsEntry
-	32, // 71: gotong.control.v1.Control.Restore:output_type -> gotong.control.v1.RestoreEvent
-	40, // 72: gotong.control.v1.Control.Run:output_type -> gotong.control.v1.RunEvent
-	45, // 73: gotong.control.v1.Control.Find:output_type -> gotong.control.v1.FindMatch
-	47, // 74: gotong.control.v1.Control.Diff:output_type -> gotong.control.v1.DiffEvent
-	51, // 75: gotong.control.v1.Control.Cat:output_type -> gotong.control.v1.CatPiece
-	53, // 76: gotong.control.v1.Control.Stats:output_type -> gotong.control.v1.StatsResponse
-	57, // 77: gotong.control.v1.Control.Forget:output_type -> gotong.control.v1.ForgetResponse
-	60, // 78: gotong.control.v1.Control.Prune:output_type -> gotong.control.v1.PruneEvent
-	64, // 79: gotong.control.v1.Control.Check:output_type -> gotong.control.v1.CheckEvent
-	67, // 80: gotong.control.v1.Control.DropOwner:output_type -> gotong.control.v1.DropOwnerResponse
-	62, // [62:81] is the sub-list for method output_type
-	43, // [43:62] is the sub-list for method input_type
-	43, // [43:43] is the sub-list for extension type_name
-	43, // [43:43] is the sub-list for extension extendee
-	0,  // [0:43] is the sub-list for field type_name
+	73, // 43: gotong.control.v1.SelfResponse.members:type_name -> gotong.control.v1.SheetMember
+	2,  // 44: gotong.control.v1.Control.Status:input_type -> gotong.control.v1.StatusRequest
+	8,  // 45: gotong.control.v1.Control.Peers:input_type -> gotong.control.v1.PeersRequest
+	11, // 46: gotong.control.v1.Control.Invite:input_type -> gotong.control.v1.InviteRequest
+	13, // 47: gotong.control.v1.Control.Remove:input_type -> gotong.control.v1.RemoveRequest
+	15, // 48: gotong.control.v1.Control.Leave:input_type -> gotong.control.v1.LeaveRequest
+	69, // 49: gotong.control.v1.Control.Drain:input_type -> gotong.control.v1.DrainRequest
+	17, // 50: gotong.control.v1.Control.Backup:input_type -> gotong.control.v1.BackupInput
+	26, // 51: gotong.control.v1.Control.Snapshots:input_type -> gotong.control.v1.SnapshotsRequest
+	29, // 52: gotong.control.v1.Control.Ls:input_type -> gotong.control.v1.LsRequest
+	31, // 53: gotong.control.v1.Control.Restore:input_type -> gotong.control.v1.RestoreRequest
+	35, // 54: gotong.control.v1.Control.Run:input_type -> gotong.control.v1.RunRequest
+	44, // 55: gotong.control.v1.Control.Find:input_type -> gotong.control.v1.FindRequest
+	46, // 56: gotong.control.v1.Control.Diff:input_type -> gotong.control.v1.DiffRequest
+	50, // 57: gotong.control.v1.Control.Cat:input_type -> gotong.control.v1.CatRequest
+	52, // 58: gotong.control.v1.Control.Stats:input_type -> gotong.control.v1.StatsRequest
+	56, // 59: gotong.control.v1.Control.Forget:input_type -> gotong.control.v1.ForgetRequest
+	59, // 60: gotong.control.v1.Control.Prune:input_type -> gotong.control.v1.PruneRequest
+	63, // 61: gotong.control.v1.Control.Check:input_type -> gotong.control.v1.CheckRequest
+	66, // 62: gotong.control.v1.Control.DropOwner:input_type -> gotong.control.v1.DropOwnerRequest
+	71, // 63: gotong.control.v1.Control.Self:input_type -> gotong.control.v1.SelfRequest
+	3,  // 64: gotong.control.v1.Control.Status:output_type -> gotong.control.v1.StatusResponse
+	9,  // 65: gotong.control.v1.Control.Peers:output_type -> gotong.control.v1.PeersResponse
+	12, // 66: gotong.control.v1.Control.Invite:output_type -> gotong.control.v1.InviteResponse
+	14, // 67: gotong.control.v1.Control.Remove:output_type -> gotong.control.v1.RemoveResponse
+	16, // 68: gotong.control.v1.Control.Leave:output_type -> gotong.control.v1.LeaveResponse
+	70, // 69: gotong.control.v1.Control.Drain:output_type -> gotong.control.v1.DrainProgress
+	21, // 70: gotong.control.v1.Control.Backup:output_type -> gotong.control.v1.BackupEvent
+	27, // 71: gotong.control.v1.Control.Snapshots:output_type -> gotong.control.v1.SnapshotsResponse
+	30, // 72: gotong.control.v1.Control.Ls:output_type -> gotong.control.v1.LsEntry
+	32, // 73: gotong.control.v1.Control.Restore:output_type -> gotong.control.v1.RestoreEvent
+	40, // 74: gotong.control.v1.Control.Run:output_type -> gotong.control.v1.RunEvent
+	45, // 75: gotong.control.v1.Control.Find:output_type -> gotong.control.v1.FindMatch
+	47, // 76: gotong.control.v1.Control.Diff:output_type -> gotong.control.v1.DiffEvent
+	51, // 77: gotong.control.v1.Control.Cat:output_type -> gotong.control.v1.CatPiece
+	53, // 78: gotong.control.v1.Control.Stats:output_type -> gotong.control.v1.StatsResponse
+	57, // 79: gotong.control.v1.Control.Forget:output_type -> gotong.control.v1.ForgetResponse
+	60, // 80: gotong.control.v1.Control.Prune:output_type -> gotong.control.v1.PruneEvent
+	64, // 81: gotong.control.v1.Control.Check:output_type -> gotong.control.v1.CheckEvent
+	67, // 82: gotong.control.v1.Control.DropOwner:output_type -> gotong.control.v1.DropOwnerResponse
+	72, // 83: gotong.control.v1.Control.Self:output_type -> gotong.control.v1.SelfResponse
+	64, // [64:84] is the sub-list for method output_type
+	44, // [44:64] is the sub-list for method input_type
+	44, // [44:44] is the sub-list for extension type_name
+	44, // [44:44] is the sub-list for extension extendee
+	0,  // [0:44] is the sub-list for field type_name
 }
 
 func init() { file_control_v1_control_proto_init() }
@@ -6161,7 +6380,7 @@ func file_control_v1_control_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_control_v1_control_proto_rawDesc), len(file_control_v1_control_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   70,
+			NumMessages:   73,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -38,6 +38,7 @@ const (
 	Control_Prune_FullMethodName     = "/gotong.control.v1.Control/Prune"
 	Control_Check_FullMethodName     = "/gotong.control.v1.Control/Check"
 	Control_DropOwner_FullMethodName = "/gotong.control.v1.Control/DropOwner"
+	Control_Self_FullMethodName      = "/gotong.control.v1.Control/Self"
 )
 
 // ControlClient is the client API for Control service.
@@ -71,6 +72,7 @@ type ControlClient interface {
 	Check(ctx context.Context, in *CheckRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[CheckEvent], error)
 	// DropOwner gives up what this peer keeps for somebody.
 	DropOwner(ctx context.Context, in *DropOwnerRequest, opts ...grpc.CallOption) (*DropOwnerResponse, error)
+	Self(ctx context.Context, in *SelfRequest, opts ...grpc.CallOption) (*SelfResponse, error)
 }
 
 type controlClient struct {
@@ -349,6 +351,16 @@ func (c *controlClient) DropOwner(ctx context.Context, in *DropOwnerRequest, opt
 	return out, nil
 }
 
+func (c *controlClient) Self(ctx context.Context, in *SelfRequest, opts ...grpc.CallOption) (*SelfResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(SelfResponse)
+	err := c.cc.Invoke(ctx, Control_Self_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // ControlServer is the server API for Control service.
 // All implementations must embed UnimplementedControlServer
 // for forward compatibility.
@@ -380,6 +392,7 @@ type ControlServer interface {
 	Check(*CheckRequest, grpc.ServerStreamingServer[CheckEvent]) error
 	// DropOwner gives up what this peer keeps for somebody.
 	DropOwner(context.Context, *DropOwnerRequest) (*DropOwnerResponse, error)
+	Self(context.Context, *SelfRequest) (*SelfResponse, error)
 	mustEmbedUnimplementedControlServer()
 }
 
@@ -446,6 +459,9 @@ func (UnimplementedControlServer) Check(*CheckRequest, grpc.ServerStreamingServe
 }
 func (UnimplementedControlServer) DropOwner(context.Context, *DropOwnerRequest) (*DropOwnerResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method DropOwner not implemented")
+}
+func (UnimplementedControlServer) Self(context.Context, *SelfRequest) (*SelfResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Self not implemented")
 }
 func (UnimplementedControlServer) mustEmbedUnimplementedControlServer() {}
 func (UnimplementedControlServer) testEmbeddedByValue()                 {}
@@ -732,6 +748,24 @@ func _Control_DropOwner_Handler(srv interface{}, ctx context.Context, dec func(i
 	return interceptor(ctx, in, info, handler)
 }
 
+func _Control_Self_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(SelfRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ControlServer).Self(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Control_Self_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ControlServer).Self(ctx, req.(*SelfRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // Control_ServiceDesc is the grpc.ServiceDesc for Control service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -774,6 +808,10 @@ var Control_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "DropOwner",
 			Handler:    _Control_DropOwner_Handler,
+		},
+		{
+			MethodName: "Self",
+			Handler:    _Control_Self_Handler,
 		},
 	},
 	Streams: []grpc.StreamDesc{
