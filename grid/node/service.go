@@ -63,3 +63,8 @@ func (s *service) Remove(ctx context.Context, r *controlv1.RemoveRequest) (*cont
 func (s *service) Leave(ctx context.Context, _ *controlv1.LeaveRequest) (*controlv1.LeaveResponse, error) {
 	return &controlv1.LeaveResponse{}, s.peer.Leave(ctx)
 }
+
+func (s *service) DropOwner(ctx context.Context, r *controlv1.DropOwnerRequest) (*controlv1.DropOwnerResponse, error) {
+	dropped, err := s.peer.DropOwner(ctx, r)
+	return &controlv1.DropOwnerResponse{Dropped: dropped}, err
+}

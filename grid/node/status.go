@@ -42,12 +42,6 @@ func (p *Peer) Status(ctx context.Context) (*controlv1.StatusResponse, error) {
 // maxNamed bounds the peers that one sentence names.
 const maxNamed = 5
 
-func (p *Peer) giving() *controlv1.Giving {
-	g := &controlv1.Giving{PledgeBytes: uint64(p.cfg.Give), HeldBytes: p.heldBytes(), Slots: uint32(p.cfg.Slots)}
-	g.SlotsBusy = uint32(max(p.cfg.Slots-p.work.slotsFree(), 0))
-	return g
-}
-
 // problems lists what a person should know: shards that others delivered
 // wrong, shards of this disk that went bad, peers that contradict themselves.
 func (p *Peer) problems() []*controlv1.Problem {

@@ -95,6 +95,7 @@ peers or too little redundancy, 10 not set up or peer not running, 11 busy,
 		a.initCommand(), a.inviteCommand(), a.joinCommand(), a.recoverCommand(), a.recoverySheetCommand(), a.upCommand(), a.leaveCommand(),
 		a.peersCommand(), a.removeCommand(), a.statusCommand(),
 		a.backupCommand(), a.snapshotsCommand(), a.lsCommand(), a.findCommand(), a.diffCommand(), a.catCommand(), a.restoreCommand(),
+		a.dropCommand(),
 		a.runCommand(),
 		a.configCommand(), a.versionCommand(), a.completionCommand(),
 	)

@@ -1,12 +1,10 @@
 package cli
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
 	"io"
-	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -95,21 +93,4 @@ func (a *app) printDrain(d *controlv1.DrainProgress) error {
 		LeftBytes uint64 `json:"left_bytes"`
 		Stuck     uint64 `json:"stuck"`
 	}{"drain", d.Shards, d.Bytes, d.Left, d.LeftBytes, d.Stuck})
-}
-
-// confirm asks a yes-or-no question on the terminal. Without one the command
-// itself is the confirmation: a script cannot answer.
-func (a *app) confirm(question string) error {
-	if !isTerminal(a.stdin) {
-		return nil
-	}
-	fmt.Fprintf(a.stderr, "%s [y/N] ", question)
-	answer, err := bufio.NewReader(a.stdin).ReadString('\n')
-	if err != nil {
-		return err
-	}
-	if answer = strings.ToLower(strings.TrimSpace(answer)); answer != "y" && answer != "yes" {
-		return errors.New("not confirmed")
-	}
-	return nil
 }
