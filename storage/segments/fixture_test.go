@@ -198,3 +198,13 @@ func (h hanging) PutHeads(ctx context.Context, _ [][]byte) error { return h.wait
 func (h hanging) Heads(ctx context.Context, _ grid.OwnerID) ([]storage.VaultHeads, error) {
 	return nil, h.wait(ctx)
 }
+
+func (h hanging) HeadHistory(ctx context.Context, _ grid.OwnerID, _ storage.VaultID, _ storage.HeadCursor) ([][]byte, error) {
+	return nil, h.wait(ctx)
+}
+
+func (h hanging) PutDeletions(ctx context.Context, _ [][]byte) error { return h.wait(ctx) }
+
+func (h hanging) Prove(ctx context.Context, _ storage.ShardID, _ []int) ([][]byte, error) {
+	return nil, h.wait(ctx)
+}
