@@ -30,14 +30,13 @@ type Copy struct {
 // peer may claim to have what it lacks, and that a segment was deleted. Audit
 // proves the one, the signed batches of storage.DeletionStore the other.
 type Survey struct {
-	ID        storage.SegmentID
-	Shards    [][]Copy         // by index: all answers but "no"
-	Holders   []storage.Holder // for each shard the newest word on who holds it, of those who asked and answered
-	Refused   []storage.Holder // of Holders: says that it does not have it, or that it is bad, or is no member
-	Silent    []storage.Holder // of Holders: did not answer
-	Deleted   bool             // somebody says that the owner deleted it
-	DeletedBy []grid.PeerID    // who does
-	All       bool             // every member answered
+	ID      storage.SegmentID
+	Shards  [][]Copy         // by index: all answers but "no"; who says deleted is at 0
+	Holders []storage.Holder // for each shard the newest word on who holds it, of those who asked and answered
+	Refused []storage.Holder // of Holders: says that it does not have it, or that it is bad, or is no member
+	Silent  []storage.Holder // of Holders: did not answer
+	Deleted bool             // somebody says that the owner deleted it
+	All     bool             // every member answered
 }
 
 // Stored returns the shards that somebody says to have, in trash or not, each
@@ -222,12 +221,7 @@ func (r *surveyRound) take(i int, peer grid.PeerID, answer storage.SegmentAnswer
 	v := &r.surveys[i]
 	r.answered[i][peer] = true
 	for _, shard := range answer.Shards {
-		if shard.State == storage.ShardDeleted { // of the segment, whatever the index
-			if v.Deleted = true; !slices.Contains(v.DeletedBy, peer) {
-				v.DeletedBy = append(v.DeletedBy, peer)
-			}
-			continue
-		}
+		v.Deleted = v.Deleted || shard.State == storage.ShardDeleted
 		if shard.Index >= 0 && shard.Index < len(v.Shards) && shard.State != storage.ShardNone {
 			v.Shards[shard.Index] = append(v.Shards[shard.Index], Copy{peer, shard.State})
 		}
