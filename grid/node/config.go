@@ -94,7 +94,10 @@ type GossipConfig struct {
 
 // StoreConfig bounds what the shard store may do to the donor's disk.
 type StoreConfig struct {
-	KeepFree Size `mapstructure:"keep_free"` // never fill the disk further than this
+	KeepFree  Size     `mapstructure:"keep_free"`  // never fill the disk further than this
+	FairShare bool     `mapstructure:"fair_share"` // an owner may keep here what follows from what it gives
+	Allowance Size     `mapstructure:"allowance"`  // besides its fair share, for every owner
+	Owners    []string `mapstructure:"owners"`     // NAME_OR_ID=SIZE: the limit of one owner instead
 }
 
 // TasksConfig bounds what a guest may use on this machine.
@@ -123,7 +126,7 @@ func DefaultConfig() Config {
 		Redundancy: "auto",
 		Discovery:  DiscoveryConfig{MDNS: true},
 		Gossip:     GossipConfig{Preset: "lan"},
-		Store:      StoreConfig{KeepFree: 1e9},
+		Store:      StoreConfig{KeepFree: 1e9, FairShare: true, Allowance: 1e9},
 		Backup:     BackupConfig{Spool: segments.DefaultSpoolBytes},
 		Tasks:      TasksConfig{MaxMemory: 1 << 30, MaxTimeout: time.Hour, CacheBytes: 2e9},
 		Retention:  RetentionConfig{Floor: 7 * 24 * time.Hour, Removed: 30 * 24 * time.Hour},
@@ -183,6 +186,11 @@ func (c Config) Validate() error {
 	}
 	if c.Retention.Floor < 0 {
 		fault("retention.floor", "%s is negative", c.Retention.Floor)
+	}
+	for _, limit := range c.Store.Owners {
+		if _, _, err := ParseOwnerLimit(limit); err != nil {
+			fault("store.owners", "%w", err)
+		}
 	}
 	c.Backup.validate(fault)
 	c.validateRepair(fault)

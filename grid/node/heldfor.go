@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 
@@ -29,10 +30,14 @@ func (p *Peer) giving() *controlv1.Giving {
 }
 
 func (p *Peer) heldFor(owner grid.OwnerID, held shardstore.Holding) *controlv1.HeldFor {
-	return &controlv1.HeldFor{
+	out := &controlv1.HeldFor{
 		Owner: owner.String(), Names: p.namesOfOwner(owner), Bytes: uint64(max(held.Total(), 0)), TrashBytes: uint64(max(held.TrashBytes, 0)),
 		Shards: uint64(held.Shards + held.TrashShards),
 	}
+	if limit := p.fair.limit(owner); limit < math.MaxInt64 {
+		out.Limited, out.LimitBytes = true, uint64(limit)
+	}
+	return out
 }
 
 // namesOfOwner returns what the peers of an owner call themselves, at most

@@ -76,6 +76,7 @@ type Peer struct {
 	membership *membership.Membership
 
 	store    *shardstore.Store
+	fair     *fairShare
 	shards   *shardrpc.Server
 	holders  *gridHolders
 	segments *segments.Segments
@@ -229,6 +230,7 @@ func (p *Peer) start(ctx context.Context) (*running, error) {
 	r.add(ctx, "addresses", p.watchAddresses)
 	r.add(ctx, "calls", func(ctx context.Context) error { return server.Run(ctx, drainTimeout) })
 	r.add(ctx, "returns", p.watchReturns)
+	r.add(ctx, "shares", p.fair.run)
 	r.add(ctx, "tasks", p.work.run)
 	r.add(ctx, "schedule", func(ctx context.Context) error { return p.schedule.run(ctx, p.backUpSet) })
 	r.add(ctx, "heads", func(ctx context.Context) error { return p.backups.run(ctx, p.vault.Publish, p.logger) })

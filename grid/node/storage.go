@@ -65,8 +65,12 @@ func (p *Peer) openStore() (err error) {
 	if keepFree == 0 {
 		keepFree = -1 // the store's word for nothing
 	}
+	p.fair = &fairShare{peer: p}
+	p.fair.refresh()
 	p.store, err = shardstore.Open(p.home.state().shards(), shardstore.Config{
 		CapacityBytes: max(int64(p.cfg.Give), nothing), KeepFreeBytes: keepFree,
+		OwnerLimit:        p.fair.limit,
+		ExplainLimit:      p.fair.explain,
 		Authorize:         p.authorizeHeader,
 		AuthorizeHead:     func(h storage.SignedHead) error { return p.authorize(h.Owner, h.Signer, h.Allows) },
 		AuthorizeDeletion: func(d storage.SignedDeletion) error { return p.authorize(d.Owner, d.Signer, d.Allows) },

@@ -66,7 +66,7 @@ func (p *Peer) noRoom(err error) *Failure {
 
 // refuseForRoom makes a failure one that donors can end.
 func (f *Failure) refuseForRoom() {
-	f.Kind, f.Next = controlv1.Kind_KIND_REFUSED, "ask friends to give more, or invite others: gotong peers"
+	f.Kind, f.Next = controlv1.Kind_KIND_REFUSED, "give more, ask friends to, or invite others: gotong peers"
 }
 
 func tooFew(few *segments.TooFewError, nameOf func(grid.PeerID) string) *Failure {
@@ -84,10 +84,30 @@ func tooFew(few *segments.TooFewError, nameOf func(grid.PeerID) string) *Failure
 		slices.Sort(names)
 		f.What += "; " + word + ": " + strings.Join(names, ", ")
 	}
+	if peer, why := overQuota(few); why != "" {
+		f.What += "; " + nameOf(peer) + " says: " + why
+	}
 	if len(groups) == 1 && len(groups[noRoom]) > 0 {
 		f.refuseForRoom()
 	}
 	return f
+}
+
+// overQuota returns what one holder said for whom this owner has enough there:
+// the others' words differ in the numbers only.
+func overQuota(few *segments.TooFewError) (grid.PeerID, string) {
+	for _, cause := range few.Causes {
+		if err := cause.Err; errors.Is(err, storage.ErrQuota) {
+			var named *storage.Error
+			for errors.As(err, &named) && named.Err != nil {
+				err, named = named.Err, nil
+			}
+			if err != storage.ErrQuota { // else there is no more to say
+				return cause.Peer, validText(err.Error())
+			}
+		}
+	}
+	return grid.PeerID{}, ""
 }
 
 // fewKind returns which of the two kinds it is, without the causes: one of them

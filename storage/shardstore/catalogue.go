@@ -20,6 +20,7 @@ const maxWriters = 512
 // for each shard.
 type catalogue struct {
 	ownerLimit func(grid.OwnerID) int64
+	whyLimit   func(grid.OwnerID) string // may be nil
 
 	mu       sync.RWMutex
 	capacity int64 // 0: no limit
@@ -83,6 +84,7 @@ func newCatalogue(cfg Config) *catalogue {
 	return &catalogue{
 		capacity:   cfg.CapacityBytes,
 		ownerLimit: cfg.OwnerLimit,
+		whyLimit:   cfg.ExplainLimit,
 		segments:   map[storage.SegmentID]*segment{},
 		trash:      map[storage.SegmentID]*segment{},
 		bad:        map[storage.SegmentID][]shard{},
@@ -174,7 +176,7 @@ func (c *catalogue) reserve(header storage.SignedHeader, index int, free int64) 
 	case stored:
 		return storage.ErrExists
 	case limit >= 0 && account.total()+size > limit:
-		return fmt.Errorf("owner %s has %d of %d bytes here, %d of them in the trash: %w", header.Owner.Short(), account.total(), limit, account.trash, storage.ErrQuota)
+		return fmt.Errorf("owner %s has %d of %d bytes here, %d of them in the trash%s: %w", header.Owner.Short(), account.total(), limit, account.trash, c.explain(header.Owner), storage.ErrQuota)
 	case c.capacity > 0 && c.used+c.reserved+size > c.capacity:
 		return fmt.Errorf("%d of %d pledged bytes are used: %w", c.used+c.reserved, c.capacity, storage.ErrFull)
 	case c.reserved+size > free:
@@ -186,6 +188,14 @@ func (c *catalogue) reserve(header storage.SignedHeader, index int, free int64) 
 	c.reserved += size
 	c.writers++
 	return nil
+}
+
+// explain says why an owner's limit is what it is.
+func (c *catalogue) explain(owner grid.OwnerID) string {
+	if c.whyLimit == nil {
+		return ""
+	}
+	return "; " + c.whyLimit(owner)
 }
 
 // release gives back what reserve took.

@@ -27,6 +27,9 @@ type Config struct {
 	// the store.
 	OwnerLimit func(grid.OwnerID) int64
 
+	// ExplainLimit says to the owner why its limit is what it is; nil: nothing.
+	ExplainLimit func(grid.OwnerID) string
+
 	// Authorize judges the header of a shard that is not stored yet: grid,
 	// membership, expiry. nil accepts all. Its error is passed on.
 	Authorize func(storage.SignedHeader) error

@@ -58,6 +58,7 @@ type heldForJSON struct {
 	Bytes      uint64   `json:"bytes"`
 	TrashBytes uint64   `json:"trash_bytes"`
 	Shards     uint64   `json:"shards"`
+	LimitBytes *uint64  `json:"limit_bytes"` // null: no limit
 }
 
 type problemJSON struct {
@@ -166,7 +167,11 @@ func timeOrNull(unix int64) *time.Time {
 }
 
 func newHeldForJSON(h *controlv1.HeldFor) heldForJSON {
-	return heldForJSON{h.Owner, append([]string{}, h.Names...), h.Bytes, h.TrashBytes, h.Shards}
+	out := heldForJSON{h.Owner, append([]string{}, h.Names...), h.Bytes, h.TrashBytes, h.Shards, nil}
+	if h.Limited {
+		out.LimitBytes = &h.LimitBytes
+	}
+	return out
 }
 
 func heldForName(h *controlv1.HeldFor) string {
@@ -180,6 +185,9 @@ func heldText(h *controlv1.HeldFor) string {
 	text := bytesText(h.Bytes) + " in " + countText(h.Shards, "shard", "shards")
 	if h.TrashBytes > 0 {
 		text += ", " + bytesText(h.TrashBytes) + " of it trash"
+	}
+	if h.Limited {
+		text += ", at most " + bytesText(h.LimitBytes)
 	}
 	return text
 }

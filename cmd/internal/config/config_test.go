@@ -28,7 +28,7 @@ func TestSampleEqualsDefaults(t *testing.T) {
 		if !strings.HasPrefix(originOf(t, got, key), "file ") {
 			t.Errorf("%s is missing in the sample", key)
 		}
-		if key == "advertise" { // an empty list and no list are the same
+		if list, ok := want[key].([]string); ok && len(list) == 0 && reflect.ValueOf(have[key]).Len() == 0 { // as good as no list
 			continue
 		}
 		if !reflect.DeepEqual(have[key], want[key]) {

@@ -549,6 +549,8 @@ type HeldFor struct {
 	Bytes         uint64                 `protobuf:"varint,3,opt,name=bytes,proto3" json:"bytes,omitempty"` // trash included
 	TrashBytes    uint64                 `protobuf:"varint,4,opt,name=trash_bytes,json=trashBytes,proto3" json:"trash_bytes,omitempty"`
 	Shards        uint64                 `protobuf:"varint,5,opt,name=shards,proto3" json:"shards,omitempty"`
+	Limited       bool                   `protobuf:"varint,6,opt,name=limited,proto3" json:"limited,omitempty"`
+	LimitBytes    uint64                 `protobuf:"varint,7,opt,name=limit_bytes,json=limitBytes,proto3" json:"limit_bytes,omitempty"` // that it may have here
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -614,6 +616,20 @@ func (x *HeldFor) GetTrashBytes() uint64 {
 func (x *HeldFor) GetShards() uint64 {
 	if x != nil {
 		return x.Shards
+	}
+	return 0
+}
+
+func (x *HeldFor) GetLimited() bool {
+	if x != nil {
+		return x.Limited
+	}
+	return false
+}
+
+func (x *HeldFor) GetLimitBytes() uint64 {
+	if x != nil {
+		return x.LimitBytes
 	}
 	return 0
 }
@@ -5699,14 +5715,17 @@ const file_control_v1_control_proto_rawDesc = "" +
 	"\x05slots\x18\x04 \x01(\rR\x05slots\x12\x1d\n" +
 	"\n" +
 	"slots_busy\x18\x05 \x01(\rR\tslotsBusy\x125\n" +
-	"\bheld_for\x18\x06 \x03(\v2\x1a.gotong.control.v1.HeldForR\aheldFor\"\x84\x01\n" +
+	"\bheld_for\x18\x06 \x03(\v2\x1a.gotong.control.v1.HeldForR\aheldFor\"\xbf\x01\n" +
 	"\aHeldFor\x12\x14\n" +
 	"\x05owner\x18\x01 \x01(\tR\x05owner\x12\x14\n" +
 	"\x05names\x18\x02 \x03(\tR\x05names\x12\x14\n" +
 	"\x05bytes\x18\x03 \x01(\x04R\x05bytes\x12\x1f\n" +
 	"\vtrash_bytes\x18\x04 \x01(\x04R\n" +
 	"trashBytes\x12\x16\n" +
-	"\x06shards\x18\x05 \x01(\x04R\x06shards\"?\n" +
+	"\x06shards\x18\x05 \x01(\x04R\x06shards\x12\x18\n" +
+	"\alimited\x18\x06 \x01(\bR\alimited\x12\x1f\n" +
+	"\vlimit_bytes\x18\a \x01(\x04R\n" +
+	"limitBytes\"?\n" +
 	"\aProblem\x12\x12\n" +
 	"\x04what\x18\x01 \x01(\tR\x04what\x12\x10\n" +
 	"\x03why\x18\x02 \x01(\tR\x03why\x12\x0e\n" +
