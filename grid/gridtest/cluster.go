@@ -13,6 +13,7 @@ import (
 
 	"gotong/grid"
 	"gotong/grid/node"
+	"gotong/storage"
 )
 
 // ClusterConfig says what cluster New makes.
@@ -20,7 +21,9 @@ type ClusterConfig struct {
 	Peers int // the founder included
 	// Reconfigure may change the configuration of a peer before it is made.
 	Reconfigure func(i int, c *node.Config)
-	Logs        bool // of the peers, into the test's output
+	// Shards may make what others see of the store of a peer.
+	Shards func(i int, s storage.RemoteShards) storage.RemoteShards
+	Logs   bool // of the peers, into the test's output
 }
 
 const (
@@ -59,6 +62,7 @@ type ClusterPeer struct {
 
 	cluster *Cluster
 	config  node.Config
+	shards  func(storage.RemoteShards) storage.RemoteShards // nil: as they are
 	mu      sync.Mutex
 	stop    context.CancelFunc
 	done    chan error
@@ -112,6 +116,9 @@ func (c *Cluster) add(i int) {
 		c.t.Fatalf("%s: %v", p.Name, err)
 	}
 	p.ID, p.Phrase = made.Peer, made.Phrase
+	if c.config.Shards != nil {
+		p.shards = func(s storage.RemoteShards) storage.RemoteShards { return c.config.Shards(i, s) }
+	}
 	c.Peers = append(c.Peers, p)
 	p.Start()
 }
@@ -161,7 +168,7 @@ func (p *ClusterPeer) Start() {
 	if p.cluster.config.Logs {
 		logger = slog.New(slog.NewTextHandler(p.cluster.t.Output(), nil)).With("at", p.Name)
 	}
-	opened, err := node.Open(p.Home, node.Options{Config: p.config, Fabric: p.Host, NoControl: true, Logger: logger})
+	opened, err := node.Open(p.Home, node.Options{Config: p.config, Fabric: p.Host, NoControl: true, Logger: logger, Shards: p.shards})
 	if err != nil {
 		p.cluster.t.Fatalf("%s: %v", p.Name, err)
 	}
@@ -177,6 +184,9 @@ func (p *ClusterPeer) Start() {
 		p.cluster.t.Fatalf("%s: %v", p.Name, err)
 	}
 }
+
+// Reconfigure changes the configuration of a stopped peer.
+func (p *ClusterPeer) Reconfigure(change func(*node.Config)) { change(&p.config) }
 
 // Stop stops the peer in good order; nothing happens when it is stopped.
 func (p *ClusterPeer) Stop() {

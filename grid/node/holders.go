@@ -71,7 +71,8 @@ const seenLately = 7 * 24 * time.Hour
 
 // Candidates returns the peers that give disk on sites other than the signer's,
 // or than all of the owner's while the signer is no member, each with the space
-// that it said it has. Those who are away and were seen lately are marked.
+// that it said it has. Those who are away and were seen lately are marked. Who
+// failed audits lately counts with a part of its pledge, or not at all.
 func (h *gridHolders) Candidates(ctx context.Context, owner grid.OwnerID, signer grid.PeerID) []placement.Candidate {
 	peers := h.peer.membership.Peers()
 	own := sitesOf(peers, owner, signer)
@@ -79,10 +80,12 @@ func (h *gridHolders) Candidates(ctx context.Context, owner grid.OwnerID, signer
 	for _, p := range peers {
 		away := p.State != grid.StateAlive
 		gone := p.State == grid.StateLeft || (away && time.Since(p.Seen) > seenLately)
-		if gone || own[p.Site()] || p.Record.PledgeBytes == 0 {
+		weight := h.peer.repair.Weight(p.ID)
+		if gone || own[p.Site()] || p.Record.PledgeBytes == 0 || weight == 0 {
 			continue
 		}
-		c := placement.Candidate{Peer: p.ID, Site: p.Site(), Pledge: p.Record.PledgeBytes, Free: p.Record.PledgeBytes, Away: away}
+		pledge := max(1, uint64(weight*float64(p.Record.PledgeBytes)))
+		c := placement.Candidate{Peer: p.ID, Site: p.Site(), Pledge: pledge, Free: p.Record.PledgeBytes, Away: away}
 		if p.ID == h.peer.ID() {
 			c.Free = uint64(max(h.peer.store.Free(), 0))
 		}

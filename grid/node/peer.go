@@ -21,6 +21,7 @@ import (
 	controlv1 "gotong/proto/control/v1"
 	gridv1 "gotong/proto/grid/v1"
 	shardsv1 "gotong/proto/shards/v1"
+	"gotong/storage"
 	"gotong/storage/repair"
 	"gotong/storage/segments"
 	"gotong/storage/shardrpc"
@@ -43,6 +44,9 @@ type Options struct {
 	Fabric peernet.Fabric
 	// Executable is the program whose hidden command runs guests; empty: this one.
 	Executable string
+	// Shards makes what other peers see of this peer's store; nil: the store
+	// itself. Tests let it misbehave.
+	Shards func(storage.RemoteShards) storage.RemoteShards
 	// NoControl leaves the control socket out; the methods of Peer do the same.
 	NoControl bool
 	Logger    *slog.Logger

@@ -55,6 +55,7 @@ func (p *Peer) openStorage() error {
 		Holders: p.holders, Node: p.node.Private(), Grant: p.grant, Vault: p.vault.ID(), Owner: self.Owner,
 		Redundancy: func() storage.Redundancy { return *p.backups.redundancy.Load() },
 		Floor:      p.cfg.Retention.Floor, Spool: p.spool, Logger: p.logger,
+		Doubt: func(peer grid.PeerID, shard storage.ShardID) { p.repair.Doubt(peer, shard) },
 	})
 	adapter.Segments = p.segments
 	return err
@@ -79,8 +80,12 @@ func (p *Peer) openStore() (err error) {
 	if err != nil {
 		return err
 	}
+	seen := storage.RemoteShards(p.store)
+	if p.options.Shards != nil {
+		seen = p.options.Shards(seen)
+	}
 	p.shards, err = shardrpc.NewServer(shardrpc.ServerConfig{
-		Store: p.store, Members: shardMembers{p}, Caller: peernet.CallerFrom, Logger: p.logger,
+		Store: seen, Members: shardMembers{p}, Caller: peernet.CallerFrom, Logger: p.logger,
 	})
 	if err != nil {
 		return errors.Join(err, p.store.Close())

@@ -28,15 +28,40 @@ const (
 
 // audits challenges holders at random times: for each of them the times are a
 // Poisson process, so nobody can know when to have what.
+// A read that failed is followed by a challenge at once.
 func (r *Repairer) audits(ctx context.Context) {
 	for {
 		peer, wait := r.nextAudit()
-		if sleep(ctx, wait) != nil {
+		timer := time.NewTimer(wait)
+		select {
+		case <-ctx.Done():
+			timer.Stop()
 			return
+		case d := <-r.doubts:
+			timer.Stop()
+			r.challenge(ctx, d.peer, d.shard, true)
+			continue
+		case <-timer.C:
 		}
 		if shard, ok := r.claims.pick(peer); ok {
 			r.challenge(ctx, peer, shard, rand.IntN(readOneIn) == 0)
 		}
+	}
+}
+
+// maxDoubts bounds the failed reads that wait to be followed up.
+const maxDoubts = 256
+
+// Doubt takes in that a peer did not give a shard that it is thought to have,
+// whoever wanted to read it. The peer may have moved or lost it in good faith;
+// so it is asked whether it still claims the shard, and read again.
+func (r *Repairer) Doubt(peer grid.PeerID, shard storage.ShardID) {
+	if peer == r.cfg.Self {
+		return
+	}
+	select {
+	case r.doubts <- place{peer, shard}:
+	default: // there is enough to do; the audits go on
 	}
 }
 

@@ -101,8 +101,8 @@ func (r *Repairer) blame(p *patient, causes []segments.PeerError, failed error) 
 	}
 	for _, cause := range causes {
 		for _, h := range p.verdict.Good {
-			if h.Peer == cause.Peer {
-				r.Observed(cause.Peer, storage.ShardID{Segment: p.id, Index: h.Shard}, cause.Err)
+			if h.Peer == cause.Peer && outcomeOf(cause.Err).faulty() {
+				r.Doubt(cause.Peer, storage.ShardID{Segment: p.id, Index: h.Shard})
 			}
 		}
 	}

@@ -27,6 +27,7 @@ type Repairer struct {
 	budget  budget
 	started time.Time
 	kick    chan struct{} // a round is due now
+	doubts  chan place    // reads that failed
 	rounds  chan struct{} // held by whoever runs a round or hands shards over
 
 	mu       sync.Mutex
@@ -76,7 +77,7 @@ func New(cfg Config) (*Repairer, error) {
 	now := time.Now()
 	return &Repairer{
 		cfg: cfg, memory: m, budget: budget{rate: cfg.Rate}, started: now,
-		kick: make(chan struct{}, 1), rounds: make(chan struct{}, 1),
+		kick: make(chan struct{}, 1), doubts: make(chan place, maxDoubts), rounds: make(chan struct{}, 1),
 		open: map[storage.SegmentID]*damage{}, suspects: map[storage.SegmentID]bool{},
 		synced: map[storage.VaultID]bool{}, gone: map[grid.PeerID]bool{}, claims: newClaims(),
 	}, nil
@@ -165,16 +166,6 @@ func (r *Repairer) Standing(peer grid.PeerID) Report { return r.memory.report(pe
 // whose word is not believed, 1 for one in good standing.
 func (r *Repairer) Weight(peer grid.PeerID) float64 {
 	return r.memory.grade(peer, time.Now()).Weight()
-}
-
-// Observed takes in how a read of a shard from a peer went, whoever read it.
-func (r *Repairer) Observed(peer grid.PeerID, shard storage.ShardID, err error) {
-	outcome := outcomeOf(err)
-	if !outcome.faulty() || peer == r.cfg.Self {
-		return
-	}
-	r.memory.note(peer, shard, Event{At: time.Now(), Outcome: outcome, Read: true})
-	r.suspect(shard.Segment)
 }
 
 // Last returns what the last round found.

@@ -4,11 +4,13 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"strings"
 	"time"
 
 	"gotong/grid"
 	"gotong/storage"
+	"gotong/storage/shardrpc"
 )
 
 // Outcome is how a holder answered one challenge.
@@ -39,7 +41,7 @@ func outcomeOf(err error) Outcome {
 		return OutcomeWrong
 	case errors.Is(err, storage.ErrNotFound), errors.Is(err, storage.ErrDenied), errors.Is(err, storage.ErrDeleted):
 		return OutcomeMissing
-	case errors.As(err, &timeout) && timeout.Timeout():
+	case errors.As(err, &timeout) && timeout.Timeout(), errors.Is(err, shardrpc.ErrStalled):
 		return OutcomeTimeout
 	}
 	return OutcomeAway
@@ -102,13 +104,17 @@ func (s Standing) Grade(now time.Time) Grade {
 	return GradeGood
 }
 
+// weights sums events up by how long ago they were. A peer that proves what it
+// has but never ends a read has a fault each time: the data are of no use.
 func (s Standing) weights(now time.Time) (good, faults, late float64) {
+	delivers := slices.ContainsFunc(s.Events, func(e Event) bool { return e.Read && e.Outcome == OutcomeSuccess })
+	proves := slices.ContainsFunc(s.Events, func(e Event) bool { return !e.Read && e.Outcome == OutcomeSuccess })
 	for _, e := range s.Events {
 		weight := math.Exp2(-max(0, now.Sub(e.At).Hours()) / halfLife.Hours())
 		switch {
 		case e.Outcome == OutcomeSuccess:
 			good += weight
-		case e.Outcome.faulty():
+		case e.Outcome.faulty(), e.Read && e.Outcome == OutcomeTimeout && proves && !delivers:
 			faults += weight
 		case e.Outcome == OutcomeTimeout:
 			late += weight

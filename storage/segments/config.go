@@ -61,7 +61,10 @@ type Config struct {
 	// means by the number of sites (placement.Auto).
 	Redundancy func() storage.Redundancy
 	Floor      time.Duration // retention floor put into headers
-	Spool      *Spool        // where segments wait for their stragglers; nil: nowhere
+	// Doubt is told who did not give a shard that it is thought to have, or gave
+	// a wrong one; nil: nobody is. It does not wait.
+	Doubt func(peer grid.PeerID, shard storage.ShardID)
+	Spool *Spool // where segments wait for their stragglers; nil: nowhere
 
 	// MemoryBytes bounds the shards held in memory by all calls together; a
 	// call that finds no room waits. One segment always has room.

@@ -112,6 +112,9 @@ func (d *download) failed(f *fetch, err error) {
 	if is(err, storage.ErrCorrupt, storage.ErrNotFound, storage.ErrDeleted) {
 		d.lost = append(d.lost, lostShard{source{f.peer, f.shard}, is(err, storage.ErrCorrupt)})
 	}
+	if d.s.cfg.Doubt != nil && is(err, storage.ErrCorrupt, storage.ErrNotFound, storage.ErrDeleted, storage.ErrDenied) {
+		d.s.cfg.Doubt(f.peer, storage.ShardID{Segment: d.header.ID, Index: f.shard})
+	}
 	if errors.Is(err, storage.ErrCorrupt) {
 		d.s.lied(f.peer, storage.ShardID{Segment: d.header.ID, Index: f.shard}, err)
 	}
