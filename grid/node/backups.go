@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"log/slog"
 	"sync"
 	"sync/atomic"
@@ -162,42 +161,4 @@ func (p *Peer) backupFailure(err error) error {
 		return f
 	}
 	return p.explainTooFew(err)
-}
-
-// Restore writes a snapshot, or what is below path in it, into target.
-func (p *Peer) Restore(ctx context.Context, name, path, target string, progress func(snapshot.Progress), skipped func(path string, err error)) (*controlv1.RestoreSummary, error) {
-	s, err := snapshot.Restore(ctx, p.vault, name, target, snapshot.RestoreOptions{
-		Path: path, Progress: progress, Skipped: skipped, Logger: p.logger,
-	})
-	if err != nil {
-		return nil, p.restoreFailure(name, target, err)
-	}
-	return &controlv1.RestoreSummary{Files: s.Files, Bytes: s.Bytes, Seconds: s.Duration.Seconds(), Skipped: s.Skipped}, nil
-}
-
-// readFailure explains why the snapshot that the user calls name cannot be read.
-func (p *Peer) readFailure(name string, err error) error {
-	switch {
-	case errors.Is(err, vault.ErrNoSnapshot), errors.Is(err, vault.ErrAmbiguous):
-		return &Failure{Kind: controlv1.Kind_KIND_USAGE, What: err.Error(), Next: "gotong snapshots"}
-	case errors.Is(err, snapshot.ErrNoPath):
-		return &Failure{Kind: controlv1.Kind_KIND_FAILED, What: err.Error(), Next: "gotong ls " + name}
-	case errors.Is(err, snapshot.ErrNotFile):
-		return &Failure{Kind: controlv1.Kind_KIND_USAGE, What: err.Error(), Next: "gotong restore for directories, gotong ls to look"}
-	}
-	return p.explainTooFew(err)
-}
-
-// restoreFailure explains why a restore into target ended early.
-func (p *Peer) restoreFailure(name, target string, err error) error {
-	var denied *fs.PathError
-	switch {
-	case disk.IsFull(err):
-		return &Failure{Kind: controlv1.Kind_KIND_FAILED, What: "the disk with " + target + " is full",
-			Meaning: "files that are there under their names are whole; the others are not restored", Next: "free some space, then the same command again"}
-	case errors.Is(err, snapshot.ErrTarget) && errors.As(err, &denied):
-		return &Failure{Kind: controlv1.Kind_KIND_FAILED, What: fmt.Sprintf("cannot write into %s: %v", target, denied.Err),
-			Meaning: "nothing was restored", Next: "another --target DIR"}
-	}
-	return p.readFailure(name, err)
 }

@@ -55,19 +55,25 @@ func (s *service) Backup(stream controlv1.Control_BackupServer) error {
 
 // Restore writes a snapshot and streams how far it is.
 func (s *service) Restore(r *controlv1.RestoreRequest, stream controlv1.Control_RestoreServer) error {
-	if err := wantAbsolute(string(r.Target)); err != nil {
+	out := &eventSink[controlv1.RestoreEvent]{send: stream.Send}
+	job, err := newRestoreJob(r)
+	if err != nil {
 		return err
 	}
-	out := &eventSink[controlv1.RestoreEvent]{send: stream.Send}
-	summary, err := s.peer.Restore(stream.Context(), r.Snapshot, string(r.Path), string(r.Target),
-		func(p snapshot.Progress) {
-			out.put(&controlv1.RestoreEvent{Event: &controlv1.RestoreEvent_Progress{Progress: &controlv1.RestoreProgress{
-				Files: p.Files, Bytes: p.Bytes, TotalFiles: p.TotalFiles, TotalBytes: p.TotalBytes,
-			}}})
-		},
-		func(path string, err error) {
-			out.put(&controlv1.RestoreEvent{Event: &controlv1.RestoreEvent_Skipped{Skipped: skippedItem(path, err)}})
-		})
+	job.options.Progress = func(p snapshot.Progress) {
+		out.put(&controlv1.RestoreEvent{Event: &controlv1.RestoreEvent_Progress{Progress: &controlv1.RestoreProgress{
+			Files: p.Files, Bytes: p.Bytes, DuplicateBytes: p.DuplicateBytes, TotalFiles: p.TotalFiles, TotalBytes: p.TotalBytes,
+		}}})
+	}
+	job.options.Skipped = func(path string, err error) {
+		out.put(&controlv1.RestoreEvent{Event: &controlv1.RestoreEvent_Skipped{Skipped: skippedItem(path, err)}})
+	}
+	if r.Items {
+		job.options.Done = func(action, path string) {
+			out.put(&controlv1.RestoreEvent{Event: &controlv1.RestoreEvent_Item{Item: &controlv1.RestoreItem{Action: action, Path: []byte(path)}}})
+		}
+	}
+	summary, err := s.peer.restore(stream.Context(), job)
 	if err != nil {
 		return err
 	}

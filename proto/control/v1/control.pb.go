@@ -2479,10 +2479,13 @@ type RestoreRequest struct {
 	Path          []byte                 `protobuf:"bytes,3,opt,name=path,proto3" json:"path,omitempty"`                       // inside the snapshot; empty: all
 	Include       []string               `protobuf:"bytes,4,rep,name=include,proto3" json:"include,omitempty"`                 // lines as in .gitignore: only these
 	Exclude       []string               `protobuf:"bytes,5,rep,name=exclude,proto3" json:"exclude,omitempty"`                 // and not these
-	InPlace       bool                   `protobuf:"varint,6,opt,name=in_place,json=inPlace,proto3" json:"in_place,omitempty"` // write only what differs from what is there
+	InPlace       bool                   `protobuf:"varint,6,opt,name=in_place,json=inPlace,proto3" json:"in_place,omitempty"` // put it back to where it was backed up
 	Delete        bool                   `protobuf:"varint,7,opt,name=delete,proto3" json:"delete,omitempty"`                  // and remove what the snapshot has not
 	Verify        bool                   `protobuf:"varint,8,opt,name=verify,proto3" json:"verify,omitempty"`                  // read back and compare
 	DryRun        bool                   `protobuf:"varint,9,opt,name=dry_run,json=dryRun,proto3" json:"dry_run,omitempty"`
+	Overwrite     string                 `protobuf:"bytes,10,opt,name=overwrite,proto3" json:"overwrite,omitempty"` // any, older, none; empty: any
+	Compare       string                 `protobuf:"bytes,11,opt,name=compare,proto3" json:"compare,omitempty"`     // content, times, nothing; empty: content
+	Items         bool                   `protobuf:"varint,12,opt,name=items,proto3" json:"items,omitempty"`        // send what is done with each entry
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2580,6 +2583,27 @@ func (x *RestoreRequest) GetDryRun() bool {
 	return false
 }
 
+func (x *RestoreRequest) GetOverwrite() string {
+	if x != nil {
+		return x.Overwrite
+	}
+	return ""
+}
+
+func (x *RestoreRequest) GetCompare() string {
+	if x != nil {
+		return x.Compare
+	}
+	return ""
+}
+
+func (x *RestoreRequest) GetItems() bool {
+	if x != nil {
+		return x.Items
+	}
+	return false
+}
+
 type RestoreEvent struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Types that are valid to be assigned to Event:
@@ -2587,6 +2611,7 @@ type RestoreEvent struct {
 	//	*RestoreEvent_Progress
 	//	*RestoreEvent_Skipped
 	//	*RestoreEvent_Summary
+	//	*RestoreEvent_Item
 	Event         isRestoreEvent_Event `protobuf_oneof:"event"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -2656,6 +2681,15 @@ func (x *RestoreEvent) GetSummary() *RestoreSummary {
 	return nil
 }
 
+func (x *RestoreEvent) GetItem() *RestoreItem {
+	if x != nil {
+		if x, ok := x.Event.(*RestoreEvent_Item); ok {
+			return x.Item
+		}
+	}
+	return nil
+}
+
 type isRestoreEvent_Event interface {
 	isRestoreEvent_Event()
 }
@@ -2672,26 +2706,85 @@ type RestoreEvent_Summary struct {
 	Summary *RestoreSummary `protobuf:"bytes,3,opt,name=summary,proto3,oneof"`
 }
 
+type RestoreEvent_Item struct {
+	Item *RestoreItem `protobuf:"bytes,4,opt,name=item,proto3,oneof"`
+}
+
 func (*RestoreEvent_Progress) isRestoreEvent_Event() {}
 
 func (*RestoreEvent_Skipped) isRestoreEvent_Event() {}
 
 func (*RestoreEvent_Summary) isRestoreEvent_Event() {}
 
-type RestoreProgress struct {
+func (*RestoreEvent_Item) isRestoreEvent_Event() {}
+
+type RestoreItem struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Files         uint64                 `protobuf:"varint,1,opt,name=files,proto3" json:"files,omitempty"`
-	Bytes         uint64                 `protobuf:"varint,2,opt,name=bytes,proto3" json:"bytes,omitempty"`
-	TotalFiles    uint64                 `protobuf:"varint,3,opt,name=total_files,json=totalFiles,proto3" json:"total_files,omitempty"`
-	TotalBytes    uint64                 `protobuf:"varint,4,opt,name=total_bytes,json=totalBytes,proto3" json:"total_bytes,omitempty"`
-	Holders       []*HolderRate          `protobuf:"bytes,5,rep,name=holders,proto3" json:"holders,omitempty"`
+	Action        string                 `protobuf:"bytes,1,opt,name=action,proto3" json:"action,omitempty"` // new, replaced, metadata, unchanged, kept, deleted
+	Path          []byte                 `protobuf:"bytes,2,opt,name=path,proto3" json:"path,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
+func (x *RestoreItem) Reset() {
+	*x = RestoreItem{}
+	mi := &file_control_v1_control_proto_msgTypes[32]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RestoreItem) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RestoreItem) ProtoMessage() {}
+
+func (x *RestoreItem) ProtoReflect() protoreflect.Message {
+	mi := &file_control_v1_control_proto_msgTypes[32]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RestoreItem.ProtoReflect.Descriptor instead.
+func (*RestoreItem) Descriptor() ([]byte, []int) {
+	return file_control_v1_control_proto_rawDescGZIP(), []int{32}
+}
+
+func (x *RestoreItem) GetAction() string {
+	if x != nil {
+		return x.Action
+	}
+	return ""
+}
+
+func (x *RestoreItem) GetPath() []byte {
+	if x != nil {
+		return x.Path
+	}
+	return nil
+}
+
+type RestoreProgress struct {
+	state          protoimpl.MessageState `protogen:"open.v1"`
+	Files          uint64                 `protobuf:"varint,1,opt,name=files,proto3" json:"files,omitempty"`
+	Bytes          uint64                 `protobuf:"varint,2,opt,name=bytes,proto3" json:"bytes,omitempty"`
+	TotalFiles     uint64                 `protobuf:"varint,3,opt,name=total_files,json=totalFiles,proto3" json:"total_files,omitempty"`
+	TotalBytes     uint64                 `protobuf:"varint,4,opt,name=total_bytes,json=totalBytes,proto3" json:"total_bytes,omitempty"`
+	Holders        []*HolderRate          `protobuf:"bytes,5,rep,name=holders,proto3" json:"holders,omitempty"`
+	DuplicateBytes uint64                 `protobuf:"varint,6,opt,name=duplicate_bytes,json=duplicateBytes,proto3" json:"duplicate_bytes,omitempty"` // done, and in the target before
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
+}
+
 func (x *RestoreProgress) Reset() {
 	*x = RestoreProgress{}
-	mi := &file_control_v1_control_proto_msgTypes[32]
+	mi := &file_control_v1_control_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2703,7 +2796,7 @@ func (x *RestoreProgress) String() string {
 func (*RestoreProgress) ProtoMessage() {}
 
 func (x *RestoreProgress) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[32]
+	mi := &file_control_v1_control_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2716,7 +2809,7 @@ func (x *RestoreProgress) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RestoreProgress.ProtoReflect.Descriptor instead.
 func (*RestoreProgress) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{32}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *RestoreProgress) GetFiles() uint64 {
@@ -2754,19 +2847,34 @@ func (x *RestoreProgress) GetHolders() []*HolderRate {
 	return nil
 }
 
+func (x *RestoreProgress) GetDuplicateBytes() uint64 {
+	if x != nil {
+		return x.DuplicateBytes
+	}
+	return 0
+}
+
 type RestoreSummary struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Files         uint64                 `protobuf:"varint,1,opt,name=files,proto3" json:"files,omitempty"`
 	Bytes         uint64                 `protobuf:"varint,2,opt,name=bytes,proto3" json:"bytes,omitempty"`
 	Seconds       float64                `protobuf:"fixed64,3,opt,name=seconds,proto3" json:"seconds,omitempty"`
 	Skipped       uint64                 `protobuf:"varint,4,opt,name=skipped,proto3" json:"skipped,omitempty"`
+	Snapshot      string                 `protobuf:"bytes,5,opt,name=snapshot,proto3" json:"snapshot,omitempty"`
+	Target        string                 `protobuf:"bytes,6,opt,name=target,proto3" json:"target,omitempty"`
+	FetchedBytes  uint64                 `protobuf:"varint,7,opt,name=fetched_bytes,json=fetchedBytes,proto3" json:"fetched_bytes,omitempty"`                                             // of bytes, read from friends
+	Actions       map[string]uint64      `protobuf:"bytes,8,rep,name=actions,proto3" json:"actions,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"` // how often each; see RestoreItem
+	Unowned       uint64                 `protobuf:"varint,9,opt,name=unowned,proto3" json:"unowned,omitempty"`                                                                           // entries whose owner only root could restore
+	Verified      uint64                 `protobuf:"varint,10,opt,name=verified,proto3" json:"verified,omitempty"`                                                                        // files read back
+	VerifiedBytes uint64                 `protobuf:"varint,11,opt,name=verified_bytes,json=verifiedBytes,proto3" json:"verified_bytes,omitempty"`
+	DryRun        bool                   `protobuf:"varint,12,opt,name=dry_run,json=dryRun,proto3" json:"dry_run,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *RestoreSummary) Reset() {
 	*x = RestoreSummary{}
-	mi := &file_control_v1_control_proto_msgTypes[33]
+	mi := &file_control_v1_control_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2778,7 +2886,7 @@ func (x *RestoreSummary) String() string {
 func (*RestoreSummary) ProtoMessage() {}
 
 func (x *RestoreSummary) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[33]
+	mi := &file_control_v1_control_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2791,7 +2899,7 @@ func (x *RestoreSummary) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RestoreSummary.ProtoReflect.Descriptor instead.
 func (*RestoreSummary) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{33}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *RestoreSummary) GetFiles() uint64 {
@@ -2822,6 +2930,62 @@ func (x *RestoreSummary) GetSkipped() uint64 {
 	return 0
 }
 
+func (x *RestoreSummary) GetSnapshot() string {
+	if x != nil {
+		return x.Snapshot
+	}
+	return ""
+}
+
+func (x *RestoreSummary) GetTarget() string {
+	if x != nil {
+		return x.Target
+	}
+	return ""
+}
+
+func (x *RestoreSummary) GetFetchedBytes() uint64 {
+	if x != nil {
+		return x.FetchedBytes
+	}
+	return 0
+}
+
+func (x *RestoreSummary) GetActions() map[string]uint64 {
+	if x != nil {
+		return x.Actions
+	}
+	return nil
+}
+
+func (x *RestoreSummary) GetUnowned() uint64 {
+	if x != nil {
+		return x.Unowned
+	}
+	return 0
+}
+
+func (x *RestoreSummary) GetVerified() uint64 {
+	if x != nil {
+		return x.Verified
+	}
+	return 0
+}
+
+func (x *RestoreSummary) GetVerifiedBytes() uint64 {
+	if x != nil {
+		return x.VerifiedBytes
+	}
+	return 0
+}
+
+func (x *RestoreSummary) GetDryRun() bool {
+	if x != nil {
+		return x.DryRun
+	}
+	return false
+}
+
 // RunRequest is a stream so that the module, inputs and items, which only the
 // command may be able to read, reach the peer in bounded pieces: start, then
 // pieces of files in the order in which start names them, then end.
@@ -2840,7 +3004,7 @@ type RunRequest struct {
 
 func (x *RunRequest) Reset() {
 	*x = RunRequest{}
-	mi := &file_control_v1_control_proto_msgTypes[34]
+	mi := &file_control_v1_control_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2852,7 +3016,7 @@ func (x *RunRequest) String() string {
 func (*RunRequest) ProtoMessage() {}
 
 func (x *RunRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[34]
+	mi := &file_control_v1_control_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2865,7 +3029,7 @@ func (x *RunRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RunRequest.ProtoReflect.Descriptor instead.
 func (*RunRequest) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{34}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *RunRequest) GetRequest() isRunRequest_Request {
@@ -2947,7 +3111,7 @@ type RunFileEnd struct {
 
 func (x *RunFileEnd) Reset() {
 	*x = RunFileEnd{}
-	mi := &file_control_v1_control_proto_msgTypes[35]
+	mi := &file_control_v1_control_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2959,7 +3123,7 @@ func (x *RunFileEnd) String() string {
 func (*RunFileEnd) ProtoMessage() {}
 
 func (x *RunFileEnd) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[35]
+	mi := &file_control_v1_control_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2972,7 +3136,7 @@ func (x *RunFileEnd) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RunFileEnd.ProtoReflect.Descriptor instead.
 func (*RunFileEnd) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{35}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{36}
 }
 
 type RunEnd struct {
@@ -2983,7 +3147,7 @@ type RunEnd struct {
 
 func (x *RunEnd) Reset() {
 	*x = RunEnd{}
-	mi := &file_control_v1_control_proto_msgTypes[36]
+	mi := &file_control_v1_control_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2995,7 +3159,7 @@ func (x *RunEnd) String() string {
 func (*RunEnd) ProtoMessage() {}
 
 func (x *RunEnd) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[36]
+	mi := &file_control_v1_control_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3008,7 +3172,7 @@ func (x *RunEnd) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RunEnd.ProtoReflect.Descriptor instead.
 func (*RunEnd) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{36}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{37}
 }
 
 type RunStart struct {
@@ -3027,7 +3191,7 @@ type RunStart struct {
 
 func (x *RunStart) Reset() {
 	*x = RunStart{}
-	mi := &file_control_v1_control_proto_msgTypes[37]
+	mi := &file_control_v1_control_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3039,7 +3203,7 @@ func (x *RunStart) String() string {
 func (*RunStart) ProtoMessage() {}
 
 func (x *RunStart) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[37]
+	mi := &file_control_v1_control_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3052,7 +3216,7 @@ func (x *RunStart) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RunStart.ProtoReflect.Descriptor instead.
 func (*RunStart) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{37}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *RunStart) GetFiles() []*RunFile {
@@ -3120,7 +3284,7 @@ type RunFile struct {
 
 func (x *RunFile) Reset() {
 	*x = RunFile{}
-	mi := &file_control_v1_control_proto_msgTypes[38]
+	mi := &file_control_v1_control_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3132,7 +3296,7 @@ func (x *RunFile) String() string {
 func (*RunFile) ProtoMessage() {}
 
 func (x *RunFile) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[38]
+	mi := &file_control_v1_control_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3145,7 +3309,7 @@ func (x *RunFile) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RunFile.ProtoReflect.Descriptor instead.
 func (*RunFile) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{38}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *RunFile) GetName() string {
@@ -3169,7 +3333,7 @@ type RunEvent struct {
 
 func (x *RunEvent) Reset() {
 	*x = RunEvent{}
-	mi := &file_control_v1_control_proto_msgTypes[39]
+	mi := &file_control_v1_control_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3181,7 +3345,7 @@ func (x *RunEvent) String() string {
 func (*RunEvent) ProtoMessage() {}
 
 func (x *RunEvent) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[39]
+	mi := &file_control_v1_control_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3194,7 +3358,7 @@ func (x *RunEvent) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RunEvent.ProtoReflect.Descriptor instead.
 func (*RunEvent) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{39}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *RunEvent) GetEvent() isRunEvent_Event {
@@ -3271,7 +3435,7 @@ type RunTask struct {
 
 func (x *RunTask) Reset() {
 	*x = RunTask{}
-	mi := &file_control_v1_control_proto_msgTypes[40]
+	mi := &file_control_v1_control_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3283,7 +3447,7 @@ func (x *RunTask) String() string {
 func (*RunTask) ProtoMessage() {}
 
 func (x *RunTask) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[40]
+	mi := &file_control_v1_control_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3296,7 +3460,7 @@ func (x *RunTask) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RunTask.ProtoReflect.Descriptor instead.
 func (*RunTask) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{40}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *RunTask) GetIndex() uint64 {
@@ -3384,7 +3548,7 @@ type RunOutput struct {
 
 func (x *RunOutput) Reset() {
 	*x = RunOutput{}
-	mi := &file_control_v1_control_proto_msgTypes[41]
+	mi := &file_control_v1_control_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3396,7 +3560,7 @@ func (x *RunOutput) String() string {
 func (*RunOutput) ProtoMessage() {}
 
 func (x *RunOutput) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[41]
+	mi := &file_control_v1_control_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3409,7 +3573,7 @@ func (x *RunOutput) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RunOutput.ProtoReflect.Descriptor instead.
 func (*RunOutput) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{41}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *RunOutput) GetIndex() uint64 {
@@ -3475,7 +3639,7 @@ type RunSummary struct {
 
 func (x *RunSummary) Reset() {
 	*x = RunSummary{}
-	mi := &file_control_v1_control_proto_msgTypes[42]
+	mi := &file_control_v1_control_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3487,7 +3651,7 @@ func (x *RunSummary) String() string {
 func (*RunSummary) ProtoMessage() {}
 
 func (x *RunSummary) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[42]
+	mi := &file_control_v1_control_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3500,7 +3664,7 @@ func (x *RunSummary) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RunSummary.ProtoReflect.Descriptor instead.
 func (*RunSummary) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{42}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *RunSummary) GetTasks() uint64 {
@@ -3558,7 +3722,7 @@ type FindRequest struct {
 
 func (x *FindRequest) Reset() {
 	*x = FindRequest{}
-	mi := &file_control_v1_control_proto_msgTypes[43]
+	mi := &file_control_v1_control_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3570,7 +3734,7 @@ func (x *FindRequest) String() string {
 func (*FindRequest) ProtoMessage() {}
 
 func (x *FindRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[43]
+	mi := &file_control_v1_control_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3583,7 +3747,7 @@ func (x *FindRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FindRequest.ProtoReflect.Descriptor instead.
 func (*FindRequest) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{43}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *FindRequest) GetPatterns() []string {
@@ -3632,7 +3796,7 @@ type FindMatch struct {
 
 func (x *FindMatch) Reset() {
 	*x = FindMatch{}
-	mi := &file_control_v1_control_proto_msgTypes[44]
+	mi := &file_control_v1_control_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3644,7 +3808,7 @@ func (x *FindMatch) String() string {
 func (*FindMatch) ProtoMessage() {}
 
 func (x *FindMatch) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[44]
+	mi := &file_control_v1_control_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3657,7 +3821,7 @@ func (x *FindMatch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FindMatch.ProtoReflect.Descriptor instead.
 func (*FindMatch) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{44}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *FindMatch) GetSnapshot() string {
@@ -3691,7 +3855,7 @@ type DiffRequest struct {
 
 func (x *DiffRequest) Reset() {
 	*x = DiffRequest{}
-	mi := &file_control_v1_control_proto_msgTypes[45]
+	mi := &file_control_v1_control_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3703,7 +3867,7 @@ func (x *DiffRequest) String() string {
 func (*DiffRequest) ProtoMessage() {}
 
 func (x *DiffRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[45]
+	mi := &file_control_v1_control_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3716,7 +3880,7 @@ func (x *DiffRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DiffRequest.ProtoReflect.Descriptor instead.
 func (*DiffRequest) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{45}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *DiffRequest) GetFrom() string {
@@ -3746,7 +3910,7 @@ type DiffEvent struct {
 
 func (x *DiffEvent) Reset() {
 	*x = DiffEvent{}
-	mi := &file_control_v1_control_proto_msgTypes[46]
+	mi := &file_control_v1_control_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3758,7 +3922,7 @@ func (x *DiffEvent) String() string {
 func (*DiffEvent) ProtoMessage() {}
 
 func (x *DiffEvent) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[46]
+	mi := &file_control_v1_control_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3771,7 +3935,7 @@ func (x *DiffEvent) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DiffEvent.ProtoReflect.Descriptor instead.
 func (*DiffEvent) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{46}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *DiffEvent) GetEvent() isDiffEvent_Event {
@@ -3827,7 +3991,7 @@ type DiffChange struct {
 
 func (x *DiffChange) Reset() {
 	*x = DiffChange{}
-	mi := &file_control_v1_control_proto_msgTypes[47]
+	mi := &file_control_v1_control_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3839,7 +4003,7 @@ func (x *DiffChange) String() string {
 func (*DiffChange) ProtoMessage() {}
 
 func (x *DiffChange) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[47]
+	mi := &file_control_v1_control_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3852,7 +4016,7 @@ func (x *DiffChange) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DiffChange.ProtoReflect.Descriptor instead.
 func (*DiffChange) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{47}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *DiffChange) GetChange() string {
@@ -3898,7 +4062,7 @@ type DiffSummary struct {
 
 func (x *DiffSummary) Reset() {
 	*x = DiffSummary{}
-	mi := &file_control_v1_control_proto_msgTypes[48]
+	mi := &file_control_v1_control_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3910,7 +4074,7 @@ func (x *DiffSummary) String() string {
 func (*DiffSummary) ProtoMessage() {}
 
 func (x *DiffSummary) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[48]
+	mi := &file_control_v1_control_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3923,7 +4087,7 @@ func (x *DiffSummary) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DiffSummary.ProtoReflect.Descriptor instead.
 func (*DiffSummary) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{48}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *DiffSummary) GetAdded() uint64 {
@@ -3985,7 +4149,7 @@ type CatRequest struct {
 
 func (x *CatRequest) Reset() {
 	*x = CatRequest{}
-	mi := &file_control_v1_control_proto_msgTypes[49]
+	mi := &file_control_v1_control_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3997,7 +4161,7 @@ func (x *CatRequest) String() string {
 func (*CatRequest) ProtoMessage() {}
 
 func (x *CatRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[49]
+	mi := &file_control_v1_control_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4010,7 +4174,7 @@ func (x *CatRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CatRequest.ProtoReflect.Descriptor instead.
 func (*CatRequest) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{49}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *CatRequest) GetSnapshot() string {
@@ -4036,7 +4200,7 @@ type CatPiece struct {
 
 func (x *CatPiece) Reset() {
 	*x = CatPiece{}
-	mi := &file_control_v1_control_proto_msgTypes[50]
+	mi := &file_control_v1_control_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4048,7 +4212,7 @@ func (x *CatPiece) String() string {
 func (*CatPiece) ProtoMessage() {}
 
 func (x *CatPiece) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[50]
+	mi := &file_control_v1_control_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4061,7 +4225,7 @@ func (x *CatPiece) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CatPiece.ProtoReflect.Descriptor instead.
 func (*CatPiece) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{50}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *CatPiece) GetData() []byte {
@@ -4079,7 +4243,7 @@ type StatsRequest struct {
 
 func (x *StatsRequest) Reset() {
 	*x = StatsRequest{}
-	mi := &file_control_v1_control_proto_msgTypes[51]
+	mi := &file_control_v1_control_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4091,7 +4255,7 @@ func (x *StatsRequest) String() string {
 func (*StatsRequest) ProtoMessage() {}
 
 func (x *StatsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[51]
+	mi := &file_control_v1_control_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4104,7 +4268,7 @@ func (x *StatsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatsRequest.ProtoReflect.Descriptor instead.
 func (*StatsRequest) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{51}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{52}
 }
 
 type StatsResponse struct {
@@ -4126,7 +4290,7 @@ type StatsResponse struct {
 
 func (x *StatsResponse) Reset() {
 	*x = StatsResponse{}
-	mi := &file_control_v1_control_proto_msgTypes[52]
+	mi := &file_control_v1_control_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4138,7 +4302,7 @@ func (x *StatsResponse) String() string {
 func (*StatsResponse) ProtoMessage() {}
 
 func (x *StatsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[52]
+	mi := &file_control_v1_control_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4151,7 +4315,7 @@ func (x *StatsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatsResponse.ProtoReflect.Descriptor instead.
 func (*StatsResponse) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{52}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *StatsResponse) GetSnapshots() uint64 {
@@ -4242,7 +4406,7 @@ type RedundancyStats struct {
 
 func (x *RedundancyStats) Reset() {
 	*x = RedundancyStats{}
-	mi := &file_control_v1_control_proto_msgTypes[53]
+	mi := &file_control_v1_control_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4254,7 +4418,7 @@ func (x *RedundancyStats) String() string {
 func (*RedundancyStats) ProtoMessage() {}
 
 func (x *RedundancyStats) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[53]
+	mi := &file_control_v1_control_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4267,7 +4431,7 @@ func (x *RedundancyStats) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RedundancyStats.ProtoReflect.Descriptor instead.
 func (*RedundancyStats) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{53}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *RedundancyStats) GetRedundancy() string {
@@ -4308,7 +4472,7 @@ type KeepPolicy struct {
 
 func (x *KeepPolicy) Reset() {
 	*x = KeepPolicy{}
-	mi := &file_control_v1_control_proto_msgTypes[54]
+	mi := &file_control_v1_control_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4320,7 +4484,7 @@ func (x *KeepPolicy) String() string {
 func (*KeepPolicy) ProtoMessage() {}
 
 func (x *KeepPolicy) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[54]
+	mi := &file_control_v1_control_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4333,7 +4497,7 @@ func (x *KeepPolicy) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use KeepPolicy.ProtoReflect.Descriptor instead.
 func (*KeepPolicy) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{54}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *KeepPolicy) GetLast() uint32 {
@@ -4405,7 +4569,7 @@ type ForgetRequest struct {
 
 func (x *ForgetRequest) Reset() {
 	*x = ForgetRequest{}
-	mi := &file_control_v1_control_proto_msgTypes[55]
+	mi := &file_control_v1_control_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4417,7 +4581,7 @@ func (x *ForgetRequest) String() string {
 func (*ForgetRequest) ProtoMessage() {}
 
 func (x *ForgetRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[55]
+	mi := &file_control_v1_control_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4430,7 +4594,7 @@ func (x *ForgetRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ForgetRequest.ProtoReflect.Descriptor instead.
 func (*ForgetRequest) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{55}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *ForgetRequest) GetSnapshots() []string {
@@ -4477,7 +4641,7 @@ type ForgetResponse struct {
 
 func (x *ForgetResponse) Reset() {
 	*x = ForgetResponse{}
-	mi := &file_control_v1_control_proto_msgTypes[56]
+	mi := &file_control_v1_control_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4489,7 +4653,7 @@ func (x *ForgetResponse) String() string {
 func (*ForgetResponse) ProtoMessage() {}
 
 func (x *ForgetResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[56]
+	mi := &file_control_v1_control_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4502,7 +4666,7 @@ func (x *ForgetResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ForgetResponse.ProtoReflect.Descriptor instead.
 func (*ForgetResponse) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{56}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{57}
 }
 
 func (x *ForgetResponse) GetDecisions() []*ForgetDecision {
@@ -4523,7 +4687,7 @@ type ForgetDecision struct {
 
 func (x *ForgetDecision) Reset() {
 	*x = ForgetDecision{}
-	mi := &file_control_v1_control_proto_msgTypes[57]
+	mi := &file_control_v1_control_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4535,7 +4699,7 @@ func (x *ForgetDecision) String() string {
 func (*ForgetDecision) ProtoMessage() {}
 
 func (x *ForgetDecision) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[57]
+	mi := &file_control_v1_control_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4548,7 +4712,7 @@ func (x *ForgetDecision) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ForgetDecision.ProtoReflect.Descriptor instead.
 func (*ForgetDecision) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{57}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{58}
 }
 
 func (x *ForgetDecision) GetSnapshot() *Snapshot {
@@ -4582,7 +4746,7 @@ type PruneRequest struct {
 
 func (x *PruneRequest) Reset() {
 	*x = PruneRequest{}
-	mi := &file_control_v1_control_proto_msgTypes[58]
+	mi := &file_control_v1_control_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4594,7 +4758,7 @@ func (x *PruneRequest) String() string {
 func (*PruneRequest) ProtoMessage() {}
 
 func (x *PruneRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[58]
+	mi := &file_control_v1_control_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4607,7 +4771,7 @@ func (x *PruneRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PruneRequest.ProtoReflect.Descriptor instead.
 func (*PruneRequest) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{58}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{59}
 }
 
 func (x *PruneRequest) GetMaxWaste() float64 {
@@ -4637,7 +4801,7 @@ type PruneEvent struct {
 
 func (x *PruneEvent) Reset() {
 	*x = PruneEvent{}
-	mi := &file_control_v1_control_proto_msgTypes[59]
+	mi := &file_control_v1_control_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4649,7 +4813,7 @@ func (x *PruneEvent) String() string {
 func (*PruneEvent) ProtoMessage() {}
 
 func (x *PruneEvent) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[59]
+	mi := &file_control_v1_control_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4662,7 +4826,7 @@ func (x *PruneEvent) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PruneEvent.ProtoReflect.Descriptor instead.
 func (*PruneEvent) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{59}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{60}
 }
 
 func (x *PruneEvent) GetEvent() isPruneEvent_Event {
@@ -4719,7 +4883,7 @@ type WorkProgress struct {
 
 func (x *WorkProgress) Reset() {
 	*x = WorkProgress{}
-	mi := &file_control_v1_control_proto_msgTypes[60]
+	mi := &file_control_v1_control_proto_msgTypes[61]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4731,7 +4895,7 @@ func (x *WorkProgress) String() string {
 func (*WorkProgress) ProtoMessage() {}
 
 func (x *WorkProgress) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[60]
+	mi := &file_control_v1_control_proto_msgTypes[61]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4744,7 +4908,7 @@ func (x *WorkProgress) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WorkProgress.ProtoReflect.Descriptor instead.
 func (*WorkProgress) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{60}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{61}
 }
 
 func (x *WorkProgress) GetDoing() string {
@@ -4793,7 +4957,7 @@ type PruneSummary struct {
 
 func (x *PruneSummary) Reset() {
 	*x = PruneSummary{}
-	mi := &file_control_v1_control_proto_msgTypes[61]
+	mi := &file_control_v1_control_proto_msgTypes[62]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4805,7 +4969,7 @@ func (x *PruneSummary) String() string {
 func (*PruneSummary) ProtoMessage() {}
 
 func (x *PruneSummary) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[61]
+	mi := &file_control_v1_control_proto_msgTypes[62]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4818,7 +4982,7 @@ func (x *PruneSummary) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PruneSummary.ProtoReflect.Descriptor instead.
 func (*PruneSummary) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{61}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{62}
 }
 
 func (x *PruneSummary) GetSegmentsBefore() uint64 {
@@ -4900,7 +5064,7 @@ type CheckRequest struct {
 
 func (x *CheckRequest) Reset() {
 	*x = CheckRequest{}
-	mi := &file_control_v1_control_proto_msgTypes[62]
+	mi := &file_control_v1_control_proto_msgTypes[63]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4912,7 +5076,7 @@ func (x *CheckRequest) String() string {
 func (*CheckRequest) ProtoMessage() {}
 
 func (x *CheckRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[62]
+	mi := &file_control_v1_control_proto_msgTypes[63]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4925,7 +5089,7 @@ func (x *CheckRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckRequest.ProtoReflect.Descriptor instead.
 func (*CheckRequest) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{62}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{63}
 }
 
 func (x *CheckRequest) GetReadData() float64 {
@@ -4949,7 +5113,7 @@ type CheckEvent struct {
 
 func (x *CheckEvent) Reset() {
 	*x = CheckEvent{}
-	mi := &file_control_v1_control_proto_msgTypes[63]
+	mi := &file_control_v1_control_proto_msgTypes[64]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4961,7 +5125,7 @@ func (x *CheckEvent) String() string {
 func (*CheckEvent) ProtoMessage() {}
 
 func (x *CheckEvent) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[63]
+	mi := &file_control_v1_control_proto_msgTypes[64]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4974,7 +5138,7 @@ func (x *CheckEvent) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckEvent.ProtoReflect.Descriptor instead.
 func (*CheckEvent) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{63}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{64}
 }
 
 func (x *CheckEvent) GetEvent() isCheckEvent_Event {
@@ -5051,7 +5215,7 @@ type CheckSummary struct {
 
 func (x *CheckSummary) Reset() {
 	*x = CheckSummary{}
-	mi := &file_control_v1_control_proto_msgTypes[64]
+	mi := &file_control_v1_control_proto_msgTypes[65]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5063,7 +5227,7 @@ func (x *CheckSummary) String() string {
 func (*CheckSummary) ProtoMessage() {}
 
 func (x *CheckSummary) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[64]
+	mi := &file_control_v1_control_proto_msgTypes[65]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5076,7 +5240,7 @@ func (x *CheckSummary) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckSummary.ProtoReflect.Descriptor instead.
 func (*CheckSummary) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{64}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{65}
 }
 
 func (x *CheckSummary) GetSegments() uint64 {
@@ -5159,7 +5323,7 @@ type DropOwnerRequest struct {
 
 func (x *DropOwnerRequest) Reset() {
 	*x = DropOwnerRequest{}
-	mi := &file_control_v1_control_proto_msgTypes[65]
+	mi := &file_control_v1_control_proto_msgTypes[66]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5171,7 +5335,7 @@ func (x *DropOwnerRequest) String() string {
 func (*DropOwnerRequest) ProtoMessage() {}
 
 func (x *DropOwnerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[65]
+	mi := &file_control_v1_control_proto_msgTypes[66]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5184,7 +5348,7 @@ func (x *DropOwnerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DropOwnerRequest.ProtoReflect.Descriptor instead.
 func (*DropOwnerRequest) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{65}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{66}
 }
 
 func (x *DropOwnerRequest) GetOwner() string {
@@ -5210,7 +5374,7 @@ type DropOwnerResponse struct {
 
 func (x *DropOwnerResponse) Reset() {
 	*x = DropOwnerResponse{}
-	mi := &file_control_v1_control_proto_msgTypes[66]
+	mi := &file_control_v1_control_proto_msgTypes[67]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5222,7 +5386,7 @@ func (x *DropOwnerResponse) String() string {
 func (*DropOwnerResponse) ProtoMessage() {}
 
 func (x *DropOwnerResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[66]
+	mi := &file_control_v1_control_proto_msgTypes[67]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5235,7 +5399,7 @@ func (x *DropOwnerResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DropOwnerResponse.ProtoReflect.Descriptor instead.
 func (*DropOwnerResponse) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{66}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{67}
 }
 
 func (x *DropOwnerResponse) GetDropped() *HeldFor {
@@ -5262,7 +5426,7 @@ type AuditRecord struct {
 
 func (x *AuditRecord) Reset() {
 	*x = AuditRecord{}
-	mi := &file_control_v1_control_proto_msgTypes[67]
+	mi := &file_control_v1_control_proto_msgTypes[68]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5274,7 +5438,7 @@ func (x *AuditRecord) String() string {
 func (*AuditRecord) ProtoMessage() {}
 
 func (x *AuditRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[67]
+	mi := &file_control_v1_control_proto_msgTypes[68]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5287,7 +5451,7 @@ func (x *AuditRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AuditRecord.ProtoReflect.Descriptor instead.
 func (*AuditRecord) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{67}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{68}
 }
 
 func (x *AuditRecord) GetGrade() string {
@@ -5354,7 +5518,7 @@ type DrainRequest struct {
 
 func (x *DrainRequest) Reset() {
 	*x = DrainRequest{}
-	mi := &file_control_v1_control_proto_msgTypes[68]
+	mi := &file_control_v1_control_proto_msgTypes[69]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5366,7 +5530,7 @@ func (x *DrainRequest) String() string {
 func (*DrainRequest) ProtoMessage() {}
 
 func (x *DrainRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[68]
+	mi := &file_control_v1_control_proto_msgTypes[69]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5379,7 +5543,7 @@ func (x *DrainRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DrainRequest.ProtoReflect.Descriptor instead.
 func (*DrainRequest) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{68}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{69}
 }
 
 // DrainProgress comes after each shard; the last one says how it ended.
@@ -5397,7 +5561,7 @@ type DrainProgress struct {
 
 func (x *DrainProgress) Reset() {
 	*x = DrainProgress{}
-	mi := &file_control_v1_control_proto_msgTypes[69]
+	mi := &file_control_v1_control_proto_msgTypes[70]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5409,7 +5573,7 @@ func (x *DrainProgress) String() string {
 func (*DrainProgress) ProtoMessage() {}
 
 func (x *DrainProgress) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[69]
+	mi := &file_control_v1_control_proto_msgTypes[70]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5422,7 +5586,7 @@ func (x *DrainProgress) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DrainProgress.ProtoReflect.Descriptor instead.
 func (*DrainProgress) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{69}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{70}
 }
 
 func (x *DrainProgress) GetShards() uint64 {
@@ -5475,7 +5639,7 @@ type SelfRequest struct {
 
 func (x *SelfRequest) Reset() {
 	*x = SelfRequest{}
-	mi := &file_control_v1_control_proto_msgTypes[70]
+	mi := &file_control_v1_control_proto_msgTypes[71]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5487,7 +5651,7 @@ func (x *SelfRequest) String() string {
 func (*SelfRequest) ProtoMessage() {}
 
 func (x *SelfRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[70]
+	mi := &file_control_v1_control_proto_msgTypes[71]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5500,7 +5664,7 @@ func (x *SelfRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SelfRequest.ProtoReflect.Descriptor instead.
 func (*SelfRequest) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{70}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{71}
 }
 
 // SelfResponse says who this peer is and through whom its owner can come back.
@@ -5519,7 +5683,7 @@ type SelfResponse struct {
 
 func (x *SelfResponse) Reset() {
 	*x = SelfResponse{}
-	mi := &file_control_v1_control_proto_msgTypes[71]
+	mi := &file_control_v1_control_proto_msgTypes[72]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5531,7 +5695,7 @@ func (x *SelfResponse) String() string {
 func (*SelfResponse) ProtoMessage() {}
 
 func (x *SelfResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[71]
+	mi := &file_control_v1_control_proto_msgTypes[72]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5544,7 +5708,7 @@ func (x *SelfResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SelfResponse.ProtoReflect.Descriptor instead.
 func (*SelfResponse) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{71}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{72}
 }
 
 func (x *SelfResponse) GetPeer() string {
@@ -5608,7 +5772,7 @@ type SheetMember struct {
 
 func (x *SheetMember) Reset() {
 	*x = SheetMember{}
-	mi := &file_control_v1_control_proto_msgTypes[72]
+	mi := &file_control_v1_control_proto_msgTypes[73]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5620,7 +5784,7 @@ func (x *SheetMember) String() string {
 func (*SheetMember) ProtoMessage() {}
 
 func (x *SheetMember) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[72]
+	mi := &file_control_v1_control_proto_msgTypes[73]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5633,7 +5797,7 @@ func (x *SheetMember) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SheetMember.ProtoReflect.Descriptor instead.
 func (*SheetMember) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{72}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{73}
 }
 
 func (x *SheetMember) GetPeer() string {
@@ -5876,7 +6040,7 @@ const file_control_v1_control_proto_rawDesc = "" +
 	"\x03uid\x18\x06 \x01(\rR\x03uid\x12\x10\n" +
 	"\x03gid\x18\a \x01(\rR\x03gid\x12\x1f\n" +
 	"\vlink_target\x18\b \x01(\fR\n" +
-	"linkTarget\"\xf0\x01\n" +
+	"linkTarget\"\xbe\x02\n" +
 	"\x0eRestoreRequest\x12\x1a\n" +
 	"\bsnapshot\x18\x01 \x01(\tR\bsnapshot\x12\x16\n" +
 	"\x06target\x18\x02 \x01(\fR\x06target\x12\x12\n" +
@@ -5886,12 +6050,20 @@ const file_control_v1_control_proto_rawDesc = "" +
 	"\bin_place\x18\x06 \x01(\bR\ainPlace\x12\x16\n" +
 	"\x06delete\x18\a \x01(\bR\x06delete\x12\x16\n" +
 	"\x06verify\x18\b \x01(\bR\x06verify\x12\x17\n" +
-	"\adry_run\x18\t \x01(\bR\x06dryRun\"\xd4\x01\n" +
+	"\adry_run\x18\t \x01(\bR\x06dryRun\x12\x1c\n" +
+	"\toverwrite\x18\n" +
+	" \x01(\tR\toverwrite\x12\x18\n" +
+	"\acompare\x18\v \x01(\tR\acompare\x12\x14\n" +
+	"\x05items\x18\f \x01(\bR\x05items\"\x8a\x02\n" +
 	"\fRestoreEvent\x12@\n" +
 	"\bprogress\x18\x01 \x01(\v2\".gotong.control.v1.RestoreProgressH\x00R\bprogress\x12:\n" +
 	"\askipped\x18\x02 \x01(\v2\x1e.gotong.control.v1.SkippedItemH\x00R\askipped\x12=\n" +
-	"\asummary\x18\x03 \x01(\v2!.gotong.control.v1.RestoreSummaryH\x00R\asummaryB\a\n" +
-	"\x05event\"\xb8\x01\n" +
+	"\asummary\x18\x03 \x01(\v2!.gotong.control.v1.RestoreSummaryH\x00R\asummary\x124\n" +
+	"\x04item\x18\x04 \x01(\v2\x1e.gotong.control.v1.RestoreItemH\x00R\x04itemB\a\n" +
+	"\x05event\"9\n" +
+	"\vRestoreItem\x12\x16\n" +
+	"\x06action\x18\x01 \x01(\tR\x06action\x12\x12\n" +
+	"\x04path\x18\x02 \x01(\fR\x04path\"\xe1\x01\n" +
 	"\x0fRestoreProgress\x12\x14\n" +
 	"\x05files\x18\x01 \x01(\x04R\x05files\x12\x14\n" +
 	"\x05bytes\x18\x02 \x01(\x04R\x05bytes\x12\x1f\n" +
@@ -5899,12 +6071,25 @@ const file_control_v1_control_proto_rawDesc = "" +
 	"totalFiles\x12\x1f\n" +
 	"\vtotal_bytes\x18\x04 \x01(\x04R\n" +
 	"totalBytes\x127\n" +
-	"\aholders\x18\x05 \x03(\v2\x1d.gotong.control.v1.HolderRateR\aholders\"p\n" +
+	"\aholders\x18\x05 \x03(\v2\x1d.gotong.control.v1.HolderRateR\aholders\x12'\n" +
+	"\x0fduplicate_bytes\x18\x06 \x01(\x04R\x0eduplicateBytes\"\xc5\x03\n" +
 	"\x0eRestoreSummary\x12\x14\n" +
 	"\x05files\x18\x01 \x01(\x04R\x05files\x12\x14\n" +
 	"\x05bytes\x18\x02 \x01(\x04R\x05bytes\x12\x18\n" +
 	"\aseconds\x18\x03 \x01(\x01R\aseconds\x12\x18\n" +
-	"\askipped\x18\x04 \x01(\x04R\askipped\"\xcd\x01\n" +
+	"\askipped\x18\x04 \x01(\x04R\askipped\x12\x1a\n" +
+	"\bsnapshot\x18\x05 \x01(\tR\bsnapshot\x12\x16\n" +
+	"\x06target\x18\x06 \x01(\tR\x06target\x12#\n" +
+	"\rfetched_bytes\x18\a \x01(\x04R\ffetchedBytes\x12H\n" +
+	"\aactions\x18\b \x03(\v2..gotong.control.v1.RestoreSummary.ActionsEntryR\aactions\x12\x18\n" +
+	"\aunowned\x18\t \x01(\x04R\aunowned\x12\x1a\n" +
+	"\bverified\x18\n" +
+	" \x01(\x04R\bverified\x12%\n" +
+	"\x0everified_bytes\x18\v \x01(\x04R\rverifiedBytes\x12\x17\n" +
+	"\adry_run\x18\f \x01(\bR\x06dryRun\x1a:\n" +
+	"\fActionsEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\x04R\x05value:\x028\x01\"\xcd\x01\n" +
 	"\n" +
 	"RunRequest\x123\n" +
 	"\x05start\x18\x01 \x01(\v2\x1b.gotong.control.v1.RunStartH\x00R\x05start\x12\x14\n" +
@@ -6178,7 +6363,7 @@ func file_control_v1_control_proto_rawDescGZIP() []byte {
 }
 
 var file_control_v1_control_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_control_v1_control_proto_msgTypes = make([]protoimpl.MessageInfo, 73)
+var file_control_v1_control_proto_msgTypes = make([]protoimpl.MessageInfo, 75)
 var file_control_v1_control_proto_goTypes = []any{
 	(Kind)(0),                 // 0: gotong.control.v1.Kind
 	(*ErrorDetail)(nil),       // 1: gotong.control.v1.ErrorDetail
@@ -6213,47 +6398,49 @@ var file_control_v1_control_proto_goTypes = []any{
 	(*LsEntry)(nil),           // 30: gotong.control.v1.LsEntry
 	(*RestoreRequest)(nil),    // 31: gotong.control.v1.RestoreRequest
 	(*RestoreEvent)(nil),      // 32: gotong.control.v1.RestoreEvent
-	(*RestoreProgress)(nil),   // 33: gotong.control.v1.RestoreProgress
-	(*RestoreSummary)(nil),    // 34: gotong.control.v1.RestoreSummary
-	(*RunRequest)(nil),        // 35: gotong.control.v1.RunRequest
-	(*RunFileEnd)(nil),        // 36: gotong.control.v1.RunFileEnd
-	(*RunEnd)(nil),            // 37: gotong.control.v1.RunEnd
-	(*RunStart)(nil),          // 38: gotong.control.v1.RunStart
-	(*RunFile)(nil),           // 39: gotong.control.v1.RunFile
-	(*RunEvent)(nil),          // 40: gotong.control.v1.RunEvent
-	(*RunTask)(nil),           // 41: gotong.control.v1.RunTask
-	(*RunOutput)(nil),         // 42: gotong.control.v1.RunOutput
-	(*RunSummary)(nil),        // 43: gotong.control.v1.RunSummary
-	(*FindRequest)(nil),       // 44: gotong.control.v1.FindRequest
-	(*FindMatch)(nil),         // 45: gotong.control.v1.FindMatch
-	(*DiffRequest)(nil),       // 46: gotong.control.v1.DiffRequest
-	(*DiffEvent)(nil),         // 47: gotong.control.v1.DiffEvent
-	(*DiffChange)(nil),        // 48: gotong.control.v1.DiffChange
-	(*DiffSummary)(nil),       // 49: gotong.control.v1.DiffSummary
-	(*CatRequest)(nil),        // 50: gotong.control.v1.CatRequest
-	(*CatPiece)(nil),          // 51: gotong.control.v1.CatPiece
-	(*StatsRequest)(nil),      // 52: gotong.control.v1.StatsRequest
-	(*StatsResponse)(nil),     // 53: gotong.control.v1.StatsResponse
-	(*RedundancyStats)(nil),   // 54: gotong.control.v1.RedundancyStats
-	(*KeepPolicy)(nil),        // 55: gotong.control.v1.KeepPolicy
-	(*ForgetRequest)(nil),     // 56: gotong.control.v1.ForgetRequest
-	(*ForgetResponse)(nil),    // 57: gotong.control.v1.ForgetResponse
-	(*ForgetDecision)(nil),    // 58: gotong.control.v1.ForgetDecision
-	(*PruneRequest)(nil),      // 59: gotong.control.v1.PruneRequest
-	(*PruneEvent)(nil),        // 60: gotong.control.v1.PruneEvent
-	(*WorkProgress)(nil),      // 61: gotong.control.v1.WorkProgress
-	(*PruneSummary)(nil),      // 62: gotong.control.v1.PruneSummary
-	(*CheckRequest)(nil),      // 63: gotong.control.v1.CheckRequest
-	(*CheckEvent)(nil),        // 64: gotong.control.v1.CheckEvent
-	(*CheckSummary)(nil),      // 65: gotong.control.v1.CheckSummary
-	(*DropOwnerRequest)(nil),  // 66: gotong.control.v1.DropOwnerRequest
-	(*DropOwnerResponse)(nil), // 67: gotong.control.v1.DropOwnerResponse
-	(*AuditRecord)(nil),       // 68: gotong.control.v1.AuditRecord
-	(*DrainRequest)(nil),      // 69: gotong.control.v1.DrainRequest
-	(*DrainProgress)(nil),     // 70: gotong.control.v1.DrainProgress
-	(*SelfRequest)(nil),       // 71: gotong.control.v1.SelfRequest
-	(*SelfResponse)(nil),      // 72: gotong.control.v1.SelfResponse
-	(*SheetMember)(nil),       // 73: gotong.control.v1.SheetMember
+	(*RestoreItem)(nil),       // 33: gotong.control.v1.RestoreItem
+	(*RestoreProgress)(nil),   // 34: gotong.control.v1.RestoreProgress
+	(*RestoreSummary)(nil),    // 35: gotong.control.v1.RestoreSummary
+	(*RunRequest)(nil),        // 36: gotong.control.v1.RunRequest
+	(*RunFileEnd)(nil),        // 37: gotong.control.v1.RunFileEnd
+	(*RunEnd)(nil),            // 38: gotong.control.v1.RunEnd
+	(*RunStart)(nil),          // 39: gotong.control.v1.RunStart
+	(*RunFile)(nil),           // 40: gotong.control.v1.RunFile
+	(*RunEvent)(nil),          // 41: gotong.control.v1.RunEvent
+	(*RunTask)(nil),           // 42: gotong.control.v1.RunTask
+	(*RunOutput)(nil),         // 43: gotong.control.v1.RunOutput
+	(*RunSummary)(nil),        // 44: gotong.control.v1.RunSummary
+	(*FindRequest)(nil),       // 45: gotong.control.v1.FindRequest
+	(*FindMatch)(nil),         // 46: gotong.control.v1.FindMatch
+	(*DiffRequest)(nil),       // 47: gotong.control.v1.DiffRequest
+	(*DiffEvent)(nil),         // 48: gotong.control.v1.DiffEvent
+	(*DiffChange)(nil),        // 49: gotong.control.v1.DiffChange
+	(*DiffSummary)(nil),       // 50: gotong.control.v1.DiffSummary
+	(*CatRequest)(nil),        // 51: gotong.control.v1.CatRequest
+	(*CatPiece)(nil),          // 52: gotong.control.v1.CatPiece
+	(*StatsRequest)(nil),      // 53: gotong.control.v1.StatsRequest
+	(*StatsResponse)(nil),     // 54: gotong.control.v1.StatsResponse
+	(*RedundancyStats)(nil),   // 55: gotong.control.v1.RedundancyStats
+	(*KeepPolicy)(nil),        // 56: gotong.control.v1.KeepPolicy
+	(*ForgetRequest)(nil),     // 57: gotong.control.v1.ForgetRequest
+	(*ForgetResponse)(nil),    // 58: gotong.control.v1.ForgetResponse
+	(*ForgetDecision)(nil),    // 59: gotong.control.v1.ForgetDecision
+	(*PruneRequest)(nil),      // 60: gotong.control.v1.PruneRequest
+	(*PruneEvent)(nil),        // 61: gotong.control.v1.PruneEvent
+	(*WorkProgress)(nil),      // 62: gotong.control.v1.WorkProgress
+	(*PruneSummary)(nil),      // 63: gotong.control.v1.PruneSummary
+	(*CheckRequest)(nil),      // 64: gotong.control.v1.CheckRequest
+	(*CheckEvent)(nil),        // 65: gotong.control.v1.CheckEvent
+	(*CheckSummary)(nil),      // 66: gotong.control.v1.CheckSummary
+	(*DropOwnerRequest)(nil),  // 67: gotong.control.v1.DropOwnerRequest
+	(*DropOwnerResponse)(nil), // 68: gotong.control.v1.DropOwnerResponse
+	(*AuditRecord)(nil),       // 69: gotong.control.v1.AuditRecord
+	(*DrainRequest)(nil),      // 70: gotong.control.v1.DrainRequest
+	(*DrainProgress)(nil),     // 71: gotong.control.v1.DrainProgress
+	(*SelfRequest)(nil),       // 72: gotong.control.v1.SelfRequest
+	(*SelfResponse)(nil),      // 73: gotong.control.v1.SelfResponse
+	(*SheetMember)(nil),       // 74: gotong.control.v1.SheetMember
+	nil,                       // 75: gotong.control.v1.RestoreSummary.ActionsEntry
 }
 var file_control_v1_control_proto_depIdxs = []int32{
 	0,  // 0: gotong.control.v1.ErrorDetail.kind:type_name -> gotong.control.v1.Kind
@@ -6262,7 +6449,7 @@ var file_control_v1_control_proto_depIdxs = []int32{
 	7,  // 3: gotong.control.v1.StatusResponse.problems:type_name -> gotong.control.v1.Problem
 	6,  // 4: gotong.control.v1.Giving.held_for:type_name -> gotong.control.v1.HeldFor
 	10, // 5: gotong.control.v1.PeersResponse.peers:type_name -> gotong.control.v1.PeerInfo
-	68, // 6: gotong.control.v1.PeerInfo.audit:type_name -> gotong.control.v1.AuditRecord
+	69, // 6: gotong.control.v1.PeerInfo.audit:type_name -> gotong.control.v1.AuditRecord
 	10, // 7: gotong.control.v1.RemoveResponse.removed:type_name -> gotong.control.v1.PeerInfo
 	20, // 8: gotong.control.v1.BackupInput.start:type_name -> gotong.control.v1.BackupRequest
 	18, // 9: gotong.control.v1.BackupInput.files:type_name -> gotong.control.v1.BackupFiles
@@ -6273,78 +6460,80 @@ var file_control_v1_control_proto_depIdxs = []int32{
 	24, // 14: gotong.control.v1.BackupEvent.warned:type_name -> gotong.control.v1.SkippedItem
 	23, // 15: gotong.control.v1.BackupProgress.holders:type_name -> gotong.control.v1.HolderRate
 	28, // 16: gotong.control.v1.SnapshotsResponse.snapshots:type_name -> gotong.control.v1.Snapshot
-	33, // 17: gotong.control.v1.RestoreEvent.progress:type_name -> gotong.control.v1.RestoreProgress
+	34, // 17: gotong.control.v1.RestoreEvent.progress:type_name -> gotong.control.v1.RestoreProgress
 	24, // 18: gotong.control.v1.RestoreEvent.skipped:type_name -> gotong.control.v1.SkippedItem
-	34, // 19: gotong.control.v1.RestoreEvent.summary:type_name -> gotong.control.v1.RestoreSummary
-	23, // 20: gotong.control.v1.RestoreProgress.holders:type_name -> gotong.control.v1.HolderRate
-	38, // 21: gotong.control.v1.RunRequest.start:type_name -> gotong.control.v1.RunStart
-	36, // 22: gotong.control.v1.RunRequest.file_end:type_name -> gotong.control.v1.RunFileEnd
-	37, // 23: gotong.control.v1.RunRequest.end:type_name -> gotong.control.v1.RunEnd
-	39, // 24: gotong.control.v1.RunStart.files:type_name -> gotong.control.v1.RunFile
-	41, // 25: gotong.control.v1.RunEvent.task:type_name -> gotong.control.v1.RunTask
-	42, // 26: gotong.control.v1.RunEvent.output:type_name -> gotong.control.v1.RunOutput
-	43, // 27: gotong.control.v1.RunEvent.summary:type_name -> gotong.control.v1.RunSummary
-	30, // 28: gotong.control.v1.FindMatch.entry:type_name -> gotong.control.v1.LsEntry
-	48, // 29: gotong.control.v1.DiffEvent.change:type_name -> gotong.control.v1.DiffChange
-	49, // 30: gotong.control.v1.DiffEvent.summary:type_name -> gotong.control.v1.DiffSummary
-	30, // 31: gotong.control.v1.DiffChange.from:type_name -> gotong.control.v1.LsEntry
-	30, // 32: gotong.control.v1.DiffChange.to:type_name -> gotong.control.v1.LsEntry
-	54, // 33: gotong.control.v1.StatsResponse.redundancies:type_name -> gotong.control.v1.RedundancyStats
-	55, // 34: gotong.control.v1.ForgetRequest.keep:type_name -> gotong.control.v1.KeepPolicy
-	58, // 35: gotong.control.v1.ForgetResponse.decisions:type_name -> gotong.control.v1.ForgetDecision
-	28, // 36: gotong.control.v1.ForgetDecision.snapshot:type_name -> gotong.control.v1.Snapshot
-	61, // 37: gotong.control.v1.PruneEvent.progress:type_name -> gotong.control.v1.WorkProgress
-	62, // 38: gotong.control.v1.PruneEvent.summary:type_name -> gotong.control.v1.PruneSummary
-	61, // 39: gotong.control.v1.CheckEvent.progress:type_name -> gotong.control.v1.WorkProgress
-	7,  // 40: gotong.control.v1.CheckEvent.problem:type_name -> gotong.control.v1.Problem
-	65, // 41: gotong.control.v1.CheckEvent.summary:type_name -> gotong.control.v1.CheckSummary
-	6,  // 42: gotong.control.v1.DropOwnerResponse.dropped:type_name -> gotong.control.v1.HeldFor
-	73, // 43: gotong.control.v1.SelfResponse.members:type_name -> gotong.control.v1.SheetMember
-	2,  // 44: gotong.control.v1.Control.Status:input_type -> gotong.control.v1.StatusRequest
-	8,  // 45: gotong.control.v1.Control.Peers:input_type -> gotong.control.v1.PeersRequest
-	11, // 46: gotong.control.v1.Control.Invite:input_type -> gotong.control.v1.InviteRequest
-	13, // 47: gotong.control.v1.Control.Remove:input_type -> gotong.control.v1.RemoveRequest
-	15, // 48: gotong.control.v1.Control.Leave:input_type -> gotong.control.v1.LeaveRequest
-	69, // 49: gotong.control.v1.Control.Drain:input_type -> gotong.control.v1.DrainRequest
-	17, // 50: gotong.control.v1.Control.Backup:input_type -> gotong.control.v1.BackupInput
-	26, // 51: gotong.control.v1.Control.Snapshots:input_type -> gotong.control.v1.SnapshotsRequest
-	29, // 52: gotong.control.v1.Control.Ls:input_type -> gotong.control.v1.LsRequest
-	31, // 53: gotong.control.v1.Control.Restore:input_type -> gotong.control.v1.RestoreRequest
-	35, // 54: gotong.control.v1.Control.Run:input_type -> gotong.control.v1.RunRequest
-	44, // 55: gotong.control.v1.Control.Find:input_type -> gotong.control.v1.FindRequest
-	46, // 56: gotong.control.v1.Control.Diff:input_type -> gotong.control.v1.DiffRequest
-	50, // 57: gotong.control.v1.Control.Cat:input_type -> gotong.control.v1.CatRequest
-	52, // 58: gotong.control.v1.Control.Stats:input_type -> gotong.control.v1.StatsRequest
-	56, // 59: gotong.control.v1.Control.Forget:input_type -> gotong.control.v1.ForgetRequest
-	59, // 60: gotong.control.v1.Control.Prune:input_type -> gotong.control.v1.PruneRequest
-	63, // 61: gotong.control.v1.Control.Check:input_type -> gotong.control.v1.CheckRequest
-	66, // 62: gotong.control.v1.Control.DropOwner:input_type -> gotong.control.v1.DropOwnerRequest
-	71, // 63: gotong.control.v1.Control.Self:input_type -> gotong.control.v1.SelfRequest
-	3,  // 64: gotong.control.v1.Control.Status:output_type -> gotong.control.v1.StatusResponse
-	9,  // 65: gotong.control.v1.Control.Peers:output_type -> gotong.control.v1.PeersResponse
-	12, // 66: gotong.control.v1.Control.Invite:output_type -> gotong.control.v1.InviteResponse
-	14, // 67: gotong.control.v1.Control.Remove:output_type -> gotong.control.v1.RemoveResponse
-	16, // 68: gotong.control.v1.Control.Leave:output_type -> gotong.control.v1.LeaveResponse
-	70, // 69: gotong.control.v1.Control.Drain:output_type -> gotong.control.v1.DrainProgress
-	21, // 70: gotong.control.v1.Control.Backup:output_type -> gotong.control.v1.BackupEvent
-	27, // 71: gotong.control.v1.Control.Snapshots:output_type -> gotong.control.v1.SnapshotsResponse
-	30, // 72: gotong.control.v1.Control.Ls:output_type -> gotong.control.v1.LsEntry
-	32, // 73: gotong.control.v1.Control.Restore:output_type -> gotong.control.v1.RestoreEvent
-	40, // 74: gotong.control.v1.Control.Run:output_type -> gotong.control.v1.RunEvent
-	45, // 75: gotong.control.v1.Control.Find:output_type -> gotong.control.v1.FindMatch
-	47, // 76: gotong.control.v1.Control.Diff:output_type -> gotong.control.v1.DiffEvent
-	51, // 77: gotong.control.v1.Control.Cat:output_type -> gotong.control.v1.CatPiece
-	53, // 78: gotong.control.v1.Control.Stats:output_type -> gotong.control.v1.StatsResponse
-	57, // 79: gotong.control.v1.Control.Forget:output_type -> gotong.control.v1.ForgetResponse
-	60, // 80: gotong.control.v1.Control.Prune:output_type -> gotong.control.v1.PruneEvent
-	64, // 81: gotong.control.v1.Control.Check:output_type -> gotong.control.v1.CheckEvent
-	67, // 82: gotong.control.v1.Control.DropOwner:output_type -> gotong.control.v1.DropOwnerResponse
-	72, // 83: gotong.control.v1.Control.Self:output_type -> gotong.control.v1.SelfResponse
-	64, // [64:84] is the sub-list for method output_type
-	44, // [44:64] is the sub-list for method input_type
-	44, // [44:44] is the sub-list for extension type_name
-	44, // [44:44] is the sub-list for extension extendee
-	0,  // [0:44] is the sub-list for field type_name
+	35, // 19: gotong.control.v1.RestoreEvent.summary:type_name -> gotong.control.v1.RestoreSummary
+	33, // 20: gotong.control.v1.RestoreEvent.item:type_name -> gotong.control.v1.RestoreItem
+	23, // 21: gotong.control.v1.RestoreProgress.holders:type_name -> gotong.control.v1.HolderRate
+	75, // 22: gotong.control.v1.RestoreSummary.actions:type_name -> gotong.control.v1.RestoreSummary.ActionsEntry
+	39, // 23: gotong.control.v1.RunRequest.start:type_name -> gotong.control.v1.RunStart
+	37, // 24: gotong.control.v1.RunRequest.file_end:type_name -> gotong.control.v1.RunFileEnd
+	38, // 25: gotong.control.v1.RunRequest.end:type_name -> gotong.control.v1.RunEnd
+	40, // 26: gotong.control.v1.RunStart.files:type_name -> gotong.control.v1.RunFile
+	42, // 27: gotong.control.v1.RunEvent.task:type_name -> gotong.control.v1.RunTask
+	43, // 28: gotong.control.v1.RunEvent.output:type_name -> gotong.control.v1.RunOutput
+	44, // 29: gotong.control.v1.RunEvent.summary:type_name -> gotong.control.v1.RunSummary
+	30, // 30: gotong.control.v1.FindMatch.entry:type_name -> gotong.control.v1.LsEntry
+	49, // 31: gotong.control.v1.DiffEvent.change:type_name -> gotong.control.v1.DiffChange
+	50, // 32: gotong.control.v1.DiffEvent.summary:type_name -> gotong.control.v1.DiffSummary
+	30, // 33: gotong.control.v1.DiffChange.from:type_name -> gotong.control.v1.LsEntry
+	30, // 34: gotong.control.v1.DiffChange.to:type_name -> gotong.control.v1.LsEntry
+	55, // 35: gotong.control.v1.StatsResponse.redundancies:type_name -> gotong.control.v1.RedundancyStats
+	56, // 36: gotong.control.v1.ForgetRequest.keep:type_name -> gotong.control.v1.KeepPolicy
+	59, // 37: gotong.control.v1.ForgetResponse.decisions:type_name -> gotong.control.v1.ForgetDecision
+	28, // 38: gotong.control.v1.ForgetDecision.snapshot:type_name -> gotong.control.v1.Snapshot
+	62, // 39: gotong.control.v1.PruneEvent.progress:type_name -> gotong.control.v1.WorkProgress
+	63, // 40: gotong.control.v1.PruneEvent.summary:type_name -> gotong.control.v1.PruneSummary
+	62, // 41: gotong.control.v1.CheckEvent.progress:type_name -> gotong.control.v1.WorkProgress
+	7,  // 42: gotong.control.v1.CheckEvent.problem:type_name -> gotong.control.v1.Problem
+	66, // 43: gotong.control.v1.CheckEvent.summary:type_name -> gotong.control.v1.CheckSummary
+	6,  // 44: gotong.control.v1.DropOwnerResponse.dropped:type_name -> gotong.control.v1.HeldFor
+	74, // 45: gotong.control.v1.SelfResponse.members:type_name -> gotong.control.v1.SheetMember
+	2,  // 46: gotong.control.v1.Control.Status:input_type -> gotong.control.v1.StatusRequest
+	8,  // 47: gotong.control.v1.Control.Peers:input_type -> gotong.control.v1.PeersRequest
+	11, // 48: gotong.control.v1.Control.Invite:input_type -> gotong.control.v1.InviteRequest
+	13, // 49: gotong.control.v1.Control.Remove:input_type -> gotong.control.v1.RemoveRequest
+	15, // 50: gotong.control.v1.Control.Leave:input_type -> gotong.control.v1.LeaveRequest
+	70, // 51: gotong.control.v1.Control.Drain:input_type -> gotong.control.v1.DrainRequest
+	17, // 52: gotong.control.v1.Control.Backup:input_type -> gotong.control.v1.BackupInput
+	26, // 53: gotong.control.v1.Control.Snapshots:input_type -> gotong.control.v1.SnapshotsRequest
+	29, // 54: gotong.control.v1.Control.Ls:input_type -> gotong.control.v1.LsRequest
+	31, // 55: gotong.control.v1.Control.Restore:input_type -> gotong.control.v1.RestoreRequest
+	36, // 56: gotong.control.v1.Control.Run:input_type -> gotong.control.v1.RunRequest
+	45, // 57: gotong.control.v1.Control.Find:input_type -> gotong.control.v1.FindRequest
+	47, // 58: gotong.control.v1.Control.Diff:input_type -> gotong.control.v1.DiffRequest
+	51, // 59: gotong.control.v1.Control.Cat:input_type -> gotong.control.v1.CatRequest
+	53, // 60: gotong.control.v1.Control.Stats:input_type -> gotong.control.v1.StatsRequest
+	57, // 61: gotong.control.v1.Control.Forget:input_type -> gotong.control.v1.ForgetRequest
+	60, // 62: gotong.control.v1.Control.Prune:input_type -> gotong.control.v1.PruneRequest
+	64, // 63: gotong.control.v1.Control.Check:input_type -> gotong.control.v1.CheckRequest
+	67, // 64: gotong.control.v1.Control.DropOwner:input_type -> gotong.control.v1.DropOwnerRequest
+	72, // 65: gotong.control.v1.Control.Self:input_type -> gotong.control.v1.SelfRequest
+	3,  // 66: gotong.control.v1.Control.Status:output_type -> gotong.control.v1.StatusResponse
+	9,  // 67: gotong.control.v1.Control.Peers:output_type -> gotong.control.v1.PeersResponse
+	12, // 68: gotong.control.v1.Control.Invite:output_type -> gotong.control.v1.InviteResponse
+	14, // 69: gotong.control.v1.Control.Remove:output_type -> gotong.control.v1.RemoveResponse
+	16, // 70: gotong.control.v1.Control.Leave:output_type -> gotong.control.v1.LeaveResponse
+	71, // 71: gotong.control.v1.Control.Drain:output_type -> gotong.control.v1.DrainProgress
+	21, // 72: gotong.control.v1.Control.Backup:output_type -> gotong.control.v1.BackupEvent
+	27, // 73: gotong.control.v1.Control.Snapshots:output_type -> gotong.control.v1.SnapshotsResponse
+	30, // 74: gotong.control.v1.Control.Ls:output_type -> gotong.control.v1.LsEntry
+	32, // 75: gotong.control.v1.Control.Restore:output_type -> gotong.control.v1.RestoreEvent
+	41, // 76: gotong.control.v1.Control.Run:output_type -> gotong.control.v1.RunEvent
+	46, // 77: gotong.control.v1.Control.Find:output_type -> gotong.control.v1.FindMatch
+	48, // 78: gotong.control.v1.Control.Diff:output_type -> gotong.control.v1.DiffEvent
+	52, // 79: gotong.control.v1.Control.Cat:output_type -> gotong.control.v1.CatPiece
+	54, // 80: gotong.control.v1.Control.Stats:output_type -> gotong.control.v1.StatsResponse
+	58, // 81: gotong.control.v1.Control.Forget:output_type -> gotong.control.v1.ForgetResponse
+	61, // 82: gotong.control.v1.Control.Prune:output_type -> gotong.control.v1.PruneEvent
+	65, // 83: gotong.control.v1.Control.Check:output_type -> gotong.control.v1.CheckEvent
+	68, // 84: gotong.control.v1.Control.DropOwner:output_type -> gotong.control.v1.DropOwnerResponse
+	73, // 85: gotong.control.v1.Control.Self:output_type -> gotong.control.v1.SelfResponse
+	66, // [66:86] is the sub-list for method output_type
+	46, // [46:66] is the sub-list for method input_type
+	46, // [46:46] is the sub-list for extension type_name
+	46, // [46:46] is the sub-list for extension extendee
+	0,  // [0:46] is the sub-list for field type_name
 }
 
 func init() { file_control_v1_control_proto_init() }
@@ -6368,27 +6557,28 @@ func file_control_v1_control_proto_init() {
 		(*RestoreEvent_Progress)(nil),
 		(*RestoreEvent_Skipped)(nil),
 		(*RestoreEvent_Summary)(nil),
+		(*RestoreEvent_Item)(nil),
 	}
-	file_control_v1_control_proto_msgTypes[34].OneofWrappers = []any{
+	file_control_v1_control_proto_msgTypes[35].OneofWrappers = []any{
 		(*RunRequest_Start)(nil),
 		(*RunRequest_Data)(nil),
 		(*RunRequest_FileEnd)(nil),
 		(*RunRequest_End)(nil),
 	}
-	file_control_v1_control_proto_msgTypes[39].OneofWrappers = []any{
+	file_control_v1_control_proto_msgTypes[40].OneofWrappers = []any{
 		(*RunEvent_Task)(nil),
 		(*RunEvent_Output)(nil),
 		(*RunEvent_Summary)(nil),
 	}
-	file_control_v1_control_proto_msgTypes[46].OneofWrappers = []any{
+	file_control_v1_control_proto_msgTypes[47].OneofWrappers = []any{
 		(*DiffEvent_Change)(nil),
 		(*DiffEvent_Summary)(nil),
 	}
-	file_control_v1_control_proto_msgTypes[59].OneofWrappers = []any{
+	file_control_v1_control_proto_msgTypes[60].OneofWrappers = []any{
 		(*PruneEvent_Progress)(nil),
 		(*PruneEvent_Summary)(nil),
 	}
-	file_control_v1_control_proto_msgTypes[63].OneofWrappers = []any{
+	file_control_v1_control_proto_msgTypes[64].OneofWrappers = []any{
 		(*CheckEvent_Progress)(nil),
 		(*CheckEvent_Problem)(nil),
 		(*CheckEvent_Summary)(nil),
@@ -6399,7 +6589,7 @@ func file_control_v1_control_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_control_v1_control_proto_rawDesc), len(file_control_v1_control_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   73,
+			NumMessages:   75,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
