@@ -237,7 +237,7 @@ func (p *Peer) start(ctx context.Context) (*running, error) {
 	r.add(ctx, "shares", p.fair.run)
 	r.add(ctx, "tasks", p.work.run)
 	r.add(ctx, "schedule", func(ctx context.Context) error { return p.schedule.run(ctx, p.backUpSet) })
-	r.add(ctx, "heads", func(ctx context.Context) error { return p.backups.run(ctx, p.vault.Publish, p.logger) })
+	r.add(ctx, "heads", func(ctx context.Context) error { return p.backups.run(ctx, p.handOut, p.logger) })
 	r.add(ctx, "repair", p.repair.Run)
 	if control != nil {
 		own := &service{peer: p}

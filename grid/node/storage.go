@@ -175,6 +175,22 @@ func (s *vaultSegments) Range(ctx context.Context, id storage.SegmentID, holders
 	return s.Segments.Range(ctx, id, segments.Hint{Holders: holders}, off, n)
 }
 
+// handOut gives the newest head, and what was pruned, to those who lack it.
+func (p *Peer) handOut(ctx context.Context) (holders int, err error) {
+	if holders, err = p.vault.Publish(ctx); err != nil {
+		return holders, err
+	}
+	if err := p.vault.SendDeletions(ctx); err != nil && ctx.Err() == nil {
+		p.logger.Info("what was pruned is not deleted everywhere yet", "err", err)
+	}
+	return holders, nil
+}
+
+// Header returns the header of a segment.
+func (s *vaultSegments) Header(ctx context.Context, id storage.SegmentID) (storage.SignedHeader, error) {
+	return s.Segments.Header(ctx, id, nil)
+}
+
 // listenFailure says why the one port cannot be had.
 func listenFailure(listen string, err error) error {
 	var op *net.OpError

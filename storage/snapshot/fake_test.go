@@ -20,6 +20,8 @@ import (
 
 // fakeSegments keeps segments in memory.
 type fakeSegments struct {
+	vault.Segments // what no test here asks for
+
 	mu       sync.Mutex
 	segments map[storage.SegmentID][]byte
 	gets     map[storage.SegmentID]int

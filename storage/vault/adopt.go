@@ -163,11 +163,12 @@ func (t TakeOver) open(secrets seal.VaultSecrets) ([]storage.SignedHead, *vaultv
 	if from.ID == links[len(links)-1].ID {
 		return links, state, nil
 	}
-	// Numbers of segments are never used twice, and those that later heads gave
+	// Numbers of segments and of deletions are never used twice, and those that later heads gave
 	// away may be in use by whoever still reads those.
 	for _, head := range links {
 		if later, err := openHeadState(secrets, head.Sealed); err == nil {
 			state.NextNumber = max(state.NextNumber, later.NextNumber)
+			state.Deletions = max(state.Deletions, later.Deletions)
 		}
 	}
 	return links, state, nil

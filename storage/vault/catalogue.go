@@ -23,6 +23,10 @@ const (
 	maxParts         = 32
 	// maxPartBytes leaves room for padding in a segment.
 	maxPartBytes = 15 << 20
+	// What a part holds before another one is begun, so that a first backup of
+	// any size, and snapshots of any number, make parts that fit.
+	rowsPerPart  = 50_000
+	bytesPerPart = 8 << 20
 	maxPeers     = 1 << 16 // that one part refers to
 	maxSegments  = 1 << 26 // of a vault: a petabyte
 )
@@ -87,6 +91,17 @@ func checkSegment(s *vaultv1.Segment, peers int) error {
 type partBuilder struct {
 	part  vaultv1.CataloguePart
 	peers map[grid.PeerID]uint32
+	bytes int // about, of snapshots
+}
+
+// roomIn returns the last builder, or a new one behind it when that is full.
+func roomIn(builders *[]*partBuilder) *partBuilder {
+	last := (*builders)[len(*builders)-1]
+	if len(last.part.Segments) >= rowsPerPart || last.bytes >= bytesPerPart {
+		last = newPartBuilder()
+		*builders = append(*builders, last)
+	}
+	return last
 }
 
 func newPartBuilder() *partBuilder { return &partBuilder{peers: map[grid.PeerID]uint32{}} }
@@ -115,6 +130,41 @@ func (b *partBuilder) addRow(row segmentRow) {
 		Number: row.number, Id: row.id[:], Bytes: row.bytes, TocOffset: row.tocOffset, TocBytes: row.tocBytes,
 		K: uint32(row.k), N: uint32(row.n), Holders: holders,
 	})
+}
+
+func (b *partBuilder) empty() bool {
+	return len(b.part.Segments)+len(b.part.Snapshots)+len(b.part.Forgotten)+len(b.part.Dropped) == 0
+}
+
+func (b *partBuilder) addEntry(e *entry) {
+	p := e.proto()
+	b.part.Snapshots = append(b.part.Snapshots, p)
+	b.bytes += len(p.Record) + len(p.Segments)
+}
+
+// settle leaves out snapshots that were forgotten and segments that were
+// dropped. What names those of earlier parts stays, unless there are none.
+func (b *partBuilder) settle(first bool) {
+	forgotten, dropped := map[SnapshotID]bool{}, map[uint32]bool{}
+	for _, id := range b.part.Forgotten {
+		forgotten[SnapshotID(id)] = true
+	}
+	for _, number := range b.part.Dropped {
+		dropped[number] = true
+	}
+	b.part.Snapshots = slices.DeleteFunc(b.part.Snapshots, func(e *vaultv1.SnapshotEntry) bool {
+		id := snapshotIDOf(e.Record)
+		found := forgotten[id]
+		delete(forgotten, id)
+		return found
+	})
+	b.part.Segments = slices.DeleteFunc(b.part.Segments, func(s *vaultv1.Segment) bool {
+		found := dropped[s.Number]
+		delete(dropped, s.Number)
+		return found
+	})
+	b.part.Forgotten = slices.DeleteFunc(b.part.Forgotten, func(id []byte) bool { return first || !forgotten[SnapshotID(id)] })
+	b.part.Dropped = slices.DeleteFunc(b.part.Dropped, func(number uint32) bool { return first || !dropped[number] })
 }
 
 // addPart appends all of p, which parsePart accepted.

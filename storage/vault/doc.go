@@ -21,11 +21,19 @@
 //	borrowed   is there when the index was made from a head that only peers had
 //	index.db   where each blob is: a cache. A broken one is set aside and made
 //	           anew from catalogue and tables of contents
+//	deletions/ what was pruned and is not deleted by all members yet
+//	past.db    where the blobs of forgotten snapshots are, while they are read
 //	state/     for storage/snapshot: what was seen at the last backup
 //
 // A pack enters the index only after its segment is committed, so a process
 // that is killed leaves at most segments that nothing refers to; all that was
 // committed before is found by the next session and not sent again.
+//
+// Prune runs beside a session. What it wants to drop it condemns first, in one
+// transaction and under a lock that is held for as long: a session counts on
+// nothing that is condemned, and nothing is condemned that the session counts
+// on. Then it copies, then comes the head without the condemned segments, and
+// once others have that head the holders are told to delete them.
 package vault
 
 import (

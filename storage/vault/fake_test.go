@@ -5,6 +5,8 @@ import (
 	"crypto/ed25519"
 	"errors"
 	"fmt"
+	"iter"
+	"maps"
 	"slices"
 	"sync"
 	"testing"
@@ -16,6 +18,7 @@ import (
 	"gotong/grid/identity"
 	"gotong/storage"
 	"gotong/storage/seal"
+	"gotong/storage/segments"
 )
 
 var errFault = errors.New("fault")
@@ -30,10 +33,17 @@ type fakeSegments struct {
 	fault    func(op string) error
 	survives int
 	discard  bool // keep nothing, for measuring
+
+	trash   map[storage.SegmentID][]byte // deleted, still readable
+	created map[storage.SegmentID]time.Time
+	silent  []grid.PeerID // members that do not answer Delete
+	batches map[[32]byte]storage.SignedDeletion
+	now     func() time.Time
 }
 
 func newFakeSegments() *fakeSegments {
-	return &fakeSegments{segments: map[storage.SegmentID][]byte{}, gets: map[storage.SegmentID]int{}, survives: 2}
+	return &fakeSegments{segments: map[storage.SegmentID][]byte{}, gets: map[storage.SegmentID]int{}, survives: 2,
+		trash: map[storage.SegmentID][]byte{}, created: map[storage.SegmentID]time.Time{}, batches: map[[32]byte]storage.SignedDeletion{}, now: time.Now}
 }
 
 func (f *fakeSegments) check(op string) error {
@@ -52,6 +62,7 @@ func (f *fakeSegments) Put(ctx context.Context, data []byte) (Stored, error) {
 	id := storage.SegmentID(blake3.Sum256(data))
 	if !f.discard {
 		f.segments[id] = slices.Clone(data)
+		f.created[id] = f.now()
 	}
 	r := storage.Redundancy{K: 4, N: 6}
 	return Stored{ID: id, Redundancy: r, ShardBytes: (len(data) + 3) / 4, Committed: true, Complete: true, SurvivesSites: f.survives,
@@ -64,7 +75,7 @@ func (f *fakeSegments) Get(ctx context.Context, id storage.SegmentID, holders []
 	if err := errors.Join(ctx.Err(), f.check("get")); err != nil {
 		return nil, err
 	}
-	data, ok := f.segments[id]
+	data, ok := f.data(id)
 	if !ok {
 		return nil, fmt.Errorf("segment %s: %w", id.Short(), storage.ErrTooFewShards)
 	}
@@ -75,7 +86,7 @@ func (f *fakeSegments) Get(ctx context.Context, id storage.SegmentID, holders []
 func (f *fakeSegments) Range(ctx context.Context, id storage.SegmentID, holders []storage.Holder, off, n int64) ([]byte, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	data, ok := f.segments[id]
+	data, ok := f.data(id)
 	if err := errors.Join(ctx.Err(), f.check("range")); err != nil || !ok || off+n > int64(len(data)) {
 		return nil, errors.Join(err, storage.ErrNotFound)
 	}
@@ -105,6 +116,101 @@ func (f *fakeSegments) FindHeads(ctx context.Context, owner grid.OwnerID) ([]sto
 	}
 	head, err := storage.ParseHead(f.heads[len(f.heads)-1])
 	return []storage.VaultHeads{{Vault: head.Vault, Links: f.heads}}, err
+}
+
+// data returns what is stored or in the trash.
+func (f *fakeSegments) data(id storage.SegmentID) ([]byte, bool) {
+	if data, ok := f.segments[id]; ok {
+		return data, true
+	}
+	data, ok := f.trash[id]
+	return data, ok
+}
+
+// emptyTrash is what holders do when the floor has passed.
+func (f *fakeSegments) emptyTrash() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	clear(f.trash)
+}
+
+func (f *fakeSegments) HeadHistory(ctx context.Context, owner grid.OwnerID, vault storage.VaultID, below storage.HeadCursor) (page []storage.SignedHead, err error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, raw := range f.heads {
+		head, err := storage.ParseHead(raw)
+		if err != nil {
+			return nil, err
+		}
+		if head.Vault == vault && head.Owner == owner && (below.IsZero() || head.Cursor().Compare(below) < 0) {
+			page = append(page, head)
+		}
+	}
+	slices.SortFunc(page, func(a, b storage.SignedHead) int { return b.Cursor().Compare(a.Cursor()) })
+	return page[:min(len(page), 3)], f.check("history")
+}
+
+func (f *fakeSegments) Survey(ctx context.Context, asks []segments.Ask) ([]segments.Survey, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	out := make([]segments.Survey, len(asks))
+	for i, ask := range asks {
+		out[i] = segments.Survey{ID: ask.ID, Shards: make([][]segments.Copy, 6), All: true}
+		for state, have := range map[storage.ShardState]map[storage.SegmentID][]byte{storage.ShardStored: f.segments, storage.ShardTrash: f.trash} {
+			if _, ok := have[ask.ID]; ok {
+				for shard := range out[i].Shards {
+					out[i].Shards[shard] = []segments.Copy{{Peer: grid.PeerID{byte(shard + 1)}, State: state}}
+				}
+			}
+		}
+	}
+	return out, f.check("survey")
+}
+
+func (f *fakeSegments) Delete(ctx context.Context, raw [][]byte) (acked, silent []grid.PeerID, err error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if err := errors.Join(ctx.Err(), f.check("delete")); err != nil {
+		return nil, nil, err
+	}
+	deletions, err := storage.ParseDeletions(raw)
+	if err != nil {
+		return nil, nil, err
+	}
+	for _, d := range deletions {
+		f.batches[d.ID] = d
+		for _, id := range d.Segments {
+			if data, ok := f.segments[id]; ok {
+				f.trash[id] = data
+				delete(f.segments, id)
+			}
+		}
+	}
+	return []grid.PeerID{{1}}, f.silent, f.check("deleted")
+}
+
+func (f *fakeSegments) List(ctx context.Context, vault storage.VaultID) iter.Seq2[storage.SegmentID, error] {
+	f.mu.Lock()
+	ids := slices.Collect(maps.Keys(f.segments))
+	f.mu.Unlock()
+	return func(yield func(storage.SegmentID, error) bool) {
+		for _, id := range ids {
+			if !yield(id, nil) {
+				return
+			}
+		}
+	}
+}
+
+func (f *fakeSegments) Header(ctx context.Context, id storage.SegmentID) (storage.SignedHeader, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if _, ok := f.segments[id]; !ok {
+		return storage.SignedHeader{}, storage.ErrNotFound
+	}
+	config := testConfig(f)
+	return storage.SignedHeader{ID: id, Header: storage.Header{Vault: storage.VaultID{7}, Owner: config.Owner, Created: f.created[id],
+		Redundancy: storage.Redundancy{K: 4, N: 6}}}, nil
 }
 
 func (f *fakeSegments) bytes() (total int) {
@@ -142,6 +248,15 @@ func testConfig(segments Segments) Config {
 	}).Encode()
 	return Config{Segments: segments, Node: node, Owner: grid.OwnerIDOf(owner.Public().(ed25519.PublicKey)),
 		Grant: func() []byte { return grant }, Floor: time.Hour}
+}
+
+// writeOnlyGrant is that of a device that may not delete.
+func writeOnlyGrant() []byte {
+	owner := ed25519.NewKeyFromSeed(make([]byte, 32))
+	node := ed25519.NewKeyFromSeed(append(make([]byte, 31), 1))
+	return identity.SignDelegation(owner, identity.Delegation{
+		Peer: grid.PeerIDOf(node.Public().(ed25519.PublicKey)), Capabilities: grid.CapWrite, Epoch: 1, Created: time.Unix(1e9, 0),
+	}).Encode()
 }
 
 func newFixture(t testing.TB) *fixture {

@@ -2,6 +2,7 @@ package vault
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 
@@ -85,42 +86,48 @@ func (v *Vault) Health(ctx context.Context, id SnapshotID) (Health, error) {
 	if err := v.sync(ctx); err != nil {
 		return Health{}, err
 	}
-	used, err := v.index.segmentsOf(id)
-	if err != nil {
-		return Health{}, err
-	}
 	h := newHealth()
-	err = v.index.addHealth(&h, &used)
-	return h.known(), err
-}
-
-// segmentsOf returns the segments that a snapshot needs.
-func (x *index) segmentsOf(id SnapshotID) (used numberSet, err error) {
-	err = x.view(func(tx *bbolt.Tx) error {
+	err := v.index.view(func(tx *bbolt.Tx) error {
 		found := false
 		err := eachEntry(tx, func(_ []byte, e *entry) error {
-			if e.id == id {
-				used, found = e.segments, true
+			if e.id != id {
+				return nil
 			}
-			return nil
+			found = true
+			return h.addRows(tx, &e.segments)
 		})
 		if err == nil && !found {
 			err = fmt.Errorf("%w: %s", ErrNoSnapshot, id.Short())
 		}
+		if err == nil {
+			err = h.addParts(tx)
+		}
 		return err
 	})
-	return used, err
+	return h.known(), err
 }
 
-func (x *index) addHealth(h *health, used *numberSet) error {
-	return x.view(func(tx *bbolt.Tx) error {
-		for number := range used.all() {
-			row, err := decodeSegmentRow(number, tx.Bucket(bucketSegments).Get(be32(number)))
-			if err != nil {
-				return err
-			}
+func (h *health) addRows(tx *bbolt.Tx, used *numberSet) error {
+	for number := range used.all() {
+		row, err := rowOfNumber(tx, number)
+		if errors.Is(err, errNoSegment) {
+			err = fmt.Errorf("%w: %w", errIndexBroken, err)
+		}
+		if err != nil {
+			return err
+		}
+		h.add(row.flags, row.survives)
+	}
+	return nil
+}
+
+// addParts adds the segments of the catalogue, without which nothing is found.
+func (h *health) addParts(tx *bbolt.Tx) error {
+	return tx.Bucket(bucketPartRows).ForEach(func(_, b []byte) error {
+		row, err := decodeSegmentRow(0, b)
+		if err == nil {
 			h.add(row.flags, row.survives)
 		}
-		return nil
+		return err
 	})
 }

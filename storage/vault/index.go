@@ -46,6 +46,10 @@ var (
 	keyNext       = []byte("next")
 	keyCatalogued = []byte("catalogued")
 	keyUnindexed  = []byte("unindexed") // there when the blobs of some segment are not in
+	keyCondemned  = []byte("condemned") // there when some segment may be
+	keyUnswept    = []byte("unswept")   // there when blobs may name segments that were dropped
+	keyUnpruned   = []byte("unpruned")  // counts what may have left a prune something to do
+	keyAges       = []byte("ages")      // ageMarks
 )
 
 const (

@@ -145,6 +145,11 @@ func (x *index) observe(observations []Observation) error {
 			if err != nil {
 				return err
 			}
+			if o.Lost && row.flags&rowLost == 0 {
+				if err := countUnpruned(tx); err != nil {
+					return err
+				}
+			}
 			if err := bucket.Put(key, row.observed(o).encode()); err != nil {
 				return err
 			}

@@ -16,6 +16,7 @@ import (
 const (
 	fetchesAtOnce  = 2
 	leasedSegments = 3 // held in memory for leases, those being fetched included
+	maxMoves       = 3 // how often a blob that a prune moves is looked up again
 	treeSegments   = 2 // likewise for lists and listings, which many leases must not drive out
 )
 
@@ -49,6 +50,8 @@ type Reader struct {
 	uses    uint64
 	changed chan struct{} // closed when a segment becomes free
 	healed  bool
+
+	onlyPresent bool // what only forgotten snapshots need counts as missing
 }
 
 type cachedSegment struct {
@@ -97,15 +100,20 @@ type Lease struct {
 func (r *Reader) Lease(h [32]byte) (*Lease, error) { return r.lease(h, forLeases) }
 
 func (r *Reader) lease(h [32]byte, use segmentUse) (*Lease, error) {
-	at, err := r.locate(h)
-	if err != nil {
-		return nil, err
+	for again := 0; ; again++ {
+		at, err := r.locate(h)
+		if err != nil {
+			return nil, err
+		}
+		segment, err := r.pin(at.segment, use)
+		if err == nil {
+			return &Lease{r, h, at, segment}, nil
+		}
+		// A prune moves blobs and drops the segments that they were in.
+		if !errors.Is(err, errNoSegment) || again == maxMoves {
+			return nil, err
+		}
 	}
-	segment, err := r.pin(at.segment, use)
-	if err != nil {
-		return nil, err
-	}
-	return &Lease{r, h, at, segment}, nil
 }
 
 // locate looks a blob up. When that fails the index is brought up to date, once
@@ -119,6 +127,9 @@ func (r *Reader) locate(h [32]byte) (location, error) {
 			return location{}, err
 		}
 		at, found, err = r.v.index.lookup(id)
+	}
+	if err == nil && !found && !r.onlyPresent {
+		at, found, err = r.v.lookupPast(id)
 	}
 	if err == nil && !found {
 		err = fmt.Errorf("%w: blob %x", ErrMissing, id[:6])
@@ -169,7 +180,7 @@ func (r *Reader) tryPin(number uint32, use segmentUse) (*cachedSegment, <-chan s
 		if !r.makeRoom(use) {
 			return nil, r.changed, nil
 		}
-		row, err := r.v.index.segment(number)
+		row, err := r.v.row(number)
 		if err != nil {
 			return nil, nil, err
 		}

@@ -83,7 +83,7 @@ type storedPack struct {
 }
 
 // addPacks makes committed packs visible, all or none, and fills in their
-// numbers.
+// numbers. One that comes without its entries is not indexed yet.
 func (x *index) addPacks(packs []storedPack) error {
 	return x.update(func(tx *bbolt.Tx) error {
 		next := metaNumber(tx, keyNext)
@@ -92,7 +92,9 @@ func (x *index) addPacks(packs []storedPack) error {
 				return fmt.Errorf("vault has used up its segment numbers")
 			}
 			packs[i].row.number = next
-			packs[i].row.flags |= rowIndexed
+			if packs[i].entries != nil {
+				packs[i].row.flags |= rowIndexed
+			}
 			if err := putSegment(tx, packs[i].row); err != nil {
 				return err
 			}
@@ -145,14 +147,47 @@ func rowFlags(tx *bbolt.Tx, number uint32) (flags uint8, there bool) {
 	return b[rowFlagsOffset], true
 }
 
-// segment returns the row of a segment.
+// flagSegment sets and clears flags of a segment, if it is there.
+func flagSegment(tx *bbolt.Tx, number uint32, set, clear uint8) error {
+	segments := tx.Bucket(bucketSegments)
+	b := segments.Get(be32(number))
+	if b == nil {
+		return nil
+	}
+	row, err := decodeSegmentRow(number, b)
+	if err != nil || row.flags&set == set && row.flags&clear == 0 {
+		return err
+	}
+	row.flags = row.flags&^clear | set
+	return segments.Put(be32(number), row.encode())
+}
+
+// dropSegment takes a segment out of the index. Blobs that name it count as not
+// there from then on.
+func dropSegment(tx *bbolt.Tx, number uint32) error {
+	segments := tx.Bucket(bucketSegments)
+	b := segments.Get(be32(number))
+	if len(b) < segmentRowFixed {
+		return nil
+	}
+	if err := tx.Bucket(bucketNumbers).Delete(b[:32]); err != nil {
+		return err
+	}
+	if err := tx.Bucket(bucketMeta).Put(keyUnswept, []byte{1}); err != nil {
+		return err
+	}
+	return segments.Delete(be32(number))
+}
+
+// countUnpruned notes that a prune may have something to do.
+func countUnpruned(tx *bbolt.Tx) error {
+	return tx.Bucket(bucketMeta).Put(keyUnpruned, be32(metaNumber(tx, keyUnpruned)+1))
+}
+
+// segment returns the row of a segment; errNoSegment when it was dropped.
 func (x *index) segment(number uint32) (row segmentRow, err error) {
 	err = x.view(func(tx *bbolt.Tx) error {
-		b := tx.Bucket(bucketSegments).Get(be32(number))
-		if b == nil {
-			return fmt.Errorf("%w: no segment %d", errIndexBroken, number)
-		}
-		row, err = decodeSegmentRow(number, b)
+		row, err = rowOfNumber(tx, number)
 		return err
 	})
 	return row, err

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"iter"
 	"math/bits"
+	"slices"
 
 	"gotong/storage"
 )
@@ -29,6 +30,15 @@ func (s *numberSet) remove(n uint32) {
 	if s.has(n) {
 		s.words[n/64] &^= 1 << (n % 64)
 	}
+}
+
+func (s *numberSet) clone() numberSet { return numberSet{slices.Clone(s.words)} }
+
+func (s *numberSet) count() (n int) {
+	for _, w := range s.words {
+		n += bits.OnesCount64(w)
+	}
+	return n
 }
 
 // addAll adds all that t has.

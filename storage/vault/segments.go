@@ -2,9 +2,11 @@ package vault
 
 import (
 	"context"
+	"iter"
 
 	"gotong/grid"
 	"gotong/storage"
+	"gotong/storage/segments"
 )
 
 // Segments is what a vault asks of the layer below; see storage/segments.
@@ -25,6 +27,19 @@ type Segments interface {
 	PublishHeads(ctx context.Context, raw [][]byte) (holders int, err error)
 	// FindHeads asks the reachable peers for the heads of an owner.
 	FindHeads(ctx context.Context, owner grid.OwnerID) ([]storage.VaultHeads, error)
+	// HeadHistory returns heads of a vault that the reachable peers keep, from
+	// the newest to the oldest below a cursor, verified; none: no more.
+	HeadHistory(ctx context.Context, owner grid.OwnerID, vault storage.VaultID, below storage.HeadCursor) ([]storage.SignedHead, error)
+	// Survey asks who has which shards; see segments.Segments.
+	Survey(ctx context.Context, asks []segments.Ask) ([]segments.Survey, error)
+	// Delete hands signed deletions to every member and returns who has them
+	// durably, and who has not.
+	Delete(ctx context.Context, raw [][]byte) (acked, silent []grid.PeerID, err error)
+	// List yields the segments of a vault of which a reachable member stores a
+	// shard, some more than once; an error is about one peer.
+	List(ctx context.Context, vault storage.VaultID) iter.Seq2[storage.SegmentID, error]
+	// Header returns the header of a segment, by whoever has a shard of it.
+	Header(ctx context.Context, id storage.SegmentID) (storage.SignedHeader, error)
 }
 
 // Stored says how a segment was stored.

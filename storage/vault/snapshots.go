@@ -22,6 +22,9 @@ const Latest = "latest"
 
 const snapshotVersion = 1
 
+// minPastPrefix keeps a mistyped name from asking all peers for old heads.
+const minPastPrefix = 8
+
 // Bounds of a snapshot's description.
 const (
 	MaxSnapshotPaths = 4096
@@ -127,7 +130,8 @@ func (v *Vault) openSnapshot(ctx context.Context, record []byte) (Snapshot, erro
 }
 
 // Find returns the snapshot that name means: Latest, an id, or the beginning of
-// exactly one id. Errors: ErrNoSnapshot, ErrAmbiguous, those of Snapshots.
+// exactly one id. A forgotten snapshot is found as long as holders have it, by
+// at least minPastPrefix digits. Errors: ErrNoSnapshot, ErrAmbiguous, those of Snapshots.
 func (v *Vault) Find(ctx context.Context, name string) (Snapshot, error) {
 	all, err := v.Snapshots(ctx)
 	if err != nil {
@@ -144,7 +148,10 @@ func (v *Vault) Find(ctx context.Context, name string) (Snapshot, error) {
 	}
 	switch len(found) {
 	case 0:
-		return Snapshot{}, fmt.Errorf("%w: %q", ErrNoSnapshot, name)
+		if name == Latest || len(name) < minPastPrefix {
+			return Snapshot{}, fmt.Errorf("%w: %q", ErrNoSnapshot, name)
+		}
+		return v.findPast(ctx, name)
 	case 1:
 		return found[0], nil
 	}
@@ -156,6 +163,10 @@ type entry struct {
 	id       SnapshotID
 	record   []byte
 	segments numberSet
+}
+
+func (e *entry) proto() *vaultv1.SnapshotEntry {
+	return &vaultv1.SnapshotEntry{Record: e.record, Segments: e.segments.encode()}
 }
 
 // eachEntry calls fn with each snapshot, oldest first, and its key in the index.
@@ -184,8 +195,7 @@ func (x *index) entries() (all []entry, err error) {
 	return all, err
 }
 
-// replaceSnapshots makes the bucket hold the snapshots of the catalogue that
-// were not forgotten.
+// replaceSnapshots makes the bucket hold the snapshots of the catalogue.
 func replaceSnapshots(tx *bbolt.Tx, part *vaultv1.CataloguePart) error {
 	if err := tx.DeleteBucket(bucketSnapshots); err != nil {
 		return err
@@ -194,19 +204,57 @@ func replaceSnapshots(tx *bbolt.Tx, part *vaultv1.CataloguePart) error {
 		return err
 	}
 	for _, e := range part.Snapshots {
-		id := snapshotIDOf(e.Record)
-		forgotten := false
-		for _, f := range part.Forgotten {
-			forgotten = forgotten || bytes.Equal(f, id[:])
-		}
-		if forgotten {
-			continue
-		}
 		if err := addSnapshot(tx, e); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// forgetEntry takes a snapshot out of the index. What only it needed is known
+// to have been needed once.
+func forgetEntry(tx *bbolt.Tx, id SnapshotID) error {
+	return changeEntry(tx, id, func(key []byte, e *entry) error {
+		for number := range e.segments.all() {
+			if err := flagSegment(tx, number, rowOnce, 0); err != nil {
+				return err
+			}
+		}
+		if err := countUnpruned(tx); err != nil {
+			return err
+		}
+		return tx.Bucket(bucketSnapshots).Delete(key)
+	})
+}
+
+// replaceEntry makes a snapshot need other segments.
+func replaceEntry(tx *bbolt.Tx, id SnapshotID, segments *numberSet) error {
+	return changeEntry(tx, id, func(key []byte, e *entry) error {
+		e.segments = *segments
+		b, err := proto.Marshal(e.proto())
+		if err != nil {
+			return err
+		}
+		return tx.Bucket(bucketSnapshots).Put(key, b)
+	})
+}
+
+// changeEntry calls fn with a snapshot and its key; one that is not there needs
+// no change.
+func changeEntry(tx *bbolt.Tx, id SnapshotID, fn func(key []byte, e *entry) error) error {
+	var key []byte
+	var found *entry
+	err := eachEntry(tx, func(k []byte, e *entry) error {
+		if e.id == id {
+			key, found = bytes.Clone(k), e
+		}
+		return nil
+	})
+	if err != nil || found == nil {
+		return err
+	}
+	found.record = bytes.Clone(found.record)
+	return fn(key, found)
 }
 
 func addSnapshot(tx *bbolt.Tx, e *vaultv1.SnapshotEntry) error {

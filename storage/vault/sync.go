@@ -205,7 +205,8 @@ func (v *Vault) fetchTOC(ctx context.Context, row segmentRow) ([]tocEntry, error
 }
 
 // applyCatalogue makes the index say what the catalogue says: all of it, in one
-// transaction. Segments that are new to the index are left to indexMissing.
+// transaction. Segments that are new to the index are left to indexMissing;
+// those that the catalogue has no more go.
 func (x *index) applyCatalogue(head storage.SignedHead, state *vaultv1.HeadState, rows []partRow) error {
 	catalogue := newPartBuilder()
 	for _, row := range rows {
@@ -215,6 +216,7 @@ func (x *index) applyCatalogue(head storage.SignedHead, state *vaultv1.HeadState
 		}
 		catalogue.addPart(p)
 	}
+	catalogue.settle(true)
 	return x.update(func(tx *bbolt.Tx) error {
 		if err := putParts(tx, 0, rows); err != nil {
 			return err
@@ -248,41 +250,61 @@ func putHead(tx *bbolt.Tx, head storage.SignedHead, next uint32) error {
 }
 
 func addCatalogued(tx *bbolt.Tx, part *vaultv1.CataloguePart, limit uint32) error {
-	dropped := map[uint32]bool{}
-	for _, number := range part.Dropped {
-		dropped[number] = true
-	}
+	var there numberSet
 	for _, s := range part.Segments {
 		if s.Number >= limit {
 			return fmt.Errorf("%w: catalogue names segment %d of %d", storage.ErrCorrupt, s.Number, limit)
 		}
+		there.add(s.Number)
 		row := rowOf(s, part.Peers)
 		row.survives, row.flags = unknownSites, rowCommitted|rowComplete
 		switch old := tx.Bucket(bucketSegments).Get(be32(s.Number)); {
-		case dropped[s.Number]:
 		case old == nil:
 			if err := putSegment(tx, row); err != nil {
 				return err
 			}
+			if err := errors.Join(tx.Bucket(bucketMeta).Put(keyUnindexed, []byte{1}), countUnpruned(tx)); err != nil {
+				return err
+			}
+		case len(old) < segmentRowFixed || string(old[:32]) != string(row.id[:]):
+			return fmt.Errorf("%w: segment %d is another one in the catalogue", errIndexBroken, s.Number)
+		case old[rowFlagsOffset]&rowIndexed == 0:
 			if err := tx.Bucket(bucketMeta).Put(keyUnindexed, []byte{1}); err != nil {
 				return err
 			}
-		case string(old[:min(32, len(old))]) != string(row.id[:]):
-			return fmt.Errorf("%w: segment %d is another one in the catalogue", errIndexBroken, s.Number)
+		}
+	}
+	var dropped []uint32
+	c := tx.Bucket(bucketSegments).Cursor()
+	for k, _ := c.First(); len(k) == 4 && binary.BigEndian.Uint32(k) < limit; k, _ = c.Next() {
+		if number := binary.BigEndian.Uint32(k); !there.has(number) {
+			dropped = append(dropped, number)
+		}
+	}
+	for _, number := range dropped {
+		if err := dropSegment(tx, number); err != nil {
+			return err
 		}
 	}
 	return nil
 }
 
-// indexPacks adds the blobs of catalogued segments.
+// indexPacks adds the blobs of catalogued segments, but of those that a prune
+// dropped while their tables were fetched.
 func (x *index) indexPacks(packs []storedPack) error {
 	return x.update(func(tx *bbolt.Tx) error {
 		for _, p := range packs {
-			p.row.flags |= rowIndexed
-			if err := putSegment(tx, p.row); err != nil {
-				return err
+			row, err := rowOfNumber(tx, p.row.number)
+			if errors.Is(err, errNoSegment) || err == nil && row.id != p.row.id {
+				continue
 			}
-			if err := putBlobs(tx, p.row.number, p.entries); err != nil {
+			if err == nil {
+				err = flagSegment(tx, row.number, rowIndexed, 0)
+			}
+			if err == nil {
+				err = putBlobs(tx, row.number, p.entries)
+			}
+			if err != nil {
 				return err
 			}
 		}

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/klauspost/compress/zstd"
@@ -23,6 +24,8 @@ const (
 	headsName   = "heads"
 	indexName   = "index.db"
 	stateName   = "state"
+
+	deletionsName = "deletions"
 )
 
 // Config is what a vault needs to know of its surroundings.
@@ -56,9 +59,16 @@ type Vault struct {
 	files    files
 	index    *index
 	decoder  *zstd.Decoder
+	now      func() time.Time
+
+	deletions *deletionQueue
+	past      atomic.Pointer[index]
+	writes    atomic.Uint64 // counts sessions and new heads as they begin
 
 	syncing    chan struct{} // held by whoever brings the index up to date
 	publishing chan struct{} // held by whoever makes a new head
+	pruning    chan struct{} // held by a prune
+	deleting   chan struct{} // held by whoever signs and sends deletions
 
 	// refs is held for reading while something in the index becomes needed by
 	// the session, and for writing while a prune condemns what nothing needs.
@@ -113,7 +123,9 @@ func open(dir string, config Config, files files) (*Vault, error) {
 		config.PacksInFlight = DefaultPacksInFlight
 	}
 	v := &Vault{dir: dir, secrets: secrets, config: config, segments: config.Segments, log: config.Logger, files: files,
-		syncing: make(chan struct{}, 1), publishing: make(chan struct{}, 1)}
+		now: time.Now, deletions: &deletionQueue{dir: filepath.Join(dir, deletionsName), files: files},
+		syncing: make(chan struct{}, 1), publishing: make(chan struct{}, 1),
+		pruning: make(chan struct{}, 1), deleting: make(chan struct{}, 1)}
 	if v.log == nil {
 		v.log = slog.New(slog.DiscardHandler)
 	}
@@ -126,6 +138,9 @@ func open(dir string, config Config, files files) (*Vault, error) {
 	if err := os.MkdirAll(v.StateDir(), 0o700); err != nil {
 		return nil, fmt.Errorf("open vault: %w", err)
 	}
+	if err := removePast(dir); err != nil {
+		return nil, fmt.Errorf("open vault: %w", err)
+	}
 	if err := v.openIndex(); err != nil {
 		return nil, fmt.Errorf("open vault: %w", err)
 	}
@@ -135,8 +150,16 @@ func open(dir string, config Config, files files) (*Vault, error) {
 func (v *Vault) openIndex() (err error) {
 	path := filepath.Join(v.dir, indexName)
 	v.index, err = openIndex(path, v.secrets.Vault())
+	if err == nil {
+		err = v.index.pardon() // nothing prunes yet
+	}
 	if !errors.Is(err, errIndexBroken) {
 		return err
+	}
+	if v.index != nil {
+		if err := v.index.close(); err != nil {
+			v.log.Warn("vault index", "err", err)
+		}
 	}
 	v.log.Warn("vault index is broken and set aside; it will be made anew", "err", err)
 	v.index = &index{path: path, vault: v.secrets.Vault()}
@@ -146,7 +169,7 @@ func (v *Vault) openIndex() (err error) {
 // Close closes the vault. Sessions and readers must have ended.
 func (v *Vault) Close() error {
 	v.decoder.Close()
-	return v.index.close()
+	return errors.Join(v.index.close(), v.closePast())
 }
 
 // ID returns the vault's id.
@@ -176,6 +199,9 @@ func (v *Vault) Begin(ctx context.Context) (*Session, error) {
 	if err := v.sync(ctx); err != nil {
 		return nil, fmt.Errorf("bring index up to date: %w", err)
 	}
+	if err := v.index.markAge(v.now()); err != nil {
+		return nil, err
+	}
 	s := newSession(ctx, v)
 	if err := v.acquire(s); err != nil {
 		s.fail(err)
@@ -193,6 +219,7 @@ func (v *Vault) acquire(s *Session) error {
 		return fmt.Errorf("%w: a backup is running", ErrBusy)
 	}
 	v.session = s
+	v.writes.Add(1)
 	return nil
 }
 
