@@ -49,7 +49,7 @@ type sessionStats struct {
 // Stats counts what a session has done so far.
 type Stats struct {
 	NewBytes       uint64 // plaintext that was not in the vault before
-	DuplicateBytes uint64 // plaintext that was; what was not read again does not count
+	DuplicateBytes uint64 // content that was; what was not read again does not count
 	Segments       uint64 // committed
 	StoredBytes    uint64 // of all shards of those
 }

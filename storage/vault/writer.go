@@ -114,7 +114,9 @@ func (w *Writer) blob(kind packKind, plain []byte) ([32]byte, error) {
 		return h, err
 	}
 	if !fresh {
-		w.s.stats.duplicateBytes.Add(uint64(len(plain)))
+		if kind == packData {
+			w.s.stats.duplicateBytes.Add(uint64(len(plain)))
+		}
 		return h, nil
 	}
 	if w.s.dry {
