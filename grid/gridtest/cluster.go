@@ -24,6 +24,8 @@ type ClusterConfig struct {
 	// Shards may make what others see of the store of a peer.
 	Shards func(i int, s storage.RemoteShards) storage.RemoteShards
 	Logs   bool // of the peers, into the test's output
+	// WriteOnly makes the first peer a write-only device.
+	WriteOnly bool
 }
 
 const (
@@ -104,7 +106,7 @@ func (c *Cluster) add(i int) {
 	var made node.Made
 	var err error
 	if i == 0 {
-		made, err = node.Init(c.t.Context(), p.Home, node.InitParams{Config: p.config, Save: saved})
+		made, err = node.Init(c.t.Context(), p.Home, node.InitParams{Config: p.config, Save: saved, WriteOnly: c.config.WriteOnly})
 	} else {
 		code, inviteErr := c.Peers[0].Invite(time.Hour, false)
 		if inviteErr != nil {

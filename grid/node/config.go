@@ -79,6 +79,7 @@ type Config struct {
 	Repair    RepairConfig    `mapstructure:"repair"`
 	Audit     AuditConfig     `mapstructure:"audit"`
 	Scrub     ScrubConfig     `mapstructure:"scrub"`
+	Drill     DrillConfig     `mapstructure:"drill"`
 	Log       LogConfig       `mapstructure:"log"`
 }
 
@@ -133,6 +134,7 @@ func DefaultConfig() Config {
 		Repair:     RepairConfig{Grace: 24 * time.Hour, Interval: 15 * time.Minute},
 		Audit:      AuditConfig{Interval: 6 * time.Hour, Groups: 4},
 		Scrub:      ScrubConfig{Every: 30 * 24 * time.Hour},
+		Drill:      DrillConfig{Every: 30 * 24 * time.Hour, Files: defaultDrill},
 		Log:        LogConfig{Level: "info", Format: "text"},
 	}
 }
@@ -183,6 +185,12 @@ func (c Config) Validate() error {
 	}
 	if c.Tasks.MaxTimeout <= 0 {
 		fault("tasks.max_timeout", "%s is not positive", c.Tasks.MaxTimeout)
+	}
+	if c.Drill.Every < 0 {
+		fault("drill.every", "%s is negative", c.Drill.Every)
+	}
+	if c.Drill.Files < 1 || c.Drill.Files > maxDrill {
+		fault("drill.files", "%d is not between 1 and %d", c.Drill.Files, maxDrill)
 	}
 	if c.Retention.Floor < 0 {
 		fault("retention.floor", "%s is negative", c.Retention.Floor)

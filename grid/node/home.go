@@ -58,6 +58,7 @@ func (s state) vault() string   { return filepath.Join(s.dir, "vault") }
 func (s state) spool() string   { return filepath.Join(s.dir, "spool") }
 func (s state) seen() string    { return filepath.Join(s.dir, "seen") }
 func (s state) repair() string  { return filepath.Join(s.dir, "repair") }
+func (s state) drill() string   { return filepath.Join(s.dir, "drill") }
 func (s state) tasks() string   { return filepath.Join(s.dir, "tasks") }
 func (s state) sets() string    { return filepath.Join(s.dir, "sets") }
 

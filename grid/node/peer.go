@@ -87,6 +87,7 @@ type Peer struct {
 	spool    *segments.Spool
 	vault    *vault.Vault
 	backups  backups
+	drills   drills
 	schedule *schedule
 	repair   *repair.Repairer
 
@@ -237,6 +238,7 @@ func (p *Peer) start(ctx context.Context) (*running, error) {
 	r.add(ctx, "shares", p.fair.run)
 	r.add(ctx, "tasks", p.work.run)
 	r.add(ctx, "schedule", func(ctx context.Context) error { return p.schedule.run(ctx, p.backUpSet) })
+	r.add(ctx, "drill", p.runDrills)
 	r.add(ctx, "heads", func(ctx context.Context) error { return p.backups.run(ctx, p.handOut, p.logger) })
 	r.add(ctx, "repair", p.repair.Run)
 	if control != nil {

@@ -35,6 +35,7 @@ func (p *Peer) Status(ctx context.Context) (*controlv1.StatusResponse, error) {
 	}
 	s.Problems = slices.Concat(backupProblems(s.Backups), p.problems(), p.repairProblems())
 	s.Repaired = p.repaired()
+	p.drillState(s)
 	s.Sentence = sentence(s, away)
 	return s, nil
 }

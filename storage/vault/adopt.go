@@ -212,3 +212,24 @@ func writeVault(dir string, secrets seal.VaultSecrets, heads []storage.SignedHea
 	}
 	return create(dir, secrets, diskFiles{})
 }
+
+// ProvePack fetches a segment whole and opens what its packing says of it, for
+// which no read key is needed: the table of contents of a pack, or a part of the
+// catalogue. It returns the bytes of the segment. Errors are those of the fetch,
+// or storage.ErrCorrupt.
+func (v *Vault) ProvePack(ctx context.Context, s SegmentInfo) (int, error) {
+	data, err := v.segments.Get(ctx, s.ID, s.Holders, nil)
+	if err != nil {
+		return 0, err
+	}
+	if _, err = readTOC(v.secrets, data); err != nil {
+		if _, part := openPart(v.secrets, data); part != nil {
+			return 0, fmt.Errorf("segment %s: %w", s.ID.Short(), err)
+		}
+	}
+	return len(data), nil
+}
+
+// Secrets returns the secrets with which a call reads: those of the device, with
+// the read key that came with the call when it has none.
+func (v *Vault) Secrets(ctx context.Context) seal.VaultSecrets { return v.readSecrets(ctx) }

@@ -92,7 +92,7 @@ peers or too little redundancy, 10 not set up or peer not running, 11 busy,
 	root.SetHelpCommand(helpCommand())
 	root.AddCommand(
 		a.demoCommand(),
-		a.initCommand(), a.inviteCommand(), a.joinCommand(), a.recoverCommand(), a.recoverySheetCommand(), a.upCommand(), a.leaveCommand(),
+		a.initCommand(), a.inviteCommand(), a.joinCommand(), a.recoverCommand(), a.recoverySheetCommand(), a.drillCommand(), a.upCommand(), a.leaveCommand(),
 		a.peersCommand(), a.removeCommand(), a.statusCommand(),
 		a.backupCommand(), a.snapshotsCommand(), a.lsCommand(), a.findCommand(), a.diffCommand(), a.catCommand(), a.restoreCommand(),
 		a.dropCommand(),

@@ -19,7 +19,7 @@ type statusJSON struct {
 	PeersTotal uint32        `json:"peers_total"`
 	Backups    []backupJSON  `json:"backups"`
 	Giving     givingJSON    `json:"giving"`
-	LastDrill  *string       `json:"last_drill"`
+	LastDrill  *drillJSON    `json:"last_drill"`
 	Problems   []problemJSON `json:"problems"`
 	Peer       string        `json:"peer"`
 	Name       string        `json:"name"`
@@ -96,6 +96,7 @@ func newStatusJSON(s *controlv1.StatusResponse) statusJSON {
 		Backups: []backupJSON{}, Problems: []problemJSON{},
 		Giving: givingJSON{g.GetPledgeBytes(), g.GetHeldBytes(), g.GetTrashBytes(), g.GetSlots(), g.GetSlotsBusy(), []heldForJSON{}},
 		Peer:   s.Peer, Name: s.Name, Grid: s.Grid, Listen: s.Listen, Repaired: s.Repaired,
+		LastDrill: newDrillJSON(s.LastDrill),
 	}
 	for _, b := range s.Backups {
 		out.Backups = append(out.Backups, backupJSON{b.Set, timeOrNull(b.LastUnix), b.AgeSeconds, b.SurvivesSites, b.State,
@@ -123,6 +124,7 @@ func (a *app) printStatus(s *controlv1.StatusResponse) error {
 		for _, b := range s.Backups {
 			fmt.Fprintf(w, "backup %s\t%s\n", printable(b.Set), printable(backupText(b, time.Now())))
 		}
+		fmt.Fprintf(w, "drill\t%s\n", printable(drillText(s.LastDrill)))
 		fmt.Fprintf(w, "giving\t%s of %s (%s of it trash), %d of %d slots busy\n", bytesText(g.GetHeldBytes()), bytesText(g.GetPledgeBytes()),
 			bytesText(g.GetTrashBytes()), g.GetSlotsBusy(), g.GetSlots())
 		for _, h := range g.GetHeldFor() {

@@ -215,6 +215,7 @@ type StatusResponse struct {
 	Listen        string                 `protobuf:"bytes,10,opt,name=listen,proto3" json:"listen,omitempty"`
 	TasksDone     uint64                 `protobuf:"varint,11,opt,name=tasks_done,json=tasksDone,proto3" json:"tasks_done,omitempty"` // for others and oneself since the peer started
 	Repaired      string                 `protobuf:"bytes,12,opt,name=repaired,proto3" json:"repaired,omitempty"`                     // what this peer rebuilt and moved, in words; may be empty
+	LastDrill     *DrillResult           `protobuf:"bytes,13,opt,name=last_drill,json=lastDrill,proto3" json:"last_drill,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -331,6 +332,13 @@ func (x *StatusResponse) GetRepaired() string {
 		return x.Repaired
 	}
 	return ""
+}
+
+func (x *StatusResponse) GetLastDrill() *DrillResult {
+	if x != nil {
+		return x.LastDrill
+	}
+	return nil
 }
 
 type BackupState struct {
@@ -5828,6 +5836,198 @@ func (x *SheetMember) GetAddresses() []string {
 	return nil
 }
 
+type DrillRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Files         uint32                 `protobuf:"varint,1,opt,name=files,proto3" json:"files,omitempty"`    // 0: the usual number
+	Secrets       []byte                 `protobuf:"bytes,2,opt,name=secrets,proto3" json:"secrets,omitempty"` // of the vault, as they follow from the phrase; empty: those of the device
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DrillRequest) Reset() {
+	*x = DrillRequest{}
+	mi := &file_control_v1_control_proto_msgTypes[74]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DrillRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DrillRequest) ProtoMessage() {}
+
+func (x *DrillRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_control_v1_control_proto_msgTypes[74]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DrillRequest.ProtoReflect.Descriptor instead.
+func (*DrillRequest) Descriptor() ([]byte, []int) {
+	return file_control_v1_control_proto_rawDescGZIP(), []int{74}
+}
+
+func (x *DrillRequest) GetFiles() uint32 {
+	if x != nil {
+		return x.Files
+	}
+	return 0
+}
+
+func (x *DrillRequest) GetSecrets() []byte {
+	if x != nil {
+		return x.Secrets
+	}
+	return nil
+}
+
+type DrillResult struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	TimeUnix      int64                  `protobuf:"varint,1,opt,name=time_unix,json=timeUnix,proto3" json:"time_unix,omitempty"` // when it ended
+	Ok            bool                   `protobuf:"varint,2,opt,name=ok,proto3" json:"ok,omitempty"`
+	What          string                 `protobuf:"bytes,3,opt,name=what,proto3" json:"what,omitempty"`      // files or segments
+	Phrase        bool                   `protobuf:"varint,4,opt,name=phrase,proto3" json:"phrase,omitempty"` // all keys came from the phrase
+	Snapshot      string                 `protobuf:"bytes,5,opt,name=snapshot,proto3" json:"snapshot,omitempty"`
+	Files         uint64                 `protobuf:"varint,6,opt,name=files,proto3" json:"files,omitempty"`
+	Bytes         uint64                 `protobuf:"varint,7,opt,name=bytes,proto3" json:"bytes,omitempty"`
+	Segments      uint64                 `protobuf:"varint,8,opt,name=segments,proto3" json:"segments,omitempty"` // that were fetched
+	SitesNeeded   uint32                 `protobuf:"varint,9,opt,name=sites_needed,json=sitesNeeded,proto3" json:"sites_needed,omitempty"`
+	Seconds       float64                `protobuf:"fixed64,10,opt,name=seconds,proto3" json:"seconds,omitempty"`
+	Head          uint64                 `protobuf:"varint,11,opt,name=head,proto3" json:"head,omitempty"`
+	Problem       string                 `protobuf:"bytes,12,opt,name=problem,proto3" json:"problem,omitempty"`                          // empty when ok
+	PassedUnix    int64                  `protobuf:"varint,13,opt,name=passed_unix,json=passedUnix,proto3" json:"passed_unix,omitempty"` // when the last one ended that passed; 0: none did
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DrillResult) Reset() {
+	*x = DrillResult{}
+	mi := &file_control_v1_control_proto_msgTypes[75]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DrillResult) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DrillResult) ProtoMessage() {}
+
+func (x *DrillResult) ProtoReflect() protoreflect.Message {
+	mi := &file_control_v1_control_proto_msgTypes[75]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DrillResult.ProtoReflect.Descriptor instead.
+func (*DrillResult) Descriptor() ([]byte, []int) {
+	return file_control_v1_control_proto_rawDescGZIP(), []int{75}
+}
+
+func (x *DrillResult) GetTimeUnix() int64 {
+	if x != nil {
+		return x.TimeUnix
+	}
+	return 0
+}
+
+func (x *DrillResult) GetOk() bool {
+	if x != nil {
+		return x.Ok
+	}
+	return false
+}
+
+func (x *DrillResult) GetWhat() string {
+	if x != nil {
+		return x.What
+	}
+	return ""
+}
+
+func (x *DrillResult) GetPhrase() bool {
+	if x != nil {
+		return x.Phrase
+	}
+	return false
+}
+
+func (x *DrillResult) GetSnapshot() string {
+	if x != nil {
+		return x.Snapshot
+	}
+	return ""
+}
+
+func (x *DrillResult) GetFiles() uint64 {
+	if x != nil {
+		return x.Files
+	}
+	return 0
+}
+
+func (x *DrillResult) GetBytes() uint64 {
+	if x != nil {
+		return x.Bytes
+	}
+	return 0
+}
+
+func (x *DrillResult) GetSegments() uint64 {
+	if x != nil {
+		return x.Segments
+	}
+	return 0
+}
+
+func (x *DrillResult) GetSitesNeeded() uint32 {
+	if x != nil {
+		return x.SitesNeeded
+	}
+	return 0
+}
+
+func (x *DrillResult) GetSeconds() float64 {
+	if x != nil {
+		return x.Seconds
+	}
+	return 0
+}
+
+func (x *DrillResult) GetHead() uint64 {
+	if x != nil {
+		return x.Head
+	}
+	return 0
+}
+
+func (x *DrillResult) GetProblem() string {
+	if x != nil {
+		return x.Problem
+	}
+	return ""
+}
+
+func (x *DrillResult) GetPassedUnix() int64 {
+	if x != nil {
+		return x.PassedUnix
+	}
+	return 0
+}
+
 var File_control_v1_control_proto protoreflect.FileDescriptor
 
 const file_control_v1_control_proto_rawDesc = "" +
@@ -5838,7 +6038,7 @@ const file_control_v1_control_proto_rawDesc = "" +
 	"\x04what\x18\x02 \x01(\tR\x04what\x12\x18\n" +
 	"\ameaning\x18\x03 \x01(\tR\ameaning\x12\x12\n" +
 	"\x04next\x18\x04 \x01(\tR\x04next\"\x0f\n" +
-	"\rStatusRequest\"\xa2\x03\n" +
+	"\rStatusRequest\"\xe1\x03\n" +
 	"\x0eStatusResponse\x12\x1a\n" +
 	"\bsentence\x18\x01 \x01(\tR\bsentence\x12\x1f\n" +
 	"\vpeers_alive\x18\x02 \x01(\rR\n" +
@@ -5855,7 +6055,9 @@ const file_control_v1_control_proto_rawDesc = "" +
 	" \x01(\tR\x06listen\x12\x1d\n" +
 	"\n" +
 	"tasks_done\x18\v \x01(\x04R\ttasksDone\x12\x1a\n" +
-	"\brepaired\x18\f \x01(\tR\brepaired\"\xbb\x02\n" +
+	"\brepaired\x18\f \x01(\tR\brepaired\x12=\n" +
+	"\n" +
+	"last_drill\x18\r \x01(\v2\x1e.gotong.control.v1.DrillResultR\tlastDrill\"\xbb\x02\n" +
 	"\vBackupState\x12\x10\n" +
 	"\x03set\x18\x01 \x01(\tR\x03set\x12\x1b\n" +
 	"\tlast_unix\x18\x02 \x01(\x03R\blastUnix\x12\x1f\n" +
@@ -6313,7 +6515,26 @@ const file_control_v1_control_proto_rawDesc = "" +
 	"\x04peer\x18\x01 \x01(\tR\x04peer\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x12\n" +
 	"\x04site\x18\x03 \x01(\tR\x04site\x12\x1c\n" +
-	"\taddresses\x18\x04 \x03(\tR\taddresses*\xd4\x01\n" +
+	"\taddresses\x18\x04 \x03(\tR\taddresses\">\n" +
+	"\fDrillRequest\x12\x14\n" +
+	"\x05files\x18\x01 \x01(\rR\x05files\x12\x18\n" +
+	"\asecrets\x18\x02 \x01(\fR\asecrets\"\xd6\x02\n" +
+	"\vDrillResult\x12\x1b\n" +
+	"\ttime_unix\x18\x01 \x01(\x03R\btimeUnix\x12\x0e\n" +
+	"\x02ok\x18\x02 \x01(\bR\x02ok\x12\x12\n" +
+	"\x04what\x18\x03 \x01(\tR\x04what\x12\x16\n" +
+	"\x06phrase\x18\x04 \x01(\bR\x06phrase\x12\x1a\n" +
+	"\bsnapshot\x18\x05 \x01(\tR\bsnapshot\x12\x14\n" +
+	"\x05files\x18\x06 \x01(\x04R\x05files\x12\x14\n" +
+	"\x05bytes\x18\a \x01(\x04R\x05bytes\x12\x1a\n" +
+	"\bsegments\x18\b \x01(\x04R\bsegments\x12!\n" +
+	"\fsites_needed\x18\t \x01(\rR\vsitesNeeded\x12\x18\n" +
+	"\aseconds\x18\n" +
+	" \x01(\x01R\aseconds\x12\x12\n" +
+	"\x04head\x18\v \x01(\x04R\x04head\x12\x18\n" +
+	"\aproblem\x18\f \x01(\tR\aproblem\x12\x1f\n" +
+	"\vpassed_unix\x18\r \x01(\x03R\n" +
+	"passedUnix*\xd4\x01\n" +
 	"\x04Kind\x12\x14\n" +
 	"\x10KIND_UNSPECIFIED\x10\x00\x12\x0f\n" +
 	"\vKIND_FAILED\x10\x01\x12\x0e\n" +
@@ -6327,7 +6548,7 @@ const file_control_v1_control_proto_rawDesc = "" +
 	"\x11KIND_WRONG_PHRASE\x10\f\x12\x10\n" +
 	"\fKIND_REFUSED\x10\r\x12\x10\n" +
 	"\fKIND_CORRUPT\x10A\x12\x12\n" +
-	"\x0eKIND_TEMPORARY\x10K2\x83\f\n" +
+	"\x0eKIND_TEMPORARY\x10K2\xcf\f\n" +
 	"\aControl\x12M\n" +
 	"\x06Status\x12 .gotong.control.v1.StatusRequest\x1a!.gotong.control.v1.StatusResponse\x12J\n" +
 	"\x05Peers\x12\x1f.gotong.control.v1.PeersRequest\x1a .gotong.control.v1.PeersResponse\x12M\n" +
@@ -6348,7 +6569,8 @@ const file_control_v1_control_proto_rawDesc = "" +
 	"\x05Prune\x12\x1f.gotong.control.v1.PruneRequest\x1a\x1d.gotong.control.v1.PruneEvent0\x01\x12I\n" +
 	"\x05Check\x12\x1f.gotong.control.v1.CheckRequest\x1a\x1d.gotong.control.v1.CheckEvent0\x01\x12V\n" +
 	"\tDropOwner\x12#.gotong.control.v1.DropOwnerRequest\x1a$.gotong.control.v1.DropOwnerResponse\x12G\n" +
-	"\x04Self\x12\x1e.gotong.control.v1.SelfRequest\x1a\x1f.gotong.control.v1.SelfResponseB#Z!gotong/proto/control/v1;controlv1b\x06proto3"
+	"\x04Self\x12\x1e.gotong.control.v1.SelfRequest\x1a\x1f.gotong.control.v1.SelfResponse\x12J\n" +
+	"\x05Drill\x12\x1f.gotong.control.v1.DrillRequest\x1a\x1e.gotong.control.v1.DrillResult0\x01B#Z!gotong/proto/control/v1;controlv1b\x06proto3"
 
 var (
 	file_control_v1_control_proto_rawDescOnce sync.Once
@@ -6363,7 +6585,7 @@ func file_control_v1_control_proto_rawDescGZIP() []byte {
 }
 
 var file_control_v1_control_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_control_v1_control_proto_msgTypes = make([]protoimpl.MessageInfo, 75)
+var file_control_v1_control_proto_msgTypes = make([]protoimpl.MessageInfo, 77)
 var file_control_v1_control_proto_goTypes = []any{
 	(Kind)(0),                 // 0: gotong.control.v1.Kind
 	(*ErrorDetail)(nil),       // 1: gotong.control.v1.ErrorDetail
@@ -6440,100 +6662,105 @@ var file_control_v1_control_proto_goTypes = []any{
 	(*SelfRequest)(nil),       // 72: gotong.control.v1.SelfRequest
 	(*SelfResponse)(nil),      // 73: gotong.control.v1.SelfResponse
 	(*SheetMember)(nil),       // 74: gotong.control.v1.SheetMember
-	nil,                       // 75: gotong.control.v1.RestoreSummary.ActionsEntry
+	(*DrillRequest)(nil),      // 75: gotong.control.v1.DrillRequest
+	(*DrillResult)(nil),       // 76: gotong.control.v1.DrillResult
+	nil,                       // 77: gotong.control.v1.RestoreSummary.ActionsEntry
 }
 var file_control_v1_control_proto_depIdxs = []int32{
 	0,  // 0: gotong.control.v1.ErrorDetail.kind:type_name -> gotong.control.v1.Kind
 	4,  // 1: gotong.control.v1.StatusResponse.backups:type_name -> gotong.control.v1.BackupState
 	5,  // 2: gotong.control.v1.StatusResponse.giving:type_name -> gotong.control.v1.Giving
 	7,  // 3: gotong.control.v1.StatusResponse.problems:type_name -> gotong.control.v1.Problem
-	6,  // 4: gotong.control.v1.Giving.held_for:type_name -> gotong.control.v1.HeldFor
-	10, // 5: gotong.control.v1.PeersResponse.peers:type_name -> gotong.control.v1.PeerInfo
-	69, // 6: gotong.control.v1.PeerInfo.audit:type_name -> gotong.control.v1.AuditRecord
-	10, // 7: gotong.control.v1.RemoveResponse.removed:type_name -> gotong.control.v1.PeerInfo
-	20, // 8: gotong.control.v1.BackupInput.start:type_name -> gotong.control.v1.BackupRequest
-	18, // 9: gotong.control.v1.BackupInput.files:type_name -> gotong.control.v1.BackupFiles
-	19, // 10: gotong.control.v1.BackupInput.end:type_name -> gotong.control.v1.BackupInputEnd
-	22, // 11: gotong.control.v1.BackupEvent.progress:type_name -> gotong.control.v1.BackupProgress
-	24, // 12: gotong.control.v1.BackupEvent.skipped:type_name -> gotong.control.v1.SkippedItem
-	25, // 13: gotong.control.v1.BackupEvent.summary:type_name -> gotong.control.v1.BackupSummary
-	24, // 14: gotong.control.v1.BackupEvent.warned:type_name -> gotong.control.v1.SkippedItem
-	23, // 15: gotong.control.v1.BackupProgress.holders:type_name -> gotong.control.v1.HolderRate
-	28, // 16: gotong.control.v1.SnapshotsResponse.snapshots:type_name -> gotong.control.v1.Snapshot
-	34, // 17: gotong.control.v1.RestoreEvent.progress:type_name -> gotong.control.v1.RestoreProgress
-	24, // 18: gotong.control.v1.RestoreEvent.skipped:type_name -> gotong.control.v1.SkippedItem
-	35, // 19: gotong.control.v1.RestoreEvent.summary:type_name -> gotong.control.v1.RestoreSummary
-	33, // 20: gotong.control.v1.RestoreEvent.item:type_name -> gotong.control.v1.RestoreItem
-	23, // 21: gotong.control.v1.RestoreProgress.holders:type_name -> gotong.control.v1.HolderRate
-	75, // 22: gotong.control.v1.RestoreSummary.actions:type_name -> gotong.control.v1.RestoreSummary.ActionsEntry
-	39, // 23: gotong.control.v1.RunRequest.start:type_name -> gotong.control.v1.RunStart
-	37, // 24: gotong.control.v1.RunRequest.file_end:type_name -> gotong.control.v1.RunFileEnd
-	38, // 25: gotong.control.v1.RunRequest.end:type_name -> gotong.control.v1.RunEnd
-	40, // 26: gotong.control.v1.RunStart.files:type_name -> gotong.control.v1.RunFile
-	42, // 27: gotong.control.v1.RunEvent.task:type_name -> gotong.control.v1.RunTask
-	43, // 28: gotong.control.v1.RunEvent.output:type_name -> gotong.control.v1.RunOutput
-	44, // 29: gotong.control.v1.RunEvent.summary:type_name -> gotong.control.v1.RunSummary
-	30, // 30: gotong.control.v1.FindMatch.entry:type_name -> gotong.control.v1.LsEntry
-	49, // 31: gotong.control.v1.DiffEvent.change:type_name -> gotong.control.v1.DiffChange
-	50, // 32: gotong.control.v1.DiffEvent.summary:type_name -> gotong.control.v1.DiffSummary
-	30, // 33: gotong.control.v1.DiffChange.from:type_name -> gotong.control.v1.LsEntry
-	30, // 34: gotong.control.v1.DiffChange.to:type_name -> gotong.control.v1.LsEntry
-	55, // 35: gotong.control.v1.StatsResponse.redundancies:type_name -> gotong.control.v1.RedundancyStats
-	56, // 36: gotong.control.v1.ForgetRequest.keep:type_name -> gotong.control.v1.KeepPolicy
-	59, // 37: gotong.control.v1.ForgetResponse.decisions:type_name -> gotong.control.v1.ForgetDecision
-	28, // 38: gotong.control.v1.ForgetDecision.snapshot:type_name -> gotong.control.v1.Snapshot
-	62, // 39: gotong.control.v1.PruneEvent.progress:type_name -> gotong.control.v1.WorkProgress
-	63, // 40: gotong.control.v1.PruneEvent.summary:type_name -> gotong.control.v1.PruneSummary
-	62, // 41: gotong.control.v1.CheckEvent.progress:type_name -> gotong.control.v1.WorkProgress
-	7,  // 42: gotong.control.v1.CheckEvent.problem:type_name -> gotong.control.v1.Problem
-	66, // 43: gotong.control.v1.CheckEvent.summary:type_name -> gotong.control.v1.CheckSummary
-	6,  // 44: gotong.control.v1.DropOwnerResponse.dropped:type_name -> gotong.control.v1.HeldFor
-	74, // 45: gotong.control.v1.SelfResponse.members:type_name -> gotong.control.v1.SheetMember
-	2,  // 46: gotong.control.v1.Control.Status:input_type -> gotong.control.v1.StatusRequest
-	8,  // 47: gotong.control.v1.Control.Peers:input_type -> gotong.control.v1.PeersRequest
-	11, // 48: gotong.control.v1.Control.Invite:input_type -> gotong.control.v1.InviteRequest
-	13, // 49: gotong.control.v1.Control.Remove:input_type -> gotong.control.v1.RemoveRequest
-	15, // 50: gotong.control.v1.Control.Leave:input_type -> gotong.control.v1.LeaveRequest
-	70, // 51: gotong.control.v1.Control.Drain:input_type -> gotong.control.v1.DrainRequest
-	17, // 52: gotong.control.v1.Control.Backup:input_type -> gotong.control.v1.BackupInput
-	26, // 53: gotong.control.v1.Control.Snapshots:input_type -> gotong.control.v1.SnapshotsRequest
-	29, // 54: gotong.control.v1.Control.Ls:input_type -> gotong.control.v1.LsRequest
-	31, // 55: gotong.control.v1.Control.Restore:input_type -> gotong.control.v1.RestoreRequest
-	36, // 56: gotong.control.v1.Control.Run:input_type -> gotong.control.v1.RunRequest
-	45, // 57: gotong.control.v1.Control.Find:input_type -> gotong.control.v1.FindRequest
-	47, // 58: gotong.control.v1.Control.Diff:input_type -> gotong.control.v1.DiffRequest
-	51, // 59: gotong.control.v1.Control.Cat:input_type -> gotong.control.v1.CatRequest
-	53, // 60: gotong.control.v1.Control.Stats:input_type -> gotong.control.v1.StatsRequest
-	57, // 61: gotong.control.v1.Control.Forget:input_type -> gotong.control.v1.ForgetRequest
-	60, // 62: gotong.control.v1.Control.Prune:input_type -> gotong.control.v1.PruneRequest
-	64, // 63: gotong.control.v1.Control.Check:input_type -> gotong.control.v1.CheckRequest
-	67, // 64: gotong.control.v1.Control.DropOwner:input_type -> gotong.control.v1.DropOwnerRequest
-	72, // 65: gotong.control.v1.Control.Self:input_type -> gotong.control.v1.SelfRequest
-	3,  // 66: gotong.control.v1.Control.Status:output_type -> gotong.control.v1.StatusResponse
-	9,  // 67: gotong.control.v1.Control.Peers:output_type -> gotong.control.v1.PeersResponse
-	12, // 68: gotong.control.v1.Control.Invite:output_type -> gotong.control.v1.InviteResponse
-	14, // 69: gotong.control.v1.Control.Remove:output_type -> gotong.control.v1.RemoveResponse
-	16, // 70: gotong.control.v1.Control.Leave:output_type -> gotong.control.v1.LeaveResponse
-	71, // 71: gotong.control.v1.Control.Drain:output_type -> gotong.control.v1.DrainProgress
-	21, // 72: gotong.control.v1.Control.Backup:output_type -> gotong.control.v1.BackupEvent
-	27, // 73: gotong.control.v1.Control.Snapshots:output_type -> gotong.control.v1.SnapshotsResponse
-	30, // 74: gotong.control.v1.Control.Ls:output_type -> gotong.control.v1.LsEntry
-	32, // 75: gotong.control.v1.Control.Restore:output_type -> gotong.control.v1.RestoreEvent
-	41, // 76: gotong.control.v1.Control.Run:output_type -> gotong.control.v1.RunEvent
-	46, // 77: gotong.control.v1.Control.Find:output_type -> gotong.control.v1.FindMatch
-	48, // 78: gotong.control.v1.Control.Diff:output_type -> gotong.control.v1.DiffEvent
-	52, // 79: gotong.control.v1.Control.Cat:output_type -> gotong.control.v1.CatPiece
-	54, // 80: gotong.control.v1.Control.Stats:output_type -> gotong.control.v1.StatsResponse
-	58, // 81: gotong.control.v1.Control.Forget:output_type -> gotong.control.v1.ForgetResponse
-	61, // 82: gotong.control.v1.Control.Prune:output_type -> gotong.control.v1.PruneEvent
-	65, // 83: gotong.control.v1.Control.Check:output_type -> gotong.control.v1.CheckEvent
-	68, // 84: gotong.control.v1.Control.DropOwner:output_type -> gotong.control.v1.DropOwnerResponse
-	73, // 85: gotong.control.v1.Control.Self:output_type -> gotong.control.v1.SelfResponse
-	66, // [66:86] is the sub-list for method output_type
-	46, // [46:66] is the sub-list for method input_type
-	46, // [46:46] is the sub-list for extension type_name
-	46, // [46:46] is the sub-list for extension extendee
-	0,  // [0:46] is the sub-list for field type_name
+	76, // 4: gotong.control.v1.StatusResponse.last_drill:type_name -> gotong.control.v1.DrillResult
+	6,  // 5: gotong.control.v1.Giving.held_for:type_name -> gotong.control.v1.HeldFor
+	10, // 6: gotong.control.v1.PeersResponse.peers:type_name -> gotong.control.v1.PeerInfo
+	69, // 7: gotong.control.v1.PeerInfo.audit:type_name -> gotong.control.v1.AuditRecord
+	10, // 8: gotong.control.v1.RemoveResponse.removed:type_name -> gotong.control.v1.PeerInfo
+	20, // 9: gotong.control.v1.BackupInput.start:type_name -> gotong.control.v1.BackupRequest
+	18, // 10: gotong.control.v1.BackupInput.files:type_name -> gotong.control.v1.BackupFiles
+	19, // 11: gotong.control.v1.BackupInput.end:type_name -> gotong.control.v1.BackupInputEnd
+	22, // 12: gotong.control.v1.BackupEvent.progress:type_name -> gotong.control.v1.BackupProgress
+	24, // 13: gotong.control.v1.BackupEvent.skipped:type_name -> gotong.control.v1.SkippedItem
+	25, // 14: gotong.control.v1.BackupEvent.summary:type_name -> gotong.control.v1.BackupSummary
+	24, // 15: gotong.control.v1.BackupEvent.warned:type_name -> gotong.control.v1.SkippedItem
+	23, // 16: gotong.control.v1.BackupProgress.holders:type_name -> gotong.control.v1.HolderRate
+	28, // 17: gotong.control.v1.SnapshotsResponse.snapshots:type_name -> gotong.control.v1.Snapshot
+	34, // 18: gotong.control.v1.RestoreEvent.progress:type_name -> gotong.control.v1.RestoreProgress
+	24, // 19: gotong.control.v1.RestoreEvent.skipped:type_name -> gotong.control.v1.SkippedItem
+	35, // 20: gotong.control.v1.RestoreEvent.summary:type_name -> gotong.control.v1.RestoreSummary
+	33, // 21: gotong.control.v1.RestoreEvent.item:type_name -> gotong.control.v1.RestoreItem
+	23, // 22: gotong.control.v1.RestoreProgress.holders:type_name -> gotong.control.v1.HolderRate
+	77, // 23: gotong.control.v1.RestoreSummary.actions:type_name -> gotong.control.v1.RestoreSummary.ActionsEntry
+	39, // 24: gotong.control.v1.RunRequest.start:type_name -> gotong.control.v1.RunStart
+	37, // 25: gotong.control.v1.RunRequest.file_end:type_name -> gotong.control.v1.RunFileEnd
+	38, // 26: gotong.control.v1.RunRequest.end:type_name -> gotong.control.v1.RunEnd
+	40, // 27: gotong.control.v1.RunStart.files:type_name -> gotong.control.v1.RunFile
+	42, // 28: gotong.control.v1.RunEvent.task:type_name -> gotong.control.v1.RunTask
+	43, // 29: gotong.control.v1.RunEvent.output:type_name -> gotong.control.v1.RunOutput
+	44, // 30: gotong.control.v1.RunEvent.summary:type_name -> gotong.control.v1.RunSummary
+	30, // 31: gotong.control.v1.FindMatch.entry:type_name -> gotong.control.v1.LsEntry
+	49, // 32: gotong.control.v1.DiffEvent.change:type_name -> gotong.control.v1.DiffChange
+	50, // 33: gotong.control.v1.DiffEvent.summary:type_name -> gotong.control.v1.DiffSummary
+	30, // 34: gotong.control.v1.DiffChange.from:type_name -> gotong.control.v1.LsEntry
+	30, // 35: gotong.control.v1.DiffChange.to:type_name -> gotong.control.v1.LsEntry
+	55, // 36: gotong.control.v1.StatsResponse.redundancies:type_name -> gotong.control.v1.RedundancyStats
+	56, // 37: gotong.control.v1.ForgetRequest.keep:type_name -> gotong.control.v1.KeepPolicy
+	59, // 38: gotong.control.v1.ForgetResponse.decisions:type_name -> gotong.control.v1.ForgetDecision
+	28, // 39: gotong.control.v1.ForgetDecision.snapshot:type_name -> gotong.control.v1.Snapshot
+	62, // 40: gotong.control.v1.PruneEvent.progress:type_name -> gotong.control.v1.WorkProgress
+	63, // 41: gotong.control.v1.PruneEvent.summary:type_name -> gotong.control.v1.PruneSummary
+	62, // 42: gotong.control.v1.CheckEvent.progress:type_name -> gotong.control.v1.WorkProgress
+	7,  // 43: gotong.control.v1.CheckEvent.problem:type_name -> gotong.control.v1.Problem
+	66, // 44: gotong.control.v1.CheckEvent.summary:type_name -> gotong.control.v1.CheckSummary
+	6,  // 45: gotong.control.v1.DropOwnerResponse.dropped:type_name -> gotong.control.v1.HeldFor
+	74, // 46: gotong.control.v1.SelfResponse.members:type_name -> gotong.control.v1.SheetMember
+	2,  // 47: gotong.control.v1.Control.Status:input_type -> gotong.control.v1.StatusRequest
+	8,  // 48: gotong.control.v1.Control.Peers:input_type -> gotong.control.v1.PeersRequest
+	11, // 49: gotong.control.v1.Control.Invite:input_type -> gotong.control.v1.InviteRequest
+	13, // 50: gotong.control.v1.Control.Remove:input_type -> gotong.control.v1.RemoveRequest
+	15, // 51: gotong.control.v1.Control.Leave:input_type -> gotong.control.v1.LeaveRequest
+	70, // 52: gotong.control.v1.Control.Drain:input_type -> gotong.control.v1.DrainRequest
+	17, // 53: gotong.control.v1.Control.Backup:input_type -> gotong.control.v1.BackupInput
+	26, // 54: gotong.control.v1.Control.Snapshots:input_type -> gotong.control.v1.SnapshotsRequest
+	29, // 55: gotong.control.v1.Control.Ls:input_type -> gotong.control.v1.LsRequest
+	31, // 56: gotong.control.v1.Control.Restore:input_type -> gotong.control.v1.RestoreRequest
+	36, // 57: gotong.control.v1.Control.Run:input_type -> gotong.control.v1.RunRequest
+	45, // 58: gotong.control.v1.Control.Find:input_type -> gotong.control.v1.FindRequest
+	47, // 59: gotong.control.v1.Control.Diff:input_type -> gotong.control.v1.DiffRequest
+	51, // 60: gotong.control.v1.Control.Cat:input_type -> gotong.control.v1.CatRequest
+	53, // 61: gotong.control.v1.Control.Stats:input_type -> gotong.control.v1.StatsRequest
+	57, // 62: gotong.control.v1.Control.Forget:input_type -> gotong.control.v1.ForgetRequest
+	60, // 63: gotong.control.v1.Control.Prune:input_type -> gotong.control.v1.PruneRequest
+	64, // 64: gotong.control.v1.Control.Check:input_type -> gotong.control.v1.CheckRequest
+	67, // 65: gotong.control.v1.Control.DropOwner:input_type -> gotong.control.v1.DropOwnerRequest
+	72, // 66: gotong.control.v1.Control.Self:input_type -> gotong.control.v1.SelfRequest
+	75, // 67: gotong.control.v1.Control.Drill:input_type -> gotong.control.v1.DrillRequest
+	3,  // 68: gotong.control.v1.Control.Status:output_type -> gotong.control.v1.StatusResponse
+	9,  // 69: gotong.control.v1.Control.Peers:output_type -> gotong.control.v1.PeersResponse
+	12, // 70: gotong.control.v1.Control.Invite:output_type -> gotong.control.v1.InviteResponse
+	14, // 71: gotong.control.v1.Control.Remove:output_type -> gotong.control.v1.RemoveResponse
+	16, // 72: gotong.control.v1.Control.Leave:output_type -> gotong.control.v1.LeaveResponse
+	71, // 73: gotong.control.v1.Control.Drain:output_type -> gotong.control.v1.DrainProgress
+	21, // 74: gotong.control.v1.Control.Backup:output_type -> gotong.control.v1.BackupEvent
+	27, // 75: gotong.control.v1.Control.Snapshots:output_type -> gotong.control.v1.SnapshotsResponse
+	30, // 76: gotong.control.v1.Control.Ls:output_type -> gotong.control.v1.LsEntry
+	32, // 77: gotong.control.v1.Control.Restore:output_type -> gotong.control.v1.RestoreEvent
+	41, // 78: gotong.control.v1.Control.Run:output_type -> gotong.control.v1.RunEvent
+	46, // 79: gotong.control.v1.Control.Find:output_type -> gotong.control.v1.FindMatch
+	48, // 80: gotong.control.v1.Control.Diff:output_type -> gotong.control.v1.DiffEvent
+	52, // 81: gotong.control.v1.Control.Cat:output_type -> gotong.control.v1.CatPiece
+	54, // 82: gotong.control.v1.Control.Stats:output_type -> gotong.control.v1.StatsResponse
+	58, // 83: gotong.control.v1.Control.Forget:output_type -> gotong.control.v1.ForgetResponse
+	61, // 84: gotong.control.v1.Control.Prune:output_type -> gotong.control.v1.PruneEvent
+	65, // 85: gotong.control.v1.Control.Check:output_type -> gotong.control.v1.CheckEvent
+	68, // 86: gotong.control.v1.Control.DropOwner:output_type -> gotong.control.v1.DropOwnerResponse
+	73, // 87: gotong.control.v1.Control.Self:output_type -> gotong.control.v1.SelfResponse
+	76, // 88: gotong.control.v1.Control.Drill:output_type -> gotong.control.v1.DrillResult
+	68, // [68:89] is the sub-list for method output_type
+	47, // [47:68] is the sub-list for method input_type
+	47, // [47:47] is the sub-list for extension type_name
+	47, // [47:47] is the sub-list for extension extendee
+	0,  // [0:47] is the sub-list for field type_name
 }
 
 func init() { file_control_v1_control_proto_init() }
@@ -6589,7 +6816,7 @@ func file_control_v1_control_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_control_v1_control_proto_rawDesc), len(file_control_v1_control_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   75,
+			NumMessages:   77,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -39,6 +39,7 @@ const (
 	Control_Check_FullMethodName     = "/gotong.control.v1.Control/Check"
 	Control_DropOwner_FullMethodName = "/gotong.control.v1.Control/DropOwner"
 	Control_Self_FullMethodName      = "/gotong.control.v1.Control/Self"
+	Control_Drill_FullMethodName     = "/gotong.control.v1.Control/Drill"
 )
 
 // ControlClient is the client API for Control service.
@@ -73,6 +74,7 @@ type ControlClient interface {
 	// DropOwner gives up what this peer keeps for somebody.
 	DropOwner(ctx context.Context, in *DropOwnerRequest, opts ...grpc.CallOption) (*DropOwnerResponse, error)
 	Self(ctx context.Context, in *SelfRequest, opts ...grpc.CallOption) (*SelfResponse, error)
+	Drill(ctx context.Context, in *DrillRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[DrillResult], error)
 }
 
 type controlClient struct {
@@ -361,6 +363,25 @@ func (c *controlClient) Self(ctx context.Context, in *SelfRequest, opts ...grpc.
 	return out, nil
 }
 
+func (c *controlClient) Drill(ctx context.Context, in *DrillRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[DrillResult], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &Control_ServiceDesc.Streams[10], Control_Drill_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[DrillRequest, DrillResult]{ClientStream: stream}
+	if err := x.ClientStream.SendMsg(in); err != nil {
+		return nil, err
+	}
+	if err := x.ClientStream.CloseSend(); err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type Control_DrillClient = grpc.ServerStreamingClient[DrillResult]
+
 // ControlServer is the server API for Control service.
 // All implementations must embed UnimplementedControlServer
 // for forward compatibility.
@@ -393,6 +414,7 @@ type ControlServer interface {
 	// DropOwner gives up what this peer keeps for somebody.
 	DropOwner(context.Context, *DropOwnerRequest) (*DropOwnerResponse, error)
 	Self(context.Context, *SelfRequest) (*SelfResponse, error)
+	Drill(*DrillRequest, grpc.ServerStreamingServer[DrillResult]) error
 	mustEmbedUnimplementedControlServer()
 }
 
@@ -462,6 +484,9 @@ func (UnimplementedControlServer) DropOwner(context.Context, *DropOwnerRequest) 
 }
 func (UnimplementedControlServer) Self(context.Context, *SelfRequest) (*SelfResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Self not implemented")
+}
+func (UnimplementedControlServer) Drill(*DrillRequest, grpc.ServerStreamingServer[DrillResult]) error {
+	return status.Error(codes.Unimplemented, "method Drill not implemented")
 }
 func (UnimplementedControlServer) mustEmbedUnimplementedControlServer() {}
 func (UnimplementedControlServer) testEmbeddedByValue()                 {}
@@ -766,6 +791,17 @@ func _Control_Self_Handler(srv interface{}, ctx context.Context, dec func(interf
 	return interceptor(ctx, in, info, handler)
 }
 
+func _Control_Drill_Handler(srv interface{}, stream grpc.ServerStream) error {
+	m := new(DrillRequest)
+	if err := stream.RecvMsg(m); err != nil {
+		return err
+	}
+	return srv.(ControlServer).Drill(m, &grpc.GenericServerStream[DrillRequest, DrillResult]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type Control_DrillServer = grpc.ServerStreamingServer[DrillResult]
+
 // Control_ServiceDesc is the grpc.ServiceDesc for Control service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -865,6 +901,11 @@ var Control_ServiceDesc = grpc.ServiceDesc{
 		{
 			StreamName:    "Check",
 			Handler:       _Control_Check_Handler,
+			ServerStreams: true,
+		},
+		{
+			StreamName:    "Drill",
+			Handler:       _Control_Drill_Handler,
 			ServerStreams: true,
 		},
 	},
