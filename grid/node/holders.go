@@ -85,7 +85,7 @@ func (h *gridHolders) Candidates(ctx context.Context, owner grid.OwnerID, signer
 			continue
 		}
 		pledge := max(1, uint64(weight*float64(p.Record.PledgeBytes)))
-		c := placement.Candidate{Peer: p.ID, Site: p.Site(), Pledge: pledge, Free: p.Record.PledgeBytes, Away: away}
+		c := placement.Candidate{Peer: p.ID, Site: p.Site(), Pledge: pledge, Free: p.Record.PledgeBytes, Away: away, Seen: p.Seen}
 		if p.ID == h.peer.ID() {
 			c.Free = uint64(max(h.peer.store.Free(), 0))
 		}

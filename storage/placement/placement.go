@@ -11,6 +11,7 @@ import (
 	"encoding/binary"
 	"math"
 	"slices"
+	"time"
 
 	"github.com/zeebo/blake3"
 
@@ -23,9 +24,10 @@ import (
 type Candidate struct {
 	Peer   grid.PeerID
 	Site   string
-	Pledge uint64 // bytes given, in all; the weight
-	Free   uint64 // bytes of the pledge still free, as far as known
-	Away   bool   // not here now: it counts as a place, and gets nothing yet
+	Pledge uint64    // bytes given, in all; the weight
+	Free   uint64    // bytes of the pledge still free, as far as known
+	Away   bool      // not here now: it counts as a place, and gets nothing yet
+	Seen   time.Time // when one that is away was here last
 }
 
 // Auto returns the redundancy for a number of other sites with free pledge.

@@ -73,7 +73,8 @@ func (r *Repairer) handOver(ctx context.Context, p *patient, shard int, scene Sc
 	avoid := maps.Clone(p.verdict.Avoid)
 	avoid[r.cfg.Self] = true
 	rebuilt, err := r.cfg.Segments.Rebuild(ctx, segments.RebuildJob{
-		Header: header, Sources: withEpochs(p.sources(shard, r.cfg.Self), hints), Missing: []int{shard}, Avoid: avoid, Move: better,
+		Header: header, Sources: withEpochs(p.sources(shard, r.cfg.Self), hints), Missing: []int{shard},
+		Away: withEpochs(p.verdict.Away, hints), Avoid: avoid, Move: better,
 	})
 	if err != nil {
 		return 0, err

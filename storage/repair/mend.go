@@ -89,7 +89,9 @@ func (r *Repairer) rebuild(ctx context.Context, p *patient) (segments.Rebuilt, e
 	if err := r.budget.wait(ctx, moved); err != nil {
 		return segments.Rebuilt{}, err
 	}
-	return r.cfg.Segments.Rebuild(ctx, segments.RebuildJob{Header: header, Sources: sources, Missing: v.Lost, Back: v.Back, Avoid: v.Avoid})
+	return r.cfg.Segments.Rebuild(ctx, segments.RebuildJob{
+		Header: header, Sources: sources, Missing: v.Lost, Away: withEpochs(v.Away, p.hints), Back: v.Back, Avoid: v.Avoid, Wait: r.cfg.Grace,
+	})
 }
 
 // blame notes who did not give what it said to have. A peer that took no new

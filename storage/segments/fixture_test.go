@@ -68,7 +68,7 @@ func (f *friends) Candidates(context.Context, grid.OwnerID, grid.PeerID) []place
 		if f.removed[friend.peer] {
 			continue
 		}
-		out = append(out, placement.Candidate{Peer: friend.peer, Site: f.sites[i], Pledge: friendBytes, Free: friendBytes, Away: f.away[friend.peer]})
+		out = append(out, placement.Candidate{Peer: friend.peer, Site: f.sites[i], Pledge: friendBytes, Free: friendBytes, Away: f.away[friend.peer], Seen: time.Now()})
 	}
 	return out
 }

@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
+	"time"
 
 	"gotong/grid"
 	"gotong/storage"
@@ -17,9 +19,13 @@ type RebuildJob struct {
 	Header  storage.SignedHeader // its signature is verified again
 	Sources []storage.Holder     // who is said to have which shard; several may have one
 	Missing []int                // shards to be made, all in one pass; one that Sources has too moves
+	Away    []storage.Holder     // who is expected back with which shard, so that nobody makes it
 	Back    map[int]grid.PeerID  // who lost a shard and gets it again
 	Avoid   map[grid.PeerID]bool // who gets nothing; what they have may still be read
 	Data    []byte               // the segment, if at hand; not believed
+	// Wait is for how long a place is kept for a peer without a shard that is
+	// away, rather than give others two of them, or sites more than their limit.
+	Wait time.Duration
 	// Move says that the missing shards exist and would be better elsewhere: they
 	// are placed only with a peer that has none, on a site below its limit.
 	Move bool
@@ -29,7 +35,7 @@ type RebuildJob struct {
 type Rebuilt struct {
 	Holders       []storage.Holder // who has which shard now, as far as known; placed ones with a raised epoch
 	Placed        []int            // shards that were stored now
-	Missing       []int            // shards that nobody is known to have
+	Missing       []int            // shards that nobody is known to have, not even away
 	Bytes         int64            // that were stored now
 	SurvivesSites int              // sites that may vanish, whichever they are; −1: it cannot be read
 	Problem       string           // what is not as it should be, in words; empty: nothing
@@ -107,6 +113,12 @@ func newRebuild(s *Segments, job RebuildJob) (*rebuild, error) {
 		}
 		known.holder, known.found = h.Peer, true
 	}
+	for _, h := range job.Away {
+		if h.Shard < 0 || h.Shard >= b.r.N || h.Peer.IsZero() || !b.shards[h.Shard].holder.IsZero() || b.wanted(h.Shard) {
+			continue
+		}
+		b.shards[h.Shard] = upShard{holder: h.Peer, found: true, away: true, moves: h.Epoch}
+	}
 	return b, nil
 }
 
@@ -126,7 +138,9 @@ func (b *rebuild) run(ctx context.Context) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(errEnough)
 	candidates := slices.DeleteFunc(b.s.cfg.Holders.Candidates(ctx, b.header.Owner, b.header.Signer),
-		func(c placement.Candidate) bool { return b.job.Avoid[c.Peer] })
+		func(c placement.Candidate) bool {
+			return b.job.Avoid[c.Peer] || (c.Away && time.Since(c.Seen) >= b.job.Wait)
+		})
 	if len(b.missing) == 0 || !b.hasPlace(candidates) {
 		return context.Cause(ctx)
 	}
@@ -203,7 +217,7 @@ func (b *rebuild) startBack(ctx context.Context) {
 		}
 	}
 	for _, shard := range back {
-		b.upload.shards[shard].moves++
+		b.upload.shards[shard].moved()
 		b.upload.start(ctx, shard, b.job.Back[shard])
 	}
 }
@@ -387,16 +401,11 @@ func (b *rebuild) tell(ctx context.Context) {
 	}
 	shardsOf := map[grid.PeerID][]int{}
 	for i := range b.shards {
-		if s := &b.shards[i]; !s.holder.IsZero() && !slices.Equal(s.told, list) {
+		if s := &b.shards[i]; !s.holder.IsZero() && !s.away && !slices.Equal(s.told, list) {
 			shardsOf[s.holder] = append(shardsOf[s.holder], i)
 		}
 	}
-	peers := make([]grid.PeerID, 0, len(shardsOf))
-	for peer := range shardsOf {
-		if k, _ := b.upload.choice.candidate(peer); !k.Away {
-			peers = append(peers, peer)
-		}
-	}
+	peers := slices.Collect(maps.Keys(shardsOf))
 	limit := b.s.limitFor(b.s.cfg.AskTimeout)
 	answers := askEach(ctx, b.s, peers, limit, func(ctx context.Context, peer grid.PeerID, store storage.RemoteShards) ([]int, error) {
 		var lost []int
@@ -424,6 +433,7 @@ func (b *rebuild) tell(ctx context.Context) {
 	}
 }
 
+// holders returns who has which shard, those who are away included.
 func (b *rebuild) holders() []storage.Holder {
 	var out []storage.Holder
 	for i := range b.shards {
@@ -450,7 +460,7 @@ func (b *rebuild) stay() (count int) {
 // result sums up.
 func (b *rebuild) result() Rebuilt {
 	stay := b.stay()
-	out := Rebuilt{Holders: b.holders(), Causes: b.causes}
+	out := Rebuilt{Causes: b.causes}
 	sites := map[int]string{}
 	for i := range b.shards {
 		s := &b.shards[i]
@@ -458,10 +468,13 @@ func (b *rebuild) result() Rebuilt {
 		case s.holder.IsZero():
 			out.Missing = append(out.Missing, i)
 			continue
+		case s.away:
+			continue
 		case !s.found:
 			out.Placed = append(out.Placed, i)
 			out.Bytes += int64(b.header.ShardBytes)
 		}
+		out.Holders = append(out.Holders, storage.Holder{Shard: i, Peer: s.holder, Epoch: s.moves})
 		sites[i] = b.s.cfg.Holders.Site(s.holder)
 	}
 	out.SurvivesSites = placement.SurvivesSites(b.r, sites)

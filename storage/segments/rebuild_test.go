@@ -366,13 +366,34 @@ func TestRebuildWaitsForFriends(t *testing.T) {
 	put := f.mustPut(s, randomBytes(1000))
 	f.by(put.Holders[1].Peer).wipe()
 	f.away[put.Holders[1].Peer] = true
-	job := segments.RebuildJob{Header: put.Header, Sources: slices.Delete(slices.Clone(put.Holders), 1, 2), Missing: []int{1}}
+	job := segments.RebuildJob{Header: put.Header, Sources: slices.Delete(slices.Clone(put.Holders), 1, 2), Missing: []int{1}, Wait: time.Hour}
 	got, err := s.Rebuild(t.Context(), job)
 	if err != nil || !slices.Equal(got.Missing, []int{1}) || got.Problem == "" {
 		t.Errorf("%+v, %v", got, err)
 	}
 	delete(f.away, put.Holders[1].Peer)
 	f.mustRebuild(s, job)
+}
+
+// TestRebuildWithHoldersAway: a shard whose holder is expected back is not made
+// and keeps its place, and the others learn of it; a friend who is away for
+// longer than is waited gets nothing kept.
+func TestRebuildWithHoldersAway(t *testing.T) {
+	f := newFriends(t, 6)
+	s := f.open(fourOfSix)
+	put := f.mustPut(s, randomBytes(1000))
+	f.away[put.Holders[1].Peer] = true
+	f.removed[put.Holders[4].Peer] = true
+	sources := slices.Concat(put.Holders[:1], put.Holders[2:4], put.Holders[5:])
+	job := segments.RebuildJob{Header: put.Header, Sources: sources, Away: put.Holders[1:2], Missing: []int{4}}
+	got, err := s.Rebuild(t.Context(), job)
+	if err != nil || !slices.Equal(got.Placed, []int{4}) || len(got.Missing) > 0 || len(got.Holders) != 5 {
+		t.Fatalf("%+v, %v", got, err)
+	}
+	r, err := f.by(got.Holders[3].Peer).memory.OpenShard(t.Context(), storage.ShardID{Segment: put.ID, Index: 4}, 0, -1)
+	if err != nil || len(r.Holders()) != 6 || r.Holders()[1] != put.Holders[1] {
+		t.Errorf("%+v, %v", r.Holders(), err)
+	}
 }
 
 // ruin is one run of TestRepairHeals.

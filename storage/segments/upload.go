@@ -2,6 +2,7 @@ package segments
 
 import (
 	"context"
+	"math"
 	"slices"
 	"time"
 
@@ -38,9 +39,17 @@ type upload struct {
 type upShard struct {
 	holder  grid.PeerID      // zero: not durable anywhere
 	found   bool             // it was there before, and nothing is to be sent
+	away    bool             // and its holder is away
 	moves   uint32           // the epoch: how often it was given to another peer
 	told    []storage.Holder // the list that its holder was given with it
 	running []*attempt
+}
+
+// moved raises the epoch. Others may have named any, so it has an end.
+func (s *upShard) moved() {
+	if s.moves < math.MaxUint32 {
+		s.moves++
+	}
 }
 
 func newUpload(s *Segments, segment *encoded, plan *placement.Plan, candidates []placement.Candidate) *upload {
@@ -159,7 +168,7 @@ func (u *upload) startElsewhere(ctx context.Context, shard int) {
 	}
 	peer, ok := u.choice.next(u.shards, u.need())
 	if ok {
-		u.shards[shard].moves++
+		u.shards[shard].moved()
 		u.start(ctx, shard, peer)
 	}
 }
