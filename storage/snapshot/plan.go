@@ -21,8 +21,9 @@ type destPlace struct {
 }
 
 // plan walks from the node that was asked for: the entries of a directory, or
-// the one entry, go into the target.
-func (r *restore) plan(node *vaultv1.Node, made bool) {
+// the one entry, go into the target, which was made or is where the directory
+// itself was.
+func (r *restore) plan(node *vaultv1.Node, made, itself bool) {
 	top := newTopDir(r, r.top, made)
 	defer top.done()
 	at := destPlace{dir: top, included: len(r.options.Include) == 0}
@@ -30,8 +31,8 @@ func (r *restore) plan(node *vaultv1.Node, made bool) {
 		r.entry(at, node)
 		return
 	}
-	if len(node.Name) > 0 && made {
-		top.node = node // the target was made for it, so it gets its mode and times
+	if len(node.Name) > 0 && at.included && (made || itself && r.options.Overwrite == OverwriteAny) {
+		top.node = node // the target is this directory, so it gets its mode and times
 	}
 	r.directory(at, node)
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"path/filepath"
 	"runtime"
 	"strings"
 	"sync"
@@ -216,7 +217,7 @@ func (r *restore) run(node *vaultv1.Node, target string) error {
 	for range min(max(runtime.GOMAXPROCS(0), minWriters), maxWriters) {
 		wg.Go(r.write)
 	}
-	r.plan(node, made)
+	r.plan(node, made, r.options.Path != "" && filepath.Clean(r.options.Path) == filepath.Clean(target))
 	close(r.pieces)
 	wg.Wait()
 	if r.ctx.Err() == nil && r.options.Verify && !r.options.DryRun {
