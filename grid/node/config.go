@@ -72,6 +72,7 @@ type Config struct {
 
 	Discovery DiscoveryConfig `mapstructure:"discovery"`
 	Gossip    GossipConfig    `mapstructure:"gossip"`
+	Network   NetworkConfig   `mapstructure:"network"`
 	Store     StoreConfig     `mapstructure:"store"`
 	Backup    BackupConfig    `mapstructure:"backup"`
 	Tasks     TasksConfig     `mapstructure:"tasks"`
@@ -200,6 +201,7 @@ func (c Config) Validate() error {
 			fault("store.owners", "%w", err)
 		}
 	}
+	c.Network.validate(fault)
 	c.Backup.validate(fault)
 	c.validateRepair(fault)
 	return errors.Join(faults...)

@@ -7,6 +7,7 @@ import (
 	"math"
 	"slices"
 	"strings"
+	"time"
 
 	"gotong/grid"
 	controlv1 "gotong/proto/control/v1"
@@ -20,6 +21,8 @@ func (p *Peer) giving() *controlv1.Giving {
 		PledgeBytes: uint64(p.cfg.Give), HeldBytes: uint64(max(stats.Bytes, 0)), TrashBytes: uint64(max(stats.TrashBytes, 0)),
 		Slots: uint32(p.cfg.Slots), SlotsBusy: uint32(max(p.cfg.Slots-p.work.slotsFree(), 0)),
 	}
+	up, down := p.cfg.Network.At(time.Now())
+	g.UpLimit, g.DownLimit = uint64(up), uint64(down)
 	for owner, held := range stats.Owners {
 		g.HeldFor = append(g.HeldFor, p.heldFor(owner, held))
 	}

@@ -229,6 +229,7 @@ func (p *Peer) start(ctx context.Context) (*running, error) {
 		}
 	}
 	r := &running{peer: p, failed: make(chan error, 8)}
+	r.add(ctx, "limits", p.keepLimits)
 	r.add(ctx, "network", p.net.Run)
 	r.add(ctx, "membership", p.membership.Run)
 	r.add(ctx, "join", p.serveJoins)

@@ -121,7 +121,7 @@ func (c *Clients) open(peer grid.PeerID) (*client, error) {
 			}
 		}
 	}
-	opts := append(clientOptions(),
+	opts := append(clientOptions(c.net.pace),
 		grpc.WithContextDialer(dial),
 		grpc.WithAuthority(authority(peer)),
 		grpc.WithChainUnaryInterceptor(cl.guardUnary),
@@ -131,9 +131,9 @@ func (c *Clients) open(peer grid.PeerID) (*client, error) {
 	return cl, err
 }
 
-func clientOptions() []grpc.DialOption {
+func clientOptions(p *pace) []grpc.DialOption {
 	return []grpc.DialOption{
-		grpc.WithTransportCredentials(sessionCredentials{}),
+		grpc.WithTransportCredentials(sessionCredentials{p}),
 		grpc.WithNoProxy(),
 		grpc.WithDisableServiceConfig(),
 		grpc.WithIdleTimeout(ConnIdle),

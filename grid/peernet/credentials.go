@@ -12,14 +12,16 @@ import (
 
 // sessionCredentials tells gRPC who is at the other end of a *Conn. The
 // handshake is over by then; a connection of any other kind is refused.
-type sessionCredentials struct{}
+type sessionCredentials struct {
+	pace *pace
+}
 
-func (sessionCredentials) auth(raw net.Conn) (net.Conn, credentials.AuthInfo, error) {
+func (s sessionCredentials) auth(raw net.Conn) (net.Conn, credentials.AuthInfo, error) {
 	c, ok := raw.(*Conn)
 	if !ok {
 		return nil, nil, fmt.Errorf("peernet: gRPC on a %T instead of an authenticated connection", raw)
 	}
-	return c, AuthInfo{
+	return newPacedConn(c, s.pace), AuthInfo{
 		CommonAuthInfo: credentials.CommonAuthInfo{SecurityLevel: credentials.PrivacyAndIntegrity},
 		Peer:           c.Peer(),
 	}, nil

@@ -28,7 +28,7 @@ func NewServer(n *Net, rules Rules, services *Services, opts ...grpc.ServerOptio
 		return nil, err
 	}
 	s := &Server{net: n}
-	all := append(serverOptions(),
+	all := append(serverOptions(n.pace),
 		grpc.ChainUnaryInterceptor(s.guardUnary(rules)),
 		grpc.ChainStreamInterceptor(s.guardStream(rules)))
 	s.server = grpc.NewServer(append(all, opts...)...)
@@ -39,9 +39,9 @@ func NewServer(n *Net, rules Rules, services *Services, opts ...grpc.ServerOptio
 	return s, nil
 }
 
-func serverOptions() []grpc.ServerOption {
+func serverOptions(p *pace) []grpc.ServerOption {
 	return []grpc.ServerOption{
-		grpc.Creds(sessionCredentials{}),
+		grpc.Creds(sessionCredentials{p}),
 		grpc.MaxRecvMsgSize(MaxMessageBytes),
 		grpc.MaxSendMsgSize(MaxMessageBytes),
 		grpc.MaxConcurrentStreams(MaxStreams),

@@ -36,6 +36,7 @@ type Net struct {
 	intros  *introductions
 	nearest *lastGood
 	hooks   hooks
+	pace    *pace
 
 	mu        sync.Mutex
 	bound     net.Listener
@@ -65,6 +66,7 @@ func New(cfg Config) (*Net, error) {
 		links:     newLinkTable(cfg.Limits.Links),
 		intros:    newIntroductions(),
 		nearest:   newLastGood(),
+		pace:      new(pace),
 		listeners: map[Protocol]*listener{},
 	}
 	n.ctx, n.cancel = context.WithCancel(context.Background())

@@ -49,6 +49,8 @@ type givingJSON struct {
 	Slots       uint32        `json:"slots"`
 	SlotsBusy   uint32        `json:"slots_busy"`
 	HeldFor     []heldForJSON `json:"held_for"`
+	UpLimit     uint64        `json:"up_limit"` // bytes a second now; 0: none
+	DownLimit   uint64        `json:"down_limit"`
 }
 
 // heldForJSON is what this peer keeps for one owner.
@@ -94,7 +96,7 @@ func newStatusJSON(s *controlv1.StatusResponse) statusJSON {
 	out := statusJSON{
 		Sentence: s.Sentence, PeersAlive: s.PeersAlive, PeersTotal: s.PeersTotal,
 		Backups: []backupJSON{}, Problems: []problemJSON{},
-		Giving: givingJSON{g.GetPledgeBytes(), g.GetHeldBytes(), g.GetTrashBytes(), g.GetSlots(), g.GetSlotsBusy(), []heldForJSON{}},
+		Giving: givingJSON{g.GetPledgeBytes(), g.GetHeldBytes(), g.GetTrashBytes(), g.GetSlots(), g.GetSlotsBusy(), []heldForJSON{}, g.GetUpLimit(), g.GetDownLimit()},
 		Peer:   s.Peer, Name: s.Name, Grid: s.Grid, Listen: s.Listen, Repaired: s.Repaired,
 		LastDrill: newDrillJSON(s.LastDrill),
 	}
@@ -127,6 +129,9 @@ func (a *app) printStatus(s *controlv1.StatusResponse) error {
 		fmt.Fprintf(w, "drill\t%s\n", printable(drillText(s.LastDrill)))
 		fmt.Fprintf(w, "giving\t%s of %s (%s of it trash), %d of %d slots busy\n", bytesText(g.GetHeldBytes()), bytesText(g.GetPledgeBytes()),
 			bytesText(g.GetTrashBytes()), g.GetSlotsBusy(), g.GetSlots())
+		if g.GetUpLimit() > 0 || g.GetDownLimit() > 0 {
+			fmt.Fprintf(w, "network\tup %s, down %s at this hour\n", limitText(g.GetUpLimit()), limitText(g.GetDownLimit()))
+		}
 		for _, h := range g.GetHeldFor() {
 			fmt.Fprintf(w, "  for %s\t%s\n", printable(heldForName(h)), heldText(h))
 		}
@@ -192,4 +197,12 @@ func heldText(h *controlv1.HeldFor) string {
 		text += ", at most " + bytesText(h.LimitBytes)
 	}
 	return text
+}
+
+// limitText is a limit in bytes a second.
+func limitText(limit uint64) string {
+	if limit == 0 {
+		return "without limit"
+	}
+	return bytesText(limit) + "/s"
 }

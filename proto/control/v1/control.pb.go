@@ -472,7 +472,9 @@ type Giving struct {
 	TrashBytes    uint64                 `protobuf:"varint,3,opt,name=trash_bytes,json=trashBytes,proto3" json:"trash_bytes,omitempty"`
 	Slots         uint32                 `protobuf:"varint,4,opt,name=slots,proto3" json:"slots,omitempty"`
 	SlotsBusy     uint32                 `protobuf:"varint,5,opt,name=slots_busy,json=slotsBusy,proto3" json:"slots_busy,omitempty"`
-	HeldFor       []*HeldFor             `protobuf:"bytes,6,rep,name=held_for,json=heldFor,proto3" json:"held_for,omitempty"` // most first
+	HeldFor       []*HeldFor             `protobuf:"bytes,6,rep,name=held_for,json=heldFor,proto3" json:"held_for,omitempty"`  // most first
+	UpLimit       uint64                 `protobuf:"varint,7,opt,name=up_limit,json=upLimit,proto3" json:"up_limit,omitempty"` // bytes a second, at this time of the day; 0: none
+	DownLimit     uint64                 `protobuf:"varint,8,opt,name=down_limit,json=downLimit,proto3" json:"down_limit,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -547,6 +549,20 @@ func (x *Giving) GetHeldFor() []*HeldFor {
 		return x.HeldFor
 	}
 	return nil
+}
+
+func (x *Giving) GetUpLimit() uint64 {
+	if x != nil {
+		return x.UpLimit
+	}
+	return 0
+}
+
+func (x *Giving) GetDownLimit() uint64 {
+	if x != nil {
+		return x.DownLimit
+	}
+	return 0
 }
 
 // HeldFor is what this peer keeps for one owner.
@@ -6071,7 +6087,7 @@ const file_control_v1_control_proto_rawDesc = "" +
 	"\x06failed\x18\t \x01(\tR\x06failed\x12\x1a\n" +
 	"\bsnapshot\x18\n" +
 	" \x01(\tR\bsnapshot\x12\x18\n" +
-	"\askipped\x18\v \x01(\x04R\askipped\"\xd7\x01\n" +
+	"\askipped\x18\v \x01(\x04R\askipped\"\x91\x02\n" +
 	"\x06Giving\x12!\n" +
 	"\fpledge_bytes\x18\x01 \x01(\x04R\vpledgeBytes\x12\x1d\n" +
 	"\n" +
@@ -6081,7 +6097,10 @@ const file_control_v1_control_proto_rawDesc = "" +
 	"\x05slots\x18\x04 \x01(\rR\x05slots\x12\x1d\n" +
 	"\n" +
 	"slots_busy\x18\x05 \x01(\rR\tslotsBusy\x125\n" +
-	"\bheld_for\x18\x06 \x03(\v2\x1a.gotong.control.v1.HeldForR\aheldFor\"\xbf\x01\n" +
+	"\bheld_for\x18\x06 \x03(\v2\x1a.gotong.control.v1.HeldForR\aheldFor\x12\x19\n" +
+	"\bup_limit\x18\a \x01(\x04R\aupLimit\x12\x1d\n" +
+	"\n" +
+	"down_limit\x18\b \x01(\x04R\tdownLimit\"\xbf\x01\n" +
 	"\aHeldFor\x12\x14\n" +
 	"\x05owner\x18\x01 \x01(\tR\x05owner\x12\x14\n" +
 	"\x05names\x18\x02 \x03(\tR\x05names\x12\x14\n" +
