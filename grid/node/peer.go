@@ -242,6 +242,7 @@ func (p *Peer) start(ctx context.Context) (*running, error) {
 	r.add(ctx, "drill", p.runDrills)
 	r.add(ctx, "heads", func(ctx context.Context) error { return p.backups.run(ctx, p.handOut, p.logger) })
 	r.add(ctx, "repair", p.repair.Run)
+	r.add(ctx, "spool", p.sweepSpool)
 	if control != nil {
 		own := &service{peer: p}
 		commands := newControlServer(own, own.reading)

@@ -1,0 +1,67 @@
+package gridtest_test
+
+import (
+	"bytes"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"gotong/grid/gridtest"
+)
+
+// TestStragglersFollow: a friend who is away while a backup runs does not lower
+// its redundancy. What is the friend's waits in the spool, across a restart of
+// the owner, and is sent when the friend is back.
+func TestStragglersFollow(t *testing.T) {
+	gridtest.Run(t, repairing(5, "auto", nil), func(t *testing.T, c *gridtest.Cluster) {
+		owner, friend := c.Peers[0], c.Peers[2]
+		source := t.TempDir()
+		content := make([]byte, 3<<20)
+		_, _ = rand.NewChaCha8([32]byte{1}).Read(content)
+		if err := os.WriteFile(filepath.Join(source, "file"), content, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		friend.Stop()
+		c.WaitAlive(4)
+		summary, err := owner.Backup(t.Context(), []string{source}, "", nil, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !summary.Committed || summary.Complete || summary.Redundancy != "2+2" || summary.Note == "" {
+			t.Errorf("%+v", summary)
+		}
+		if n := spooled(t, owner); n == 0 {
+			t.Error("nothing waits for the friend")
+		}
+		owner.Stop()
+		friend.Start()
+		owner.Start()
+		c.WaitAlive(5)
+		waitHealthy(t, c, 4, 10*repairInterval)
+		c.Wait("the spool to be empty", func() bool { return spooled(t, owner) == 0 })
+		time.Sleep(2 * repairInterval)
+		states, err := owner.Status(t.Context())
+		if err != nil || len(states.Backups) != 1 || states.Backups[0].State != "complete" || states.Backups[0].SurvivesSites != 2 {
+			t.Errorf("%+v, %v", states, err)
+		}
+		target := filepath.Join(t.TempDir(), "back")
+		if _, err := owner.Restore(t.Context(), "latest", "", target, nil, nil); err != nil {
+			t.Fatal(err)
+		}
+		if got, err := os.ReadFile(filepath.Join(target, source, "file")); err != nil || !bytes.Equal(got, content) {
+			t.Errorf("%d bytes came back, %v", len(got), err)
+		}
+	})
+}
+
+// spooled counts what waits on a peer.
+func spooled(t *testing.T, p *gridtest.ClusterPeer) int {
+	t.Helper()
+	files, err := filepath.Glob(filepath.Join(p.Home, "peer", "spool", "*"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return len(files)
+}
