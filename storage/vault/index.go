@@ -49,6 +49,7 @@ var (
 	keyCondemned  = []byte("condemned") // there when some segment may be
 	keyUnswept    = []byte("unswept")   // there when blobs may name segments that were dropped
 	keyUnpruned   = []byte("unpruned")  // counts what may have left a prune something to do
+	keyWaste      = []byte("waste")     // bytes that the last prune left unused
 	keyAges       = []byte("ages")      // ageMarks
 )
 

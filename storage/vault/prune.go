@@ -3,6 +3,7 @@ package vault
 import (
 	"cmp"
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"slices"
@@ -398,8 +399,9 @@ func (p *prune) finish() error {
 	}
 	p.result.Freed = p.result.Bytes - min(bytes, p.result.Bytes)
 	return p.v.index.update(func(tx *bbolt.Tx) error {
-		if metaNumber(tx, keyUnpruned) != p.unpruned {
-			return nil
+		left := binary.BigEndian.AppendUint64(nil, p.result.WasteLeft)
+		if err := tx.Bucket(bucketMeta).Put(keyWaste, left); err != nil || metaNumber(tx, keyUnpruned) != p.unpruned {
+			return err
 		}
 		return tx.Bucket(bucketMeta).Delete(keyUnpruned)
 	})

@@ -298,18 +298,24 @@ func (l *Lease) Read(dst, buf []byte) (plain, buffer []byte, err error) {
 }
 
 func (l *Lease) open(dst, buf []byte, at location) (plain, buffer []byte, err error) {
+	return l.r.v.openBlob(dst, buf, l.h, at, l.segment.data)
+}
+
+// openBlob appends the plaintext of a blob to dst. The error is
+// storage.ErrCorrupt.
+func (v *Vault) openBlob(dst, buf []byte, h [32]byte, at location, data []byte) (plain, buffer []byte, err error) {
 	end := int(at.offset) + int(at.sealed)
-	if end > len(l.segment.data) {
+	if end > len(data) {
 		return nil, buf, fmt.Errorf("%w: blob beyond the end of its pack", storage.ErrCorrupt)
 	}
-	sealed := l.segment.data[at.offset:end]
+	sealed := data[at.offset:end]
 	start := len(dst)
 	if at.coding == encodingRaw {
-		plain, err = l.r.v.secrets.OpenBlob(slices.Grow(dst, int(at.plain)), at.coding, l.h, sealed)
-	} else if buf, err = l.r.v.secrets.OpenBlob(buf[:0], at.coding, l.h, sealed); err == nil {
-		plain, err = unpack(l.r.v.decoder, dst, buf, at.coding, int(at.plain))
+		plain, err = v.secrets.OpenBlob(slices.Grow(dst, int(at.plain)), at.coding, h, sealed)
+	} else if buf, err = v.secrets.OpenBlob(buf[:0], at.coding, h, sealed); err == nil {
+		plain, err = unpack(v.decoder, dst, buf, at.coding, int(at.plain))
 	}
-	if err == nil && seal.Hash(plain[start:]) != l.h {
+	if err == nil && seal.Hash(plain[start:]) != h {
 		err = fmt.Errorf("%w: blob does not have its hash", storage.ErrCorrupt)
 	}
 	return plain, buf, err

@@ -138,7 +138,7 @@ func open(dir string, config Config, files files) (*Vault, error) {
 	if err := os.MkdirAll(v.StateDir(), 0o700); err != nil {
 		return nil, fmt.Errorf("open vault: %w", err)
 	}
-	if err := removePast(dir); err != nil {
+	if err := errors.Join(removePast(dir), removeSpills(dir)); err != nil {
 		return nil, fmt.Errorf("open vault: %w", err)
 	}
 	if err := v.openIndex(); err != nil {

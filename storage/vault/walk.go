@@ -27,18 +27,16 @@ type walk struct {
 	ctx context.Context
 	r   *Reader
 
-	live     blobMarks                     // all blobs that were met
-	walked   [2][maxRefDepth + 1]blobMarks // objects whose blobs were all met: files, listings
-	bytes    map[uint32]uint64             // sealed bytes of what was met, for each segment
-	trees    map[uint32]uint64             // of those, lists and listings
-	listed   *numberSet                    // what the catalogue says that the snapshot needs
-	extra    numberSet                     // segments that were met and are not listed
-	missing  uint64                        // blobs of files that are in no segment that is known
-	blobs    uint64
-	logical  uint64 // bytes of files, in all snapshots
-	entries  uint64 // files and others, likewise
-	problem  func(where string, err error)
-	progress func()
+	live    blobMarks                     // all blobs that were met
+	walked  [2][maxRefDepth + 1]blobMarks // objects whose blobs were all met: files, listings
+	bytes   map[uint32]uint64             // sealed bytes of what was met, for each segment
+	trees   map[uint32]uint64             // of those, lists and listings
+	listed  *numberSet                    // what the catalogue says that the snapshot needs
+	extra   numberSet                     // segments that were met and are not listed
+	missing uint64                        // blobs of files that are in no segment that is known
+	blobs   uint64
+	met     func(h [32]byte, at location) // is called with each blob once
+	problem func(where string, err error)
 }
 
 const (
@@ -53,7 +51,7 @@ func (v *Vault) newWalk(ctx context.Context) (*walk, error) {
 	}
 	r.onlyPresent = true
 	return &walk{v: v, ctx: ctx, r: r, bytes: map[uint32]uint64{}, trees: map[uint32]uint64{},
-		problem: func(string, error) {}, progress: func() {}}, nil
+		met: func([32]byte, location) {}, problem: func(string, error) {}}, nil
 }
 
 func (w *walk) close() { w.r.Close() }
@@ -117,15 +115,12 @@ func (w *walk) listing(ref Ref, where string, depth int) error {
 	if err := w.marks(ref); err != nil {
 		return err
 	}
-	w.progress()
 	var below []*vaultv1.Node
 	cut := nodeCutter{fn: func(n *vaultv1.Node) error {
-		w.entries++
 		if n.Type == vaultv1.Node_DIRECTORY {
 			below = append(below, &vaultv1.Node{Name: n.Name, Content: n.Content})
 			return nil
 		}
-		w.logical += n.Size
 		content, err := RefOf(n.Content)
 		if err != nil {
 			return err
@@ -180,6 +175,7 @@ func (w *walk) mark(h [32]byte, tree bool) (location, error) {
 	}
 	if w.live.add(at.segment, at.offset) {
 		w.blobs++
+		w.met(h, at)
 		w.bytes[at.segment] += uint64(at.sealed)
 		if tree {
 			w.trees[at.segment] += uint64(at.sealed)
