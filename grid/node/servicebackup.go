@@ -116,12 +116,32 @@ func wantAbsolute(paths ...string) error {
 
 // Snapshots lists the snapshots of the vault, oldest first.
 func (s *service) Snapshots(ctx context.Context, r *controlv1.SnapshotsRequest) (*controlv1.SnapshotsResponse, error) {
+	if r.All {
+		return s.peer.allSnapshots(ctx, r)
+	}
 	list, err := s.peer.chosenSnapshots(ctx, r.Set, r.Tags)
 	out := &controlv1.SnapshotsResponse{}
 	for _, snap := range list {
 		out.Snapshots = append(out.Snapshots, snapshotMessage(snap))
 	}
 	return out, err
+}
+
+// allSnapshots lists those of older heads too, as far as friends keep them.
+func (p *Peer) allSnapshots(ctx context.Context, r *controlv1.SnapshotsRequest) (*controlv1.SnapshotsResponse, error) {
+	all, err := p.vault.AllSnapshots(ctx)
+	if err != nil {
+		return nil, p.explainTooFew(err)
+	}
+	out := &controlv1.SnapshotsResponse{}
+	for _, snap := range all {
+		if isChosen(snap.Snapshot, r.Set, r.Tags) {
+			message := snapshotMessage(snap.Snapshot)
+			message.Forgotten, message.Head = snap.Forgotten, snap.Head
+			out.Snapshots = append(out.Snapshots, message)
+		}
+	}
+	return out, nil
 }
 
 // isChosen reports whether a snapshot is of a set, if one is named, and has all

@@ -12,6 +12,9 @@ import (
 	controlv1 "gotong/proto/control/v1"
 )
 
+// historyTimeout bounds snapshots --all.
+const historyTimeout = 10 * time.Minute
+
 func (a *app) snapshotsCommand() *cobra.Command {
 	var request controlv1.SnapshotsRequest
 	c := &cobra.Command{
@@ -22,8 +25,14 @@ func (a *app) snapshotsCommand() *cobra.Command {
 	}
 	c.Flags().StringArrayVar(&request.Tags, "tag", nil, "only those with this tag; repeated: with all of them")
 	c.Flags().StringVar(&request.Set, "set", "", "only those of this backup set")
+	c.Flags().BoolVar(&request.All, "all", false, "also those that were forgotten, or left out by somebody else, and that friends still keep: restore takes their ids too")
 	c.RunE = func(c *cobra.Command, _ []string) error {
-		return a.withPeer(c.Context(), func(ctx context.Context, peer controlv1.ControlClient) error {
+		ctx, cancel := c.Context(), func() {}
+		if request.All { // it reads every head that friends keep
+			ctx, cancel = context.WithTimeout(ctx, historyTimeout)
+		}
+		defer cancel()
+		return a.withPeer(ctx, func(ctx context.Context, peer controlv1.ControlClient) error {
 			list, err := peer.Snapshots(ctx, &request)
 			if err != nil {
 				return err
@@ -46,11 +55,14 @@ type snapshotJSON struct {
 	Dirs    uint64    `json:"dirs"`
 	Bytes   uint64    `json:"bytes"`
 	Skipped uint64    `json:"skipped"`
+	// Only with --all.
+	Forgotten bool   `json:"forgotten,omitempty"`
+	Head      uint64 `json:"head,omitempty"`
 }
 
 func newSnapshotJSON(s *controlv1.Snapshot) snapshotJSON {
 	return snapshotJSON{s.Id, time.Unix(0, s.TimeUnixNano).UTC(), s.Host, s.Set, append([]string{}, s.Tags...), append([]string{}, s.Paths...),
-		s.Files, s.Dirs, s.Bytes, s.Skipped}
+		s.Files, s.Dirs, s.Bytes, s.Skipped, s.Forgotten, s.Head}
 }
 
 func (a *app) printSnapshots(snapshots []*controlv1.Snapshot, chosen bool) error {
@@ -73,6 +85,9 @@ func (a *app) printSnapshots(snapshots []*controlv1.Snapshot, chosen bool) error
 	}
 	return a.table("SNAPSHOT\tTIME\tHOST\tSET\tTAGS\tFILES\tSIZE\tPATHS", func(w io.Writer) {
 		for _, s := range snapshots {
+			if s.Forgotten {
+				s.Tags = append(s.Tags, fmt.Sprintf("[forgotten; in head %d]", s.Head))
+			}
 			fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%d\t%s\t%s\n", short(s.Id), time.Unix(0, s.TimeUnixNano).Format(time.DateTime), printable(s.Host),
 				orDash(s.Set), orDash(strings.Join(s.Tags, ",")), s.Files, bytesText(s.Bytes), printable(pathsText(s.Paths)))
 		}

@@ -2128,6 +2128,7 @@ type SnapshotsRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Tags          []string               `protobuf:"bytes,1,rep,name=tags,proto3" json:"tags,omitempty"` // only those with all of these
 	Set           string                 `protobuf:"bytes,2,opt,name=set,proto3" json:"set,omitempty"`   // only those of this set
+	All           bool                   `protobuf:"varint,3,opt,name=all,proto3" json:"all,omitempty"`  // those too that only older heads within their floor have
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2174,6 +2175,13 @@ func (x *SnapshotsRequest) GetSet() string {
 		return x.Set
 	}
 	return ""
+}
+
+func (x *SnapshotsRequest) GetAll() bool {
+	if x != nil {
+		return x.All
+	}
+	return false
 }
 
 type SnapshotsResponse struct {
@@ -2231,7 +2239,9 @@ type Snapshot struct {
 	Tags          []string               `protobuf:"bytes,7,rep,name=tags,proto3" json:"tags,omitempty"`
 	Set           string                 `protobuf:"bytes,8,opt,name=set,proto3" json:"set,omitempty"`
 	Dirs          uint64                 `protobuf:"varint,9,opt,name=dirs,proto3" json:"dirs,omitempty"`
-	Skipped       uint64                 `protobuf:"varint,10,opt,name=skipped,proto3" json:"skipped,omitempty"` // entries that could not be read
+	Skipped       uint64                 `protobuf:"varint,10,opt,name=skipped,proto3" json:"skipped,omitempty"`     // entries that could not be read
+	Forgotten     bool                   `protobuf:"varint,11,opt,name=forgotten,proto3" json:"forgotten,omitempty"` // the newest head does without it; only with all
+	Head          uint64                 `protobuf:"varint,12,opt,name=head,proto3" json:"head,omitempty"`           // number of the newest head that has it; only with all
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2332,6 +2342,20 @@ func (x *Snapshot) GetDirs() uint64 {
 func (x *Snapshot) GetSkipped() uint64 {
 	if x != nil {
 		return x.Skipped
+	}
+	return 0
+}
+
+func (x *Snapshot) GetForgotten() bool {
+	if x != nil {
+		return x.Forgotten
+	}
+	return false
+}
+
+func (x *Snapshot) GetHead() uint64 {
+	if x != nil {
+		return x.Head
 	}
 	return 0
 }
@@ -6230,12 +6254,13 @@ const file_control_v1_control_proto_rawDesc = "" +
 	"\rchanged_files\x18\x13 \x01(\x04R\fchangedFiles\x12'\n" +
 	"\x0fduplicate_bytes\x18\x14 \x01(\x04R\x0eduplicateBytes\x12\x1a\n" +
 	"\bexcluded\x18\x15 \x01(\x04R\bexcluded\x12\x16\n" +
-	"\x06warned\x18\x16 \x01(\x04R\x06warned\"8\n" +
+	"\x06warned\x18\x16 \x01(\x04R\x06warned\"J\n" +
 	"\x10SnapshotsRequest\x12\x12\n" +
 	"\x04tags\x18\x01 \x03(\tR\x04tags\x12\x10\n" +
-	"\x03set\x18\x02 \x01(\tR\x03set\"N\n" +
+	"\x03set\x18\x02 \x01(\tR\x03set\x12\x10\n" +
+	"\x03all\x18\x03 \x01(\bR\x03all\"N\n" +
 	"\x11SnapshotsResponse\x129\n" +
-	"\tsnapshots\x18\x01 \x03(\v2\x1b.gotong.control.v1.SnapshotR\tsnapshots\"\xea\x01\n" +
+	"\tsnapshots\x18\x01 \x03(\v2\x1b.gotong.control.v1.SnapshotR\tsnapshots\"\x9c\x02\n" +
 	"\bSnapshot\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12$\n" +
 	"\x0etime_unix_nano\x18\x02 \x01(\x03R\ftimeUnixNano\x12\x12\n" +
@@ -6247,7 +6272,9 @@ const file_control_v1_control_proto_rawDesc = "" +
 	"\x03set\x18\b \x01(\tR\x03set\x12\x12\n" +
 	"\x04dirs\x18\t \x01(\x04R\x04dirs\x12\x18\n" +
 	"\askipped\x18\n" +
-	" \x01(\x04R\askipped\"Y\n" +
+	" \x01(\x04R\askipped\x12\x1c\n" +
+	"\tforgotten\x18\v \x01(\bR\tforgotten\x12\x12\n" +
+	"\x04head\x18\f \x01(\x04R\x04head\"Y\n" +
 	"\tLsRequest\x12\x1a\n" +
 	"\bsnapshot\x18\x01 \x01(\tR\bsnapshot\x12\x12\n" +
 	"\x04path\x18\x02 \x01(\fR\x04path\x12\x1c\n" +
