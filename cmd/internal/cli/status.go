@@ -133,7 +133,11 @@ func (a *app) printStatus(s *controlv1.StatusResponse) error {
 			fmt.Fprintf(w, "network\tup %s, down %s at this hour\n", limitText(g.GetUpLimit()), limitText(g.GetDownLimit()))
 		}
 		for _, h := range g.GetHeldFor() {
-			fmt.Fprintf(w, "  for %s\t%s\n", printable(heldForName(h)), heldText(h))
+			limit := ""
+			if h.Limited {
+				limit = ", at most " + bytesText(h.LimitBytes)
+			}
+			fmt.Fprintf(w, "  for %s\t%s%s\n", printable(heldForName(h)), heldText(h), limit)
 		}
 	})
 	for _, p := range s.Problems {
@@ -192,9 +196,6 @@ func heldText(h *controlv1.HeldFor) string {
 	text := bytesText(h.Bytes) + " in " + countText(h.Shards, "shard", "shards")
 	if h.TrashBytes > 0 {
 		text += ", " + bytesText(h.TrashBytes) + " of it trash"
-	}
-	if h.Limited {
-		text += ", at most " + bytesText(h.LimitBytes)
 	}
 	return text
 }
