@@ -13,6 +13,7 @@ import (
 	"strings"
 	"testing"
 	"testing/iotest"
+	"testing/synctest"
 
 	vaultv1 "gotong/proto/vault/v1"
 	"gotong/storage/vault"
@@ -285,4 +286,21 @@ func TestUnreadableFilesAreCounted(t *testing.T) {
 			t.Error(err)
 		}
 	}
+}
+
+// TestScanCountsWhatIsThere: the second walk leaves out what the first one does.
+func TestScanCountsWhatIsThere(t *testing.T) {
+	src := filepath.Join(t.TempDir(), "src")
+	for i := range 30 {
+		write(t, fmt.Sprintf("%s/d%d/f%d", src, i%3, i), make([]byte, 100))
+	}
+	write(t, src+"/d1/"+DefaultIgnoreFile, []byte("f1\n"))
+	synctest.Test(t, func(t *testing.T) {
+		b, err := newBackup(nil, BackupOptions{Paths: []string{src}, Exclude: []string{"/d0/"}, Skipped: func(string, error) { t.Error("skipped twice") }})
+		must(t, err)
+		b.scan(t.Context())
+		if b.totalFiles.Load() != 20 || b.totalBytes.Load() != 19*100+3 {
+			t.Errorf("%d files, %d bytes", b.totalFiles.Load(), b.totalBytes.Load())
+		}
+	})
 }

@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 	"pgregory.net/rapid"
 
+	vaultv1 "gotong/proto/vault/v1"
 	"gotong/storage/vault"
 )
 
@@ -255,5 +256,75 @@ func again(t *testing.T) {
 	out, err := cmd.CombinedOutput()
 	if err != nil || !strings.Contains(string(out), "--- PASS: "+t.Name()) {
 		t.Errorf("%v\n%s", err, out)
+	}
+}
+
+// TestOneFileSystem: what is mounted below a path becomes an empty directory.
+func TestOneFileSystem(t *testing.T) {
+	src := filepath.Join(t.TempDir(), "src")
+	write(t, src+"/here", []byte("x"))
+	must(t, os.Mkdir(src+"/mounted", 0o755))
+	if err := unix.Mount("none", src+"/mounted", "tmpfs", 0, ""); err != nil {
+		t.Skipf("mount: %v", err)
+	}
+	defer unix.Unmount(src+"/mounted", 0)
+	write(t, src+"/mounted/there", []byte("y"))
+	v, _ := newVault(t)
+	s := backUpWith(t, v, BackupOptions{Paths: []string{src}, OneFileSystem: true})
+	if got := pathsOf(t, v, src); len(got) != 2 || got[1] != "mounted" || s.Excluded != 1 {
+		t.Errorf("backed up %q, %+v", got, s)
+	}
+	// A restore that deletes leaves it alone, and what is mounted elsewhere.
+	_, did := restoreInto(t, v, src, RestoreOptions{Path: src, Delete: true})
+	if _, err := os.Stat(src + "/mounted/there"); err != nil {
+		t.Error(err)
+	}
+	must(t, os.Mkdir(src+"/extra", 0o755))
+	must(t, os.Rename(src+"/here", src+"/extra/here"))
+	must(t, os.Mkdir(src+"/extra/mount", 0o755))
+	must(t, unix.Mount("none", src+"/extra/mount", "tmpfs", 0, ""))
+	defer unix.Unmount(src+"/extra/mount", 0)
+	var why error
+	_, did = restoreInto(t, v, src, RestoreOptions{Path: src, Delete: true, Skipped: func(_ string, err error) { why = err }})
+	if _, err := os.Stat(src + "/extra/here"); err != nil || !errors.Is(why, errMounted) || did["here"] != ActionNew {
+		t.Errorf("%v, %v, %v", err, why, did)
+	}
+	backUp(t, v, src)
+	if got := pathsOf(t, v, src); len(got) != 6 {
+		t.Errorf("backed up %q", got)
+	}
+}
+
+// TestOwnersThatOnlyRootCanGive are counted, and no reason to fail.
+func TestOwnersThatOnlyRootCanGive(t *testing.T) {
+	if os.Getuid() == 0 {
+		again(t)
+		return
+	}
+	dir := os.Getenv(asNobody)
+	if dir == "" {
+		dir = t.TempDir()
+	}
+	t.Setenv("TMPDIR", dir)
+	v, _ := newVault(t)
+	craft(t, v, func(w *vault.Writer) vault.Ref {
+		node := func(name string, uid int) *vaultv1.Node {
+			return &vaultv1.Node{Name: []byte(name), Type: vaultv1.Node_FILE, Mode: 0o6755, Uid: uint32(uid), Gid: uint32(os.Getgid()), Size: 1, Content: content(t, w, "x")}
+		}
+		return listing(t, w, node("mine", os.Getuid()), node("theirs", 0))
+	})
+	target := t.TempDir()
+	for range 2 {
+		s, _ := restoreInto(t, v, target, RestoreOptions{})
+		if s.Unowned != 1 || s.Files != 2 || s.Skipped != 0 {
+			t.Errorf("%+v", s)
+		}
+	}
+	for name, want := range map[string]uint32{"mine": 0o6755, "theirs": 0o755} {
+		var st unix.Stat_t
+		must(t, unix.Stat(filepath.Join(target, name), &st))
+		if st.Mode&0o7777 != want {
+			t.Errorf("%s has mode %o", name, st.Mode)
+		}
 	}
 }

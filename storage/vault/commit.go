@@ -34,6 +34,9 @@ type Result struct {
 // out. After an error there is no new snapshot, unless a later Begin finds that
 // the head was durable already.
 func (s *Session) Commit(snapshot Snapshot) (Result, error) {
+	if s.dry {
+		return Result{}, errDry
+	}
 	defer s.v.release(s)
 	defer s.cancel(context.Canceled)
 	if err := s.drain(); err != nil {
