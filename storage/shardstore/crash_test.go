@@ -13,6 +13,7 @@ import (
 	"syscall"
 	"testing"
 
+	"gotong/grid"
 	"gotong/storage"
 	"gotong/storage/shardstore"
 	"gotong/storage/storagetest"
@@ -39,6 +40,7 @@ func TestOrderOfOperations(t *testing.T) {
 			t.Fatalf("%s: %v", title, err)
 		}
 		short := strings.NewReplacer(segment.Header.ID.String(), "SEGMENT", "shards/"+segment.Header.ID.String()[:2], "shards/XX",
+			"trash/"+segment.Header.ID.String()[:2], "trash/XX",
 			device.Owner.String(), "OWNER", vault.String(), "VAULT")
 		fmt.Fprintf(&out, "%s:\n\t%s\n", title, short.Replace(strings.Join(files.log, "\n\t")))
 	}
@@ -60,7 +62,25 @@ func TestOrderOfOperations(t *testing.T) {
 	section("deleted shard", func() error { return s.DeleteShard(ctx, segment.ID(1)) })
 	section("first head of an owner", func() error { return s.PutHeads(ctx, storagetest.Raw(chain[0])) })
 	section("next head", func() error { return s.PutHeads(ctx, storagetest.Raw(chain[1])) })
-	section("read", func() error { return s.Verify(ctx, segment.ID(0)) })
+	section("deletion", func() error {
+		return s.PutDeletions(ctx, storagetest.RawDeletions(device.Deletion(t, vault, 1, segment.Header.ID)))
+	})
+	section("next deletion, of nothing that is here", func() error {
+		return s.PutDeletions(ctx, storagetest.RawDeletions(device.Deletion(t, vault, 2, storage.SegmentID{1})))
+	})
+	section("read from the trash", func() error { return s.Verify(ctx, segment.ID(0)) })
+	section("empty trash", func() error {
+		_, err := s.EmptyTrash(ctx, true)
+		return err
+	})
+	section("drop owner", func() error {
+		_, err := s.DropOwner(ctx, device.Owner)
+		return err
+	})
+	section("owner is removed", func() error {
+		_, err := s.NoteRemoved([]grid.OwnerID{device.Owner})
+		return err
+	})
 	section("close", s.Close)
 
 	const golden = "testdata/order.txt"

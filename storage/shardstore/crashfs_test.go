@@ -50,14 +50,43 @@ func newCrashFS() *crashFS { return &crashFS{root: newDirNode(), free: 1 << 40} 
 
 // crash returns the file system after a power cut. With rng nil all that was
 // not synced is gone; else each name and each page is as it was when it was
-// last synced, or as it was last written.
+// last synced, or as it was last written. A file that only changed its name has
+// at least one of the two, because file systems with a journal, and those that
+// copy on write, rename in one step.
 func (c *crashFS) crash(rng *rand.Rand) *crashFS {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return &crashFS{root: c.root.crash(rng), free: c.free}
+	made := map[*inode]*inode{}
+	out := &crashFS{root: c.root.crash(rng, made), free: c.free}
+	now := map[*inode]bool{}
+	c.root.walk(false, "", func(_ string, n *inode) { now[n] = true })
+	c.root.walk(true, "", func(name string, n *inode) {
+		if !now[n] || n.dir || made[n] != nil {
+			return
+		}
+		if parent, err := out.find(path.Dir(name)); err == nil {
+			made[n] = n.crash(rng, made)
+			parent.names[path.Base(name)], parent.kept[path.Base(name)] = made[n], made[n]
+		}
+	})
+	return out
 }
 
-func (n *inode) crash(rng *rand.Rand) *inode {
+// walk calls each for everything below n, as it is or as it was last synced.
+func (n *inode) walk(kept bool, prefix string, each func(name string, n *inode)) {
+	names := n.names
+	if kept {
+		names = n.kept
+	}
+	for name, child := range names {
+		each(prefix+name, child)
+		if child.dir {
+			child.walk(kept, prefix+name+"/", each)
+		}
+	}
+}
+
+func (n *inode) crash(rng *rand.Rand, made map[*inode]*inode) *inode {
 	lucky := func() bool { return rng != nil && rng.IntN(2) == 0 }
 	if !n.dir {
 		data := bytes.Clone(n.durable)
@@ -69,7 +98,8 @@ func (n *inode) crash(rng *rand.Rand) *inode {
 				copy(data[at:end], n.data[at:end])
 			}
 		}
-		return &inode{data: data, durable: bytes.Clone(data)}
+		made[n] = &inode{data: data, durable: bytes.Clone(data)}
+		return made[n]
 	}
 	out := newDirNode()
 	all := slices.Sorted(maps.Keys(n.kept))
@@ -85,7 +115,7 @@ func (n *inode) crash(rng *rand.Rand) *inode {
 			child = n.names[name]
 		}
 		if child != nil {
-			out.names[name] = child.crash(rng)
+			out.names[name] = child.crash(rng, made)
 			out.kept[name] = out.names[name]
 		}
 	}
