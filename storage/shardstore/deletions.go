@@ -190,7 +190,9 @@ func (s *Store) putDeletions(ctx context.Context, raw [][]byte) error {
 		if err := s.deletions.put(key, deletions[:n]); err != nil {
 			return err
 		}
-		// Only now, because a shard may go to the trash only for what is durable.
+		// A shard goes to the trash only for what is durable. That the move is
+		// durable is not waited for: whoever opens the store after a power cut
+		// finds the shard in one of the two places and moves it again.
 		if err := s.trashNamed(deletions[:n]); err != nil {
 			return err
 		}
@@ -199,29 +201,22 @@ func (s *Store) putDeletions(ctx context.Context, raw [][]byte) error {
 	return nil
 }
 
-// trashNamed moves to the trash what durable deletions name, and returns when
-// that is durable too.
+// trashNamed moves to the trash what durable deletions name.
 func (s *Store) trashNamed(deletions []storage.SignedDeletion) error {
-	dirs := map[string]bool{}
 	for _, d := range deletions {
 		for _, id := range d.Segments {
-			like, stored, trash := s.cat.of(id)
+			like, stored, _ := s.cat.of(id)
 			if like.owner == nil || like.owner.owner != d.Owner || like.vault.Value() != d.Vault {
 				continue
 			}
 			for _, shard := range stored {
-				if err := s.trashOne(storage.ShardID{Segment: id, Index: shard.index}, dirs); err != nil {
-					return errors.Join(err, s.syncDirs(dirs))
-				}
-			}
-			if len(trash) > 0 {
-				if err := errors.Join(s.settle(trashDirOf(id)), s.settle(shardDir(id))); err != nil {
+				if err := s.trashOne(storage.ShardID{Segment: id, Index: shard.index}); err != nil {
 					return err
 				}
 			}
 		}
 	}
-	return s.syncDirs(dirs)
+	return nil
 }
 
 // put writes what is new of one vault, durably, and only then knows it.

@@ -33,7 +33,7 @@ func (s *Store) DropOwner(ctx context.Context, owner grid.OwnerID) (Holding, err
 func (s *Store) dropOwner(ctx context.Context, owner grid.OwnerID) (dropped Holding, err error) {
 	before := s.Stats().Owners[owner]
 	defer func() { dropped = before.less(s.Stats().Owners[owner]) }()
-	dirs := map[string]bool{}
+	dirs := map[string]bool{} // in which names went away
 	// The trash first and deletions last: what was deleted must not come back.
 	for _, trash := range []bool{true, false} {
 		for _, p := range s.cat.collect(trash, func(seg *segment, _ shard) bool { return seg.owner.owner == owner }) {
@@ -50,8 +50,10 @@ func (s *Store) dropOwner(ctx context.Context, owner grid.OwnerID) (dropped Hold
 			}
 		}
 	}
-	if err := errors.Join(ctx.Err(), s.checkWrite(), s.syncDirs(dirs)); err != nil {
-		return dropped, err
+	for dir := range dirs {
+		if err := s.fs.SyncDir(dir); err != nil {
+			return dropped, s.syncFailed(err)
+		}
 	}
 	if err := s.heads.forget(owner); err != nil {
 		return dropped, err

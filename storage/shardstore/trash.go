@@ -1,12 +1,10 @@
 package shardstore
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io/fs"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -96,13 +94,12 @@ func (s *Store) scanTrashed(id storage.ShardID, since time.Duration, page []byte
 // trashDeleted finishes what a process that was killed began: it moves to the
 // trash what a known deletion names and is still stored.
 func (s *Store) trashDeleted() {
-	dirs := map[string]bool{}
 	for _, p := range s.cat.collect(false, func(*segment, shard) bool { return true }) {
 		like, _, _ := s.cat.of(p.id)
 		if !s.deletions.deleted(like.owner.owner, like.vault.Value(), p.id) {
 			continue
 		}
-		if err := s.trashOne(storage.ShardID{Segment: p.id, Index: p.shard.index}, dirs); err != nil {
+		if err := s.trashOne(storage.ShardID{Segment: p.id, Index: p.shard.index}); err != nil {
 			s.log.Error("deleted shard cannot be moved to the trash", "segment", p.id, "shard", p.shard.index, "err", err)
 			s.problems.add(Problem{What: "deleted shard cannot be moved to the trash", Why: err.Error(),
 				Shard: storage.ShardID{Segment: p.id, Index: p.shard.index}, Owner: like.owner.owner})
@@ -110,9 +107,8 @@ func (s *Store) trashDeleted() {
 	}
 }
 
-// trashOne moves a stored shard to the trash and notes in dirs which
-// directories have to be synced until that is durable.
-func (s *Store) trashOne(id storage.ShardID, dirs map[string]bool) error {
+// trashOne moves a stored shard of a deleted segment to the trash.
+func (s *Store) trashOne(id storage.ShardID) error {
 	release := s.cat.claim(id)
 	defer release()
 	found, ok := s.cat.lookup(id)
@@ -133,32 +129,6 @@ func (s *Store) trashOne(id storage.ShardID, dirs map[string]bool) error {
 		return ioFailed(err)
 	}
 	s.cat.moveToTrash(id.Segment, found, since)
-	if dirs != nil {
-		// The new name first: the shard must not be without one.
-		dirs[trashDirOf(id.Segment)], dirs[shardDir(id.Segment)] = true, true
-	}
-	return nil
-}
-
-// syncDirs makes the names in directories durable: those of the trash first, so
-// that no shard is without a name.
-func (s *Store) syncDirs(dirs map[string]bool) error {
-	names := make([]string, 0, len(dirs))
-	for name := range dirs {
-		names = append(names, name)
-	}
-	rank := func(name string) int {
-		if strings.HasPrefix(name, trashDir+"/") {
-			return 0
-		}
-		return 1
-	}
-	slices.SortFunc(names, func(a, b string) int { return cmp.Or(cmp.Compare(rank(a), rank(b)), cmp.Compare(a, b)) })
-	for _, name := range names {
-		if err := s.fs.SyncDir(name); err != nil {
-			return s.syncFailed(err)
-		}
-	}
 	return nil
 }
 

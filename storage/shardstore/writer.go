@@ -232,7 +232,7 @@ func (w *writer) commit() error {
 		// A deletion came that may not have seen this shard. It is not said to
 		// be stored, so where it lies is not waited for.
 		s.log.Info("segment was deleted while a shard of it came", "segment", w.id.Segment, "shard", w.id.Index)
-		if err := s.trashOne(w.id, nil); err != nil {
+		if err := s.trashOne(w.id); err != nil {
 			return err
 		}
 		return storage.ErrDeleted
