@@ -2,9 +2,13 @@ package shardstore
 
 import (
 	"bytes"
+	"slices"
 	"testing"
 	"time"
 
+	"github.com/zeebo/blake3"
+
+	"gotong/grid"
 	"gotong/storage"
 	"gotong/storage/storagetest"
 )
@@ -62,14 +66,17 @@ func FuzzHolderPage(f *testing.F) {
 	})
 }
 
-// FuzzHeadFile: every record that is found lies in the file as this version
+// FuzzRecordFile: every record that is found lies in the file as this version
 // writes it, and no byte is counted twice.
-func FuzzHeadFile(f *testing.F) {
+func FuzzRecordFile(f *testing.F) {
 	var file []byte
 	for _, head := range storagetest.NewDevice("fuzz").Heads(f, storagetest.Vault("fuzz"), 2) {
 		file = appendRecord(file, record{kind: recordLink, received: time.Hour, raw: head.Raw})
 	}
 	f.Add(file)
+	deletion := storagetest.NewDevice("fuzz").Deletion(f, storagetest.Vault("fuzz"), 1, storage.SegmentID{1})
+	file = appendRecord(file, record{kind: recordDeletion, received: time.Hour, raw: deletion.Raw})
+	f.Add(appendRecord(file, record{kind: recordKnown, raw: encodeKnown(7)}))
 	f.Add(append([]byte("gthr"), file...))
 	f.Add(file[:len(file)-1])
 	f.Fuzz(func(t *testing.T, b []byte) {
@@ -83,6 +90,56 @@ func FuzzHeadFile(f *testing.F) {
 		})
 		if intact+damaged != len(b) {
 			t.Fatalf("%d intact and %d damaged of %d bytes", intact, damaged, len(b))
+		}
+	})
+}
+
+// FuzzTrashName: what is read as a name in the trash is the only spelling of it.
+func FuzzTrashName(f *testing.F) {
+	id := storage.ShardID{Segment: storage.SegmentID{1}, Index: 2}
+	f.Add(trashPath(id, time.Hour)[len(trashDirOf(id.Segment))+1:])
+	f.Fuzz(func(t *testing.T, name string) {
+		id, since, err := parseTrashName(name)
+		if err == nil && (since <= 0 || trashPath(id, since) != trashDirOf(id.Segment)+"/"+name) {
+			t.Fatalf("%q is a second name of %s", name, trashPath(id, since))
+		}
+	})
+}
+
+func FuzzRemoved(f *testing.F) {
+	f.Add(encodeRemoved(map[grid.OwnerID]time.Duration{{1}: time.Hour})[:removedEntry])
+	f.Fuzz(func(t *testing.T, b []byte) {
+		sum := blake3.Sum256(b)
+		owners, err := parseRemoved(append(b, sum[:]...))
+		if err == nil && len(owners) > len(b)/removedEntry {
+			t.Fatalf("%d owners in %d bytes", len(owners), len(b))
+		}
+	})
+}
+
+// FuzzNamed: the list has what was merged into it, in order, once.
+func FuzzNamed(f *testing.F) {
+	f.Add([]byte{1, 2, 3}, []byte{2, 9})
+	f.Fuzz(func(t *testing.T, first, second []byte) {
+		var list namedList
+		for vault, b := range [][]byte{first, second, first} {
+			slices.Sort(b)
+			var ids []storage.SegmentID
+			for _, c := range slices.Compact(slices.Clone(b)) {
+				ids = append(ids, storage.SegmentID{c})
+			}
+			list = list.merge(ids, uint32(vault%2))
+			for _, id := range ids {
+				if !list.has(id, uint32(vault%2)) || !list.hasAny(id) {
+					t.Fatalf("%v is not there", id)
+				}
+			}
+		}
+		if !slices.IsSortedFunc(list, named.compare) || len(slices.Compact(slices.Clone(list))) != len(list) {
+			t.Fatal("out of order, or twice")
+		}
+		if list.hasAny(storage.SegmentID{1, 1}) || list.has(storage.SegmentID{1}, 2) {
+			t.Fatal("has what nobody named")
 		}
 	})
 }

@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -179,5 +180,112 @@ func TestHeadsOverQuota(t *testing.T) {
 	}
 	if got := s.Stats().Owners[device.Owner].HeadBytes; got > 17<<20 {
 		t.Fatalf("%d bytes of heads", got)
+	}
+}
+
+// TestManyHeadsPushNothingOut: a device in the wrong hands publishes heads until
+// its room is used up. The state of before stays for its floor from then on, all
+// of it can be read, and the owner still gets in with a new epoch.
+func TestManyHeadsPushNothingOut(t *testing.T) {
+	const limit = 1024
+	chain := device.Heads(t, vault, limit+2)
+	recovered := device.With(grid.CapAll, 2)
+	synctest.Test(t, func(t *testing.T) {
+		files := newCrashFS()
+		s := open(t, "", shardstore.Config{FS: files})
+		putHeads(t, s, chain[:2]...)
+		time.Sleep(100 * 24 * time.Hour) // the second is old, but the newest state
+		putHeads(t, s, chain[2:limit+1]...)
+		for range 2 {
+			if err := s.PutHeads(t.Context(), storagetest.Raw(chain[limit+1])); !errors.Is(err, storage.ErrQuota) {
+				t.Fatalf("%v, want ErrQuota", err)
+			}
+			wantHistory(t, s, chain[1:limit+1]...)
+			time.Sleep(7*24*time.Hour - time.Minute)
+		}
+		third := recovered.Head(t, vault, chain[1], "taken back")
+		putHeads(t, s, third)
+		wantHistory(t, s, append(slices.Clone(chain[1:limit+1]), third)...)
+		for i := range 100 {
+			third = recovered.Head(t, vault, third, fmt.Sprint(i))
+			putHeads(t, s, third)
+		}
+		wantLinks(t, s, storage.MaxHeadForks, newestOf(t, s)...)
+		_ = s.Close()
+		s = open(t, "", shardstore.Config{FS: files})
+		if got := newestOf(t, s); got[len(got)-1].ID != third.ID {
+			t.Error("the newest head is not the owner's")
+		}
+	})
+}
+
+// newestOf returns the links of the one vault.
+func newestOf(t *testing.T, s *shardstore.Store) []storage.SignedHead {
+	t.Helper()
+	vaults, err := s.Heads(t.Context(), device.Owner)
+	if err != nil || len(vaults) != 1 {
+		t.Fatal(vaults, err)
+	}
+	var out []storage.SignedHead
+	for _, raw := range vaults[0].Links {
+		head, err := storage.ParseHead(raw)
+		if err != nil {
+			t.Fatal(err)
+		}
+		out = append(out, head)
+	}
+	return out
+}
+
+// wantHistory checks that exactly these heads can be read, page by page.
+func wantHistory(t *testing.T, s *shardstore.Store, want ...storage.SignedHead) {
+	t.Helper()
+	missing := map[storage.HeadID]bool{}
+	for _, head := range want {
+		missing[head.ID] = true
+	}
+	var below storage.HeadCursor
+	for {
+		raw, err := s.HeadHistory(t.Context(), device.Owner, vault, below)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(raw) == 0 {
+			break
+		}
+		for _, b := range raw {
+			head, err := storage.ParseHead(b)
+			if err != nil || !missing[head.ID] {
+				t.Fatalf("head %d came twice or should not be there: %v", head.Seq, err)
+			}
+			delete(missing, head.ID)
+			below = head.Cursor()
+		}
+	}
+	if len(missing) > 0 {
+		t.Fatalf("%d of %d heads are gone", len(missing), len(want))
+	}
+}
+
+// TestRecoveryHasRoom: an owner whose device used up all quota and allowance
+// still publishes under a new epoch.
+func TestRecoveryHasRoom(t *testing.T) {
+	s := open(t, t.TempDir(), shardstore.Config{OwnerLimit: func(grid.OwnerID) int64 { return 0 }})
+	big := string(bytes.Repeat([]byte("x"), 60<<10))
+	var first, prev storage.SignedHead
+	var err error
+	for err == nil {
+		if !prev.IsZero() && first.IsZero() {
+			first = prev
+		}
+		prev = device.Head(t, vault, prev, big)
+		err = s.PutHeads(t.Context(), storagetest.Raw(prev))
+	}
+	if !errors.Is(err, storage.ErrQuota) {
+		t.Fatal(err)
+	}
+	head := device.With(grid.CapAll, 2).Head(t, vault, first, "taken back")
+	if err := s.PutHeads(t.Context(), storagetest.Raw(head)); err != nil {
+		t.Fatal(err)
 	}
 }
