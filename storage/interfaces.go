@@ -156,7 +156,7 @@ func (c HeadCursor) Compare(other HeadCursor) int {
 }
 
 // DeletionStore keeps deletions and carries them out. It keeps each for 400
-// days of its running time.
+// days of its running time, if its donor says nothing else.
 type DeletionStore interface {
 	// PutDeletions takes raw deletions that ParseDeletion accepts, of any vaults
 	// in any order, at most MaxPutDeletions and MaxDeletionPage. nil means that

@@ -16,6 +16,7 @@ import (
 	"gotong/grid"
 	"gotong/storage"
 	"gotong/storage/segments"
+	"gotong/storage/shardstore"
 )
 
 // Size is a number of bytes that is written and read with a unit: 200GB is
@@ -111,8 +112,9 @@ type TasksConfig struct {
 
 // RetentionConfig says how long data stays that is no longer wanted.
 type RetentionConfig struct {
-	Floor   time.Duration `mapstructure:"floor"`   // holders keep what this peer deleted at least this long
-	Removed time.Duration `mapstructure:"removed"` // running time after which what removed owners have here is freed
+	Floor     time.Duration `mapstructure:"floor"`     // holders keep what this peer deleted at least this long
+	Removed   time.Duration `mapstructure:"removed"`   // running time after which what removed owners have here is freed
+	Deletions time.Duration `mapstructure:"deletions"` // running time for which deletions are remembered
 }
 
 // LogConfig says what the peer writes to standard error.
@@ -131,7 +133,7 @@ func DefaultConfig() Config {
 		Store:      StoreConfig{KeepFree: 1e9, FairShare: true, Allowance: 1e9},
 		Backup:     BackupConfig{Spool: segments.DefaultSpoolBytes},
 		Tasks:      TasksConfig{MaxMemory: 1 << 30, MaxTimeout: time.Hour, CacheBytes: 2e9},
-		Retention:  RetentionConfig{Floor: 7 * 24 * time.Hour, Removed: 30 * 24 * time.Hour},
+		Retention:  RetentionConfig{Floor: 7 * 24 * time.Hour, Removed: 30 * 24 * time.Hour, Deletions: shardstore.DefaultKeepDeletions},
 		Repair:     RepairConfig{Grace: 24 * time.Hour, Interval: 15 * time.Minute},
 		Audit:      AuditConfig{Interval: 6 * time.Hour, Groups: 4},
 		Scrub:      ScrubConfig{Every: 30 * 24 * time.Hour},
@@ -192,6 +194,9 @@ func (c Config) Validate() error {
 	}
 	if c.Drill.Files < 1 || c.Drill.Files > maxDrill {
 		fault("drill.files", "%d is not between 1 and %d", c.Drill.Files, maxDrill)
+	}
+	if c.Retention.Deletions <= 0 {
+		fault("retention.deletions", "%s is not positive", c.Retention.Deletions)
 	}
 	if c.Retention.Floor < 0 {
 		fault("retention.floor", "%s is negative", c.Retention.Floor)

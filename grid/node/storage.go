@@ -74,6 +74,7 @@ func (p *Peer) openStore() (err error) {
 		ExplainLimit:      p.fair.explain,
 		Authorize:         p.authorizeHeader,
 		AuthorizeHead:     func(h storage.SignedHead) error { return p.authorize(h.Owner, h.Signer, h.Allows) },
+		KeepDeletions:     p.cfg.Retention.Deletions,
 		AuthorizeDeletion: func(d storage.SignedDeletion) error { return p.authorize(d.Owner, d.Signer, d.Allows) },
 		Logger:            p.logger,
 	})

@@ -1,12 +1,14 @@
 package shardrpc_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"iter"
 	"slices"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"gotong/grid"
 	"gotong/storage"
@@ -53,6 +55,10 @@ func TestStrangersGetNothing(t *testing.T) {
 	_, headsErr := stranger.Heads(ctx, device.Owner)
 	for what, err := range map[string]error{
 		"get": getErr, "have": haveErr, "list": listErr, "heads": headsErr,
+		"history":   second(stranger.HeadHistory(ctx, device.Owner, segment.Header.Vault, storage.HeadCursor{})),
+		"deletions": second(stranger.Deletions(ctx, device.Owner, segment.Header.Vault, 0)),
+		"prove":     second(stranger.Prove(ctx, segment.ID(0), []int{0})),
+		"delete":    stranger.PutDeletions(ctx, storagetest.RawDeletions(device.Deletion(t, segment.Header.Vault, 1, segment.Header.ID))),
 		"put":       storagetest.Put(ctx, stranger, segment, 1, nil),
 		"put heads": stranger.PutHeads(ctx, storagetest.Raw(device.Head(t, segment.Header.Vault, storage.SignedHead{}, "x"))),
 	} {
@@ -60,6 +66,76 @@ func TestStrangersGetNothing(t *testing.T) {
 			t.Errorf("%s by a stranger: %v", what, err)
 		}
 	}
+}
+
+func second[T any](_ T, err error) error { return err }
+
+// TestDeletionsAreHandedOn: any member may bring a deletion, because its
+// signature proves whose it is, and any may fetch those of a vault that it can
+// name; the heads of a vault are shown to fewer.
+func TestDeletionsAreHandedOn(t *testing.T) {
+	device, _, coHolder, m := crowd()
+	vault := storagetest.Vault("v")
+	segment := device.Segment(t, vault, storage.Redundancy{K: 1, N: 2}, 1000, "a")
+	store := storagetest.NewMemory()
+	if err := storagetest.Put(t.Context(), store, segment, 0, []storage.Holder{{Shard: 1, Peer: coHolder}}); err != nil {
+		t.Fatal(err)
+	}
+	if err := store.PutHeads(t.Context(), storagetest.Raw(device.Heads(t, vault, 3)...)); err != nil {
+		t.Fatal(err)
+	}
+	w := serve(t, shardrpc.ServerConfig{Store: store, Members: m})
+	history := func(as grid.PeerID) int {
+		heads, err := w.client(t, as).HeadHistory(t.Context(), device.Owner, vault, storage.HeadCursor{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return len(heads)
+	}
+	blind := 0
+	for i := range 40 {
+		if history(storagetest.Peer(string(rune('A'+i)))) == 0 {
+			blind++
+		}
+	}
+	if history(device.Peer) != 3 || history(coHolder) != 3 || blind < 32 {
+		t.Errorf("owner sees %d heads, co-holder %d, %d of 40 others none", history(device.Peer), history(coHolder), blind)
+	}
+	deletion := device.Deletion(t, vault, 1, segment.Header.ID)
+	if err := w.client(t, storagetest.Peer("A")).PutDeletions(t.Context(), storagetest.RawDeletions(deletion)); err != nil {
+		t.Fatal(err)
+	}
+	for _, as := range []grid.PeerID{device.Peer, coHolder, storagetest.Peer("B")} {
+		raw, err := w.client(t, as).Deletions(t.Context(), device.Owner, vault, 0)
+		if err != nil || len(raw) != 1 || !bytes.Equal(raw[0], deletion.Raw) {
+			t.Errorf("%d deletions, %v", len(raw), err)
+		}
+	}
+}
+
+// TestProofsAreLimited: to prove is work, so a caller gets so much of it.
+func TestProofsAreLimited(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		device := storagetest.NewDevice("owner")
+		segment := device.Segment(t, storagetest.Vault("v"), storage.Redundancy{K: 1, N: 1}, 1000, "a")
+		store := storagetest.NewMemory()
+		if err := storagetest.Put(t.Context(), store, segment, 0, nil); err != nil {
+			t.Fatal(err)
+		}
+		w := serve(t, shardrpc.ServerConfig{Store: store, Members: members{device.Peer: device.Owner}, ProofsPerSecond: 1, ProofsBurst: 10})
+		c := w.client(t, device.Peer)
+		prove := func(groups int) error { return second(c.Prove(t.Context(), segment.ID(0), make([]int, groups))) }
+		if err := prove(8); err != nil {
+			t.Error(err)
+		}
+		if err := prove(3); !errors.Is(err, shardrpc.ErrBusy) {
+			t.Errorf("more than may be saved up: %v", err)
+		}
+		time.Sleep(time.Second)
+		if err := prove(3); err != nil {
+			t.Errorf("a second later: %v", err)
+		}
+	})
 }
 
 func TestAnyMemberMayRepair(t *testing.T) {

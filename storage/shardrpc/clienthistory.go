@@ -19,6 +19,9 @@ type gather struct {
 }
 
 func (g *gather) add(items [][]byte, maxItems, maxItem, maxSize int) error {
+	if len(items) == 0 {
+		return violation("message without content") // they could come for ever
+	}
 	for _, item := range items {
 		g.size += len(item)
 		if len(item) > maxItem {

@@ -23,6 +23,9 @@ func FuzzMessages(f *testing.F) {
 		&shardsv1.PutRequest{Start: &shardsv1.PutStart{Header: []byte("header"), Holders: []*shardsv1.Holder{holder}}},
 		&shardsv1.HaveRequest{Segments: [][]byte{segment[:]}},
 		answer,
+		&shardsv1.ProveRequest{Segment: segment[:], Groups: []uint32{1, 2}},
+		&shardsv1.HeadHistoryRequest{Owner: segment[:], Vault: segment[:], BelowSeq: 3, BelowId: segment[:]},
+		&shardsv1.DeletionsResponse{Deletions: [][]byte{[]byte("deletion"), []byte("another")}},
 		&shardsv1.HeadsResponse{Vault: segment[:], Heads: [][]byte{[]byte("head")}},
 	} {
 		wire, err := proto.Marshal(seed)
@@ -48,6 +51,26 @@ func FuzzMessages(f *testing.F) {
 		var a shardsv1.SegmentAnswer
 		if proto.Unmarshal(wire, &a) == nil {
 			checkAnswer(t, &a, segment)
+		}
+		var prove shardsv1.ProveRequest
+		if proto.Unmarshal(wire, &prove) == nil {
+			if groups, err := groupsFromWire(prove.Groups); err == nil && (len(groups) < 1 || len(groups) > storage.MaxProofGroups) {
+				t.Errorf("%d groups", len(groups))
+			}
+		}
+		var history shardsv1.HeadHistoryRequest
+		if proto.Unmarshal(wire, &history) == nil {
+			_, _, _ = vaultFromWire(history.Owner, history.Vault)
+			if below, err := cursorFromWire(history.BelowSeq, history.BelowId); err == nil && below.Seq != history.BelowSeq {
+				t.Errorf("below %d", below.Seq)
+			}
+		}
+		var page shardsv1.DeletionsResponse
+		if proto.Unmarshal(wire, &page) == nil {
+			var got gather
+			if err := got.add(page.Deletions, 2, 100, 150); err == nil && (len(got.items) > 2 || got.size > 150) {
+				t.Errorf("%d items of %d bytes", len(got.items), got.size)
+			}
 		}
 		var heads shardsv1.HeadsResponse
 		if proto.Unmarshal(wire, &heads) == nil {

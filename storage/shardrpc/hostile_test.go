@@ -4,8 +4,8 @@ import (
 	"context"
 	"errors"
 	"io"
-	"iter"
 	"net"
+	"slices"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -118,6 +118,34 @@ type liar struct {
 	have  func(*shardsv1.HaveRequest, grpc.ServerStreamingServer[shardsv1.HaveResponse]) error
 	heads []*shardsv1.HeadsResponse
 	put   func(shardsv1.Shards_PutServer) error
+	lists [][][]byte // answers of HeadHistory, Deletions and Prove
+}
+
+func (l *liar) HeadHistory(_ *shardsv1.HeadHistoryRequest, s grpc.ServerStreamingServer[shardsv1.HeadHistoryResponse]) error {
+	for _, list := range l.lists {
+		if err := s.Send(&shardsv1.HeadHistoryResponse{Heads: list}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (l *liar) Deletions(_ *shardsv1.DeletionsRequest, s grpc.ServerStreamingServer[shardsv1.DeletionsResponse]) error {
+	for _, list := range l.lists {
+		if err := s.Send(&shardsv1.DeletionsResponse{Deletions: list}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (l *liar) Prove(_ *shardsv1.ProveRequest, s grpc.ServerStreamingServer[shardsv1.ProveResponse]) error {
+	for _, list := range l.lists {
+		if err := s.Send(&shardsv1.ProveResponse{Proofs: list}); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (l *liar) Get(_ *shardsv1.GetRequest, s grpc.ServerStreamingServer[shardsv1.GetResponse]) error {
@@ -230,6 +258,27 @@ func TestClientBoundsAnswers(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
+	long, some := make([]byte, storage.MaxHeadBytes), make([][]byte, 50)
+	for name, lists := range map[string][][][]byte{
+		"empty messages": {{}, {}},
+		"giant item":     {{make([]byte, storage.MaxHeadBytes+1)}},
+		"endless list":   {some, some, some, some, some, some},
+		"endless bytes":  slices.Repeat([][][]byte{{long}}, 20),
+	} {
+		c := face(t, &liar{lists: lists}, shardrpc.ClientConfig{})
+		for what, err := range map[string]error{
+			"history":   second(c.HeadHistory(t.Context(), grid.OwnerID{}, storage.VaultID{}, storage.HeadCursor{})),
+			"deletions": second(c.Deletions(t.Context(), grid.OwnerID{}, storage.VaultID{}, 0)),
+			"proofs":    second(c.Prove(t.Context(), segment.ID(0), []int{0, 1})),
+		} {
+			if !errors.Is(err, shardrpc.ErrProtocol) {
+				t.Errorf("%s, %s: %v", what, name, err)
+			}
+		}
+	}
+	if _, err := face(t, &liar{lists: [][][]byte{{{1}}}}, shardrpc.ClientConfig{}).Prove(t.Context(), segment.ID(0), []int{0, 1}); !errors.Is(err, shardrpc.ErrProtocol) {
+		t.Errorf("one proof of two: %v", err)
+	}
 	head := make([]byte, storage.MaxHeadBytes+1)
 	vault := make([]byte, 32)
 	for name, messages := range map[string][]*shardsv1.HeadsResponse{
@@ -302,7 +351,7 @@ func TestSlowIsNotDead(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		device, segment := sample(t)
 		slow := storagetest.NewFaulty(storagetest.NewMemory())
-		w := serve(t, shardrpc.ServerConfig{Store: listing{slow}, Members: members{device.Peer: device.Owner}})
+		w := serve(t, shardrpc.ServerConfig{Store: slow, Members: members{device.Peer: device.Owner}})
 		limits := shardrpc.ClientConfig{IdleTimeout: time.Minute, CommitTimeout: time.Minute}
 		c := shardrpc.NewClient(w.dial(t, device.Peer), storagetest.Peer("slow"), limits)
 		slow.Set(storagetest.Faults{Delay: 3 * time.Second}) // for each 16 KiB
@@ -317,11 +366,4 @@ func TestSlowIsNotDead(t *testing.T) {
 			t.Error(err)
 		}
 	})
-}
-
-// listing makes a Store of what has no List.
-type listing struct{ storage.RemoteShards }
-
-func (listing) List(context.Context, storage.VaultID) iter.Seq2[storage.ShardID, error] {
-	return func(func(storage.ShardID, error) bool) {}
 }

@@ -3,6 +3,7 @@ package shardstore
 import (
 	"errors"
 	"log/slog"
+	"time"
 
 	"gotong/grid"
 	"gotong/storage"
@@ -10,6 +11,9 @@ import (
 
 // DefaultKeepFreeBytes is how much disk a store leaves to others by default.
 const DefaultKeepFreeBytes = 1 << 30
+
+// DefaultKeepDeletions is how long deletions are remembered by default.
+const DefaultKeepDeletions = 400 * 24 * time.Hour
 
 // Config says what a store takes. The zero value takes everything that fits on
 // the disk, from everybody.
@@ -34,11 +38,16 @@ type Config struct {
 	// membership, expiry. nil accepts all. Its error is passed on.
 	Authorize func(storage.SignedHeader) error
 
-	// AuthorizeHead does the same for heads.
+	// AuthorizeHead does the same for the newest of the heads handed over at
+	// once; by its hash it vouches for those before it, whose signers may be gone.
 	AuthorizeHead func(storage.SignedHead) error
 
 	// AuthorizeDeletion does the same for deletions.
 	AuthorizeDeletion func(storage.SignedDeletion) error
+
+	// KeepDeletions is how long of the running time deletions are remembered; 0
+	// means DefaultKeepDeletions.
+	KeepDeletions time.Duration
 
 	// FS replaces the disk in tests; Open then ignores its directory.
 	FS FS
@@ -66,6 +75,9 @@ func (c Config) filled() Config {
 		c.KeepFreeBytes = DefaultKeepFreeBytes
 	case -1:
 		c.KeepFreeBytes = 0
+	}
+	if c.KeepDeletions <= 0 {
+		c.KeepDeletions = DefaultKeepDeletions
 	}
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)

@@ -19,11 +19,10 @@ import (
 // Bounds of deletions. In memory one takes 80 bytes, and 20 for each segment
 // that it names; so an owner who fills all of it costs 24 MB.
 const (
-	keepDeletions         = 400 * 24 * time.Hour // of running time
-	maxOwnerDeletions     = 32 << 10             // of one owner
-	maxOwnerDeletionBytes = 32 << 20             // on disk, of one owner
-	maxDeletionStoreBytes = 512 << 20            // on disk, of all owners
-	deletionAllowance     = 4 << 20              // before they count in the owner's quota
+	maxOwnerDeletions     = 32 << 10  // of one owner
+	maxOwnerDeletionBytes = 32 << 20  // on disk, of one owner
+	maxDeletionStoreBytes = 512 << 20 // on disk, of all owners
+	deletionAllowance     = 4 << 20   // before they count in the owner's quota
 )
 
 // deletionStore keeps one append-only file for each vault, deleted/<owner>/<vault>.
@@ -292,7 +291,7 @@ func (d *deletionStore) checkRoom(key vaultKey, old *vaultDeletions, more int, s
 	case old == nil && vaults >= storage.MaxOwnerVaults:
 		return fmt.Errorf("owner %s has deletions in %d vaults: %w", key.owner.Short(), vaults, storage.ErrQuota)
 	case count > maxOwnerDeletions || account.deletions+size > maxOwnerDeletionBytes:
-		return fmt.Errorf("owner %s has %d deletions of %d bytes within 400 days, at most %d and %d: %w",
+		return fmt.Errorf("owner %s has %d deletions of %d bytes that are not to be forgotten yet, at most %d and %d: %w",
 			key.owner.Short(), count-more, account.deletions, maxOwnerDeletions, maxOwnerDeletionBytes, storage.ErrQuota)
 	case limit >= 0 && account.deletions+size > deletionAllowance && account.total()+account.deletions+size > limit:
 		return fmt.Errorf("deletions of owner %s take %d bytes: %w", key.owner.Short(), account.deletions, storage.ErrQuota)
@@ -382,7 +381,7 @@ func (s *Store) Deleted(owner grid.OwnerID, vault storage.VaultID, id storage.Se
 	return s.deletions.deleted(owner, vault, id)
 }
 
-// expire forgets deletions that are older than 400 days, in those files of which
+// expire forgets deletions that are older than what is to be remembered, in those files of which
 // they make up a good part.
 func (d *deletionStore) expire(now time.Duration) error {
 	d.mu.Lock()
@@ -391,7 +390,7 @@ func (d *deletionStore) expire(now time.Duration) error {
 	for key, v := range d.vaults {
 		var old int64
 		for _, p := range v.list {
-			if p.received+keepDeletions <= now {
+			if p.received+d.store.cfg.KeepDeletions <= now {
 				old += recordSize(p.bytes)
 			}
 		}
@@ -420,7 +419,7 @@ func (d *deletionStore) rewrite(key vaultKey, v *vaultDeletions, now time.Durati
 	next := &vaultDeletions{number: v.number, settled: true, known: v.upTo()}
 	data := appendRecord(nil, record{kind: recordKnown, received: now, raw: encodeKnown(next.known)})
 	for _, p := range v.list {
-		if p.received+keepDeletions <= now {
+		if p.received+d.store.cfg.KeepDeletions <= now {
 			continue
 		}
 		raw, ok := readRecord(f, p.offset, p.bytes)

@@ -130,10 +130,8 @@ func (s *Store) putHeads(ctx context.Context, raw [][]byte) error {
 		return err
 	}
 	if s.cfg.AuthorizeHead != nil {
-		for _, head := range heads {
-			if err := s.cfg.AuthorizeHead(head); err != nil {
-				return err
-			}
+		if err := s.cfg.AuthorizeHead(heads[len(heads)-1]); err != nil {
+			return err
 		}
 	}
 	if err := errors.Join(ctx.Err(), s.checkWrite()); err != nil {

@@ -136,6 +136,25 @@ func TestAuthorize(t *testing.T) {
 	}
 }
 
+// TestNewestHeadVouches for those before it, whose signers may be gone.
+func TestNewestHeadVouches(t *testing.T) {
+	refused := errors.New("not a member")
+	s := open(t, t.TempDir(), shardstore.Config{AuthorizeHead: func(h storage.SignedHead) error {
+		if h.Seq < 3 {
+			return refused
+		}
+		return nil
+	}})
+	chain := device.Heads(t, vault, 3)
+	if err := s.PutHeads(t.Context(), storagetest.Raw(chain[:2]...)); !errors.Is(err, refused) {
+		t.Errorf("newest is refused: %v", err)
+	}
+	if err := s.PutHeads(t.Context(), storagetest.Raw(chain...)); err != nil {
+		t.Errorf("newest is taken: %v", err)
+	}
+	wantLinks(t, s, 0, chain...)
+}
+
 func TestSecondOpenIsRefused(t *testing.T) {
 	dir := t.TempDir()
 	s := open(t, dir, shardstore.Config{})
@@ -165,14 +184,23 @@ func TestClosedStore(t *testing.T) {
 	for what, err := range map[string]error{
 		"put": storagetest.Put(t.Context(), s, segment, 2, nil), "write": writeErr, "commit": w.Commit(),
 		"verify": s.Verify(t.Context(), segment.ID(0)), "have": haveErr, "heads": headsErr,
-		"put heads": s.PutHeads(t.Context(), storagetest.Raw(device.Heads(t, vault, 1)...)),
-		"delete":    s.DeleteShard(t.Context(), segment.ID(0)),
+		"put heads":     s.PutHeads(t.Context(), storagetest.Raw(device.Heads(t, vault, 1)...)),
+		"delete":        s.DeleteShard(t.Context(), segment.ID(0)),
+		"put deletions": s.PutDeletions(t.Context(), storagetest.RawDeletions(device.Deletion(t, vault, 1, segment.Header.ID))),
+		"deletions":     second(s.Deletions(t.Context(), device.Owner, vault, 0)),
+		"history":       second(s.HeadHistory(t.Context(), device.Owner, vault, storage.HeadCursor{})),
+		"prove":         second(s.Prove(t.Context(), segment.ID(0), []int{0})),
+		"empty trash":   second(s.EmptyTrash(t.Context(), true)),
+		"drop owner":    second(s.DropOwner(t.Context(), device.Owner)),
+		"note removed":  second(s.NoteRemoved(nil)),
 	} {
 		if !errors.Is(err, shardstore.ErrClosed) {
 			t.Errorf("%s: %v", what, err)
 		}
 	}
 }
+
+func second[T any](_ T, err error) error { return err }
 
 func TestOpenRefusesNewerFormat(t *testing.T) {
 	dir := t.TempDir()

@@ -134,7 +134,7 @@ func (s *Store) trashOne(id storage.ShardID) error {
 
 // EmptyTrash frees the shards in the trash whose floor has passed on the running
 // clock, or with all, which only the donor decides, every one. It also forgets
-// deletions that are older than 400 days. It returns the bytes freed, also
+// deletions that are too old to be remembered. It returns the bytes freed, also
 // beside an error, and is called from time to time.
 func (s *Store) EmptyTrash(ctx context.Context, all bool) (freed int64, err error) {
 	if err := s.checkWrite(); err != nil {
