@@ -56,6 +56,48 @@ func TestStragglersFollow(t *testing.T) {
 	})
 }
 
+// TestPartialBackup: with too few friends here the snapshot is partial and can be
+// restored, and is complete once they are back.
+func TestPartialBackup(t *testing.T) {
+	gridtest.Run(t, repairing(5, "auto", nil), func(t *testing.T, c *gridtest.Cluster) {
+		owner := c.Peers[0]
+		source := t.TempDir()
+		if err := os.WriteFile(filepath.Join(source, "file"), []byte("what must come back"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		for _, friend := range c.Peers[2:] {
+			friend.Stop()
+		}
+		c.WaitAlive(2)
+		summary, err := owner.Backup(t.Context(), []string{source}, "", nil, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if summary.Committed || summary.Complete || summary.SurvivesSites != 0 || summary.Redundancy != "2+2" {
+			t.Errorf("%+v", summary)
+		}
+		state := func() string {
+			status, err := owner.Status(t.Context())
+			if err != nil || len(status.Backups) != 1 {
+				t.Fatalf("%+v, %v", status, err)
+			}
+			return status.Backups[0].State
+		}
+		if got := state(); got != "partial" {
+			t.Errorf("the backup is %s", got)
+		}
+		if _, err := owner.Restore(t.Context(), "latest", "", filepath.Join(t.TempDir(), "back"), nil, nil); err != nil {
+			t.Error(err)
+		}
+		for _, friend := range c.Peers[2:] {
+			friend.Start()
+		}
+		c.WaitAlive(5)
+		c.Wait("the backup to be complete", func() bool { return state() == "complete" })
+		waitHealthy(t, c, 4, repairInterval)
+	})
+}
+
 // spooled counts what waits on a peer.
 func spooled(t *testing.T, p *gridtest.ClusterPeer) int {
 	t.Helper()
