@@ -375,6 +375,24 @@ func TestRebuildWaitsForFriends(t *testing.T) {
 	f.mustRebuild(s, job)
 }
 
+// TestOwnStoreFirst: whoever repairs reads what it has itself.
+func TestOwnStoreFirst(t *testing.T) {
+	f := newFriends(t, 3)
+	stranger := f.stranger(2)
+	put := f.mustPut(f.open(storage.Redundancy{K: 1, N: 3}), randomBytes(50_000))
+	lost := slices.IndexFunc(put.Holders, func(h storage.Holder) bool { return h.Peer == f.list[0].peer })
+	f.list[0].wipe()
+	for _, friend := range f.list[:2] {
+		friend.store = &unreadable{RemoteShards: friend.memory, t: t}
+	}
+	got := f.mustRebuild(stranger, segments.RebuildJob{
+		Header: put.Header, Sources: slices.Delete(slices.Clone(put.Holders), lost, lost+1), Missing: []int{lost},
+	})
+	if !slices.Equal(got.Placed, []int{lost}) || got.Holders[lost].Peer != f.list[0].peer {
+		t.Errorf("%+v", got)
+	}
+}
+
 // TestRebuildWithHoldersAway: a shard whose holder is expected back is not made
 // and keeps its place, and the others learn of it; a friend who is away for
 // longer than is waited gets nothing kept.
