@@ -33,7 +33,8 @@ func (p *Peer) backupStates(ctx context.Context) ([]*controlv1.BackupState, erro
 	now := time.Now()
 	var out []*controlv1.BackupState
 	for _, set := range p.schedule.view(now) {
-		state := &controlv1.BackupState{Set: set.name, State: stateNone, Schedule: set.schedule, Running: set.running, Failed: validText(set.failed)}
+		state := &controlv1.BackupState{Set: set.name, State: stateNone, Schedule: set.schedule, Running: set.running, Failed: validText(set.failed),
+			Untidy: validText(set.untidy)}
 		if !set.next.IsZero() {
 			state.NextUnix = set.next.Unix()
 		}
@@ -123,6 +124,10 @@ func backupProblems(states []*controlv1.BackupState) []*controlv1.Problem {
 		case b.Failed != "":
 			out = append(out, &controlv1.Problem{What: fmt.Sprintf("set %s: the last run made no snapshot; the newest is of %s", b.Set, agoText(b)), Why: b.Failed,
 				Do: "the peer tries again by itself; to see all of it now: " + again})
+		}
+		if b.Untidy != "" {
+			out = append(out, &controlv1.Problem{What: "old snapshots of set " + b.Set + " are not forgotten", Why: b.Untidy,
+				Do: "the peer tries again after the next backup; or take the rules under keep out of the configuration"})
 		}
 		if b.LastUnix == 0 {
 			continue

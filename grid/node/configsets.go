@@ -13,6 +13,7 @@ import (
 	"github.com/adhocore/gronx"
 
 	"gotong/storage"
+	"gotong/storage/snapshot"
 )
 
 // BackupConfig says what this peer backs up by itself.
@@ -47,13 +48,13 @@ type KeepConfig struct {
 	Weekly  int      `mapstructure:"weekly"`
 	Monthly int      `mapstructure:"monthly"`
 	Yearly  int      `mapstructure:"yearly"`
-	Within  Period   `mapstructure:"within"`
+	Within  string   `mapstructure:"within"` // calendar time such as 1y6m7d12h
 	Tags    []string `mapstructure:"tags"`
 }
 
 // IsZero reports whether nothing is ever forgotten.
 func (k KeepConfig) IsZero() bool {
-	return k.Last == 0 && k.Hourly == 0 && k.Daily == 0 && k.Weekly == 0 && k.Monthly == 0 && k.Yearly == 0 && k.Within == 0 && len(k.Tags) == 0
+	return k.Last == 0 && k.Hourly == 0 && k.Daily == 0 && k.Weekly == 0 && k.Monthly == 0 && k.Yearly == 0 && k.Within == "" && len(k.Tags) == 0
 }
 
 // scheduled reports whether the peer runs the set by itself.
@@ -199,6 +200,11 @@ func (c SetConfig) validate(fault func(field, format string, args ...any)) {
 		fault("cron", "%q: want minute hour day month weekday, such as \"0 3 * * *\"", c.Cron)
 	}
 	k := c.Keep
+	if k.Within != "" {
+		if _, err := snapshot.ParsePeriod(k.Within); err != nil {
+			fault("keep.within", "%w", err)
+		}
+	}
 	for _, n := range []int{k.Last, k.Hourly, k.Daily, k.Weekly, k.Monthly, k.Yearly} {
 		if n < 0 {
 			fault("keep", "%d is negative", n)

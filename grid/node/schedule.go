@@ -12,6 +12,7 @@ import (
 
 	"github.com/adhocore/gronx"
 
+	controlv1 "gotong/proto/control/v1"
 	"gotong/storage/vault"
 )
 
@@ -133,16 +134,22 @@ func (s *schedule) noticeSleep(looked time.Time, wait time.Duration, now time.Ti
 
 func (s *schedule) runOne(ctx context.Context, name string, backup func(ctx context.Context, set string) error) {
 	err := backup(ctx, name)
-	switch {
-	case ctx.Err() != nil: // the peer stops; the set is due when it is back
-	case errors.Is(err, vault.ErrBusy):
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		now := time.Now()
-		s.hold[name] = now.Add(shorten(scheduleBusy, s.interval(name, now)))
-	case err != nil:
+	if err == nil || ctx.Err() != nil { // when the peer stops, the set is due when it is back
+		return
+	}
+	if !isBusy(err) {
 		s.logger.Warn("a set was not backed up", "set", name, "err", err)
 	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	now := time.Now()
+	s.hold[name] = now.Add(shorten(scheduleBusy, s.interval(name, now)))
+}
+
+// isBusy reports whether something only has to wait for its turn.
+func isBusy(err error) bool {
+	var failure *Failure
+	return errors.Is(err, vault.ErrBusy) || errors.As(err, &failure) && failure.Kind == controlv1.Kind_KIND_BUSY
 }
 
 // next returns the set that is due first, and when; "" when none has a schedule.
@@ -252,15 +259,33 @@ func (s *schedule) end(name string, began time.Time, snapshot string, err error)
 	switch {
 	case err == nil:
 		state.Began, state.Snapshot, state.Failures, state.Failed = began, snapshot, 0, ""
-	case errors.Is(err, vault.ErrBusy), errors.Is(err, context.Canceled):
+	case isBusy(err), errors.Is(err, context.Canceled):
 		return
 	default:
 		state.Failures++
 		state.Failed = err.Error()
 	}
 	state.Tried = time.Now()
-	delete(s.hold, name)
 	s.save()
+}
+
+// tidied notes whether what the rules of a set do not keep could be forgotten.
+func (s *schedule) tidied(name string, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	state, ok := s.states[name]
+	if !ok {
+		return
+	}
+	why := ""
+	if err != nil {
+		why = err.Error()
+		s.logger.Warn("old snapshots of a set were not forgotten", "set", name, "err", err)
+	}
+	if state.Untidy != why {
+		state.Untidy = why
+		s.save()
+	}
 }
 
 // setView is what status shows of a set.
@@ -270,6 +295,7 @@ type setView struct {
 	next     time.Time // zero: by hand only
 	running  bool
 	failed   string // why the last run made no snapshot
+	untidy   string // why what its rules do not keep is still there
 
 	snapshot string    // id of the newest that this peer made of the set; empty: none
 	made     time.Time // when it was begun
@@ -281,7 +307,7 @@ func (s *schedule) view(now time.Time) []setView {
 	defer s.mu.Unlock()
 	var out []setView
 	for _, name := range s.names() {
-		v := setView{name: name, running: s.running == name, failed: s.states[name].Failed,
+		v := setView{name: name, running: s.running == name, failed: s.states[name].Failed, untidy: s.states[name].Untidy,
 			snapshot: s.states[name].Snapshot, made: s.states[name].Began}
 		if at, ok := s.dueAt(name, now); ok {
 			v.next = latest(at, now)

@@ -13,7 +13,7 @@ import (
 	"testing/synctest"
 	"time"
 
-	"gotong/storage/vault"
+	controlv1 "gotong/proto/control/v1"
 )
 
 const hour = time.Hour
@@ -162,7 +162,7 @@ func TestScheduleWaitsForOthers(t *testing.T) {
 		free := time.Now().Add(hour)
 		r.outcome = func(string) error {
 			if time.Now().Before(free) {
-				return vault.ErrBusy
+				return &Failure{Kind: controlv1.Kind_KIND_BUSY, What: "another backup is running"}
 			}
 			return nil
 		}

@@ -68,3 +68,18 @@ func (s *service) DropOwner(ctx context.Context, r *controlv1.DropOwnerRequest) 
 	dropped, err := s.peer.DropOwner(ctx, r)
 	return &controlv1.DropOwnerResponse{Dropped: dropped}, err
 }
+
+func (s *service) Forget(ctx context.Context, r *controlv1.ForgetRequest) (*controlv1.ForgetResponse, error) {
+	return s.peer.Forget(ctx, r)
+}
+
+func (s *service) Prune(r *controlv1.PruneRequest, stream controlv1.Control_PruneServer) error {
+	out := &eventSink[controlv1.PruneEvent]{send: stream.Send}
+	summary, err := s.peer.Prune(stream.Context(), r.MaxWaste, r.DryRun, func(p *controlv1.WorkProgress) {
+		out.put(&controlv1.PruneEvent{Event: &controlv1.PruneEvent_Progress{Progress: p}})
+	})
+	if err != nil {
+		return err
+	}
+	return out.put(&controlv1.PruneEvent{Event: &controlv1.PruneEvent_Summary{Summary: summary}})
+}

@@ -18,6 +18,7 @@ type setState struct {
 	Tried     time.Time `json:"tried,omitzero"`     // end of the last run of any outcome
 	Failures  int       `json:"failures,omitempty"` // runs without a snapshot since then
 	Failed    string    `json:"failed,omitempty"`   // why the last of them failed
+	Untidy    string    `json:"untidy,omitempty"`   // why what the rules do not keep is still there
 }
 
 // noLaterThan makes times in the future now: they are those of a clock that was
@@ -77,6 +78,7 @@ func parseSetStates(data []byte) (setStates, error) {
 func writeSetStates(file string, states setStates) error {
 	for _, state := range states {
 		state.Failed = state.Failed[:min(len(state.Failed), maxFailedBytes)]
+		state.Untidy = state.Untidy[:min(len(state.Untidy), maxFailedBytes)]
 	}
 	data, err := json.Marshal(setStatesFile{setStatesVersion, states})
 	if err != nil {

@@ -191,3 +191,73 @@ func holdersJSON(holders []*controlv1.HolderRate) []holderJSON {
 	}
 	return out
 }
+
+// startSteps is startProgress for work that is counted in steps, not bytes.
+func (a *app) startSteps() *stepBar {
+	if a.json || !isTerminal(a.stderr) {
+		return nil
+	}
+	s := &stepBar{container: mpb.New(mpb.WithOutput(a.stderr), mpb.WithWidth(30))}
+	s.bar = s.container.AddBar(0, mpb.BarRemoveOnComplete(),
+		mpb.PrependDecorators(decor.Any(func(decor.Statistics) string { return s.text() })),
+		mpb.AppendDecorators(decor.Name(" "), decor.AverageETA(decor.ET_STYLE_GO)))
+	return s
+}
+
+// stepBar shows how many steps of a piece of work are done. A nil *stepBar shows
+// nothing.
+type stepBar struct {
+	container *mpb.Progress
+	bar       *mpb.Bar
+
+	mu   sync.Mutex
+	last *controlv1.WorkProgress
+}
+
+func (s *stepBar) text() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch p := s.last; {
+	case p == nil:
+		return ""
+	case p.Total > 0:
+		return fmt.Sprintf("%s %d / %d ", printable(p.Doing), p.Done, p.Total)
+	case p.Done > 0:
+		return fmt.Sprintf("%s %d ", printable(p.Doing), p.Done)
+	default:
+		return printable(p.Doing) + " "
+	}
+}
+
+func (s *stepBar) set(p *controlv1.WorkProgress) {
+	s.mu.Lock()
+	s.last = p
+	s.mu.Unlock()
+	s.bar.SetTotal(int64(max(p.Total, p.Done+1)), false)
+	s.bar.SetCurrent(int64(p.Done))
+}
+
+func (s *stepBar) stop() {
+	if s == nil {
+		return
+	}
+	s.bar.Abort(true)
+	s.container.Wait()
+}
+
+// showWork shows how far work is that is counted in steps.
+func (a *app) showWork(bar *stepBar, p *controlv1.WorkProgress) error {
+	if a.json {
+		return a.printJSON(struct {
+			Type  string `json:"type"`
+			Doing string `json:"doing"`
+			Done  uint64 `json:"done"`
+			Total uint64 `json:"total,omitempty"`
+			Bytes uint64 `json:"bytes,omitempty"`
+		}{"progress", p.Doing, p.Done, p.Total, p.Bytes})
+	}
+	if bar != nil {
+		bar.set(p)
+	}
+	return nil
+}

@@ -100,15 +100,15 @@ func appendConfig(ts *testscript.TestScript, neg bool, args []string) {
 }
 
 // until is "until PATTERN gotong ARGS…": it runs the command until its output
-// matches.
+// matches; "! until" until it does not.
 func until(ts *testscript.TestScript, neg bool, args []string) {
-	if neg || len(args) < 2 {
+	if len(args) < 2 {
 		ts.Fatalf("usage: until PATTERN gotong ARGS…")
 	}
 	pattern, err := regexp.Compile("(?m)" + args[0])
 	ts.Check(err)
 	for deadline := time.Now().Add(readyWait); time.Now().Before(deadline); time.Sleep(100 * time.Millisecond) {
-		if err := ts.Exec(args[1], args[2:]...); err == nil && pattern.MatchString(ts.ReadFile("stdout")) {
+		if err := ts.Exec(args[1], args[2:]...); err == nil && pattern.MatchString(ts.ReadFile("stdout")) != neg {
 			return
 		}
 	}

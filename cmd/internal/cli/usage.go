@@ -34,7 +34,12 @@ func argsBetween(low, high int) cobra.PositionalArgs {
 func flagError(c *cobra.Command, err error) error {
 	var invalid *pflag.InvalidValueError
 	if errors.As(err, &invalid) {
-		err = fmt.Errorf("--%s cannot be %q: want a value of type %s", invalid.GetFlag().Name, invalid.GetValue(), invalid.GetFlag().Value.Type())
+		want := fmt.Errorf("want a value of type %s", invalid.GetFlag().Value.Type())
+		switch invalid.GetFlag().Value.(type) {
+		case *keepCount, *share: // they say themselves what they want
+			want = invalid.Unwrap()
+		}
+		err = fmt.Errorf("--%s cannot be %q: %w", invalid.GetFlag().Name, invalid.GetValue(), want)
 	}
 	return usageError(c, err)
 }

@@ -161,7 +161,7 @@ func TestSampleSet(t *testing.T) {
 	want := node.SetConfig{
 		Paths: []string{"~/photos", "/srv/scans"}, Exclude: []string{"*.tmp", "/cache/"}, ExcludeFiles: []string{"~/.backupignore"},
 		ExcludeCaches: true, ExcludeIfPresent: []string{".nobackup"}, Tags: []string{"home"}, Redundancy: "4+2", Every: day / 4,
-		Keep: node.KeepConfig{Last: 3, Hourly: 24, Daily: 7, Weekly: 5, Monthly: 12, Yearly: 10, Within: 30 * day, Tags: []string{"keep"}},
+		Keep: node.KeepConfig{Last: 3, Hourly: 24, Daily: 7, Weekly: 5, Monthly: 12, Yearly: 10, Within: "30d", Tags: []string{"keep"}},
 	}
 	if have := got.Config.Backup.Sets["photos"]; !reflect.DeepEqual(have, want) {
 		t.Errorf("got %+v\nwant %+v", have, want)

@@ -354,6 +354,7 @@ type BackupState struct {
 	Failed        string                 `protobuf:"bytes,9,opt,name=failed,proto3" json:"failed,omitempty"`      // why the last run made no snapshot; empty when it did
 	Snapshot      string                 `protobuf:"bytes,10,opt,name=snapshot,proto3" json:"snapshot,omitempty"` // id of the newest
 	Skipped       uint64                 `protobuf:"varint,11,opt,name=skipped,proto3" json:"skipped,omitempty"`  // entries that the newest lacks because they could not be read
+	Untidy        string                 `protobuf:"bytes,12,opt,name=untidy,proto3" json:"untidy,omitempty"`     // why what its rules do not keep is still there
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -463,6 +464,13 @@ func (x *BackupState) GetSkipped() uint64 {
 		return x.Skipped
 	}
 	return 0
+}
+
+func (x *BackupState) GetUntidy() string {
+	if x != nil {
+		return x.Untidy
+	}
+	return ""
 }
 
 type Giving struct {
@@ -4503,17 +4511,22 @@ func (x *RedundancyStats) GetBytes() uint64 {
 	return 0
 }
 
-// KeepPolicy says which snapshots stay; 0 and empty are no rule.
+// KeepPolicy says which snapshots stay; 0 and empty are no rule, -1 is all.
 type KeepPolicy struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Last          uint32                 `protobuf:"varint,1,opt,name=last,proto3" json:"last,omitempty"`
-	Hourly        uint32                 `protobuf:"varint,2,opt,name=hourly,proto3" json:"hourly,omitempty"`
-	Daily         uint32                 `protobuf:"varint,3,opt,name=daily,proto3" json:"daily,omitempty"`
-	Weekly        uint32                 `protobuf:"varint,4,opt,name=weekly,proto3" json:"weekly,omitempty"`
-	Monthly       uint32                 `protobuf:"varint,5,opt,name=monthly,proto3" json:"monthly,omitempty"`
-	Yearly        uint32                 `protobuf:"varint,6,opt,name=yearly,proto3" json:"yearly,omitempty"`
-	WithinSeconds int64                  `protobuf:"varint,7,opt,name=within_seconds,json=withinSeconds,proto3" json:"within_seconds,omitempty"`
-	Tags          []string               `protobuf:"bytes,8,rep,name=tags,proto3" json:"tags,omitempty"`
+	Last          int32                  `protobuf:"varint,1,opt,name=last,proto3" json:"last,omitempty"`
+	Hourly        int32                  `protobuf:"varint,2,opt,name=hourly,proto3" json:"hourly,omitempty"`
+	Daily         int32                  `protobuf:"varint,3,opt,name=daily,proto3" json:"daily,omitempty"`
+	Weekly        int32                  `protobuf:"varint,4,opt,name=weekly,proto3" json:"weekly,omitempty"`
+	Monthly       int32                  `protobuf:"varint,5,opt,name=monthly,proto3" json:"monthly,omitempty"`
+	Yearly        int32                  `protobuf:"varint,6,opt,name=yearly,proto3" json:"yearly,omitempty"`
+	Within        string                 `protobuf:"bytes,7,opt,name=within,proto3" json:"within,omitempty"` // periods such as 1y6m7d12h
+	WithinHourly  string                 `protobuf:"bytes,8,opt,name=within_hourly,json=withinHourly,proto3" json:"within_hourly,omitempty"`
+	WithinDaily   string                 `protobuf:"bytes,9,opt,name=within_daily,json=withinDaily,proto3" json:"within_daily,omitempty"`
+	WithinWeekly  string                 `protobuf:"bytes,10,opt,name=within_weekly,json=withinWeekly,proto3" json:"within_weekly,omitempty"`
+	WithinMonthly string                 `protobuf:"bytes,11,opt,name=within_monthly,json=withinMonthly,proto3" json:"within_monthly,omitempty"`
+	WithinYearly  string                 `protobuf:"bytes,12,opt,name=within_yearly,json=withinYearly,proto3" json:"within_yearly,omitempty"`
+	Tags          []string               `protobuf:"bytes,13,rep,name=tags,proto3" json:"tags,omitempty"` // each a list with commas: snapshots that have all of one
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -4548,53 +4561,88 @@ func (*KeepPolicy) Descriptor() ([]byte, []int) {
 	return file_control_v1_control_proto_rawDescGZIP(), []int{55}
 }
 
-func (x *KeepPolicy) GetLast() uint32 {
+func (x *KeepPolicy) GetLast() int32 {
 	if x != nil {
 		return x.Last
 	}
 	return 0
 }
 
-func (x *KeepPolicy) GetHourly() uint32 {
+func (x *KeepPolicy) GetHourly() int32 {
 	if x != nil {
 		return x.Hourly
 	}
 	return 0
 }
 
-func (x *KeepPolicy) GetDaily() uint32 {
+func (x *KeepPolicy) GetDaily() int32 {
 	if x != nil {
 		return x.Daily
 	}
 	return 0
 }
 
-func (x *KeepPolicy) GetWeekly() uint32 {
+func (x *KeepPolicy) GetWeekly() int32 {
 	if x != nil {
 		return x.Weekly
 	}
 	return 0
 }
 
-func (x *KeepPolicy) GetMonthly() uint32 {
+func (x *KeepPolicy) GetMonthly() int32 {
 	if x != nil {
 		return x.Monthly
 	}
 	return 0
 }
 
-func (x *KeepPolicy) GetYearly() uint32 {
+func (x *KeepPolicy) GetYearly() int32 {
 	if x != nil {
 		return x.Yearly
 	}
 	return 0
 }
 
-func (x *KeepPolicy) GetWithinSeconds() int64 {
+func (x *KeepPolicy) GetWithin() string {
 	if x != nil {
-		return x.WithinSeconds
+		return x.Within
 	}
-	return 0
+	return ""
+}
+
+func (x *KeepPolicy) GetWithinHourly() string {
+	if x != nil {
+		return x.WithinHourly
+	}
+	return ""
+}
+
+func (x *KeepPolicy) GetWithinDaily() string {
+	if x != nil {
+		return x.WithinDaily
+	}
+	return ""
+}
+
+func (x *KeepPolicy) GetWithinWeekly() string {
+	if x != nil {
+		return x.WithinWeekly
+	}
+	return ""
+}
+
+func (x *KeepPolicy) GetWithinMonthly() string {
+	if x != nil {
+		return x.WithinMonthly
+	}
+	return ""
+}
+
+func (x *KeepPolicy) GetWithinYearly() string {
+	if x != nil {
+		return x.WithinYearly
+	}
+	return ""
 }
 
 func (x *KeepPolicy) GetTags() []string {
@@ -4608,9 +4656,10 @@ type ForgetRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Snapshots     []string               `protobuf:"bytes,1,rep,name=snapshots,proto3" json:"snapshots,omitempty"` // these; or by policy
 	Keep          *KeepPolicy            `protobuf:"bytes,2,opt,name=keep,proto3" json:"keep,omitempty"`
-	Tags          []string               `protobuf:"bytes,3,rep,name=tags,proto3" json:"tags,omitempty"` // the policy looks only at snapshots with all of these
-	Set           string                 `protobuf:"bytes,4,opt,name=set,proto3" json:"set,omitempty"`   // only at those of this set
-	DryRun        bool                   `protobuf:"varint,5,opt,name=dry_run,json=dryRun,proto3" json:"dry_run,omitempty"`
+	Tags          []string               `protobuf:"bytes,3,rep,name=tags,proto3" json:"tags,omitempty"`                      // the policy looks only at snapshots with all of these
+	Set           string                 `protobuf:"bytes,4,opt,name=set,proto3" json:"set,omitempty"`                        // only at those of this set
+	GroupBy       string                 `protobuf:"bytes,5,opt,name=group_by,json=groupBy,proto3" json:"group_by,omitempty"` // host, set, paths, tags; with commas
+	DryRun        bool                   `protobuf:"varint,6,opt,name=dry_run,json=dryRun,proto3" json:"dry_run,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -4673,6 +4722,13 @@ func (x *ForgetRequest) GetSet() string {
 	return ""
 }
 
+func (x *ForgetRequest) GetGroupBy() string {
+	if x != nil {
+		return x.GroupBy
+	}
+	return ""
+}
+
 func (x *ForgetRequest) GetDryRun() bool {
 	if x != nil {
 		return x.DryRun
@@ -4682,7 +4738,8 @@ func (x *ForgetRequest) GetDryRun() bool {
 
 type ForgetResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Decisions     []*ForgetDecision      `protobuf:"bytes,1,rep,name=decisions,proto3" json:"decisions,omitempty"` // oldest first
+	Groups        []*ForgetGroup         `protobuf:"bytes,1,rep,name=groups,proto3" json:"groups,omitempty"`
+	Forgotten     uint64                 `protobuf:"varint,2,opt,name=forgotten,proto3" json:"forgotten,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -4717,7 +4774,67 @@ func (*ForgetResponse) Descriptor() ([]byte, []int) {
 	return file_control_v1_control_proto_rawDescGZIP(), []int{57}
 }
 
-func (x *ForgetResponse) GetDecisions() []*ForgetDecision {
+func (x *ForgetResponse) GetGroups() []*ForgetGroup {
+	if x != nil {
+		return x.Groups
+	}
+	return nil
+}
+
+func (x *ForgetResponse) GetForgotten() uint64 {
+	if x != nil {
+		return x.Forgotten
+	}
+	return 0
+}
+
+// ForgetGroup is snapshots that were judged together.
+type ForgetGroup struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Decisions     []*ForgetDecision      `protobuf:"bytes,2,rep,name=decisions,proto3" json:"decisions,omitempty"` // newest first
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ForgetGroup) Reset() {
+	*x = ForgetGroup{}
+	mi := &file_control_v1_control_proto_msgTypes[58]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ForgetGroup) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ForgetGroup) ProtoMessage() {}
+
+func (x *ForgetGroup) ProtoReflect() protoreflect.Message {
+	mi := &file_control_v1_control_proto_msgTypes[58]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ForgetGroup.ProtoReflect.Descriptor instead.
+func (*ForgetGroup) Descriptor() ([]byte, []int) {
+	return file_control_v1_control_proto_rawDescGZIP(), []int{58}
+}
+
+func (x *ForgetGroup) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *ForgetGroup) GetDecisions() []*ForgetDecision {
 	if x != nil {
 		return x.Decisions
 	}
@@ -4735,7 +4852,7 @@ type ForgetDecision struct {
 
 func (x *ForgetDecision) Reset() {
 	*x = ForgetDecision{}
-	mi := &file_control_v1_control_proto_msgTypes[58]
+	mi := &file_control_v1_control_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4747,7 +4864,7 @@ func (x *ForgetDecision) String() string {
 func (*ForgetDecision) ProtoMessage() {}
 
 func (x *ForgetDecision) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[58]
+	mi := &file_control_v1_control_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4760,7 +4877,7 @@ func (x *ForgetDecision) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ForgetDecision.ProtoReflect.Descriptor instead.
 func (*ForgetDecision) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{58}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{59}
 }
 
 func (x *ForgetDecision) GetSnapshot() *Snapshot {
@@ -4794,7 +4911,7 @@ type PruneRequest struct {
 
 func (x *PruneRequest) Reset() {
 	*x = PruneRequest{}
-	mi := &file_control_v1_control_proto_msgTypes[59]
+	mi := &file_control_v1_control_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4806,7 +4923,7 @@ func (x *PruneRequest) String() string {
 func (*PruneRequest) ProtoMessage() {}
 
 func (x *PruneRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[59]
+	mi := &file_control_v1_control_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4819,7 +4936,7 @@ func (x *PruneRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PruneRequest.ProtoReflect.Descriptor instead.
 func (*PruneRequest) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{59}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{60}
 }
 
 func (x *PruneRequest) GetMaxWaste() float64 {
@@ -4849,7 +4966,7 @@ type PruneEvent struct {
 
 func (x *PruneEvent) Reset() {
 	*x = PruneEvent{}
-	mi := &file_control_v1_control_proto_msgTypes[60]
+	mi := &file_control_v1_control_proto_msgTypes[61]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4861,7 +4978,7 @@ func (x *PruneEvent) String() string {
 func (*PruneEvent) ProtoMessage() {}
 
 func (x *PruneEvent) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[60]
+	mi := &file_control_v1_control_proto_msgTypes[61]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4874,7 +4991,7 @@ func (x *PruneEvent) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PruneEvent.ProtoReflect.Descriptor instead.
 func (*PruneEvent) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{60}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{61}
 }
 
 func (x *PruneEvent) GetEvent() isPruneEvent_Event {
@@ -4931,7 +5048,7 @@ type WorkProgress struct {
 
 func (x *WorkProgress) Reset() {
 	*x = WorkProgress{}
-	mi := &file_control_v1_control_proto_msgTypes[61]
+	mi := &file_control_v1_control_proto_msgTypes[62]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4943,7 +5060,7 @@ func (x *WorkProgress) String() string {
 func (*WorkProgress) ProtoMessage() {}
 
 func (x *WorkProgress) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[61]
+	mi := &file_control_v1_control_proto_msgTypes[62]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4956,7 +5073,7 @@ func (x *WorkProgress) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WorkProgress.ProtoReflect.Descriptor instead.
 func (*WorkProgress) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{61}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{62}
 }
 
 func (x *WorkProgress) GetDoing() string {
@@ -4989,23 +5106,27 @@ func (x *WorkProgress) GetBytes() uint64 {
 
 type PruneSummary struct {
 	state          protoimpl.MessageState `protogen:"open.v1"`
-	SegmentsBefore uint64                 `protobuf:"varint,1,opt,name=segments_before,json=segmentsBefore,proto3" json:"segments_before,omitempty"`
-	Dropped        uint64                 `protobuf:"varint,2,opt,name=dropped,proto3" json:"dropped,omitempty"`                            // segments that nothing needed
-	Repacked       uint64                 `protobuf:"varint,3,opt,name=repacked,proto3" json:"repacked,omitempty"`                          // segments of which a part was needed
-	FreedBytes     uint64                 `protobuf:"varint,4,opt,name=freed_bytes,json=freedBytes,proto3" json:"freed_bytes,omitempty"`    // on friends' disks, once their floor has passed
-	MovedBytes     uint64                 `protobuf:"varint,5,opt,name=moved_bytes,json=movedBytes,proto3" json:"moved_bytes,omitempty"`    // stored anew
-	UnusedBytes    uint64                 `protobuf:"varint,6,opt,name=unused_bytes,json=unusedBytes,proto3" json:"unused_bytes,omitempty"` // that stay
-	Seconds        float64                `protobuf:"fixed64,7,opt,name=seconds,proto3" json:"seconds,omitempty"`
-	DryRun         bool                   `protobuf:"varint,8,opt,name=dry_run,json=dryRun,proto3" json:"dry_run,omitempty"`
-	FloorSeconds   int64                  `protobuf:"varint,9,opt,name=floor_seconds,json=floorSeconds,proto3" json:"floor_seconds,omitempty"` // how long holders keep what was dropped
-	Silent         uint32                 `protobuf:"varint,10,opt,name=silent,proto3" json:"silent,omitempty"`                                // members that do not know of it yet
+	Snapshots      uint64                 `protobuf:"varint,1,opt,name=snapshots,proto3" json:"snapshots,omitempty"`                     // that stay
+	Segments       uint64                 `protobuf:"varint,2,opt,name=segments,proto3" json:"segments,omitempty"`                       // that there were
+	Dropped        uint64                 `protobuf:"varint,3,opt,name=dropped,proto3" json:"dropped,omitempty"`                         // of them, that nothing needed
+	Repacked       uint64                 `protobuf:"varint,4,opt,name=repacked,proto3" json:"repacked,omitempty"`                       // of them, whose useful part was copied
+	Stored         uint64                 `protobuf:"varint,5,opt,name=stored,proto3" json:"stored,omitempty"`                           // new ones
+	Orphans        uint64                 `protobuf:"varint,6,opt,name=orphans,proto3" json:"orphans,omitempty"`                         // unknown ones that holders had
+	Bytes          uint64                 `protobuf:"varint,7,opt,name=bytes,proto3" json:"bytes,omitempty"`                             // of all segments before, not counting redundancy
+	WasteBytes     uint64                 `protobuf:"varint,8,opt,name=waste_bytes,json=wasteBytes,proto3" json:"waste_bytes,omitempty"` // of them, of no use
+	WasteLeftBytes uint64                 `protobuf:"varint,9,opt,name=waste_left_bytes,json=wasteLeftBytes,proto3" json:"waste_left_bytes,omitempty"`
+	FreedBytes     uint64                 `protobuf:"varint,10,opt,name=freed_bytes,json=freedBytes,proto3" json:"freed_bytes,omitempty"` // less than before, once the floor has passed
+	Waiting        uint64                 `protobuf:"varint,11,opt,name=waiting,proto3" json:"waiting,omitempty"`                         // batches of deletions that some member does not know yet
+	Seconds        float64                `protobuf:"fixed64,12,opt,name=seconds,proto3" json:"seconds,omitempty"`
+	DryRun         bool                   `protobuf:"varint,13,opt,name=dry_run,json=dryRun,proto3" json:"dry_run,omitempty"`
+	FloorSeconds   int64                  `protobuf:"varint,14,opt,name=floor_seconds,json=floorSeconds,proto3" json:"floor_seconds,omitempty"` // how long holders keep what is deleted
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
 }
 
 func (x *PruneSummary) Reset() {
 	*x = PruneSummary{}
-	mi := &file_control_v1_control_proto_msgTypes[62]
+	mi := &file_control_v1_control_proto_msgTypes[63]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5017,7 +5138,7 @@ func (x *PruneSummary) String() string {
 func (*PruneSummary) ProtoMessage() {}
 
 func (x *PruneSummary) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[62]
+	mi := &file_control_v1_control_proto_msgTypes[63]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5030,12 +5151,19 @@ func (x *PruneSummary) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PruneSummary.ProtoReflect.Descriptor instead.
 func (*PruneSummary) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{62}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{63}
 }
 
-func (x *PruneSummary) GetSegmentsBefore() uint64 {
+func (x *PruneSummary) GetSnapshots() uint64 {
 	if x != nil {
-		return x.SegmentsBefore
+		return x.Snapshots
+	}
+	return 0
+}
+
+func (x *PruneSummary) GetSegments() uint64 {
+	if x != nil {
+		return x.Segments
 	}
 	return 0
 }
@@ -5054,6 +5182,41 @@ func (x *PruneSummary) GetRepacked() uint64 {
 	return 0
 }
 
+func (x *PruneSummary) GetStored() uint64 {
+	if x != nil {
+		return x.Stored
+	}
+	return 0
+}
+
+func (x *PruneSummary) GetOrphans() uint64 {
+	if x != nil {
+		return x.Orphans
+	}
+	return 0
+}
+
+func (x *PruneSummary) GetBytes() uint64 {
+	if x != nil {
+		return x.Bytes
+	}
+	return 0
+}
+
+func (x *PruneSummary) GetWasteBytes() uint64 {
+	if x != nil {
+		return x.WasteBytes
+	}
+	return 0
+}
+
+func (x *PruneSummary) GetWasteLeftBytes() uint64 {
+	if x != nil {
+		return x.WasteLeftBytes
+	}
+	return 0
+}
+
 func (x *PruneSummary) GetFreedBytes() uint64 {
 	if x != nil {
 		return x.FreedBytes
@@ -5061,16 +5224,9 @@ func (x *PruneSummary) GetFreedBytes() uint64 {
 	return 0
 }
 
-func (x *PruneSummary) GetMovedBytes() uint64 {
+func (x *PruneSummary) GetWaiting() uint64 {
 	if x != nil {
-		return x.MovedBytes
-	}
-	return 0
-}
-
-func (x *PruneSummary) GetUnusedBytes() uint64 {
-	if x != nil {
-		return x.UnusedBytes
+		return x.Waiting
 	}
 	return 0
 }
@@ -5096,13 +5252,6 @@ func (x *PruneSummary) GetFloorSeconds() int64 {
 	return 0
 }
 
-func (x *PruneSummary) GetSilent() uint32 {
-	if x != nil {
-		return x.Silent
-	}
-	return 0
-}
-
 type CheckRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	ReadData      float64                `protobuf:"fixed64,1,opt,name=read_data,json=readData,proto3" json:"read_data,omitempty"` // share of the segments to read whole: 0 to 1
@@ -5112,7 +5261,7 @@ type CheckRequest struct {
 
 func (x *CheckRequest) Reset() {
 	*x = CheckRequest{}
-	mi := &file_control_v1_control_proto_msgTypes[63]
+	mi := &file_control_v1_control_proto_msgTypes[64]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5124,7 +5273,7 @@ func (x *CheckRequest) String() string {
 func (*CheckRequest) ProtoMessage() {}
 
 func (x *CheckRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[63]
+	mi := &file_control_v1_control_proto_msgTypes[64]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5137,7 +5286,7 @@ func (x *CheckRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckRequest.ProtoReflect.Descriptor instead.
 func (*CheckRequest) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{63}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{64}
 }
 
 func (x *CheckRequest) GetReadData() float64 {
@@ -5161,7 +5310,7 @@ type CheckEvent struct {
 
 func (x *CheckEvent) Reset() {
 	*x = CheckEvent{}
-	mi := &file_control_v1_control_proto_msgTypes[64]
+	mi := &file_control_v1_control_proto_msgTypes[65]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5173,7 +5322,7 @@ func (x *CheckEvent) String() string {
 func (*CheckEvent) ProtoMessage() {}
 
 func (x *CheckEvent) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[64]
+	mi := &file_control_v1_control_proto_msgTypes[65]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5186,7 +5335,7 @@ func (x *CheckEvent) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckEvent.ProtoReflect.Descriptor instead.
 func (*CheckEvent) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{64}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{65}
 }
 
 func (x *CheckEvent) GetEvent() isCheckEvent_Event {
@@ -5263,7 +5412,7 @@ type CheckSummary struct {
 
 func (x *CheckSummary) Reset() {
 	*x = CheckSummary{}
-	mi := &file_control_v1_control_proto_msgTypes[65]
+	mi := &file_control_v1_control_proto_msgTypes[66]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5275,7 +5424,7 @@ func (x *CheckSummary) String() string {
 func (*CheckSummary) ProtoMessage() {}
 
 func (x *CheckSummary) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[65]
+	mi := &file_control_v1_control_proto_msgTypes[66]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5288,7 +5437,7 @@ func (x *CheckSummary) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckSummary.ProtoReflect.Descriptor instead.
 func (*CheckSummary) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{65}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{66}
 }
 
 func (x *CheckSummary) GetSegments() uint64 {
@@ -5371,7 +5520,7 @@ type DropOwnerRequest struct {
 
 func (x *DropOwnerRequest) Reset() {
 	*x = DropOwnerRequest{}
-	mi := &file_control_v1_control_proto_msgTypes[66]
+	mi := &file_control_v1_control_proto_msgTypes[67]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5383,7 +5532,7 @@ func (x *DropOwnerRequest) String() string {
 func (*DropOwnerRequest) ProtoMessage() {}
 
 func (x *DropOwnerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[66]
+	mi := &file_control_v1_control_proto_msgTypes[67]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5396,7 +5545,7 @@ func (x *DropOwnerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DropOwnerRequest.ProtoReflect.Descriptor instead.
 func (*DropOwnerRequest) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{66}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{67}
 }
 
 func (x *DropOwnerRequest) GetOwner() string {
@@ -5422,7 +5571,7 @@ type DropOwnerResponse struct {
 
 func (x *DropOwnerResponse) Reset() {
 	*x = DropOwnerResponse{}
-	mi := &file_control_v1_control_proto_msgTypes[67]
+	mi := &file_control_v1_control_proto_msgTypes[68]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5434,7 +5583,7 @@ func (x *DropOwnerResponse) String() string {
 func (*DropOwnerResponse) ProtoMessage() {}
 
 func (x *DropOwnerResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[67]
+	mi := &file_control_v1_control_proto_msgTypes[68]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5447,7 +5596,7 @@ func (x *DropOwnerResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DropOwnerResponse.ProtoReflect.Descriptor instead.
 func (*DropOwnerResponse) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{67}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{68}
 }
 
 func (x *DropOwnerResponse) GetDropped() *HeldFor {
@@ -5474,7 +5623,7 @@ type AuditRecord struct {
 
 func (x *AuditRecord) Reset() {
 	*x = AuditRecord{}
-	mi := &file_control_v1_control_proto_msgTypes[68]
+	mi := &file_control_v1_control_proto_msgTypes[69]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5486,7 +5635,7 @@ func (x *AuditRecord) String() string {
 func (*AuditRecord) ProtoMessage() {}
 
 func (x *AuditRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[68]
+	mi := &file_control_v1_control_proto_msgTypes[69]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5499,7 +5648,7 @@ func (x *AuditRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AuditRecord.ProtoReflect.Descriptor instead.
 func (*AuditRecord) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{68}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{69}
 }
 
 func (x *AuditRecord) GetGrade() string {
@@ -5566,7 +5715,7 @@ type DrainRequest struct {
 
 func (x *DrainRequest) Reset() {
 	*x = DrainRequest{}
-	mi := &file_control_v1_control_proto_msgTypes[69]
+	mi := &file_control_v1_control_proto_msgTypes[70]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5578,7 +5727,7 @@ func (x *DrainRequest) String() string {
 func (*DrainRequest) ProtoMessage() {}
 
 func (x *DrainRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[69]
+	mi := &file_control_v1_control_proto_msgTypes[70]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5591,7 +5740,7 @@ func (x *DrainRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DrainRequest.ProtoReflect.Descriptor instead.
 func (*DrainRequest) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{69}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{70}
 }
 
 // DrainProgress comes after each shard; the last one says how it ended.
@@ -5609,7 +5758,7 @@ type DrainProgress struct {
 
 func (x *DrainProgress) Reset() {
 	*x = DrainProgress{}
-	mi := &file_control_v1_control_proto_msgTypes[70]
+	mi := &file_control_v1_control_proto_msgTypes[71]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5621,7 +5770,7 @@ func (x *DrainProgress) String() string {
 func (*DrainProgress) ProtoMessage() {}
 
 func (x *DrainProgress) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[70]
+	mi := &file_control_v1_control_proto_msgTypes[71]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5634,7 +5783,7 @@ func (x *DrainProgress) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DrainProgress.ProtoReflect.Descriptor instead.
 func (*DrainProgress) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{70}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{71}
 }
 
 func (x *DrainProgress) GetShards() uint64 {
@@ -5687,7 +5836,7 @@ type SelfRequest struct {
 
 func (x *SelfRequest) Reset() {
 	*x = SelfRequest{}
-	mi := &file_control_v1_control_proto_msgTypes[71]
+	mi := &file_control_v1_control_proto_msgTypes[72]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5699,7 +5848,7 @@ func (x *SelfRequest) String() string {
 func (*SelfRequest) ProtoMessage() {}
 
 func (x *SelfRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[71]
+	mi := &file_control_v1_control_proto_msgTypes[72]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5712,7 +5861,7 @@ func (x *SelfRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SelfRequest.ProtoReflect.Descriptor instead.
 func (*SelfRequest) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{71}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{72}
 }
 
 // SelfResponse says who this peer is and through whom its owner can come back.
@@ -5731,7 +5880,7 @@ type SelfResponse struct {
 
 func (x *SelfResponse) Reset() {
 	*x = SelfResponse{}
-	mi := &file_control_v1_control_proto_msgTypes[72]
+	mi := &file_control_v1_control_proto_msgTypes[73]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5743,7 +5892,7 @@ func (x *SelfResponse) String() string {
 func (*SelfResponse) ProtoMessage() {}
 
 func (x *SelfResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[72]
+	mi := &file_control_v1_control_proto_msgTypes[73]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5756,7 +5905,7 @@ func (x *SelfResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SelfResponse.ProtoReflect.Descriptor instead.
 func (*SelfResponse) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{72}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{73}
 }
 
 func (x *SelfResponse) GetPeer() string {
@@ -5820,7 +5969,7 @@ type SheetMember struct {
 
 func (x *SheetMember) Reset() {
 	*x = SheetMember{}
-	mi := &file_control_v1_control_proto_msgTypes[73]
+	mi := &file_control_v1_control_proto_msgTypes[74]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5832,7 +5981,7 @@ func (x *SheetMember) String() string {
 func (*SheetMember) ProtoMessage() {}
 
 func (x *SheetMember) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[73]
+	mi := &file_control_v1_control_proto_msgTypes[74]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5845,7 +5994,7 @@ func (x *SheetMember) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SheetMember.ProtoReflect.Descriptor instead.
 func (*SheetMember) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{73}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{74}
 }
 
 func (x *SheetMember) GetPeer() string {
@@ -5886,7 +6035,7 @@ type DrillRequest struct {
 
 func (x *DrillRequest) Reset() {
 	*x = DrillRequest{}
-	mi := &file_control_v1_control_proto_msgTypes[74]
+	mi := &file_control_v1_control_proto_msgTypes[75]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5898,7 +6047,7 @@ func (x *DrillRequest) String() string {
 func (*DrillRequest) ProtoMessage() {}
 
 func (x *DrillRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[74]
+	mi := &file_control_v1_control_proto_msgTypes[75]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5911,7 +6060,7 @@ func (x *DrillRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DrillRequest.ProtoReflect.Descriptor instead.
 func (*DrillRequest) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{74}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{75}
 }
 
 func (x *DrillRequest) GetFiles() uint32 {
@@ -5949,7 +6098,7 @@ type DrillResult struct {
 
 func (x *DrillResult) Reset() {
 	*x = DrillResult{}
-	mi := &file_control_v1_control_proto_msgTypes[75]
+	mi := &file_control_v1_control_proto_msgTypes[76]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5961,7 +6110,7 @@ func (x *DrillResult) String() string {
 func (*DrillResult) ProtoMessage() {}
 
 func (x *DrillResult) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[75]
+	mi := &file_control_v1_control_proto_msgTypes[76]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5974,7 +6123,7 @@ func (x *DrillResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DrillResult.ProtoReflect.Descriptor instead.
 func (*DrillResult) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{75}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{76}
 }
 
 func (x *DrillResult) GetTimeUnix() int64 {
@@ -6097,7 +6246,7 @@ const file_control_v1_control_proto_rawDesc = "" +
 	"tasks_done\x18\v \x01(\x04R\ttasksDone\x12\x1a\n" +
 	"\brepaired\x18\f \x01(\tR\brepaired\x12=\n" +
 	"\n" +
-	"last_drill\x18\r \x01(\v2\x1e.gotong.control.v1.DrillResultR\tlastDrill\"\xbb\x02\n" +
+	"last_drill\x18\r \x01(\v2\x1e.gotong.control.v1.DrillResultR\tlastDrill\"\xd3\x02\n" +
 	"\vBackupState\x12\x10\n" +
 	"\x03set\x18\x01 \x01(\tR\x03set\x12\x1b\n" +
 	"\tlast_unix\x18\x02 \x01(\x03R\blastUnix\x12\x1f\n" +
@@ -6111,7 +6260,8 @@ const file_control_v1_control_proto_rawDesc = "" +
 	"\x06failed\x18\t \x01(\tR\x06failed\x12\x1a\n" +
 	"\bsnapshot\x18\n" +
 	" \x01(\tR\bsnapshot\x12\x18\n" +
-	"\askipped\x18\v \x01(\x04R\askipped\"\x91\x02\n" +
+	"\askipped\x18\v \x01(\x04R\askipped\x12\x16\n" +
+	"\x06untidy\x18\f \x01(\tR\x06untidy\"\x91\x02\n" +
 	"\x06Giving\x12!\n" +
 	"\fpledge_bytes\x18\x01 \x01(\x04R\vpledgeBytes\x12\x1d\n" +
 	"\n" +
@@ -6452,25 +6602,36 @@ const file_control_v1_control_proto_rawDesc = "" +
 	"redundancy\x18\x01 \x01(\tR\n" +
 	"redundancy\x12\x1a\n" +
 	"\bsegments\x18\x02 \x01(\x04R\bsegments\x12\x14\n" +
-	"\x05bytes\x18\x03 \x01(\x04R\x05bytes\"\xd3\x01\n" +
+	"\x05bytes\x18\x03 \x01(\x04R\x05bytes\"\xfd\x02\n" +
 	"\n" +
 	"KeepPolicy\x12\x12\n" +
-	"\x04last\x18\x01 \x01(\rR\x04last\x12\x16\n" +
-	"\x06hourly\x18\x02 \x01(\rR\x06hourly\x12\x14\n" +
-	"\x05daily\x18\x03 \x01(\rR\x05daily\x12\x16\n" +
-	"\x06weekly\x18\x04 \x01(\rR\x06weekly\x12\x18\n" +
-	"\amonthly\x18\x05 \x01(\rR\amonthly\x12\x16\n" +
-	"\x06yearly\x18\x06 \x01(\rR\x06yearly\x12%\n" +
-	"\x0ewithin_seconds\x18\a \x01(\x03R\rwithinSeconds\x12\x12\n" +
-	"\x04tags\x18\b \x03(\tR\x04tags\"\x9f\x01\n" +
+	"\x04last\x18\x01 \x01(\x05R\x04last\x12\x16\n" +
+	"\x06hourly\x18\x02 \x01(\x05R\x06hourly\x12\x14\n" +
+	"\x05daily\x18\x03 \x01(\x05R\x05daily\x12\x16\n" +
+	"\x06weekly\x18\x04 \x01(\x05R\x06weekly\x12\x18\n" +
+	"\amonthly\x18\x05 \x01(\x05R\amonthly\x12\x16\n" +
+	"\x06yearly\x18\x06 \x01(\x05R\x06yearly\x12\x16\n" +
+	"\x06within\x18\a \x01(\tR\x06within\x12#\n" +
+	"\rwithin_hourly\x18\b \x01(\tR\fwithinHourly\x12!\n" +
+	"\fwithin_daily\x18\t \x01(\tR\vwithinDaily\x12#\n" +
+	"\rwithin_weekly\x18\n" +
+	" \x01(\tR\fwithinWeekly\x12%\n" +
+	"\x0ewithin_monthly\x18\v \x01(\tR\rwithinMonthly\x12#\n" +
+	"\rwithin_yearly\x18\f \x01(\tR\fwithinYearly\x12\x12\n" +
+	"\x04tags\x18\r \x03(\tR\x04tags\"\xba\x01\n" +
 	"\rForgetRequest\x12\x1c\n" +
 	"\tsnapshots\x18\x01 \x03(\tR\tsnapshots\x121\n" +
 	"\x04keep\x18\x02 \x01(\v2\x1d.gotong.control.v1.KeepPolicyR\x04keep\x12\x12\n" +
 	"\x04tags\x18\x03 \x03(\tR\x04tags\x12\x10\n" +
-	"\x03set\x18\x04 \x01(\tR\x03set\x12\x17\n" +
-	"\adry_run\x18\x05 \x01(\bR\x06dryRun\"Q\n" +
-	"\x0eForgetResponse\x12?\n" +
-	"\tdecisions\x18\x01 \x03(\v2!.gotong.control.v1.ForgetDecisionR\tdecisions\"{\n" +
+	"\x03set\x18\x04 \x01(\tR\x03set\x12\x19\n" +
+	"\bgroup_by\x18\x05 \x01(\tR\agroupBy\x12\x17\n" +
+	"\adry_run\x18\x06 \x01(\bR\x06dryRun\"f\n" +
+	"\x0eForgetResponse\x126\n" +
+	"\x06groups\x18\x01 \x03(\v2\x1e.gotong.control.v1.ForgetGroupR\x06groups\x12\x1c\n" +
+	"\tforgotten\x18\x02 \x01(\x04R\tforgotten\"b\n" +
+	"\vForgetGroup\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12?\n" +
+	"\tdecisions\x18\x02 \x03(\v2!.gotong.control.v1.ForgetDecisionR\tdecisions\"{\n" +
 	"\x0eForgetDecision\x127\n" +
 	"\bsnapshot\x18\x01 \x01(\v2\x1b.gotong.control.v1.SnapshotR\bsnapshot\x12\x16\n" +
 	"\x06forget\x18\x02 \x01(\bR\x06forget\x12\x18\n" +
@@ -6487,21 +6648,25 @@ const file_control_v1_control_proto_rawDesc = "" +
 	"\x05doing\x18\x01 \x01(\tR\x05doing\x12\x12\n" +
 	"\x04done\x18\x02 \x01(\x04R\x04done\x12\x14\n" +
 	"\x05total\x18\x03 \x01(\x04R\x05total\x12\x14\n" +
-	"\x05bytes\x18\x04 \x01(\x04R\x05bytes\"\xc2\x02\n" +
-	"\fPruneSummary\x12'\n" +
-	"\x0fsegments_before\x18\x01 \x01(\x04R\x0esegmentsBefore\x12\x18\n" +
-	"\adropped\x18\x02 \x01(\x04R\adropped\x12\x1a\n" +
-	"\brepacked\x18\x03 \x01(\x04R\brepacked\x12\x1f\n" +
-	"\vfreed_bytes\x18\x04 \x01(\x04R\n" +
-	"freedBytes\x12\x1f\n" +
-	"\vmoved_bytes\x18\x05 \x01(\x04R\n" +
-	"movedBytes\x12!\n" +
-	"\funused_bytes\x18\x06 \x01(\x04R\vunusedBytes\x12\x18\n" +
-	"\aseconds\x18\a \x01(\x01R\aseconds\x12\x17\n" +
-	"\adry_run\x18\b \x01(\bR\x06dryRun\x12#\n" +
-	"\rfloor_seconds\x18\t \x01(\x03R\ffloorSeconds\x12\x16\n" +
-	"\x06silent\x18\n" +
-	" \x01(\rR\x06silent\"+\n" +
+	"\x05bytes\x18\x04 \x01(\x04R\x05bytes\"\xa4\x03\n" +
+	"\fPruneSummary\x12\x1c\n" +
+	"\tsnapshots\x18\x01 \x01(\x04R\tsnapshots\x12\x1a\n" +
+	"\bsegments\x18\x02 \x01(\x04R\bsegments\x12\x18\n" +
+	"\adropped\x18\x03 \x01(\x04R\adropped\x12\x1a\n" +
+	"\brepacked\x18\x04 \x01(\x04R\brepacked\x12\x16\n" +
+	"\x06stored\x18\x05 \x01(\x04R\x06stored\x12\x18\n" +
+	"\aorphans\x18\x06 \x01(\x04R\aorphans\x12\x14\n" +
+	"\x05bytes\x18\a \x01(\x04R\x05bytes\x12\x1f\n" +
+	"\vwaste_bytes\x18\b \x01(\x04R\n" +
+	"wasteBytes\x12(\n" +
+	"\x10waste_left_bytes\x18\t \x01(\x04R\x0ewasteLeftBytes\x12\x1f\n" +
+	"\vfreed_bytes\x18\n" +
+	" \x01(\x04R\n" +
+	"freedBytes\x12\x18\n" +
+	"\awaiting\x18\v \x01(\x04R\awaiting\x12\x18\n" +
+	"\aseconds\x18\f \x01(\x01R\aseconds\x12\x17\n" +
+	"\adry_run\x18\r \x01(\bR\x06dryRun\x12#\n" +
+	"\rfloor_seconds\x18\x0e \x01(\x03R\ffloorSeconds\"+\n" +
 	"\fCheckRequest\x12\x1b\n" +
 	"\tread_data\x18\x01 \x01(\x01R\breadData\"\xc9\x01\n" +
 	"\n" +
@@ -6631,7 +6796,7 @@ func file_control_v1_control_proto_rawDescGZIP() []byte {
 }
 
 var file_control_v1_control_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_control_v1_control_proto_msgTypes = make([]protoimpl.MessageInfo, 77)
+var file_control_v1_control_proto_msgTypes = make([]protoimpl.MessageInfo, 78)
 var file_control_v1_control_proto_goTypes = []any{
 	(Kind)(0),                 // 0: gotong.control.v1.Kind
 	(*ErrorDetail)(nil),       // 1: gotong.control.v1.ErrorDetail
@@ -6692,35 +6857,36 @@ var file_control_v1_control_proto_goTypes = []any{
 	(*KeepPolicy)(nil),        // 56: gotong.control.v1.KeepPolicy
 	(*ForgetRequest)(nil),     // 57: gotong.control.v1.ForgetRequest
 	(*ForgetResponse)(nil),    // 58: gotong.control.v1.ForgetResponse
-	(*ForgetDecision)(nil),    // 59: gotong.control.v1.ForgetDecision
-	(*PruneRequest)(nil),      // 60: gotong.control.v1.PruneRequest
-	(*PruneEvent)(nil),        // 61: gotong.control.v1.PruneEvent
-	(*WorkProgress)(nil),      // 62: gotong.control.v1.WorkProgress
-	(*PruneSummary)(nil),      // 63: gotong.control.v1.PruneSummary
-	(*CheckRequest)(nil),      // 64: gotong.control.v1.CheckRequest
-	(*CheckEvent)(nil),        // 65: gotong.control.v1.CheckEvent
-	(*CheckSummary)(nil),      // 66: gotong.control.v1.CheckSummary
-	(*DropOwnerRequest)(nil),  // 67: gotong.control.v1.DropOwnerRequest
-	(*DropOwnerResponse)(nil), // 68: gotong.control.v1.DropOwnerResponse
-	(*AuditRecord)(nil),       // 69: gotong.control.v1.AuditRecord
-	(*DrainRequest)(nil),      // 70: gotong.control.v1.DrainRequest
-	(*DrainProgress)(nil),     // 71: gotong.control.v1.DrainProgress
-	(*SelfRequest)(nil),       // 72: gotong.control.v1.SelfRequest
-	(*SelfResponse)(nil),      // 73: gotong.control.v1.SelfResponse
-	(*SheetMember)(nil),       // 74: gotong.control.v1.SheetMember
-	(*DrillRequest)(nil),      // 75: gotong.control.v1.DrillRequest
-	(*DrillResult)(nil),       // 76: gotong.control.v1.DrillResult
-	nil,                       // 77: gotong.control.v1.RestoreSummary.ActionsEntry
+	(*ForgetGroup)(nil),       // 59: gotong.control.v1.ForgetGroup
+	(*ForgetDecision)(nil),    // 60: gotong.control.v1.ForgetDecision
+	(*PruneRequest)(nil),      // 61: gotong.control.v1.PruneRequest
+	(*PruneEvent)(nil),        // 62: gotong.control.v1.PruneEvent
+	(*WorkProgress)(nil),      // 63: gotong.control.v1.WorkProgress
+	(*PruneSummary)(nil),      // 64: gotong.control.v1.PruneSummary
+	(*CheckRequest)(nil),      // 65: gotong.control.v1.CheckRequest
+	(*CheckEvent)(nil),        // 66: gotong.control.v1.CheckEvent
+	(*CheckSummary)(nil),      // 67: gotong.control.v1.CheckSummary
+	(*DropOwnerRequest)(nil),  // 68: gotong.control.v1.DropOwnerRequest
+	(*DropOwnerResponse)(nil), // 69: gotong.control.v1.DropOwnerResponse
+	(*AuditRecord)(nil),       // 70: gotong.control.v1.AuditRecord
+	(*DrainRequest)(nil),      // 71: gotong.control.v1.DrainRequest
+	(*DrainProgress)(nil),     // 72: gotong.control.v1.DrainProgress
+	(*SelfRequest)(nil),       // 73: gotong.control.v1.SelfRequest
+	(*SelfResponse)(nil),      // 74: gotong.control.v1.SelfResponse
+	(*SheetMember)(nil),       // 75: gotong.control.v1.SheetMember
+	(*DrillRequest)(nil),      // 76: gotong.control.v1.DrillRequest
+	(*DrillResult)(nil),       // 77: gotong.control.v1.DrillResult
+	nil,                       // 78: gotong.control.v1.RestoreSummary.ActionsEntry
 }
 var file_control_v1_control_proto_depIdxs = []int32{
 	0,  // 0: gotong.control.v1.ErrorDetail.kind:type_name -> gotong.control.v1.Kind
 	4,  // 1: gotong.control.v1.StatusResponse.backups:type_name -> gotong.control.v1.BackupState
 	5,  // 2: gotong.control.v1.StatusResponse.giving:type_name -> gotong.control.v1.Giving
 	7,  // 3: gotong.control.v1.StatusResponse.problems:type_name -> gotong.control.v1.Problem
-	76, // 4: gotong.control.v1.StatusResponse.last_drill:type_name -> gotong.control.v1.DrillResult
+	77, // 4: gotong.control.v1.StatusResponse.last_drill:type_name -> gotong.control.v1.DrillResult
 	6,  // 5: gotong.control.v1.Giving.held_for:type_name -> gotong.control.v1.HeldFor
 	10, // 6: gotong.control.v1.PeersResponse.peers:type_name -> gotong.control.v1.PeerInfo
-	69, // 7: gotong.control.v1.PeerInfo.audit:type_name -> gotong.control.v1.AuditRecord
+	70, // 7: gotong.control.v1.PeerInfo.audit:type_name -> gotong.control.v1.AuditRecord
 	10, // 8: gotong.control.v1.RemoveResponse.removed:type_name -> gotong.control.v1.PeerInfo
 	20, // 9: gotong.control.v1.BackupInput.start:type_name -> gotong.control.v1.BackupRequest
 	18, // 10: gotong.control.v1.BackupInput.files:type_name -> gotong.control.v1.BackupFiles
@@ -6736,7 +6902,7 @@ var file_control_v1_control_proto_depIdxs = []int32{
 	35, // 20: gotong.control.v1.RestoreEvent.summary:type_name -> gotong.control.v1.RestoreSummary
 	33, // 21: gotong.control.v1.RestoreEvent.item:type_name -> gotong.control.v1.RestoreItem
 	23, // 22: gotong.control.v1.RestoreProgress.holders:type_name -> gotong.control.v1.HolderRate
-	77, // 23: gotong.control.v1.RestoreSummary.actions:type_name -> gotong.control.v1.RestoreSummary.ActionsEntry
+	78, // 23: gotong.control.v1.RestoreSummary.actions:type_name -> gotong.control.v1.RestoreSummary.ActionsEntry
 	39, // 24: gotong.control.v1.RunRequest.start:type_name -> gotong.control.v1.RunStart
 	37, // 25: gotong.control.v1.RunRequest.file_end:type_name -> gotong.control.v1.RunFileEnd
 	38, // 26: gotong.control.v1.RunRequest.end:type_name -> gotong.control.v1.RunEnd
@@ -6751,62 +6917,63 @@ var file_control_v1_control_proto_depIdxs = []int32{
 	30, // 35: gotong.control.v1.DiffChange.to:type_name -> gotong.control.v1.LsEntry
 	55, // 36: gotong.control.v1.StatsResponse.redundancies:type_name -> gotong.control.v1.RedundancyStats
 	56, // 37: gotong.control.v1.ForgetRequest.keep:type_name -> gotong.control.v1.KeepPolicy
-	59, // 38: gotong.control.v1.ForgetResponse.decisions:type_name -> gotong.control.v1.ForgetDecision
-	28, // 39: gotong.control.v1.ForgetDecision.snapshot:type_name -> gotong.control.v1.Snapshot
-	62, // 40: gotong.control.v1.PruneEvent.progress:type_name -> gotong.control.v1.WorkProgress
-	63, // 41: gotong.control.v1.PruneEvent.summary:type_name -> gotong.control.v1.PruneSummary
-	62, // 42: gotong.control.v1.CheckEvent.progress:type_name -> gotong.control.v1.WorkProgress
-	7,  // 43: gotong.control.v1.CheckEvent.problem:type_name -> gotong.control.v1.Problem
-	66, // 44: gotong.control.v1.CheckEvent.summary:type_name -> gotong.control.v1.CheckSummary
-	6,  // 45: gotong.control.v1.DropOwnerResponse.dropped:type_name -> gotong.control.v1.HeldFor
-	74, // 46: gotong.control.v1.SelfResponse.members:type_name -> gotong.control.v1.SheetMember
-	2,  // 47: gotong.control.v1.Control.Status:input_type -> gotong.control.v1.StatusRequest
-	8,  // 48: gotong.control.v1.Control.Peers:input_type -> gotong.control.v1.PeersRequest
-	11, // 49: gotong.control.v1.Control.Invite:input_type -> gotong.control.v1.InviteRequest
-	13, // 50: gotong.control.v1.Control.Remove:input_type -> gotong.control.v1.RemoveRequest
-	15, // 51: gotong.control.v1.Control.Leave:input_type -> gotong.control.v1.LeaveRequest
-	70, // 52: gotong.control.v1.Control.Drain:input_type -> gotong.control.v1.DrainRequest
-	17, // 53: gotong.control.v1.Control.Backup:input_type -> gotong.control.v1.BackupInput
-	26, // 54: gotong.control.v1.Control.Snapshots:input_type -> gotong.control.v1.SnapshotsRequest
-	29, // 55: gotong.control.v1.Control.Ls:input_type -> gotong.control.v1.LsRequest
-	31, // 56: gotong.control.v1.Control.Restore:input_type -> gotong.control.v1.RestoreRequest
-	36, // 57: gotong.control.v1.Control.Run:input_type -> gotong.control.v1.RunRequest
-	45, // 58: gotong.control.v1.Control.Find:input_type -> gotong.control.v1.FindRequest
-	47, // 59: gotong.control.v1.Control.Diff:input_type -> gotong.control.v1.DiffRequest
-	51, // 60: gotong.control.v1.Control.Cat:input_type -> gotong.control.v1.CatRequest
-	53, // 61: gotong.control.v1.Control.Stats:input_type -> gotong.control.v1.StatsRequest
-	57, // 62: gotong.control.v1.Control.Forget:input_type -> gotong.control.v1.ForgetRequest
-	60, // 63: gotong.control.v1.Control.Prune:input_type -> gotong.control.v1.PruneRequest
-	64, // 64: gotong.control.v1.Control.Check:input_type -> gotong.control.v1.CheckRequest
-	67, // 65: gotong.control.v1.Control.DropOwner:input_type -> gotong.control.v1.DropOwnerRequest
-	72, // 66: gotong.control.v1.Control.Self:input_type -> gotong.control.v1.SelfRequest
-	75, // 67: gotong.control.v1.Control.Drill:input_type -> gotong.control.v1.DrillRequest
-	3,  // 68: gotong.control.v1.Control.Status:output_type -> gotong.control.v1.StatusResponse
-	9,  // 69: gotong.control.v1.Control.Peers:output_type -> gotong.control.v1.PeersResponse
-	12, // 70: gotong.control.v1.Control.Invite:output_type -> gotong.control.v1.InviteResponse
-	14, // 71: gotong.control.v1.Control.Remove:output_type -> gotong.control.v1.RemoveResponse
-	16, // 72: gotong.control.v1.Control.Leave:output_type -> gotong.control.v1.LeaveResponse
-	71, // 73: gotong.control.v1.Control.Drain:output_type -> gotong.control.v1.DrainProgress
-	21, // 74: gotong.control.v1.Control.Backup:output_type -> gotong.control.v1.BackupEvent
-	27, // 75: gotong.control.v1.Control.Snapshots:output_type -> gotong.control.v1.SnapshotsResponse
-	30, // 76: gotong.control.v1.Control.Ls:output_type -> gotong.control.v1.LsEntry
-	32, // 77: gotong.control.v1.Control.Restore:output_type -> gotong.control.v1.RestoreEvent
-	41, // 78: gotong.control.v1.Control.Run:output_type -> gotong.control.v1.RunEvent
-	46, // 79: gotong.control.v1.Control.Find:output_type -> gotong.control.v1.FindMatch
-	48, // 80: gotong.control.v1.Control.Diff:output_type -> gotong.control.v1.DiffEvent
-	52, // 81: gotong.control.v1.Control.Cat:output_type -> gotong.control.v1.CatPiece
-	54, // 82: gotong.control.v1.Control.Stats:output_type -> gotong.control.v1.StatsResponse
-	58, // 83: gotong.control.v1.Control.Forget:output_type -> gotong.control.v1.ForgetResponse
-	61, // 84: gotong.control.v1.Control.Prune:output_type -> gotong.control.v1.PruneEvent
-	65, // 85: gotong.control.v1.Control.Check:output_type -> gotong.control.v1.CheckEvent
-	68, // 86: gotong.control.v1.Control.DropOwner:output_type -> gotong.control.v1.DropOwnerResponse
-	73, // 87: gotong.control.v1.Control.Self:output_type -> gotong.control.v1.SelfResponse
-	76, // 88: gotong.control.v1.Control.Drill:output_type -> gotong.control.v1.DrillResult
-	68, // [68:89] is the sub-list for method output_type
-	47, // [47:68] is the sub-list for method input_type
-	47, // [47:47] is the sub-list for extension type_name
-	47, // [47:47] is the sub-list for extension extendee
-	0,  // [0:47] is the sub-list for field type_name
+	59, // 38: gotong.control.v1.ForgetResponse.groups:type_name -> gotong.control.v1.ForgetGroup
+	60, // 39: gotong.control.v1.ForgetGroup.decisions:type_name -> gotong.control.v1.ForgetDecision
+	28, // 40: gotong.control.v1.ForgetDecision.snapshot:type_name -> gotong.control.v1.Snapshot
+	63, // 41: gotong.control.v1.PruneEvent.progress:type_name -> gotong.control.v1.WorkProgress
+	64, // 42: gotong.control.v1.PruneEvent.summary:type_name -> gotong.control.v1.PruneSummary
+	63, // 43: gotong.control.v1.CheckEvent.progress:type_name -> gotong.control.v1.WorkProgress
+	7,  // 44: gotong.control.v1.CheckEvent.problem:type_name -> gotong.control.v1.Problem
+	67, // 45: gotong.control.v1.CheckEvent.summary:type_name -> gotong.control.v1.CheckSummary
+	6,  // 46: gotong.control.v1.DropOwnerResponse.dropped:type_name -> gotong.control.v1.HeldFor
+	75, // 47: gotong.control.v1.SelfResponse.members:type_name -> gotong.control.v1.SheetMember
+	2,  // 48: gotong.control.v1.Control.Status:input_type -> gotong.control.v1.StatusRequest
+	8,  // 49: gotong.control.v1.Control.Peers:input_type -> gotong.control.v1.PeersRequest
+	11, // 50: gotong.control.v1.Control.Invite:input_type -> gotong.control.v1.InviteRequest
+	13, // 51: gotong.control.v1.Control.Remove:input_type -> gotong.control.v1.RemoveRequest
+	15, // 52: gotong.control.v1.Control.Leave:input_type -> gotong.control.v1.LeaveRequest
+	71, // 53: gotong.control.v1.Control.Drain:input_type -> gotong.control.v1.DrainRequest
+	17, // 54: gotong.control.v1.Control.Backup:input_type -> gotong.control.v1.BackupInput
+	26, // 55: gotong.control.v1.Control.Snapshots:input_type -> gotong.control.v1.SnapshotsRequest
+	29, // 56: gotong.control.v1.Control.Ls:input_type -> gotong.control.v1.LsRequest
+	31, // 57: gotong.control.v1.Control.Restore:input_type -> gotong.control.v1.RestoreRequest
+	36, // 58: gotong.control.v1.Control.Run:input_type -> gotong.control.v1.RunRequest
+	45, // 59: gotong.control.v1.Control.Find:input_type -> gotong.control.v1.FindRequest
+	47, // 60: gotong.control.v1.Control.Diff:input_type -> gotong.control.v1.DiffRequest
+	51, // 61: gotong.control.v1.Control.Cat:input_type -> gotong.control.v1.CatRequest
+	53, // 62: gotong.control.v1.Control.Stats:input_type -> gotong.control.v1.StatsRequest
+	57, // 63: gotong.control.v1.Control.Forget:input_type -> gotong.control.v1.ForgetRequest
+	61, // 64: gotong.control.v1.Control.Prune:input_type -> gotong.control.v1.PruneRequest
+	65, // 65: gotong.control.v1.Control.Check:input_type -> gotong.control.v1.CheckRequest
+	68, // 66: gotong.control.v1.Control.DropOwner:input_type -> gotong.control.v1.DropOwnerRequest
+	73, // 67: gotong.control.v1.Control.Self:input_type -> gotong.control.v1.SelfRequest
+	76, // 68: gotong.control.v1.Control.Drill:input_type -> gotong.control.v1.DrillRequest
+	3,  // 69: gotong.control.v1.Control.Status:output_type -> gotong.control.v1.StatusResponse
+	9,  // 70: gotong.control.v1.Control.Peers:output_type -> gotong.control.v1.PeersResponse
+	12, // 71: gotong.control.v1.Control.Invite:output_type -> gotong.control.v1.InviteResponse
+	14, // 72: gotong.control.v1.Control.Remove:output_type -> gotong.control.v1.RemoveResponse
+	16, // 73: gotong.control.v1.Control.Leave:output_type -> gotong.control.v1.LeaveResponse
+	72, // 74: gotong.control.v1.Control.Drain:output_type -> gotong.control.v1.DrainProgress
+	21, // 75: gotong.control.v1.Control.Backup:output_type -> gotong.control.v1.BackupEvent
+	27, // 76: gotong.control.v1.Control.Snapshots:output_type -> gotong.control.v1.SnapshotsResponse
+	30, // 77: gotong.control.v1.Control.Ls:output_type -> gotong.control.v1.LsEntry
+	32, // 78: gotong.control.v1.Control.Restore:output_type -> gotong.control.v1.RestoreEvent
+	41, // 79: gotong.control.v1.Control.Run:output_type -> gotong.control.v1.RunEvent
+	46, // 80: gotong.control.v1.Control.Find:output_type -> gotong.control.v1.FindMatch
+	48, // 81: gotong.control.v1.Control.Diff:output_type -> gotong.control.v1.DiffEvent
+	52, // 82: gotong.control.v1.Control.Cat:output_type -> gotong.control.v1.CatPiece
+	54, // 83: gotong.control.v1.Control.Stats:output_type -> gotong.control.v1.StatsResponse
+	58, // 84: gotong.control.v1.Control.Forget:output_type -> gotong.control.v1.ForgetResponse
+	62, // 85: gotong.control.v1.Control.Prune:output_type -> gotong.control.v1.PruneEvent
+	66, // 86: gotong.control.v1.Control.Check:output_type -> gotong.control.v1.CheckEvent
+	69, // 87: gotong.control.v1.Control.DropOwner:output_type -> gotong.control.v1.DropOwnerResponse
+	74, // 88: gotong.control.v1.Control.Self:output_type -> gotong.control.v1.SelfResponse
+	77, // 89: gotong.control.v1.Control.Drill:output_type -> gotong.control.v1.DrillResult
+	69, // [69:90] is the sub-list for method output_type
+	48, // [48:69] is the sub-list for method input_type
+	48, // [48:48] is the sub-list for extension type_name
+	48, // [48:48] is the sub-list for extension extendee
+	0,  // [0:48] is the sub-list for field type_name
 }
 
 func init() { file_control_v1_control_proto_init() }
@@ -6847,11 +7014,11 @@ func file_control_v1_control_proto_init() {
 		(*DiffEvent_Change)(nil),
 		(*DiffEvent_Summary)(nil),
 	}
-	file_control_v1_control_proto_msgTypes[60].OneofWrappers = []any{
+	file_control_v1_control_proto_msgTypes[61].OneofWrappers = []any{
 		(*PruneEvent_Progress)(nil),
 		(*PruneEvent_Summary)(nil),
 	}
-	file_control_v1_control_proto_msgTypes[64].OneofWrappers = []any{
+	file_control_v1_control_proto_msgTypes[65].OneofWrappers = []any{
 		(*CheckEvent_Progress)(nil),
 		(*CheckEvent_Problem)(nil),
 		(*CheckEvent_Summary)(nil),
@@ -6862,7 +7029,7 @@ func file_control_v1_control_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_control_v1_control_proto_rawDesc), len(file_control_v1_control_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   77,
+			NumMessages:   78,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
