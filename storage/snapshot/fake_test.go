@@ -4,7 +4,9 @@ import (
 	"context"
 	"crypto/ed25519"
 	"fmt"
+	"io"
 	"os"
+	"path/filepath"
 	"slices"
 	"sync"
 	"testing"
@@ -27,7 +29,8 @@ type fakeSegments struct {
 	segments map[storage.SegmentID][]byte
 	gets     map[storage.SegmentID]int
 	bytes    int
-	discard  bool // keep nothing, for measuring
+	discard  bool   // keep nothing, for measuring
+	dir      string // when set, keep them in files there, for measuring
 	put      func() error
 }
 
@@ -41,7 +44,13 @@ func (f *fakeSegments) Put(ctx context.Context, data []byte) (vault.Stored, erro
 	}
 	id := storage.SegmentID(blake3.Sum256(data[len(data)-64:]))
 	f.bytes += len(data)
-	if !f.discard {
+	switch {
+	case f.dir != "":
+		f.segments[id] = nil
+		if err := os.WriteFile(filepath.Join(f.dir, id.String()), data, 0o600); err != nil {
+			return vault.Stored{}, err
+		}
+	case !f.discard:
 		f.segments[id] = slices.Clone(data)
 	}
 	return vault.Stored{ID: id, Redundancy: storage.Redundancy{K: 1, N: 1}, ShardBytes: len(data), Committed: true, Complete: true, SurvivesSites: 1}, ctx.Err()
@@ -55,6 +64,20 @@ func (f *fakeSegments) Get(ctx context.Context, id storage.SegmentID, _ []storag
 		return nil, fmt.Errorf("segment %s: %w", id.Short(), storage.ErrTooFewShards)
 	}
 	f.gets[id]++
+	if f.dir != "" {
+		file, err := os.Open(filepath.Join(f.dir, id.String()))
+		if err != nil {
+			return nil, err
+		}
+		defer file.Close()
+		info, err := file.Stat()
+		if err != nil {
+			return nil, err
+		}
+		buffer = slices.Grow(buffer[:0], int(info.Size()))[:info.Size()]
+		_, err = io.ReadFull(file, buffer)
+		return buffer, err
+	}
 	return append(buffer[:0], data...), ctx.Err()
 }
 

@@ -69,7 +69,8 @@ func BenchmarkManyFiles(b *testing.B) {
 		count = n
 	}
 	src := manyFiles(b, count)
-	v, _ := newVault(b)
+	v, segments := newVault(b)
+	segments.dir = filepath.Dir(src)
 	measure := func(name string, fn func()) {
 		began := time.Now()
 		peak := peakHeap(fn)
