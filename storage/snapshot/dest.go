@@ -29,6 +29,8 @@ type destDir struct {
 	err    error
 	fresh  bool              // was not there before
 	action string            // what was done to it
+	wanted bool              // not only on the way to what is
+	asIs   bool              // keeps the metadata that it has
 	seen   map[string]string // names by what the file system takes them for
 
 	handleOnce sync.Once
@@ -42,9 +44,10 @@ func newTopDir(r *restore, root *os.Root, fresh bool) *destDir {
 	return d
 }
 
-// child returns a directory in d that is not made yet.
-func (d *destDir) child(node *vaultv1.Node) *destDir {
-	c := &destDir{r: d.r, parent: d, node: node, path: d.join(node)}
+// child returns a directory in d that is not made yet. One that is not wanted
+// itself keeps its metadata if it is there.
+func (d *destDir) child(node *vaultv1.Node, wanted bool) *destDir {
+	c := &destDir{r: d.r, parent: d, node: node, path: d.join(node), wanted: wanted}
 	c.pending.Store(1)
 	d.pending.Add(1)
 	return c
@@ -95,8 +98,10 @@ func (d *destDir) make() error {
 		return err
 	}
 	switch {
+	case !d.wanted || d.r.ways["/"+path.Join(d.r.base, d.path)]:
+		d.action, d.asIs = ActionUnchanged, true
 	case d.r.keeps(have, d.node):
-		d.action = ActionKept
+		d.action, d.asIs = ActionKept, true
 	case metadataFits(f, have, d.node):
 		d.action = ActionUnchanged
 	default:
@@ -152,12 +157,8 @@ func (d *destDir) done() {
 		return
 	}
 	if d.node != nil && d.made && d.err == nil {
-		if !d.r.options.DryRun && d.action != ActionKept {
-			f, err := d.file()
-			if err == nil {
-				err = finishDir(f, d.node)
-			}
-			if err != nil {
+		if !d.r.options.DryRun && !d.asIs {
+			if err := d.finish(); err != nil {
 				d.r.skip(d.path, fmt.Errorf("metadata: %w", err))
 			}
 			d.r.owned(d.node)
@@ -173,6 +174,20 @@ func (d *destDir) done() {
 	} else if d.handle != nil {
 		_ = d.handle.Close() // only read
 	}
+}
+
+// finish sets the metadata, unless it is right still.
+func (d *destDir) finish() error {
+	f, err := d.file()
+	if err != nil {
+		return err
+	}
+	if d.action == ActionUnchanged {
+		if have, err := lstatIn(f, d.root, "."); err == nil && metadataFits(f, have, d.node) {
+			return nil
+		}
+	}
+	return finishDir(f, d.node)
 }
 
 // close lets go of the directory.

@@ -250,44 +250,6 @@ func TestFileThatChangesWhileItIsRead(t *testing.T) {
 	}
 }
 
-func TestUnreadableFilesAreCounted(t *testing.T) {
-	if os.Getuid() == 0 {
-		again(t)
-		return
-	}
-	dir := os.Getenv(asNobody)
-	if dir == "" {
-		dir = t.TempDir()
-	}
-	t.Setenv("TMPDIR", dir)
-	src := filepath.Join(dir, "source")
-	write(t, src+"/secret", []byte("x"))
-	write(t, src+"/open", []byte("y"))
-	write(t, src+"/closed/file", []byte("z"))
-	must(t, errors.Join(os.Chmod(src+"/secret", 0), os.Chmod(src+"/closed", 0)))
-	defer os.Chmod(src+"/closed", 0o700)
-	v, _ := newVault(t)
-	var skipped []string
-	s := backUpWith(t, v, BackupOptions{Paths: []string{src}, Skipped: func(path string, err error) { skipped = append(skipped, strings.TrimPrefix(path, src)) }})
-	slices.Sort(skipped)
-	if s.Skipped != 2 || !slices.Equal(skipped, []string{"/closed", "/secret"}) {
-		t.Errorf("%+v, skipped %q", s, skipped)
-	}
-	if got := pathsOf(t, v, src); !slices.Equal(got, []string{"closed", "open"}) {
-		t.Errorf("backed up %q", got)
-	}
-	// What could not be read is not deleted by a restore.
-	must(t, os.Chmod(src+"/closed", 0o700))
-	_, err := Restore(context.Background(), v, vault.Latest, src, RestoreOptions{Path: src, Delete: true})
-	must(t, err)
-	must(t, os.Chmod(src+"/closed", 0o700))
-	for _, name := range []string{"/secret", "/closed/file"} {
-		if _, err := os.Lstat(src + name); err != nil {
-			t.Error(err)
-		}
-	}
-}
-
 // TestScanCountsWhatIsThere: the second walk leaves out what the first one does.
 func TestScanCountsWhatIsThere(t *testing.T) {
 	src := filepath.Join(t.TempDir(), "src")

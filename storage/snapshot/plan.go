@@ -104,7 +104,7 @@ func (r *restore) entry(at destPlace, node *vaultv1.Node) {
 // subdirectory plans a directory. One that is not wanted itself is made when
 // something below is.
 func (r *restore) subdirectory(at destPlace, rel string, node *vaultv1.Node) error {
-	child := at.dir.child(node)
+	child := at.dir.child(node, at.included)
 	defer child.done()
 	if at.included {
 		if err := child.open(); err != nil {

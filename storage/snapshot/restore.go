@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"path"
 	"path/filepath"
 	"runtime"
 	"strings"
@@ -165,16 +166,32 @@ func Restore(ctx context.Context, v *vault.Vault, name, target string, options R
 			TotalFiles: total.TotalFiles, TotalBytes: total.TotalBytes}
 	})
 	defer stop()
-	node, _, err := t.find(options.Path)
+	node, at, err := t.find(options.Path)
 	if err != nil {
 		return RestoreSummary{}, err
 	}
+	r.base, r.ways = at[1:], waysTo(t.snapshot.Paths)
 	if err := r.run(node, target); err != nil {
 		return RestoreSummary{}, err
 	}
 	return RestoreSummary{Snapshot: t.snapshot, Files: r.files.Load(), Directories: r.dirs.Load(), Bytes: r.bytes.Load(),
 		FetchedBytes: r.fetched.Load(), Actions: r.actions, Skipped: r.skipped.Load(), Unowned: r.unowned.Load(),
 		Verified: r.verified, VerifiedBytes: r.verifiedBytes, Duration: time.Since(began)}, nil
+}
+
+// waysTo returns the directories above the paths of a snapshot. They are in it
+// so that the paths have a place, and nobody asked for them.
+func waysTo(paths []string) map[string]bool {
+	ways := map[string]bool{}
+	for _, p := range paths {
+		for p = path.Dir(path.Clean(filepath.ToSlash(p))); len(p) > 1 && !ways[p]; p = path.Dir(p) {
+			ways[p] = true
+		}
+	}
+	for _, p := range paths {
+		delete(ways, path.Clean(filepath.ToSlash(p)))
+	}
+	return ways
 }
 
 // restore is one run: one goroutine walks the listings, makes directories,
@@ -187,6 +204,8 @@ type restore struct {
 	log     *slog.Logger
 	include filter
 	exclude filter
+	base    string          // Path, clean and without the slash before it
+	ways    map[string]bool // directories that only lead to what was backed up
 	never   map[fileID]bool
 	fold    bool // the target takes names that differ in case for the same
 	top     *os.Root

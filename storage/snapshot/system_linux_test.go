@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -325,6 +326,84 @@ func TestOwnersThatOnlyRootCanGive(t *testing.T) {
 		must(t, unix.Stat(filepath.Join(target, name), &st))
 		if st.Mode&0o7777 != want {
 			t.Errorf("%s has mode %o", name, st.Mode)
+		}
+	}
+}
+
+// TestRestoreToWhereItWas: an ordinary user puts files back to where they were;
+// what leads there is left as it is.
+func TestRestoreToWhereItWas(t *testing.T) {
+	if os.Getuid() == 0 {
+		again(t)
+		return
+	}
+	dir := os.Getenv(asNobody)
+	if dir == "" {
+		dir = t.TempDir()
+	}
+	t.Setenv("TMPDIR", dir)
+	src := filepath.Join(dir, "above", "src")
+	write(t, src+"/in/file", []byte("right"))
+	write(t, src+"/other", []byte("other"))
+	v, _ := newVault(t)
+	backUp(t, v, src)
+	write(t, src+"/in/file", []byte("wrong!"))
+	must(t, os.Chmod(src, 0o700))
+	must(t, os.Chmod(filepath.Dir(src), 0o711))
+	probe, err := os.CreateTemp(filepath.Dir(dir), "probe") // gives a directory of root another time
+	must(t, err)
+	must(t, errors.Join(probe.Close(), os.Remove(probe.Name())))
+	restoreInto(t, v, "/", RestoreOptions{Include: []string{src + "/in/file"}})
+	for path, want := range map[string]fs.FileMode{src: 0o700, filepath.Dir(src): 0o711} {
+		if info, err := os.Stat(path); err != nil || info.Mode().Perm() != want {
+			t.Errorf("%s: %v %v", path, info.Mode(), err)
+		}
+	}
+	s, did := restoreInto(t, v, "/", RestoreOptions{Delete: true})
+	if got := only(did, ActionUnchanged); len(got) != 2 || got[0] != ActionMetadata+" "+src[1:] || got[1] != got[0]+"/in" || s.Unowned != 0 {
+		t.Errorf("%+v, %q", s, got)
+	}
+	for path, want := range map[string]fs.FileMode{src: 0o755, filepath.Dir(src): 0o711} {
+		if info, err := os.Stat(path); err != nil || info.Mode().Perm() != want {
+			t.Errorf("%s: %v %v", path, info.Mode(), err)
+		}
+	}
+}
+
+func TestUnreadableFilesAreCounted(t *testing.T) {
+	if os.Getuid() == 0 {
+		again(t)
+		return
+	}
+	dir := os.Getenv(asNobody)
+	if dir == "" {
+		dir = t.TempDir()
+	}
+	t.Setenv("TMPDIR", dir)
+	src := filepath.Join(dir, "source")
+	write(t, src+"/secret", []byte("x"))
+	write(t, src+"/open", []byte("y"))
+	write(t, src+"/closed/file", []byte("z"))
+	must(t, errors.Join(os.Chmod(src+"/secret", 0), os.Chmod(src+"/closed", 0)))
+	defer os.Chmod(src+"/closed", 0o700)
+	v, _ := newVault(t)
+	var skipped []string
+	s := backUpWith(t, v, BackupOptions{Paths: []string{src}, Skipped: func(path string, err error) { skipped = append(skipped, strings.TrimPrefix(path, src)) }})
+	slices.Sort(skipped)
+	if s.Skipped != 2 || !slices.Equal(skipped, []string{"/closed", "/secret"}) {
+		t.Errorf("%+v, skipped %q", s, skipped)
+	}
+	if got := pathsOf(t, v, src); !slices.Equal(got, []string{"closed", "open"}) {
+		t.Errorf("backed up %q", got)
+	}
+	// What could not be read is not deleted by a restore.
+	must(t, os.Chmod(src+"/closed", 0o700))
+	_, err := Restore(context.Background(), v, vault.Latest, src, RestoreOptions{Path: src, Delete: true})
+	must(t, err)
+	must(t, os.Chmod(src+"/closed", 0o700))
+	for _, name := range []string{"/secret", "/closed/file"} {
+		if _, err := os.Lstat(src + name); err != nil {
+			t.Error(err)
 		}
 	}
 }
