@@ -83,3 +83,22 @@ func (s *service) Prune(r *controlv1.PruneRequest, stream controlv1.Control_Prun
 	}
 	return out.put(&controlv1.PruneEvent{Event: &controlv1.PruneEvent_Summary{Summary: summary}})
 }
+
+func (s *service) Check(r *controlv1.CheckRequest, stream controlv1.Control_CheckServer) error {
+	out := &eventSink[controlv1.CheckEvent]{send: stream.Send}
+	summary, err := s.peer.Check(stream.Context(), r.ReadData,
+		func(p *controlv1.WorkProgress) {
+			out.put(&controlv1.CheckEvent{Event: &controlv1.CheckEvent_Progress{Progress: p}})
+		},
+		func(problem string) {
+			out.put(&controlv1.CheckEvent{Event: &controlv1.CheckEvent_Problem{Problem: problem}})
+		})
+	if err != nil {
+		return err
+	}
+	return out.put(&controlv1.CheckEvent{Event: &controlv1.CheckEvent_Summary{Summary: summary}})
+}
+
+func (s *service) Stats(ctx context.Context, r *controlv1.StatsRequest) (*controlv1.StatsResponse, error) {
+	return s.peer.Stats(ctx, r.Snapshot)
+}

@@ -107,7 +107,7 @@ type check struct {
 
 func (c *check) run() (err error) {
 	if err := c.v.anyNewerHead(c.ctx); err != nil {
-		c.report.problem("%v: this is not the newest state of the vault", err)
+		c.report.problem("%v: this is not the newest state of the vault", brief(err))
 	}
 	if c.parts, err = c.v.index.parts(); err != nil {
 		return err
@@ -137,7 +137,7 @@ func (c *check) catalogue() error {
 		plain, err := c.v.fetchPart(c.ctx, refOfPart(part.row))
 		switch {
 		case err != nil:
-			c.report.problem("catalogue part %d of %d (segment %s) cannot be read: %v", i+1, len(c.parts), part.row.id.Short(), err)
+			c.report.problem("catalogue part %d of %d (segment %s) cannot be read: %v", i+1, len(c.parts), part.row.id.Short(), brief(err))
 		case string(plain) != string(part.plain):
 			c.report.problem("catalogue part %d of %d (segment %s) is not what this device keeps", i+1, len(c.parts), part.row.id.Short())
 		}
@@ -161,7 +161,7 @@ func (c *check) numbers() error {
 	for _, part := range c.parts {
 		p, err := parsePart(part.plain)
 		if err != nil {
-			c.report.problem("catalogue: %v", err)
+			c.report.problem("catalogue: %v", brief(err))
 			continue
 		}
 		catalogue.addPart(p)
@@ -176,7 +176,7 @@ func (c *check) numbers() error {
 			listed[s.Number] = true
 			row, err := rowOfNumber(tx, s.Number)
 			if err != nil || row.id != storage.SegmentID(s.Id) || row.bytes != s.Bytes || row.tocOffset != s.TocOffset || row.tocBytes != s.TocBytes {
-				c.report.problem("segment %d of the catalogue is another one, or none, in the index: %v", s.Number, err)
+				c.report.problem("segment %d of the catalogue is another one, or none, in the index: %v", s.Number, brief(err))
 			}
 		}
 		for _, e := range c.entries {
@@ -299,7 +299,7 @@ func (c *check) snapshots() error {
 	for i, e := range c.entries {
 		c.o.Progress(CheckProgress{"snapshots", uint64(i), uint64(len(c.entries))})
 		w.problem = func(where string, err error) {
-			c.report.problem("snapshot %s: the content of %q: %v", e.id.Short(), where, err)
+			c.report.problem("snapshot %s: the content of %q: %v", e.id.Short(), where, brief(err))
 		}
 		s, err := c.v.openSnapshot(c.ctx, e.record)
 		if err == nil {
@@ -309,7 +309,7 @@ func (c *check) snapshots() error {
 			return context.Cause(c.ctx)
 		}
 		if err != nil {
-			c.report.problem("snapshot %s cannot be read: %v", e.id.Short(), err)
+			c.report.problem("snapshot %s cannot be read: %v", e.id.Short(), brief(err))
 		}
 	}
 	c.report.Blobs = w.blobs
@@ -437,7 +437,7 @@ func (c *check) read() error {
 				if data = nil; c.ctx.Err() != nil {
 					return context.Cause(c.ctx)
 				}
-				c.report.problem("segment %s cannot be read: %v", row.id.Short(), err)
+				c.report.problem("segment %s cannot be read: %v", row.id.Short(), brief(err))
 				continue
 			}
 			c.report.SegmentsRead++
@@ -452,7 +452,7 @@ func (c *check) read() error {
 func (c *check) open(row segmentRow, data []byte, hashes map[uint32][32]byte, plain, buf []byte) (_, _ []byte) {
 	entries, err := readTOC(c.v.secrets, data)
 	if err != nil {
-		c.report.problem("segment %s: %v", row.id.Short(), err)
+		c.report.problem("segment %s: %v", row.id.Short(), brief(err))
 		return plain, buf
 	}
 	for _, e := range entries {
@@ -462,10 +462,20 @@ func (c *check) open(row segmentRow, data []byte, hashes map[uint32][32]byte, pl
 		}
 		plain, buf, err = c.v.openBlob(plain[:0], buf, h, location{offset: e.offset, sealed: e.sealed, plain: e.plain, coding: e.coding}, data)
 		if err != nil {
-			c.report.problem("blob %x of segment %s does not open: %v", e.id[:6], row.id.Short(), err)
+			c.report.problem("blob %x of segment %s does not open: %v", e.id[:6], row.id.Short(), brief(err))
 			continue
 		}
 		c.report.BlobsRead++
 	}
 	return plain, buf
+}
+
+// brief is an error without what each peer said: of a segment that cannot be had
+// only how much of it answered.
+func brief(err error) string {
+	var few *segments.TooFewError
+	if errors.As(err, &few) {
+		return fmt.Sprintf("segment %s needs %d of %d shards, %d answered", few.Segment.Short(), few.Need, few.Of, few.Answered)
+	}
+	return fmt.Sprint(err)
 }

@@ -4293,6 +4293,7 @@ func (x *CatPiece) GetData() []byte {
 
 type StatsRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
+	Snapshot      string                 `protobuf:"bytes,1,opt,name=snapshot,proto3" json:"snapshot,omitempty"` // SNAPSHOT[:PATH]; empty: the whole vault
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -4327,21 +4328,19 @@ func (*StatsRequest) Descriptor() ([]byte, []int) {
 	return file_control_v1_control_proto_rawDescGZIP(), []int{52}
 }
 
+func (x *StatsRequest) GetSnapshot() string {
+	if x != nil {
+		return x.Snapshot
+	}
+	return ""
+}
+
 type StatsResponse struct {
-	state            protoimpl.MessageState `protogen:"open.v1"`
-	Snapshots        uint64                 `protobuf:"varint,1,opt,name=snapshots,proto3" json:"snapshots,omitempty"`
-	Files            uint64                 `protobuf:"varint,2,opt,name=files,proto3" json:"files,omitempty"` // of all snapshots, each time counted
-	Bytes            uint64                 `protobuf:"varint,3,opt,name=bytes,proto3" json:"bytes,omitempty"` // of those files
-	Blobs            uint64                 `protobuf:"varint,4,opt,name=blobs,proto3" json:"blobs,omitempty"`
-	Segments         uint64                 `protobuf:"varint,5,opt,name=segments,proto3" json:"segments,omitempty"`
-	SegmentBytes     uint64                 `protobuf:"varint,6,opt,name=segment_bytes,json=segmentBytes,proto3" json:"segment_bytes,omitempty"`              // sealed
-	ShardBytes       uint64                 `protobuf:"varint,7,opt,name=shard_bytes,json=shardBytes,proto3" json:"shard_bytes,omitempty"`                    // on friends' disks
-	UnusedBytes      uint64                 `protobuf:"varint,8,opt,name=unused_bytes,json=unusedBytes,proto3" json:"unused_bytes,omitempty"`                 // of sealed: no snapshot needs them
-	IndexBytes       uint64                 `protobuf:"varint,9,opt,name=index_bytes,json=indexBytes,proto3" json:"index_bytes,omitempty"`                    // on this disk
-	PendingDeletions uint64                 `protobuf:"varint,10,opt,name=pending_deletions,json=pendingDeletions,proto3" json:"pending_deletions,omitempty"` // segments that not every holder knows to be deleted
-	Redundancies     []*RedundancyStats     `protobuf:"bytes,11,rep,name=redundancies,proto3" json:"redundancies,omitempty"`
-	unknownFields    protoimpl.UnknownFields
-	sizeCache        protoimpl.SizeCache
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Vault         *VaultStats            `protobuf:"bytes,1,opt,name=vault,proto3" json:"vault,omitempty"` // of the whole vault
+	Tree          *TreeStats             `protobuf:"bytes,2,opt,name=tree,proto3" json:"tree,omitempty"`   // of a snapshot
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *StatsResponse) Reset() {
@@ -4374,106 +4373,51 @@ func (*StatsResponse) Descriptor() ([]byte, []int) {
 	return file_control_v1_control_proto_rawDescGZIP(), []int{53}
 }
 
-func (x *StatsResponse) GetSnapshots() uint64 {
+func (x *StatsResponse) GetVault() *VaultStats {
 	if x != nil {
-		return x.Snapshots
-	}
-	return 0
-}
-
-func (x *StatsResponse) GetFiles() uint64 {
-	if x != nil {
-		return x.Files
-	}
-	return 0
-}
-
-func (x *StatsResponse) GetBytes() uint64 {
-	if x != nil {
-		return x.Bytes
-	}
-	return 0
-}
-
-func (x *StatsResponse) GetBlobs() uint64 {
-	if x != nil {
-		return x.Blobs
-	}
-	return 0
-}
-
-func (x *StatsResponse) GetSegments() uint64 {
-	if x != nil {
-		return x.Segments
-	}
-	return 0
-}
-
-func (x *StatsResponse) GetSegmentBytes() uint64 {
-	if x != nil {
-		return x.SegmentBytes
-	}
-	return 0
-}
-
-func (x *StatsResponse) GetShardBytes() uint64 {
-	if x != nil {
-		return x.ShardBytes
-	}
-	return 0
-}
-
-func (x *StatsResponse) GetUnusedBytes() uint64 {
-	if x != nil {
-		return x.UnusedBytes
-	}
-	return 0
-}
-
-func (x *StatsResponse) GetIndexBytes() uint64 {
-	if x != nil {
-		return x.IndexBytes
-	}
-	return 0
-}
-
-func (x *StatsResponse) GetPendingDeletions() uint64 {
-	if x != nil {
-		return x.PendingDeletions
-	}
-	return 0
-}
-
-func (x *StatsResponse) GetRedundancies() []*RedundancyStats {
-	if x != nil {
-		return x.Redundancies
+		return x.Vault
 	}
 	return nil
 }
 
-type RedundancyStats struct {
+func (x *StatsResponse) GetTree() *TreeStats {
+	if x != nil {
+		return x.Tree
+	}
+	return nil
+}
+
+type VaultStats struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Redundancy    string                 `protobuf:"bytes,1,opt,name=redundancy,proto3" json:"redundancy,omitempty"`
-	Segments      uint64                 `protobuf:"varint,2,opt,name=segments,proto3" json:"segments,omitempty"`
-	Bytes         uint64                 `protobuf:"varint,3,opt,name=bytes,proto3" json:"bytes,omitempty"`
+	Snapshots     uint64                 `protobuf:"varint,1,opt,name=snapshots,proto3" json:"snapshots,omitempty"`
+	LogicalBytes  uint64                 `protobuf:"varint,2,opt,name=logical_bytes,json=logicalBytes,proto3" json:"logical_bytes,omitempty"` // of the files of all snapshots, each counted; 0 when they cannot be read
+	Blobs         uint64                 `protobuf:"varint,3,opt,name=blobs,proto3" json:"blobs,omitempty"`
+	UniqueBytes   uint64                 `protobuf:"varint,4,opt,name=unique_bytes,json=uniqueBytes,proto3" json:"unique_bytes,omitempty"` // of the blobs
+	SealedBytes   uint64                 `protobuf:"varint,5,opt,name=sealed_bytes,json=sealedBytes,proto3" json:"sealed_bytes,omitempty"` // of those, compressed and sealed
+	Segments      uint64                 `protobuf:"varint,6,opt,name=segments,proto3" json:"segments,omitempty"`
+	SegmentBytes  uint64                 `protobuf:"varint,7,opt,name=segment_bytes,json=segmentBytes,proto3" json:"segment_bytes,omitempty"` // padding included
+	StoredBytes   uint64                 `protobuf:"varint,8,opt,name=stored_bytes,json=storedBytes,proto3" json:"stored_bytes,omitempty"`    // of all shards
+	WasteBytes    uint64                 `protobuf:"varint,9,opt,name=waste_bytes,json=wasteBytes,proto3" json:"waste_bytes,omitempty"`       // of segments, of use to no snapshot
+	IndexBytes    uint64                 `protobuf:"varint,10,opt,name=index_bytes,json=indexBytes,proto3" json:"index_bytes,omitempty"`      // on this disk
+	Waiting       uint64                 `protobuf:"varint,11,opt,name=waiting,proto3" json:"waiting,omitempty"`                              // batches of deletions that some member does not know yet
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
-func (x *RedundancyStats) Reset() {
-	*x = RedundancyStats{}
+func (x *VaultStats) Reset() {
+	*x = VaultStats{}
 	mi := &file_control_v1_control_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
 
-func (x *RedundancyStats) String() string {
+func (x *VaultStats) String() string {
 	return protoimpl.X.MessageStringOf(x)
 }
 
-func (*RedundancyStats) ProtoMessage() {}
+func (*VaultStats) ProtoMessage() {}
 
-func (x *RedundancyStats) ProtoReflect() protoreflect.Message {
+func (x *VaultStats) ProtoReflect() protoreflect.Message {
 	mi := &file_control_v1_control_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
@@ -4485,30 +4429,194 @@ func (x *RedundancyStats) ProtoReflect() protoreflect.Message {
 	return mi.MessageOf(x)
 }
 
-// Deprecated: Use RedundancyStats.ProtoReflect.Descriptor instead.
-func (*RedundancyStats) Descriptor() ([]byte, []int) {
+// Deprecated: Use VaultStats.ProtoReflect.Descriptor instead.
+func (*VaultStats) Descriptor() ([]byte, []int) {
 	return file_control_v1_control_proto_rawDescGZIP(), []int{54}
 }
 
-func (x *RedundancyStats) GetRedundancy() string {
+func (x *VaultStats) GetSnapshots() uint64 {
 	if x != nil {
-		return x.Redundancy
+		return x.Snapshots
 	}
-	return ""
+	return 0
 }
 
-func (x *RedundancyStats) GetSegments() uint64 {
+func (x *VaultStats) GetLogicalBytes() uint64 {
+	if x != nil {
+		return x.LogicalBytes
+	}
+	return 0
+}
+
+func (x *VaultStats) GetBlobs() uint64 {
+	if x != nil {
+		return x.Blobs
+	}
+	return 0
+}
+
+func (x *VaultStats) GetUniqueBytes() uint64 {
+	if x != nil {
+		return x.UniqueBytes
+	}
+	return 0
+}
+
+func (x *VaultStats) GetSealedBytes() uint64 {
+	if x != nil {
+		return x.SealedBytes
+	}
+	return 0
+}
+
+func (x *VaultStats) GetSegments() uint64 {
 	if x != nil {
 		return x.Segments
 	}
 	return 0
 }
 
-func (x *RedundancyStats) GetBytes() uint64 {
+func (x *VaultStats) GetSegmentBytes() uint64 {
+	if x != nil {
+		return x.SegmentBytes
+	}
+	return 0
+}
+
+func (x *VaultStats) GetStoredBytes() uint64 {
+	if x != nil {
+		return x.StoredBytes
+	}
+	return 0
+}
+
+func (x *VaultStats) GetWasteBytes() uint64 {
+	if x != nil {
+		return x.WasteBytes
+	}
+	return 0
+}
+
+func (x *VaultStats) GetIndexBytes() uint64 {
+	if x != nil {
+		return x.IndexBytes
+	}
+	return 0
+}
+
+func (x *VaultStats) GetWaiting() uint64 {
+	if x != nil {
+		return x.Waiting
+	}
+	return 0
+}
+
+type TreeStats struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Files         uint64                 `protobuf:"varint,1,opt,name=files,proto3" json:"files,omitempty"`
+	Dirs          uint64                 `protobuf:"varint,2,opt,name=dirs,proto3" json:"dirs,omitempty"`
+	Symlinks      uint64                 `protobuf:"varint,3,opt,name=symlinks,proto3" json:"symlinks,omitempty"`
+	Specials      uint64                 `protobuf:"varint,4,opt,name=specials,proto3" json:"specials,omitempty"`
+	Bytes         uint64                 `protobuf:"varint,5,opt,name=bytes,proto3" json:"bytes,omitempty"`
+	HardLinks     uint64                 `protobuf:"varint,6,opt,name=hard_links,json=hardLinks,proto3" json:"hard_links,omitempty"` // further names of files
+	SparseFiles   uint64                 `protobuf:"varint,7,opt,name=sparse_files,json=sparseFiles,proto3" json:"sparse_files,omitempty"`
+	HoleBytes     uint64                 `protobuf:"varint,8,opt,name=hole_bytes,json=holeBytes,proto3" json:"hole_bytes,omitempty"`
+	Largest       *LsEntry               `protobuf:"bytes,9,opt,name=largest,proto3" json:"largest,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TreeStats) Reset() {
+	*x = TreeStats{}
+	mi := &file_control_v1_control_proto_msgTypes[55]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TreeStats) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TreeStats) ProtoMessage() {}
+
+func (x *TreeStats) ProtoReflect() protoreflect.Message {
+	mi := &file_control_v1_control_proto_msgTypes[55]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TreeStats.ProtoReflect.Descriptor instead.
+func (*TreeStats) Descriptor() ([]byte, []int) {
+	return file_control_v1_control_proto_rawDescGZIP(), []int{55}
+}
+
+func (x *TreeStats) GetFiles() uint64 {
+	if x != nil {
+		return x.Files
+	}
+	return 0
+}
+
+func (x *TreeStats) GetDirs() uint64 {
+	if x != nil {
+		return x.Dirs
+	}
+	return 0
+}
+
+func (x *TreeStats) GetSymlinks() uint64 {
+	if x != nil {
+		return x.Symlinks
+	}
+	return 0
+}
+
+func (x *TreeStats) GetSpecials() uint64 {
+	if x != nil {
+		return x.Specials
+	}
+	return 0
+}
+
+func (x *TreeStats) GetBytes() uint64 {
 	if x != nil {
 		return x.Bytes
 	}
 	return 0
+}
+
+func (x *TreeStats) GetHardLinks() uint64 {
+	if x != nil {
+		return x.HardLinks
+	}
+	return 0
+}
+
+func (x *TreeStats) GetSparseFiles() uint64 {
+	if x != nil {
+		return x.SparseFiles
+	}
+	return 0
+}
+
+func (x *TreeStats) GetHoleBytes() uint64 {
+	if x != nil {
+		return x.HoleBytes
+	}
+	return 0
+}
+
+func (x *TreeStats) GetLargest() *LsEntry {
+	if x != nil {
+		return x.Largest
+	}
+	return nil
 }
 
 // KeepPolicy says which snapshots stay; 0 and empty are no rule, -1 is all.
@@ -4533,7 +4641,7 @@ type KeepPolicy struct {
 
 func (x *KeepPolicy) Reset() {
 	*x = KeepPolicy{}
-	mi := &file_control_v1_control_proto_msgTypes[55]
+	mi := &file_control_v1_control_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4545,7 +4653,7 @@ func (x *KeepPolicy) String() string {
 func (*KeepPolicy) ProtoMessage() {}
 
 func (x *KeepPolicy) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[55]
+	mi := &file_control_v1_control_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4558,7 +4666,7 @@ func (x *KeepPolicy) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use KeepPolicy.ProtoReflect.Descriptor instead.
 func (*KeepPolicy) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{55}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *KeepPolicy) GetLast() int32 {
@@ -4666,7 +4774,7 @@ type ForgetRequest struct {
 
 func (x *ForgetRequest) Reset() {
 	*x = ForgetRequest{}
-	mi := &file_control_v1_control_proto_msgTypes[56]
+	mi := &file_control_v1_control_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4678,7 +4786,7 @@ func (x *ForgetRequest) String() string {
 func (*ForgetRequest) ProtoMessage() {}
 
 func (x *ForgetRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[56]
+	mi := &file_control_v1_control_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4691,7 +4799,7 @@ func (x *ForgetRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ForgetRequest.ProtoReflect.Descriptor instead.
 func (*ForgetRequest) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{56}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{57}
 }
 
 func (x *ForgetRequest) GetSnapshots() []string {
@@ -4746,7 +4854,7 @@ type ForgetResponse struct {
 
 func (x *ForgetResponse) Reset() {
 	*x = ForgetResponse{}
-	mi := &file_control_v1_control_proto_msgTypes[57]
+	mi := &file_control_v1_control_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4758,7 +4866,7 @@ func (x *ForgetResponse) String() string {
 func (*ForgetResponse) ProtoMessage() {}
 
 func (x *ForgetResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[57]
+	mi := &file_control_v1_control_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4771,7 +4879,7 @@ func (x *ForgetResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ForgetResponse.ProtoReflect.Descriptor instead.
 func (*ForgetResponse) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{57}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{58}
 }
 
 func (x *ForgetResponse) GetGroups() []*ForgetGroup {
@@ -4799,7 +4907,7 @@ type ForgetGroup struct {
 
 func (x *ForgetGroup) Reset() {
 	*x = ForgetGroup{}
-	mi := &file_control_v1_control_proto_msgTypes[58]
+	mi := &file_control_v1_control_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4811,7 +4919,7 @@ func (x *ForgetGroup) String() string {
 func (*ForgetGroup) ProtoMessage() {}
 
 func (x *ForgetGroup) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[58]
+	mi := &file_control_v1_control_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4824,7 +4932,7 @@ func (x *ForgetGroup) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ForgetGroup.ProtoReflect.Descriptor instead.
 func (*ForgetGroup) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{58}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{59}
 }
 
 func (x *ForgetGroup) GetName() string {
@@ -4852,7 +4960,7 @@ type ForgetDecision struct {
 
 func (x *ForgetDecision) Reset() {
 	*x = ForgetDecision{}
-	mi := &file_control_v1_control_proto_msgTypes[59]
+	mi := &file_control_v1_control_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4864,7 +4972,7 @@ func (x *ForgetDecision) String() string {
 func (*ForgetDecision) ProtoMessage() {}
 
 func (x *ForgetDecision) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[59]
+	mi := &file_control_v1_control_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4877,7 +4985,7 @@ func (x *ForgetDecision) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ForgetDecision.ProtoReflect.Descriptor instead.
 func (*ForgetDecision) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{59}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{60}
 }
 
 func (x *ForgetDecision) GetSnapshot() *Snapshot {
@@ -4911,7 +5019,7 @@ type PruneRequest struct {
 
 func (x *PruneRequest) Reset() {
 	*x = PruneRequest{}
-	mi := &file_control_v1_control_proto_msgTypes[60]
+	mi := &file_control_v1_control_proto_msgTypes[61]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4923,7 +5031,7 @@ func (x *PruneRequest) String() string {
 func (*PruneRequest) ProtoMessage() {}
 
 func (x *PruneRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[60]
+	mi := &file_control_v1_control_proto_msgTypes[61]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4936,7 +5044,7 @@ func (x *PruneRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PruneRequest.ProtoReflect.Descriptor instead.
 func (*PruneRequest) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{60}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{61}
 }
 
 func (x *PruneRequest) GetMaxWaste() float64 {
@@ -4966,7 +5074,7 @@ type PruneEvent struct {
 
 func (x *PruneEvent) Reset() {
 	*x = PruneEvent{}
-	mi := &file_control_v1_control_proto_msgTypes[61]
+	mi := &file_control_v1_control_proto_msgTypes[62]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4978,7 +5086,7 @@ func (x *PruneEvent) String() string {
 func (*PruneEvent) ProtoMessage() {}
 
 func (x *PruneEvent) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[61]
+	mi := &file_control_v1_control_proto_msgTypes[62]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4991,7 +5099,7 @@ func (x *PruneEvent) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PruneEvent.ProtoReflect.Descriptor instead.
 func (*PruneEvent) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{61}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{62}
 }
 
 func (x *PruneEvent) GetEvent() isPruneEvent_Event {
@@ -5048,7 +5156,7 @@ type WorkProgress struct {
 
 func (x *WorkProgress) Reset() {
 	*x = WorkProgress{}
-	mi := &file_control_v1_control_proto_msgTypes[62]
+	mi := &file_control_v1_control_proto_msgTypes[63]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5060,7 +5168,7 @@ func (x *WorkProgress) String() string {
 func (*WorkProgress) ProtoMessage() {}
 
 func (x *WorkProgress) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[62]
+	mi := &file_control_v1_control_proto_msgTypes[63]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5073,7 +5181,7 @@ func (x *WorkProgress) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WorkProgress.ProtoReflect.Descriptor instead.
 func (*WorkProgress) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{62}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{63}
 }
 
 func (x *WorkProgress) GetDoing() string {
@@ -5126,7 +5234,7 @@ type PruneSummary struct {
 
 func (x *PruneSummary) Reset() {
 	*x = PruneSummary{}
-	mi := &file_control_v1_control_proto_msgTypes[63]
+	mi := &file_control_v1_control_proto_msgTypes[64]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5138,7 +5246,7 @@ func (x *PruneSummary) String() string {
 func (*PruneSummary) ProtoMessage() {}
 
 func (x *PruneSummary) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[63]
+	mi := &file_control_v1_control_proto_msgTypes[64]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5151,7 +5259,7 @@ func (x *PruneSummary) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PruneSummary.ProtoReflect.Descriptor instead.
 func (*PruneSummary) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{63}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{64}
 }
 
 func (x *PruneSummary) GetSnapshots() uint64 {
@@ -5261,7 +5369,7 @@ type CheckRequest struct {
 
 func (x *CheckRequest) Reset() {
 	*x = CheckRequest{}
-	mi := &file_control_v1_control_proto_msgTypes[64]
+	mi := &file_control_v1_control_proto_msgTypes[65]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5273,7 +5381,7 @@ func (x *CheckRequest) String() string {
 func (*CheckRequest) ProtoMessage() {}
 
 func (x *CheckRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[64]
+	mi := &file_control_v1_control_proto_msgTypes[65]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5286,7 +5394,7 @@ func (x *CheckRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckRequest.ProtoReflect.Descriptor instead.
 func (*CheckRequest) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{64}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{65}
 }
 
 func (x *CheckRequest) GetReadData() float64 {
@@ -5310,7 +5418,7 @@ type CheckEvent struct {
 
 func (x *CheckEvent) Reset() {
 	*x = CheckEvent{}
-	mi := &file_control_v1_control_proto_msgTypes[65]
+	mi := &file_control_v1_control_proto_msgTypes[66]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5322,7 +5430,7 @@ func (x *CheckEvent) String() string {
 func (*CheckEvent) ProtoMessage() {}
 
 func (x *CheckEvent) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[65]
+	mi := &file_control_v1_control_proto_msgTypes[66]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5335,7 +5443,7 @@ func (x *CheckEvent) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckEvent.ProtoReflect.Descriptor instead.
 func (*CheckEvent) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{65}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{66}
 }
 
 func (x *CheckEvent) GetEvent() isCheckEvent_Event {
@@ -5354,13 +5462,13 @@ func (x *CheckEvent) GetProgress() *WorkProgress {
 	return nil
 }
 
-func (x *CheckEvent) GetProblem() *Problem {
+func (x *CheckEvent) GetProblem() string {
 	if x != nil {
 		if x, ok := x.Event.(*CheckEvent_Problem); ok {
 			return x.Problem
 		}
 	}
-	return nil
+	return ""
 }
 
 func (x *CheckEvent) GetSummary() *CheckSummary {
@@ -5381,7 +5489,7 @@ type CheckEvent_Progress struct {
 }
 
 type CheckEvent_Problem struct {
-	Problem *Problem `protobuf:"bytes,2,opt,name=problem,proto3,oneof"`
+	Problem string `protobuf:"bytes,2,opt,name=problem,proto3,oneof"`
 }
 
 type CheckEvent_Summary struct {
@@ -5404,15 +5512,20 @@ type CheckSummary struct {
 	ShardsBad     uint64                 `protobuf:"varint,6,opt,name=shards_bad,json=shardsBad,proto3" json:"shards_bad,omitempty"`
 	Seconds       float64                `protobuf:"fixed64,7,opt,name=seconds,proto3" json:"seconds,omitempty"`
 	Snapshots     uint64                 `protobuf:"varint,8,opt,name=snapshots,proto3" json:"snapshots,omitempty"`
-	ReadBytes     uint64                 `protobuf:"varint,9,opt,name=read_bytes,json=readBytes,proto3" json:"read_bytes,omitempty"`
-	Problems      uint64                 `protobuf:"varint,10,opt,name=problems,proto3" json:"problems,omitempty"`
+	Blobs         uint64                 `protobuf:"varint,9,opt,name=blobs,proto3" json:"blobs,omitempty"`
+	SegmentsRead  uint64                 `protobuf:"varint,10,opt,name=segments_read,json=segmentsRead,proto3" json:"segments_read,omitempty"`
+	BlobsRead     uint64                 `protobuf:"varint,11,opt,name=blobs_read,json=blobsRead,proto3" json:"blobs_read,omitempty"`
+	BytesRead     uint64                 `protobuf:"varint,12,opt,name=bytes_read,json=bytesRead,proto3" json:"bytes_read,omitempty"`
+	Silent        uint64                 `protobuf:"varint,13,opt,name=silent,proto3" json:"silent,omitempty"`                          // of shards_bad: their holders did not answer
+	Problems      uint64                 `protobuf:"varint,14,opt,name=problems,proto3" json:"problems,omitempty"`                      // all of them; not each may have been sent
+	NoReadKey     bool                   `protobuf:"varint,15,opt,name=no_read_key,json=noReadKey,proto3" json:"no_read_key,omitempty"` // what is in the snapshots could not be looked into
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *CheckSummary) Reset() {
 	*x = CheckSummary{}
-	mi := &file_control_v1_control_proto_msgTypes[66]
+	mi := &file_control_v1_control_proto_msgTypes[67]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5424,7 +5537,7 @@ func (x *CheckSummary) String() string {
 func (*CheckSummary) ProtoMessage() {}
 
 func (x *CheckSummary) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[66]
+	mi := &file_control_v1_control_proto_msgTypes[67]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5437,7 +5550,7 @@ func (x *CheckSummary) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckSummary.ProtoReflect.Descriptor instead.
 func (*CheckSummary) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{66}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{67}
 }
 
 func (x *CheckSummary) GetSegments() uint64 {
@@ -5496,9 +5609,37 @@ func (x *CheckSummary) GetSnapshots() uint64 {
 	return 0
 }
 
-func (x *CheckSummary) GetReadBytes() uint64 {
+func (x *CheckSummary) GetBlobs() uint64 {
 	if x != nil {
-		return x.ReadBytes
+		return x.Blobs
+	}
+	return 0
+}
+
+func (x *CheckSummary) GetSegmentsRead() uint64 {
+	if x != nil {
+		return x.SegmentsRead
+	}
+	return 0
+}
+
+func (x *CheckSummary) GetBlobsRead() uint64 {
+	if x != nil {
+		return x.BlobsRead
+	}
+	return 0
+}
+
+func (x *CheckSummary) GetBytesRead() uint64 {
+	if x != nil {
+		return x.BytesRead
+	}
+	return 0
+}
+
+func (x *CheckSummary) GetSilent() uint64 {
+	if x != nil {
+		return x.Silent
 	}
 	return 0
 }
@@ -5508,6 +5649,13 @@ func (x *CheckSummary) GetProblems() uint64 {
 		return x.Problems
 	}
 	return 0
+}
+
+func (x *CheckSummary) GetNoReadKey() bool {
+	if x != nil {
+		return x.NoReadKey
+	}
+	return false
 }
 
 type DropOwnerRequest struct {
@@ -5520,7 +5668,7 @@ type DropOwnerRequest struct {
 
 func (x *DropOwnerRequest) Reset() {
 	*x = DropOwnerRequest{}
-	mi := &file_control_v1_control_proto_msgTypes[67]
+	mi := &file_control_v1_control_proto_msgTypes[68]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5532,7 +5680,7 @@ func (x *DropOwnerRequest) String() string {
 func (*DropOwnerRequest) ProtoMessage() {}
 
 func (x *DropOwnerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[67]
+	mi := &file_control_v1_control_proto_msgTypes[68]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5545,7 +5693,7 @@ func (x *DropOwnerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DropOwnerRequest.ProtoReflect.Descriptor instead.
 func (*DropOwnerRequest) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{67}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{68}
 }
 
 func (x *DropOwnerRequest) GetOwner() string {
@@ -5571,7 +5719,7 @@ type DropOwnerResponse struct {
 
 func (x *DropOwnerResponse) Reset() {
 	*x = DropOwnerResponse{}
-	mi := &file_control_v1_control_proto_msgTypes[68]
+	mi := &file_control_v1_control_proto_msgTypes[69]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5583,7 +5731,7 @@ func (x *DropOwnerResponse) String() string {
 func (*DropOwnerResponse) ProtoMessage() {}
 
 func (x *DropOwnerResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[68]
+	mi := &file_control_v1_control_proto_msgTypes[69]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5596,7 +5744,7 @@ func (x *DropOwnerResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DropOwnerResponse.ProtoReflect.Descriptor instead.
 func (*DropOwnerResponse) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{68}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{69}
 }
 
 func (x *DropOwnerResponse) GetDropped() *HeldFor {
@@ -5623,7 +5771,7 @@ type AuditRecord struct {
 
 func (x *AuditRecord) Reset() {
 	*x = AuditRecord{}
-	mi := &file_control_v1_control_proto_msgTypes[69]
+	mi := &file_control_v1_control_proto_msgTypes[70]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5635,7 +5783,7 @@ func (x *AuditRecord) String() string {
 func (*AuditRecord) ProtoMessage() {}
 
 func (x *AuditRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[69]
+	mi := &file_control_v1_control_proto_msgTypes[70]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5648,7 +5796,7 @@ func (x *AuditRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AuditRecord.ProtoReflect.Descriptor instead.
 func (*AuditRecord) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{69}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{70}
 }
 
 func (x *AuditRecord) GetGrade() string {
@@ -5715,7 +5863,7 @@ type DrainRequest struct {
 
 func (x *DrainRequest) Reset() {
 	*x = DrainRequest{}
-	mi := &file_control_v1_control_proto_msgTypes[70]
+	mi := &file_control_v1_control_proto_msgTypes[71]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5727,7 +5875,7 @@ func (x *DrainRequest) String() string {
 func (*DrainRequest) ProtoMessage() {}
 
 func (x *DrainRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[70]
+	mi := &file_control_v1_control_proto_msgTypes[71]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5740,7 +5888,7 @@ func (x *DrainRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DrainRequest.ProtoReflect.Descriptor instead.
 func (*DrainRequest) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{70}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{71}
 }
 
 // DrainProgress comes after each shard; the last one says how it ended.
@@ -5758,7 +5906,7 @@ type DrainProgress struct {
 
 func (x *DrainProgress) Reset() {
 	*x = DrainProgress{}
-	mi := &file_control_v1_control_proto_msgTypes[71]
+	mi := &file_control_v1_control_proto_msgTypes[72]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5770,7 +5918,7 @@ func (x *DrainProgress) String() string {
 func (*DrainProgress) ProtoMessage() {}
 
 func (x *DrainProgress) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[71]
+	mi := &file_control_v1_control_proto_msgTypes[72]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5783,7 +5931,7 @@ func (x *DrainProgress) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DrainProgress.ProtoReflect.Descriptor instead.
 func (*DrainProgress) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{71}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{72}
 }
 
 func (x *DrainProgress) GetShards() uint64 {
@@ -5836,7 +5984,7 @@ type SelfRequest struct {
 
 func (x *SelfRequest) Reset() {
 	*x = SelfRequest{}
-	mi := &file_control_v1_control_proto_msgTypes[72]
+	mi := &file_control_v1_control_proto_msgTypes[73]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5848,7 +5996,7 @@ func (x *SelfRequest) String() string {
 func (*SelfRequest) ProtoMessage() {}
 
 func (x *SelfRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[72]
+	mi := &file_control_v1_control_proto_msgTypes[73]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5861,7 +6009,7 @@ func (x *SelfRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SelfRequest.ProtoReflect.Descriptor instead.
 func (*SelfRequest) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{72}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{73}
 }
 
 // SelfResponse says who this peer is and through whom its owner can come back.
@@ -5880,7 +6028,7 @@ type SelfResponse struct {
 
 func (x *SelfResponse) Reset() {
 	*x = SelfResponse{}
-	mi := &file_control_v1_control_proto_msgTypes[73]
+	mi := &file_control_v1_control_proto_msgTypes[74]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5892,7 +6040,7 @@ func (x *SelfResponse) String() string {
 func (*SelfResponse) ProtoMessage() {}
 
 func (x *SelfResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[73]
+	mi := &file_control_v1_control_proto_msgTypes[74]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5905,7 +6053,7 @@ func (x *SelfResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SelfResponse.ProtoReflect.Descriptor instead.
 func (*SelfResponse) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{73}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{74}
 }
 
 func (x *SelfResponse) GetPeer() string {
@@ -5969,7 +6117,7 @@ type SheetMember struct {
 
 func (x *SheetMember) Reset() {
 	*x = SheetMember{}
-	mi := &file_control_v1_control_proto_msgTypes[74]
+	mi := &file_control_v1_control_proto_msgTypes[75]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5981,7 +6129,7 @@ func (x *SheetMember) String() string {
 func (*SheetMember) ProtoMessage() {}
 
 func (x *SheetMember) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[74]
+	mi := &file_control_v1_control_proto_msgTypes[75]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5994,7 +6142,7 @@ func (x *SheetMember) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SheetMember.ProtoReflect.Descriptor instead.
 func (*SheetMember) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{74}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{75}
 }
 
 func (x *SheetMember) GetPeer() string {
@@ -6035,7 +6183,7 @@ type DrillRequest struct {
 
 func (x *DrillRequest) Reset() {
 	*x = DrillRequest{}
-	mi := &file_control_v1_control_proto_msgTypes[75]
+	mi := &file_control_v1_control_proto_msgTypes[76]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6047,7 +6195,7 @@ func (x *DrillRequest) String() string {
 func (*DrillRequest) ProtoMessage() {}
 
 func (x *DrillRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[75]
+	mi := &file_control_v1_control_proto_msgTypes[76]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6060,7 +6208,7 @@ func (x *DrillRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DrillRequest.ProtoReflect.Descriptor instead.
 func (*DrillRequest) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{75}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{76}
 }
 
 func (x *DrillRequest) GetFiles() uint32 {
@@ -6098,7 +6246,7 @@ type DrillResult struct {
 
 func (x *DrillResult) Reset() {
 	*x = DrillResult{}
-	mi := &file_control_v1_control_proto_msgTypes[76]
+	mi := &file_control_v1_control_proto_msgTypes[77]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6110,7 +6258,7 @@ func (x *DrillResult) String() string {
 func (*DrillResult) ProtoMessage() {}
 
 func (x *DrillResult) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[76]
+	mi := &file_control_v1_control_proto_msgTypes[77]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6123,7 +6271,7 @@ func (x *DrillResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DrillResult.ProtoReflect.Descriptor instead.
 func (*DrillResult) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{76}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{77}
 }
 
 func (x *DrillResult) GetTimeUnix() int64 {
@@ -6580,29 +6728,40 @@ const file_control_v1_control_proto_rawDesc = "" +
 	"\bsnapshot\x18\x01 \x01(\tR\bsnapshot\x12\x12\n" +
 	"\x04path\x18\x02 \x01(\fR\x04path\"\x1e\n" +
 	"\bCatPiece\x12\x12\n" +
-	"\x04data\x18\x01 \x01(\fR\x04data\"\x0e\n" +
-	"\fStatsRequest\"\x8a\x03\n" +
-	"\rStatsResponse\x12\x1c\n" +
-	"\tsnapshots\x18\x01 \x01(\x04R\tsnapshots\x12\x14\n" +
-	"\x05files\x18\x02 \x01(\x04R\x05files\x12\x14\n" +
-	"\x05bytes\x18\x03 \x01(\x04R\x05bytes\x12\x14\n" +
-	"\x05blobs\x18\x04 \x01(\x04R\x05blobs\x12\x1a\n" +
-	"\bsegments\x18\x05 \x01(\x04R\bsegments\x12#\n" +
-	"\rsegment_bytes\x18\x06 \x01(\x04R\fsegmentBytes\x12\x1f\n" +
-	"\vshard_bytes\x18\a \x01(\x04R\n" +
-	"shardBytes\x12!\n" +
-	"\funused_bytes\x18\b \x01(\x04R\vunusedBytes\x12\x1f\n" +
-	"\vindex_bytes\x18\t \x01(\x04R\n" +
-	"indexBytes\x12+\n" +
-	"\x11pending_deletions\x18\n" +
-	" \x01(\x04R\x10pendingDeletions\x12F\n" +
-	"\fredundancies\x18\v \x03(\v2\".gotong.control.v1.RedundancyStatsR\fredundancies\"c\n" +
-	"\x0fRedundancyStats\x12\x1e\n" +
+	"\x04data\x18\x01 \x01(\fR\x04data\"*\n" +
+	"\fStatsRequest\x12\x1a\n" +
+	"\bsnapshot\x18\x01 \x01(\tR\bsnapshot\"v\n" +
+	"\rStatsResponse\x123\n" +
+	"\x05vault\x18\x01 \x01(\v2\x1d.gotong.control.v1.VaultStatsR\x05vault\x120\n" +
+	"\x04tree\x18\x02 \x01(\v2\x1c.gotong.control.v1.TreeStatsR\x04tree\"\xeb\x02\n" +
 	"\n" +
-	"redundancy\x18\x01 \x01(\tR\n" +
-	"redundancy\x12\x1a\n" +
-	"\bsegments\x18\x02 \x01(\x04R\bsegments\x12\x14\n" +
-	"\x05bytes\x18\x03 \x01(\x04R\x05bytes\"\xfd\x02\n" +
+	"VaultStats\x12\x1c\n" +
+	"\tsnapshots\x18\x01 \x01(\x04R\tsnapshots\x12#\n" +
+	"\rlogical_bytes\x18\x02 \x01(\x04R\flogicalBytes\x12\x14\n" +
+	"\x05blobs\x18\x03 \x01(\x04R\x05blobs\x12!\n" +
+	"\funique_bytes\x18\x04 \x01(\x04R\vuniqueBytes\x12!\n" +
+	"\fsealed_bytes\x18\x05 \x01(\x04R\vsealedBytes\x12\x1a\n" +
+	"\bsegments\x18\x06 \x01(\x04R\bsegments\x12#\n" +
+	"\rsegment_bytes\x18\a \x01(\x04R\fsegmentBytes\x12!\n" +
+	"\fstored_bytes\x18\b \x01(\x04R\vstoredBytes\x12\x1f\n" +
+	"\vwaste_bytes\x18\t \x01(\x04R\n" +
+	"wasteBytes\x12\x1f\n" +
+	"\vindex_bytes\x18\n" +
+	" \x01(\x04R\n" +
+	"indexBytes\x12\x18\n" +
+	"\awaiting\x18\v \x01(\x04R\awaiting\"\x9a\x02\n" +
+	"\tTreeStats\x12\x14\n" +
+	"\x05files\x18\x01 \x01(\x04R\x05files\x12\x12\n" +
+	"\x04dirs\x18\x02 \x01(\x04R\x04dirs\x12\x1a\n" +
+	"\bsymlinks\x18\x03 \x01(\x04R\bsymlinks\x12\x1a\n" +
+	"\bspecials\x18\x04 \x01(\x04R\bspecials\x12\x14\n" +
+	"\x05bytes\x18\x05 \x01(\x04R\x05bytes\x12\x1d\n" +
+	"\n" +
+	"hard_links\x18\x06 \x01(\x04R\thardLinks\x12!\n" +
+	"\fsparse_files\x18\a \x01(\x04R\vsparseFiles\x12\x1d\n" +
+	"\n" +
+	"hole_bytes\x18\b \x01(\x04R\tholeBytes\x124\n" +
+	"\alargest\x18\t \x01(\v2\x1a.gotong.control.v1.LsEntryR\alargest\"\xfd\x02\n" +
 	"\n" +
 	"KeepPolicy\x12\x12\n" +
 	"\x04last\x18\x01 \x01(\x05R\x04last\x12\x16\n" +
@@ -6668,13 +6827,13 @@ const file_control_v1_control_proto_rawDesc = "" +
 	"\adry_run\x18\r \x01(\bR\x06dryRun\x12#\n" +
 	"\rfloor_seconds\x18\x0e \x01(\x03R\ffloorSeconds\"+\n" +
 	"\fCheckRequest\x12\x1b\n" +
-	"\tread_data\x18\x01 \x01(\x01R\breadData\"\xc9\x01\n" +
+	"\tread_data\x18\x01 \x01(\x01R\breadData\"\xad\x01\n" +
 	"\n" +
 	"CheckEvent\x12=\n" +
-	"\bprogress\x18\x01 \x01(\v2\x1f.gotong.control.v1.WorkProgressH\x00R\bprogress\x126\n" +
-	"\aproblem\x18\x02 \x01(\v2\x1a.gotong.control.v1.ProblemH\x00R\aproblem\x12;\n" +
+	"\bprogress\x18\x01 \x01(\v2\x1f.gotong.control.v1.WorkProgressH\x00R\bprogress\x12\x1a\n" +
+	"\aproblem\x18\x02 \x01(\tH\x00R\aproblem\x12;\n" +
 	"\asummary\x18\x03 \x01(\v2\x1f.gotong.control.v1.CheckSummaryH\x00R\asummaryB\a\n" +
-	"\x05event\"\xad\x02\n" +
+	"\x05event\"\xbf\x03\n" +
 	"\fCheckSummary\x12\x1a\n" +
 	"\bsegments\x18\x01 \x01(\x04R\bsegments\x12\x18\n" +
 	"\ahealthy\x18\x02 \x01(\x04R\ahealthy\x12\x1a\n" +
@@ -6684,11 +6843,17 @@ const file_control_v1_control_proto_rawDesc = "" +
 	"\n" +
 	"shards_bad\x18\x06 \x01(\x04R\tshardsBad\x12\x18\n" +
 	"\aseconds\x18\a \x01(\x01R\aseconds\x12\x1c\n" +
-	"\tsnapshots\x18\b \x01(\x04R\tsnapshots\x12\x1d\n" +
+	"\tsnapshots\x18\b \x01(\x04R\tsnapshots\x12\x14\n" +
+	"\x05blobs\x18\t \x01(\x04R\x05blobs\x12#\n" +
+	"\rsegments_read\x18\n" +
+	" \x01(\x04R\fsegmentsRead\x12\x1d\n" +
 	"\n" +
-	"read_bytes\x18\t \x01(\x04R\treadBytes\x12\x1a\n" +
-	"\bproblems\x18\n" +
-	" \x01(\x04R\bproblems\"A\n" +
+	"blobs_read\x18\v \x01(\x04R\tblobsRead\x12\x1d\n" +
+	"\n" +
+	"bytes_read\x18\f \x01(\x04R\tbytesRead\x12\x16\n" +
+	"\x06silent\x18\r \x01(\x04R\x06silent\x12\x1a\n" +
+	"\bproblems\x18\x0e \x01(\x04R\bproblems\x12\x1e\n" +
+	"\vno_read_key\x18\x0f \x01(\bR\tnoReadKey\"A\n" +
 	"\x10DropOwnerRequest\x12\x14\n" +
 	"\x05owner\x18\x01 \x01(\tR\x05owner\x12\x17\n" +
 	"\adry_run\x18\x02 \x01(\bR\x06dryRun\"I\n" +
@@ -6796,7 +6961,7 @@ func file_control_v1_control_proto_rawDescGZIP() []byte {
 }
 
 var file_control_v1_control_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_control_v1_control_proto_msgTypes = make([]protoimpl.MessageInfo, 78)
+var file_control_v1_control_proto_msgTypes = make([]protoimpl.MessageInfo, 79)
 var file_control_v1_control_proto_goTypes = []any{
 	(Kind)(0),                 // 0: gotong.control.v1.Kind
 	(*ErrorDetail)(nil),       // 1: gotong.control.v1.ErrorDetail
@@ -6853,40 +7018,41 @@ var file_control_v1_control_proto_goTypes = []any{
 	(*CatPiece)(nil),          // 52: gotong.control.v1.CatPiece
 	(*StatsRequest)(nil),      // 53: gotong.control.v1.StatsRequest
 	(*StatsResponse)(nil),     // 54: gotong.control.v1.StatsResponse
-	(*RedundancyStats)(nil),   // 55: gotong.control.v1.RedundancyStats
-	(*KeepPolicy)(nil),        // 56: gotong.control.v1.KeepPolicy
-	(*ForgetRequest)(nil),     // 57: gotong.control.v1.ForgetRequest
-	(*ForgetResponse)(nil),    // 58: gotong.control.v1.ForgetResponse
-	(*ForgetGroup)(nil),       // 59: gotong.control.v1.ForgetGroup
-	(*ForgetDecision)(nil),    // 60: gotong.control.v1.ForgetDecision
-	(*PruneRequest)(nil),      // 61: gotong.control.v1.PruneRequest
-	(*PruneEvent)(nil),        // 62: gotong.control.v1.PruneEvent
-	(*WorkProgress)(nil),      // 63: gotong.control.v1.WorkProgress
-	(*PruneSummary)(nil),      // 64: gotong.control.v1.PruneSummary
-	(*CheckRequest)(nil),      // 65: gotong.control.v1.CheckRequest
-	(*CheckEvent)(nil),        // 66: gotong.control.v1.CheckEvent
-	(*CheckSummary)(nil),      // 67: gotong.control.v1.CheckSummary
-	(*DropOwnerRequest)(nil),  // 68: gotong.control.v1.DropOwnerRequest
-	(*DropOwnerResponse)(nil), // 69: gotong.control.v1.DropOwnerResponse
-	(*AuditRecord)(nil),       // 70: gotong.control.v1.AuditRecord
-	(*DrainRequest)(nil),      // 71: gotong.control.v1.DrainRequest
-	(*DrainProgress)(nil),     // 72: gotong.control.v1.DrainProgress
-	(*SelfRequest)(nil),       // 73: gotong.control.v1.SelfRequest
-	(*SelfResponse)(nil),      // 74: gotong.control.v1.SelfResponse
-	(*SheetMember)(nil),       // 75: gotong.control.v1.SheetMember
-	(*DrillRequest)(nil),      // 76: gotong.control.v1.DrillRequest
-	(*DrillResult)(nil),       // 77: gotong.control.v1.DrillResult
-	nil,                       // 78: gotong.control.v1.RestoreSummary.ActionsEntry
+	(*VaultStats)(nil),        // 55: gotong.control.v1.VaultStats
+	(*TreeStats)(nil),         // 56: gotong.control.v1.TreeStats
+	(*KeepPolicy)(nil),        // 57: gotong.control.v1.KeepPolicy
+	(*ForgetRequest)(nil),     // 58: gotong.control.v1.ForgetRequest
+	(*ForgetResponse)(nil),    // 59: gotong.control.v1.ForgetResponse
+	(*ForgetGroup)(nil),       // 60: gotong.control.v1.ForgetGroup
+	(*ForgetDecision)(nil),    // 61: gotong.control.v1.ForgetDecision
+	(*PruneRequest)(nil),      // 62: gotong.control.v1.PruneRequest
+	(*PruneEvent)(nil),        // 63: gotong.control.v1.PruneEvent
+	(*WorkProgress)(nil),      // 64: gotong.control.v1.WorkProgress
+	(*PruneSummary)(nil),      // 65: gotong.control.v1.PruneSummary
+	(*CheckRequest)(nil),      // 66: gotong.control.v1.CheckRequest
+	(*CheckEvent)(nil),        // 67: gotong.control.v1.CheckEvent
+	(*CheckSummary)(nil),      // 68: gotong.control.v1.CheckSummary
+	(*DropOwnerRequest)(nil),  // 69: gotong.control.v1.DropOwnerRequest
+	(*DropOwnerResponse)(nil), // 70: gotong.control.v1.DropOwnerResponse
+	(*AuditRecord)(nil),       // 71: gotong.control.v1.AuditRecord
+	(*DrainRequest)(nil),      // 72: gotong.control.v1.DrainRequest
+	(*DrainProgress)(nil),     // 73: gotong.control.v1.DrainProgress
+	(*SelfRequest)(nil),       // 74: gotong.control.v1.SelfRequest
+	(*SelfResponse)(nil),      // 75: gotong.control.v1.SelfResponse
+	(*SheetMember)(nil),       // 76: gotong.control.v1.SheetMember
+	(*DrillRequest)(nil),      // 77: gotong.control.v1.DrillRequest
+	(*DrillResult)(nil),       // 78: gotong.control.v1.DrillResult
+	nil,                       // 79: gotong.control.v1.RestoreSummary.ActionsEntry
 }
 var file_control_v1_control_proto_depIdxs = []int32{
 	0,  // 0: gotong.control.v1.ErrorDetail.kind:type_name -> gotong.control.v1.Kind
 	4,  // 1: gotong.control.v1.StatusResponse.backups:type_name -> gotong.control.v1.BackupState
 	5,  // 2: gotong.control.v1.StatusResponse.giving:type_name -> gotong.control.v1.Giving
 	7,  // 3: gotong.control.v1.StatusResponse.problems:type_name -> gotong.control.v1.Problem
-	77, // 4: gotong.control.v1.StatusResponse.last_drill:type_name -> gotong.control.v1.DrillResult
+	78, // 4: gotong.control.v1.StatusResponse.last_drill:type_name -> gotong.control.v1.DrillResult
 	6,  // 5: gotong.control.v1.Giving.held_for:type_name -> gotong.control.v1.HeldFor
 	10, // 6: gotong.control.v1.PeersResponse.peers:type_name -> gotong.control.v1.PeerInfo
-	70, // 7: gotong.control.v1.PeerInfo.audit:type_name -> gotong.control.v1.AuditRecord
+	71, // 7: gotong.control.v1.PeerInfo.audit:type_name -> gotong.control.v1.AuditRecord
 	10, // 8: gotong.control.v1.RemoveResponse.removed:type_name -> gotong.control.v1.PeerInfo
 	20, // 9: gotong.control.v1.BackupInput.start:type_name -> gotong.control.v1.BackupRequest
 	18, // 10: gotong.control.v1.BackupInput.files:type_name -> gotong.control.v1.BackupFiles
@@ -6902,7 +7068,7 @@ var file_control_v1_control_proto_depIdxs = []int32{
 	35, // 20: gotong.control.v1.RestoreEvent.summary:type_name -> gotong.control.v1.RestoreSummary
 	33, // 21: gotong.control.v1.RestoreEvent.item:type_name -> gotong.control.v1.RestoreItem
 	23, // 22: gotong.control.v1.RestoreProgress.holders:type_name -> gotong.control.v1.HolderRate
-	78, // 23: gotong.control.v1.RestoreSummary.actions:type_name -> gotong.control.v1.RestoreSummary.ActionsEntry
+	79, // 23: gotong.control.v1.RestoreSummary.actions:type_name -> gotong.control.v1.RestoreSummary.ActionsEntry
 	39, // 24: gotong.control.v1.RunRequest.start:type_name -> gotong.control.v1.RunStart
 	37, // 25: gotong.control.v1.RunRequest.file_end:type_name -> gotong.control.v1.RunFileEnd
 	38, // 26: gotong.control.v1.RunRequest.end:type_name -> gotong.control.v1.RunEnd
@@ -6915,65 +7081,66 @@ var file_control_v1_control_proto_depIdxs = []int32{
 	50, // 33: gotong.control.v1.DiffEvent.summary:type_name -> gotong.control.v1.DiffSummary
 	30, // 34: gotong.control.v1.DiffChange.from:type_name -> gotong.control.v1.LsEntry
 	30, // 35: gotong.control.v1.DiffChange.to:type_name -> gotong.control.v1.LsEntry
-	55, // 36: gotong.control.v1.StatsResponse.redundancies:type_name -> gotong.control.v1.RedundancyStats
-	56, // 37: gotong.control.v1.ForgetRequest.keep:type_name -> gotong.control.v1.KeepPolicy
-	59, // 38: gotong.control.v1.ForgetResponse.groups:type_name -> gotong.control.v1.ForgetGroup
-	60, // 39: gotong.control.v1.ForgetGroup.decisions:type_name -> gotong.control.v1.ForgetDecision
-	28, // 40: gotong.control.v1.ForgetDecision.snapshot:type_name -> gotong.control.v1.Snapshot
-	63, // 41: gotong.control.v1.PruneEvent.progress:type_name -> gotong.control.v1.WorkProgress
-	64, // 42: gotong.control.v1.PruneEvent.summary:type_name -> gotong.control.v1.PruneSummary
-	63, // 43: gotong.control.v1.CheckEvent.progress:type_name -> gotong.control.v1.WorkProgress
-	7,  // 44: gotong.control.v1.CheckEvent.problem:type_name -> gotong.control.v1.Problem
-	67, // 45: gotong.control.v1.CheckEvent.summary:type_name -> gotong.control.v1.CheckSummary
-	6,  // 46: gotong.control.v1.DropOwnerResponse.dropped:type_name -> gotong.control.v1.HeldFor
-	75, // 47: gotong.control.v1.SelfResponse.members:type_name -> gotong.control.v1.SheetMember
-	2,  // 48: gotong.control.v1.Control.Status:input_type -> gotong.control.v1.StatusRequest
-	8,  // 49: gotong.control.v1.Control.Peers:input_type -> gotong.control.v1.PeersRequest
-	11, // 50: gotong.control.v1.Control.Invite:input_type -> gotong.control.v1.InviteRequest
-	13, // 51: gotong.control.v1.Control.Remove:input_type -> gotong.control.v1.RemoveRequest
-	15, // 52: gotong.control.v1.Control.Leave:input_type -> gotong.control.v1.LeaveRequest
-	71, // 53: gotong.control.v1.Control.Drain:input_type -> gotong.control.v1.DrainRequest
-	17, // 54: gotong.control.v1.Control.Backup:input_type -> gotong.control.v1.BackupInput
-	26, // 55: gotong.control.v1.Control.Snapshots:input_type -> gotong.control.v1.SnapshotsRequest
-	29, // 56: gotong.control.v1.Control.Ls:input_type -> gotong.control.v1.LsRequest
-	31, // 57: gotong.control.v1.Control.Restore:input_type -> gotong.control.v1.RestoreRequest
-	36, // 58: gotong.control.v1.Control.Run:input_type -> gotong.control.v1.RunRequest
-	45, // 59: gotong.control.v1.Control.Find:input_type -> gotong.control.v1.FindRequest
-	47, // 60: gotong.control.v1.Control.Diff:input_type -> gotong.control.v1.DiffRequest
-	51, // 61: gotong.control.v1.Control.Cat:input_type -> gotong.control.v1.CatRequest
-	53, // 62: gotong.control.v1.Control.Stats:input_type -> gotong.control.v1.StatsRequest
-	57, // 63: gotong.control.v1.Control.Forget:input_type -> gotong.control.v1.ForgetRequest
-	61, // 64: gotong.control.v1.Control.Prune:input_type -> gotong.control.v1.PruneRequest
-	65, // 65: gotong.control.v1.Control.Check:input_type -> gotong.control.v1.CheckRequest
-	68, // 66: gotong.control.v1.Control.DropOwner:input_type -> gotong.control.v1.DropOwnerRequest
-	73, // 67: gotong.control.v1.Control.Self:input_type -> gotong.control.v1.SelfRequest
-	76, // 68: gotong.control.v1.Control.Drill:input_type -> gotong.control.v1.DrillRequest
-	3,  // 69: gotong.control.v1.Control.Status:output_type -> gotong.control.v1.StatusResponse
-	9,  // 70: gotong.control.v1.Control.Peers:output_type -> gotong.control.v1.PeersResponse
-	12, // 71: gotong.control.v1.Control.Invite:output_type -> gotong.control.v1.InviteResponse
-	14, // 72: gotong.control.v1.Control.Remove:output_type -> gotong.control.v1.RemoveResponse
-	16, // 73: gotong.control.v1.Control.Leave:output_type -> gotong.control.v1.LeaveResponse
-	72, // 74: gotong.control.v1.Control.Drain:output_type -> gotong.control.v1.DrainProgress
-	21, // 75: gotong.control.v1.Control.Backup:output_type -> gotong.control.v1.BackupEvent
-	27, // 76: gotong.control.v1.Control.Snapshots:output_type -> gotong.control.v1.SnapshotsResponse
-	30, // 77: gotong.control.v1.Control.Ls:output_type -> gotong.control.v1.LsEntry
-	32, // 78: gotong.control.v1.Control.Restore:output_type -> gotong.control.v1.RestoreEvent
-	41, // 79: gotong.control.v1.Control.Run:output_type -> gotong.control.v1.RunEvent
-	46, // 80: gotong.control.v1.Control.Find:output_type -> gotong.control.v1.FindMatch
-	48, // 81: gotong.control.v1.Control.Diff:output_type -> gotong.control.v1.DiffEvent
-	52, // 82: gotong.control.v1.Control.Cat:output_type -> gotong.control.v1.CatPiece
-	54, // 83: gotong.control.v1.Control.Stats:output_type -> gotong.control.v1.StatsResponse
-	58, // 84: gotong.control.v1.Control.Forget:output_type -> gotong.control.v1.ForgetResponse
-	62, // 85: gotong.control.v1.Control.Prune:output_type -> gotong.control.v1.PruneEvent
-	66, // 86: gotong.control.v1.Control.Check:output_type -> gotong.control.v1.CheckEvent
-	69, // 87: gotong.control.v1.Control.DropOwner:output_type -> gotong.control.v1.DropOwnerResponse
-	74, // 88: gotong.control.v1.Control.Self:output_type -> gotong.control.v1.SelfResponse
-	77, // 89: gotong.control.v1.Control.Drill:output_type -> gotong.control.v1.DrillResult
-	69, // [69:90] is the sub-list for method output_type
-	48, // [48:69] is the sub-list for method input_type
-	48, // [48:48] is the sub-list for extension type_name
-	48, // [48:48] is the sub-list for extension extendee
-	0,  // [0:48] is the sub-list for field type_name
+	55, // 36: gotong.control.v1.StatsResponse.vault:type_name -> gotong.control.v1.VaultStats
+	56, // 37: gotong.control.v1.StatsResponse.tree:type_name -> gotong.control.v1.TreeStats
+	30, // 38: gotong.control.v1.TreeStats.largest:type_name -> gotong.control.v1.LsEntry
+	57, // 39: gotong.control.v1.ForgetRequest.keep:type_name -> gotong.control.v1.KeepPolicy
+	60, // 40: gotong.control.v1.ForgetResponse.groups:type_name -> gotong.control.v1.ForgetGroup
+	61, // 41: gotong.control.v1.ForgetGroup.decisions:type_name -> gotong.control.v1.ForgetDecision
+	28, // 42: gotong.control.v1.ForgetDecision.snapshot:type_name -> gotong.control.v1.Snapshot
+	64, // 43: gotong.control.v1.PruneEvent.progress:type_name -> gotong.control.v1.WorkProgress
+	65, // 44: gotong.control.v1.PruneEvent.summary:type_name -> gotong.control.v1.PruneSummary
+	64, // 45: gotong.control.v1.CheckEvent.progress:type_name -> gotong.control.v1.WorkProgress
+	68, // 46: gotong.control.v1.CheckEvent.summary:type_name -> gotong.control.v1.CheckSummary
+	6,  // 47: gotong.control.v1.DropOwnerResponse.dropped:type_name -> gotong.control.v1.HeldFor
+	76, // 48: gotong.control.v1.SelfResponse.members:type_name -> gotong.control.v1.SheetMember
+	2,  // 49: gotong.control.v1.Control.Status:input_type -> gotong.control.v1.StatusRequest
+	8,  // 50: gotong.control.v1.Control.Peers:input_type -> gotong.control.v1.PeersRequest
+	11, // 51: gotong.control.v1.Control.Invite:input_type -> gotong.control.v1.InviteRequest
+	13, // 52: gotong.control.v1.Control.Remove:input_type -> gotong.control.v1.RemoveRequest
+	15, // 53: gotong.control.v1.Control.Leave:input_type -> gotong.control.v1.LeaveRequest
+	72, // 54: gotong.control.v1.Control.Drain:input_type -> gotong.control.v1.DrainRequest
+	17, // 55: gotong.control.v1.Control.Backup:input_type -> gotong.control.v1.BackupInput
+	26, // 56: gotong.control.v1.Control.Snapshots:input_type -> gotong.control.v1.SnapshotsRequest
+	29, // 57: gotong.control.v1.Control.Ls:input_type -> gotong.control.v1.LsRequest
+	31, // 58: gotong.control.v1.Control.Restore:input_type -> gotong.control.v1.RestoreRequest
+	36, // 59: gotong.control.v1.Control.Run:input_type -> gotong.control.v1.RunRequest
+	45, // 60: gotong.control.v1.Control.Find:input_type -> gotong.control.v1.FindRequest
+	47, // 61: gotong.control.v1.Control.Diff:input_type -> gotong.control.v1.DiffRequest
+	51, // 62: gotong.control.v1.Control.Cat:input_type -> gotong.control.v1.CatRequest
+	53, // 63: gotong.control.v1.Control.Stats:input_type -> gotong.control.v1.StatsRequest
+	58, // 64: gotong.control.v1.Control.Forget:input_type -> gotong.control.v1.ForgetRequest
+	62, // 65: gotong.control.v1.Control.Prune:input_type -> gotong.control.v1.PruneRequest
+	66, // 66: gotong.control.v1.Control.Check:input_type -> gotong.control.v1.CheckRequest
+	69, // 67: gotong.control.v1.Control.DropOwner:input_type -> gotong.control.v1.DropOwnerRequest
+	74, // 68: gotong.control.v1.Control.Self:input_type -> gotong.control.v1.SelfRequest
+	77, // 69: gotong.control.v1.Control.Drill:input_type -> gotong.control.v1.DrillRequest
+	3,  // 70: gotong.control.v1.Control.Status:output_type -> gotong.control.v1.StatusResponse
+	9,  // 71: gotong.control.v1.Control.Peers:output_type -> gotong.control.v1.PeersResponse
+	12, // 72: gotong.control.v1.Control.Invite:output_type -> gotong.control.v1.InviteResponse
+	14, // 73: gotong.control.v1.Control.Remove:output_type -> gotong.control.v1.RemoveResponse
+	16, // 74: gotong.control.v1.Control.Leave:output_type -> gotong.control.v1.LeaveResponse
+	73, // 75: gotong.control.v1.Control.Drain:output_type -> gotong.control.v1.DrainProgress
+	21, // 76: gotong.control.v1.Control.Backup:output_type -> gotong.control.v1.BackupEvent
+	27, // 77: gotong.control.v1.Control.Snapshots:output_type -> gotong.control.v1.SnapshotsResponse
+	30, // 78: gotong.control.v1.Control.Ls:output_type -> gotong.control.v1.LsEntry
+	32, // 79: gotong.control.v1.Control.Restore:output_type -> gotong.control.v1.RestoreEvent
+	41, // 80: gotong.control.v1.Control.Run:output_type -> gotong.control.v1.RunEvent
+	46, // 81: gotong.control.v1.Control.Find:output_type -> gotong.control.v1.FindMatch
+	48, // 82: gotong.control.v1.Control.Diff:output_type -> gotong.control.v1.DiffEvent
+	52, // 83: gotong.control.v1.Control.Cat:output_type -> gotong.control.v1.CatPiece
+	54, // 84: gotong.control.v1.Control.Stats:output_type -> gotong.control.v1.StatsResponse
+	59, // 85: gotong.control.v1.Control.Forget:output_type -> gotong.control.v1.ForgetResponse
+	63, // 86: gotong.control.v1.Control.Prune:output_type -> gotong.control.v1.PruneEvent
+	67, // 87: gotong.control.v1.Control.Check:output_type -> gotong.control.v1.CheckEvent
+	70, // 88: gotong.control.v1.Control.DropOwner:output_type -> gotong.control.v1.DropOwnerResponse
+	75, // 89: gotong.control.v1.Control.Self:output_type -> gotong.control.v1.SelfResponse
+	78, // 90: gotong.control.v1.Control.Drill:output_type -> gotong.control.v1.DrillResult
+	70, // [70:91] is the sub-list for method output_type
+	49, // [49:70] is the sub-list for method input_type
+	49, // [49:49] is the sub-list for extension type_name
+	49, // [49:49] is the sub-list for extension extendee
+	0,  // [0:49] is the sub-list for field type_name
 }
 
 func init() { file_control_v1_control_proto_init() }
@@ -7014,11 +7181,11 @@ func file_control_v1_control_proto_init() {
 		(*DiffEvent_Change)(nil),
 		(*DiffEvent_Summary)(nil),
 	}
-	file_control_v1_control_proto_msgTypes[61].OneofWrappers = []any{
+	file_control_v1_control_proto_msgTypes[62].OneofWrappers = []any{
 		(*PruneEvent_Progress)(nil),
 		(*PruneEvent_Summary)(nil),
 	}
-	file_control_v1_control_proto_msgTypes[65].OneofWrappers = []any{
+	file_control_v1_control_proto_msgTypes[66].OneofWrappers = []any{
 		(*CheckEvent_Progress)(nil),
 		(*CheckEvent_Problem)(nil),
 		(*CheckEvent_Summary)(nil),
@@ -7029,7 +7196,7 @@ func file_control_v1_control_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_control_v1_control_proto_rawDesc), len(file_control_v1_control_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   78,
+			NumMessages:   79,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
