@@ -227,7 +227,7 @@ func (c *check) tables() error {
 				continue // a prune dropped it meanwhile
 			}
 			if failed[i] != nil {
-				c.report.problem("table of contents of segment %s cannot be read: %v", row.id.Short(), failed[i])
+				c.report.problem("table of contents of segment %s cannot be read: %v", row.id.Short(), brief(failed[i]))
 				continue
 			}
 			if err := c.table(row, tables[i]); err != nil {
