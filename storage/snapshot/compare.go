@@ -304,6 +304,9 @@ func (r *restore) verifyEntry(at destPlace, node *vaultv1.Node) {
 	if !at.included {
 		at.included, _ = r.include.options.decide(rel, isDir(node))
 	}
+	if !at.included && !r.include.options.mayDecideBelow(rel+"/") {
+		return
+	}
 	switch {
 	case isDir(node):
 		root, err := at.dir.root.OpenRoot(string(node.Name))

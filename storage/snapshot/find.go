@@ -50,8 +50,13 @@ func Find(ctx context.Context, v *vault.Vault, options FindOptions, fn func(Foun
 			if err := ctx.Err(); err != nil {
 				return context.Cause(ctx)
 			}
-			if found, _ := wanted.decide(at[1:], n.Type == vaultv1.Node_DIRECTORY); found {
-				return fn(Found{s, entryOf(at, n)})
+			if found, _ := wanted.decide(at[1:], isDir(n)); found {
+				if err := fn(Found{s, entryOf(at, n)}); err != nil {
+					return err
+				}
+			}
+			if isDir(n) && !wanted.mayDecideBelow(at[1:]+"/") {
+				return errNotBelow
 			}
 			return nil
 		})

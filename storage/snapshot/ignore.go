@@ -163,6 +163,20 @@ func (r *rules) decide(path string, dir bool) (out, decided bool) {
 	return false, false
 }
 
+// mayDecideBelow reports whether a rule can match something below a directory,
+// given with a slash behind.
+func (r *rules) mayDecideBelow(dir string) bool {
+	for i := range r.list {
+		rule := &r.list[i]
+		known := rule.pattern[:rule.literal]
+		n := min(len(known), len(dir))
+		if rule.nameOnly || equalNames(known[:n], dir[:n], r.fold) && (n == len(dir) || rule.literal < len(rule.pattern)) {
+			return true
+		}
+	}
+	return false
+}
+
 // scope is what the ignore files on the way down to a directory say; nil says
 // nothing.
 type scope struct {

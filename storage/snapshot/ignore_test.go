@@ -171,3 +171,24 @@ func FuzzWildmatch(f *testing.F) {
 		}
 	})
 }
+
+// TestNothingIsPassedOver: where a rule matches, mayDecideBelow let the walk in.
+func TestNothingIsPassedOver(t *testing.T) {
+	pieces := []string{"a", "b", "*", "**", "?", "/", "/", "[ab]", `\a`, "**/", "/**"}
+	rapid.Check(t, func(t *rapid.T) {
+		line := strings.Join(rapid.SliceOfN(rapid.SampledFrom(pieces), 1, 6).Draw(t, "line"), "")
+		path := strings.Join(rapid.SliceOfN(rapid.SampledFrom([]string{"a", "b", "ab", "A"}), 2, 5).Draw(t, "path"), "/")
+		lines, err := parseRules([]string{line}, rapid.Bool().Draw(t, "fold"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if found, _ := lines.decide(path, true); !found {
+			return
+		}
+		for i := range path {
+			if path[i] == '/' && !lines.mayDecideBelow(path[:i+1]) {
+				t.Fatalf("%q matches %q, and %q is passed over", line, path, path[:i+1])
+			}
+		}
+	})
+}

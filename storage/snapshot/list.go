@@ -118,6 +118,10 @@ func Entries(reader *vault.Reader, dir *vaultv1.Node, fn func(*vaultv1.Node) err
 	return forEachNode(reader, listing, fn)
 }
 
+// errNotBelow, from the function that walkNodes calls with a directory, passes
+// over what is in it.
+var errNotBelow = errors.New("not below")
+
 // walkNodes calls fn with all that is below a directory, a directory before
 // what is in it.
 func walkNodes(reader *vault.Reader, dir *vaultv1.Node, at string, fn func(at string, n *vaultv1.Node) error) error {
@@ -130,7 +134,11 @@ func walkBelow(reader *vault.Reader, dir *vaultv1.Node, at string, depth int, fn
 	}
 	return Entries(reader, dir, func(n *vaultv1.Node) error {
 		below := path.Join(at, string(n.Name))
-		if err := fn(below, n); err != nil || n.Type != vaultv1.Node_DIRECTORY {
+		err := fn(below, n)
+		if errors.Is(err, errNotBelow) {
+			return nil
+		}
+		if err != nil || n.Type != vaultv1.Node_DIRECTORY {
 			return err
 		}
 		return walkBelow(reader, n, below, depth+1, fn)

@@ -74,7 +74,7 @@ func (r *restore) entry(at destPlace, node *vaultv1.Node) {
 	if !at.included {
 		at.included, _ = r.include.options.decide(rel, isDir)
 	}
-	if !at.included && !isDir {
+	if !at.included && (!isDir || !r.include.options.mayDecideBelow(rel+"/")) {
 		return
 	}
 	err := checkLocalName(name)
