@@ -5,6 +5,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -60,7 +62,7 @@ type FoundVault struct {
 	Adopted   bool
 
 	links [][]byte
-	state storage.HeadID
+	state storage.SignedHead
 }
 
 // Recovered tells what Recover found and made.
@@ -236,14 +238,14 @@ func (r *recovery) choose() (*FoundVault, error) {
 	}
 	chosen := fit[0]
 	if r.params.Vault == "" { // the list is by time, but one that can be read is worth more
-		if i := slices.IndexFunc(fit, func(v *FoundVault) bool { return v.state != storage.HeadID{} }); i >= 0 {
+		if i := slices.IndexFunc(fit, func(v *FoundVault) bool { return !v.state.IsZero() }); i >= 0 {
 			chosen = fit[i]
 		}
 	}
 	if chosen.state.IsZero() {
 		return nil, &Failure{Kind: controlv1.Kind_KIND_TOO_FEW, What: fmt.Sprintf("vault %s cannot be read: %s", chosen.ID.Short(), chosen.Problem),
 			Meaning: "nothing was changed; what friends keep stays with them",
-			Next:    "the same command when more friends are here, or an older state of it: gotong recover --head NUMBER, of those up to " + fmt.Sprint(chosen.Head)}
+			Next:    "the same command when more friends are here, or an older state of it: gotong recover --vault " + chosen.ID.Short() + " --head NUMBER"}
 	}
 	return chosen, nil
 }
@@ -318,22 +320,31 @@ func (r *recovery) describe(ctx context.Context, heads storage.VaultHeads) (Foun
 	}
 	v := FoundVault{ID: heads.Vault, Head: newest.Seq, Made: newest.Created, Links: len(heads.Links), Writer: newest.Signer,
 		Name: r.nameOf(newest.Signer), Alive: r.answers(ctx, newest.Signer), links: heads.Links}
-	from, err := r.wanted(heads, newest)
-	if err != nil {
-		v.Problem = err.Error()
-		return v, true
-	}
 	secrets, err := seal.DeriveVault(r.setup.phrase.Entropy(), v.ID)
 	if err != nil {
 		v.Problem = err.Error()
 		return v, true
 	}
-	state, err := vault.Describe(ctx, r.segments, secrets, from)
+	from, err := r.wanted(ctx, v.ID, newest)
+	if err == nil {
+		err = v.read(ctx, r.segments, secrets, from)
+	}
+	if err != nil && r.params.Head == 0 {
+		err = r.readOlder(ctx, &v, secrets, err)
+	}
 	if err != nil {
 		v.Problem = plainReason(err)
-		return v, true
 	}
-	v.State, v.state, v.Snapshots = from.Seq, from.ID, len(state.Snapshots)
+	return v, true
+}
+
+// read fills in what one head of a vault says.
+func (v *FoundVault) read(ctx context.Context, segments vault.Reading, secrets seal.VaultSecrets, from storage.SignedHead) error {
+	state, err := vault.Describe(ctx, segments, secrets, from)
+	if err != nil {
+		return err
+	}
+	v.State, v.state, v.Snapshots = from.Seq, from, len(state.Snapshots)
 	if v.Snapshots > 0 {
 		last := state.Snapshots[v.Snapshots-1]
 		v.Host, v.Newest = last.Host, last.Created
@@ -341,18 +352,59 @@ func (r *recovery) describe(ctx context.Context, heads storage.VaultHeads) (Foun
 	if state.Unopened > 0 {
 		v.Problem = fmt.Sprintf("%s cannot be opened", count(state.Unopened, "snapshot"))
 	}
-	return v, true
+	return nil
+}
+
+// readOlder reads the newest state that can be read, when the newest head says
+// nothing and nobody has what it names: whoever had the device wrote it. When
+// somebody who does not answer now may have it, that is left to the user.
+func (r *recovery) readOlder(ctx context.Context, v *FoundVault, secrets seal.VaultSecrets, why error) error {
+	dir := filepath.Join(r.setup.state.dir, "mirror")
+	defer os.RemoveAll(dir)
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return err
+	}
+	if err := vault.Mirror(dir, secrets.WithoutRead(), v.links); err != nil {
+		return errors.Join(why, err)
+	}
+	mirror, err := vault.Open(dir, vault.Config{Segments: &vaultSegments{r.segments.Segments}, Owner: r.owner()})
+	if err != nil {
+		return errors.Join(why, err)
+	}
+	older, sure, err := mirror.Readable(ctx)
+	if err = errors.Join(err, mirror.Close()); err != nil {
+		return errors.Join(why, err)
+	}
+	switch {
+	case older.IsZero():
+		return why
+	case !sure:
+		return fmt.Errorf("%w; head %d of %s can be read", why, older.Seq, older.Created.Format(time.DateTime))
+	}
+	if err := v.read(ctx, r.segments, secrets, older); err != nil {
+		return errors.Join(why, err)
+	}
+	if v.Problem == "" {
+		v.Problem = fmt.Sprintf("its heads above %d say nothing: somebody else may have had the device", older.Seq)
+	}
+	return nil
 }
 
 // wanted returns the head whose state the user wants.
-func (r *recovery) wanted(heads storage.VaultHeads, newest storage.SignedHead) (storage.SignedHead, error) {
-	if r.params.Head == 0 {
+func (r *recovery) wanted(ctx context.Context, id storage.VaultID, newest storage.SignedHead) (storage.SignedHead, error) {
+	if r.params.Head == 0 || r.params.Head == newest.Seq {
 		return newest, nil
 	}
-	for _, raw := range slices.Backward(heads.Links) {
-		if head, err := storage.ParseHead(raw); err == nil && head.Seq == r.params.Head {
-			return head, nil
-		}
+	below := storage.HeadCursor{Seq: r.params.Head}
+	for i := range below.ID {
+		below.ID[i] = 0xff
 	}
-	return storage.SignedHead{}, fmt.Errorf("friends have no head %d of it", r.params.Head)
+	page, err := r.segments.HeadHistory(ctx, r.owner(), id, below)
+	if err != nil {
+		return storage.SignedHead{}, err
+	}
+	if len(page) == 0 || page[0].Seq != r.params.Head {
+		return storage.SignedHead{}, fmt.Errorf("friends have no head %d of it", r.params.Head)
+	}
+	return page[0], nil
 }

@@ -127,11 +127,18 @@ func (s *service) Snapshots(ctx context.Context, r *controlv1.SnapshotsRequest) 
 	return out, err
 }
 
+// AllSnapshots returns the snapshots of this peer's vault, oldest first, and
+// those that only older heads have, as far as friends keep them.
+func (p *Peer) AllSnapshots(ctx context.Context) ([]vault.HistoricSnapshot, error) {
+	all, err := p.vault.AllSnapshots(ctx)
+	return all, p.explainTooFew(err)
+}
+
 // allSnapshots lists those of older heads too, as far as friends keep them.
 func (p *Peer) allSnapshots(ctx context.Context, r *controlv1.SnapshotsRequest) (*controlv1.SnapshotsResponse, error) {
-	all, err := p.vault.AllSnapshots(ctx)
+	all, err := p.AllSnapshots(ctx)
 	if err != nil {
-		return nil, p.explainTooFew(err)
+		return nil, err
 	}
 	out := &controlv1.SnapshotsResponse{}
 	for _, snap := range all {

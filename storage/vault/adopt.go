@@ -6,15 +6,18 @@ import (
 	"crypto/ed25519"
 	"errors"
 	"fmt"
+	"iter"
 	"os"
 	"path/filepath"
 	"slices"
 	"time"
 
 	"gotong/grid"
+	"gotong/grid/disk"
 	vaultv1 "gotong/proto/vault/v1"
 	"gotong/storage"
 	"gotong/storage/seal"
+	"gotong/storage/segments"
 )
 
 // Reading is what Describe asks of the layer below.
@@ -32,7 +35,7 @@ type State struct {
 // Describe reads the catalogue of one head, without any index, and opens its
 // snapshots. Errors: storage.ErrCorrupt when the head says nothing that these
 // secrets open, storage.ErrTooFewShards when its catalogue cannot be had now.
-func Describe(ctx context.Context, segments Reading, secrets seal.VaultSecrets, head storage.SignedHead) (State, error) {
+func Describe(ctx context.Context, reading Reading, secrets seal.VaultSecrets, head storage.SignedHead) (State, error) {
 	state, err := openHeadState(secrets, head.Sealed)
 	if err != nil {
 		return State{}, err
@@ -40,7 +43,7 @@ func Describe(ctx context.Context, segments Reading, secrets seal.VaultSecrets, 
 	var entries []*vaultv1.SnapshotEntry
 	var forgotten [][]byte
 	for i, ref := range state.Parts {
-		part, err := readPartOf(ctx, segments, secrets, ref)
+		part, err := readPartOf(ctx, reading, secrets, ref)
 		if err != nil {
 			return State{}, fmt.Errorf("catalogue part %d of %d: %w", i+1, len(state.Parts), err)
 		}
@@ -69,12 +72,12 @@ func Describe(ctx context.Context, segments Reading, secrets seal.VaultSecrets, 
 	return out, nil
 }
 
-func readPartOf(ctx context.Context, segments Reading, secrets seal.VaultSecrets, ref *vaultv1.PartRef) (*vaultv1.CataloguePart, error) {
+func readPartOf(ctx context.Context, reading Reading, secrets seal.VaultSecrets, ref *vaultv1.PartRef) (*vaultv1.CataloguePart, error) {
 	holders, err := storage.ParseHolders(ref.Holders)
 	if err != nil {
 		return nil, err
 	}
-	sealed, err := segments.Get(ctx, storage.SegmentID(ref.Segment), holders, nil)
+	sealed, err := reading.Get(ctx, storage.SegmentID(ref.Segment), holders, nil)
 	if err != nil {
 		return nil, err
 	}
@@ -94,7 +97,7 @@ type TakeOver struct {
 	// Links are the newest heads of the vault, oldest first, as holders gave them.
 	Links [][]byte
 	// State is the head whose state the vault has from now on; zero: the newest.
-	State storage.HeadID
+	State storage.SignedHead
 }
 
 // Adopt makes in dir, which must hold no vault, the vault that another device
@@ -122,7 +125,98 @@ func Adopt(dir string, secrets seal.VaultSecrets, t TakeOver) error {
 	if head.Epoch <= newest.Epoch {
 		return fmt.Errorf("adopt vault: delegation of epoch %d, its heads have %d: %w", head.Epoch, newest.Epoch, storage.ErrStaleEpoch)
 	}
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return fmt.Errorf("adopt vault: %w", err)
+	}
+	if err := (diskFiles{}).writeDurable(filepath.Join(dir, adoptedName), nil); err != nil {
+		return fmt.Errorf("adopt vault: %w", err)
+	}
 	return writeVault(dir, secrets, append(links, head))
+}
+
+// adoptedName is the file that says that the vault was taken over and nobody
+// has asked yet what of it was deleted.
+const adoptedName = "adopted"
+
+// adoptedAtOnce is how many segments are asked about together.
+const adoptedAtOnce = 4096
+
+// surveyAdopted asks the members, once after a vault was taken over, what of it
+// was deleted: whoever had the other device may have done that. Such segments
+// can be read until their floor has passed, so what is new must not lean on them.
+func (v *Vault) surveyAdopted(ctx context.Context) error {
+	path := filepath.Join(v.dir, adoptedName)
+	if _, err := os.Stat(path); err != nil {
+		return nil //nolint:nilerr // not adopted, or asked already
+	}
+	var batch []SegmentInfo
+	lost := 0
+	ask := func() error {
+		asks := make([]segments.Ask, len(batch))
+		for i, s := range batch {
+			asks[i] = segments.Ask{ID: s.ID, N: s.Redundancy.N, Holders: s.Holders}
+		}
+		answers, err := v.segments.Survey(ctx, asks)
+		if err != nil {
+			return err
+		}
+		var observed []Observation
+		for i, a := range answers {
+			if s := batch[i]; a.Deleted || inTrash(&a) {
+				observed = append(observed, Observation{ID: s.ID, Holders: s.Holders, Committed: s.Committed, Complete: s.Complete, Lost: true, SurvivesSites: s.SurvivesSites})
+			}
+		}
+		lost += len(observed)
+		batch = batch[:0]
+		return v.Observe(ctx, observed)
+	}
+	for s, err := range v.everySegment(ctx) {
+		if err != nil {
+			return err
+		}
+		if batch = append(batch, s); len(batch) == adoptedAtOnce {
+			if err := ask(); err != nil {
+				return err
+			}
+		}
+	}
+	if len(batch) > 0 {
+		if err := ask(); err != nil {
+			return err
+		}
+	}
+	if lost > 0 {
+		v.log.Warn("segments of the vault that was taken over were deleted; what they hold is stored anew", "segments", lost)
+	}
+	return disk.Remove(path)
+}
+
+// inTrash reports whether somebody says to have a shard in its trash.
+func inTrash(s *segments.Survey) bool {
+	return slices.ContainsFunc(s.Shards, func(copies []segments.Copy) bool {
+		return slices.ContainsFunc(copies, func(c segments.Copy) bool { return c.State == storage.ShardTrash })
+	})
+}
+
+// everySegment yields the segments of the catalogue and all others that the
+// index knows, those too that no snapshot needs: what is new may lean on them.
+func (v *Vault) everySegment(ctx context.Context) iter.Seq2[SegmentInfo, error] {
+	return func(yield func(SegmentInfo, error) bool) {
+		parts, err := v.index.parts()
+		if err != nil {
+			yield(SegmentInfo{}, err)
+			return
+		}
+		for _, part := range parts {
+			if !yield(part.row.info(), nil) {
+				return
+			}
+		}
+		err = v.index.eachSegmentInBatches(ctx, 0, func(row segmentRow) bool { return yield(row.info(), nil) })
+		if err != nil {
+			yield(SegmentInfo{}, err)
+		}
+	}
 }
 
 // Mirror makes in dir, which must hold no vault, a copy of a vault to read from,
@@ -144,17 +238,11 @@ func (t TakeOver) open(secrets seal.VaultSecrets) ([]storage.SignedHead, *vaultv
 		return nil, nil, err
 	}
 	from := links[len(links)-1]
-	if !t.State.IsZero() && t.State != from.ID {
-		found := false
-		for _, raw := range t.Links {
-			head, err := storage.ParseHead(raw)
-			if err == nil && head.ID == t.State && head.Vault == secrets.Vault() {
-				from, found = head, true
-			}
-		}
-		if !found {
-			return nil, nil, errors.New("that head is not among those found")
-		}
+	if !t.State.IsZero() {
+		from = t.State
+	}
+	if from.Vault != secrets.Vault() || from.Owner != t.Owner {
+		return nil, nil, fmt.Errorf("%w: state of another vault", storage.ErrCorrupt)
 	}
 	state, err := openHeadState(secrets, from.Sealed)
 	if err != nil {
@@ -211,6 +299,35 @@ func writeVault(dir string, secrets seal.VaultSecrets, heads []storage.SignedHea
 		}
 	}
 	return create(dir, secrets, diskFiles{})
+}
+
+// Readable returns the newest head of this vault that says something and whose
+// catalogue friends still have, by what they say. sure is false when a newer one
+// may be readable after all, once members answer that did not now. The zero value
+// means that there is none.
+func (v *Vault) Readable(ctx context.Context) (head storage.SignedHead, sure bool, err error) {
+	h, err := v.history(ctx)
+	if err != nil {
+		return storage.SignedHead{}, false, err
+	}
+	parts := map[storage.SegmentID]*pastPart{}
+	for i := range h.parts {
+		parts[storage.SegmentID(h.parts[i].ref.Segment)] = &h.parts[i]
+	}
+	sure = true
+	for _, past := range h.heads {
+		gone, surely := false, false
+		for _, ref := range past.parts {
+			if part := parts[storage.SegmentID(ref.Segment)]; part.gone {
+				gone, surely = true, surely || part.sure
+			}
+		}
+		if !gone {
+			return past.head, sure, nil
+		}
+		sure = sure && surely
+	}
+	return storage.SignedHead{}, false, nil
 }
 
 // ProvePack fetches a segment whole and opens what its packing says of it, for

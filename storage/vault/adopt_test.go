@@ -95,7 +95,7 @@ func TestAdoptOlderState(t *testing.T) {
 	if err := Adopt(t.TempDir(), testSecrets(t), take); !errors.Is(err, storage.ErrCorrupt) {
 		t.Errorf("adopted at a head that says nothing: %v", err)
 	}
-	take.State = good.ID
+	take.State = good
 	f.dir = t.TempDir()
 	if err := Adopt(f.dir, testSecrets(t), take); err != nil {
 		t.Fatal(err)

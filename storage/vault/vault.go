@@ -199,6 +199,9 @@ func (v *Vault) Begin(ctx context.Context) (*Session, error) {
 	if err := v.sync(ctx); err != nil {
 		return nil, fmt.Errorf("bring index up to date: %w", err)
 	}
+	if err := v.surveyAdopted(ctx); err != nil {
+		return nil, fmt.Errorf("find out what friends still keep: %w", err)
+	}
 	if err := v.index.markAge(v.now()); err != nil {
 		return nil, err
 	}
