@@ -3,6 +3,7 @@ package repair
 import (
 	"context"
 	"math/rand/v2"
+	"slices"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -23,38 +24,54 @@ const (
 	deletedAskedAtMost = 4 // of those who say that a segment is deleted, asked for the proof
 )
 
-// fetchAllDeletions asks every member that is here for what was deleted while
-// this peer was away.
-func (r *Repairer) fetchAllDeletions(ctx context.Context) {
-	r.fetchDeletions(ctx, r.scene(time.Now()), true)
+// catchUp asks every member for what was deleted while this peer was away, as
+// soon as one is here.
+func (r *Repairer) catchUp(ctx context.Context) {
+	ticker := time.NewTicker(firstLook)
+	defer ticker.Stop()
+	for waited := time.Duration(0); waited < min(r.cfg.Interval, firstRound); waited += firstLook {
+		if scene := r.scene(time.Now()); len(scene.here()) > 0 {
+			r.fetchDeletions(ctx, scene)
+			return
+		}
+		select {
+		case <-ticker.C:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// here returns the other members that are alive.
+func (s Scene) here() []grid.PeerID {
+	var out []grid.PeerID
+	for id, p := range s.Peers {
+		if id != s.Self && p.State == grid.StateAlive {
+			out = append(out, id)
+		}
+	}
+	return out
 }
 
 // fetchDeletions asks members for deletions of the vaults held here: all of the
-// members, or a few at random.
-func (r *Repairer) fetchDeletions(ctx context.Context, scene Scene, all bool) {
-	var here []grid.PeerID
-	for id, p := range scene.Peers {
-		if id != r.cfg.Self && p.State == grid.StateAlive {
-			here = append(here, id)
-		}
-	}
+// members the first time, then a few at random.
+func (r *Repairer) fetchDeletions(ctx context.Context, scene Scene) {
+	here := scene.here()
 	var group errgroup.Group
 	group.SetLimit(deletionsAtOnce)
 	for _, v := range r.cfg.Store.Vaults() {
 		rand.Shuffle(len(here), func(i, j int) { here[i], here[j] = here[j], here[i] })
 		limit := len(here)
-		if !all && r.isSynced(v.Vault) {
+		if r.isSynced(v.Vault) {
 			limit = min(limit, askForDeletions)
 		}
 		asked := append([]grid.PeerID(nil), here[:limit]...)
 		group.Go(func() error {
 			for _, peer := range asked {
-				if r.fetchFrom(ctx, peer, v) == nil {
+				// One that holds nothing of the vault may refuse: it knows no more.
+				if o := outcomeOf(r.fetchFrom(ctx, peer, v)); o != OutcomeAway && o != OutcomeTimeout {
 					r.setSynced(v.Vault)
 				}
-			}
-			if len(here) == 0 {
-				r.setSynced(v.Vault) // nobody else is there who could know more
 			}
 			return nil
 		})
@@ -93,17 +110,27 @@ func (r *Repairer) fetchFrom(ctx context.Context, peer grid.PeerID, v shardstore
 		if err != nil {
 			return err
 		}
-		for i, d := range deletions {
+		for _, d := range deletions {
 			if d.Vault != v.Vault || d.Owner != v.Owner || d.Number <= after {
 				return storage.ErrCorrupt
 			}
-			if err := r.cfg.Store.PutDeletions(ctx, raw[i:i+1]); err != nil {
-				r.cfg.Logger.Debug("deletion of another member not taken", "peer", peer, "vault", v.Vault.Short(), "err", err)
-			}
 		}
+		r.takeDeletions(ctx, peer, raw)
 		after = deletions[len(deletions)-1].Number
 	}
 	return nil
+}
+
+// takeDeletions stores deletions, together or, when one is refused, each.
+func (r *Repairer) takeDeletions(ctx context.Context, from grid.PeerID, raw [][]byte) {
+	if r.cfg.Store.PutDeletions(ctx, raw) == nil {
+		return
+	}
+	for i := range raw {
+		if err := r.cfg.Store.PutDeletions(ctx, raw[i:i+1]); err != nil {
+			r.cfg.Logger.Debug("deletion not taken", "from", from, "err", err)
+		}
+	}
 }
 
 // dropDeleted leaves out the segments that some member holds for deleted, if a
@@ -130,7 +157,11 @@ func (r *Repairer) dropDeleted(ctx context.Context, patients []*patient, scene S
 	}
 	deleted := map[*patient]bool{}
 	for v, group := range claimed {
+		unproven := slices.ContainsFunc(group, func(p *patient) bool { return !r.cfg.Store.Deleted(v.owner, v.id, p.id) })
 		for _, peer := range claimants(group) {
+			if !unproven {
+				break
+			}
 			_ = r.fetchFrom(ctx, peer, shardstore.HeldVault{Vault: v.id, Owner: v.owner}) // no proof, no effect
 		}
 		for _, p := range group {

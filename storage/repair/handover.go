@@ -143,12 +143,15 @@ type DrainProgress struct {
 // another has proved that it has it. It returns when nothing is left, or when a
 // whole pass moved nothing; Left says which. Interrupted, it has done a part.
 func (r *Repairer) Drain(ctx context.Context, progress func(DrainProgress)) (DrainProgress, error) {
+	r.hasty.Add(1)
 	release, err := r.alone(ctx)
+	r.hasty.Add(-1)
 	if err != nil {
 		return DrainProgress{}, err
 	}
 	defer release()
-	return r.hand(ctx, func(shardstore.Stats) bool { return true }, progress)
+	d := &drain{r: r, more: func(shardstore.Stats) bool { return true }, progress: progress}
+	return d.run(ctx)
 }
 
 // shed hands shards over while this peer keeps more than it pledges.
@@ -158,7 +161,8 @@ func (r *Repairer) shed(ctx context.Context) error {
 		r.setShedding(DrainProgress{})
 		return nil
 	}
-	_, err := r.hand(ctx, over, r.setShedding)
+	d := &drain{r: r, more: over, progress: r.setShedding, patient: true}
+	_, err := d.run(ctx)
 	return err
 }
 
@@ -176,9 +180,8 @@ func (r *Repairer) Shedding() DrainProgress {
 	return r.shedding
 }
 
-// hand hands shards over while more says so of what is still held.
-func (r *Repairer) hand(ctx context.Context, more func(shardstore.Stats) bool, progress func(DrainProgress)) (DrainProgress, error) {
-	d := &drain{r: r, more: more, progress: progress}
+// run hands shards over while more says so of what is still held.
+func (d *drain) run(ctx context.Context) (DrainProgress, error) {
 	for {
 		before := d.done.Shards
 		if err := d.pass(ctx); err != nil {
@@ -196,6 +199,7 @@ type drain struct {
 	r        *Repairer
 	more     func(shardstore.Stats) bool
 	progress func(DrainProgress)
+	patient  bool // there will be another time
 
 	mu   sync.Mutex
 	done DrainProgress
@@ -226,9 +230,13 @@ func (d *drain) pass(ctx context.Context) error {
 	d.done.Left, d.done.Stuck, d.done.Why = left, 0, ""
 	d.done.LeftBytes = d.r.cfg.Store.Stats().Bytes
 	d.mu.Unlock()
+	before := d.state().Shards
 	for portion := range slices.Chunk(ids, handOverPortion) {
 		if err := d.portion(ctx, portion); err != nil || !d.goOn() {
 			return err
+		}
+		if d.patient && d.state().Shards == before {
+			return nil // the next round tries others
 		}
 	}
 	return nil

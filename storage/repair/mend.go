@@ -31,7 +31,7 @@ func (r *Repairer) mendAll(ctx context.Context, due []*patient, scene Scene, sum
 			break
 		}
 		group.Go(func() error {
-			if ctx.Err() != nil {
+			if ctx.Err() != nil || r.hasty.Load() > 0 {
 				return nil
 			}
 			rebuilt, bytes, err := r.mend(ctx, p, scene)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"math/rand/v2"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"gotong/grid"
@@ -14,6 +15,8 @@ const (
 	// firstRound is when a Repairer that was started looks for the first time:
 	// peers that start together have found each other by then.
 	firstRound = time.Minute
+	// firstLook is how often it looks until then whether somebody is here.
+	firstLook = time.Second
 	// maxOpen bounds the damaged segments that are remembered between rounds.
 	maxOpen = 16384
 	// maxSuspects bounds those that are looked at in the next round first.
@@ -29,6 +32,7 @@ type Repairer struct {
 	kick    chan struct{} // a round is due now
 	doubts  chan place    // reads that failed
 	rounds  chan struct{} // held by whoever runs a round or hands shards over
+	hasty   atomic.Int32  // who waits for a round to end early
 
 	mu       sync.Mutex
 	cursor   storage.SegmentID
@@ -95,7 +99,7 @@ func (r *Repairer) Run(ctx context.Context) error {
 
 // repairs runs rounds.
 func (r *Repairer) repairs(ctx context.Context) {
-	r.fetchAllDeletions(ctx)
+	r.catchUp(ctx)
 	timer := time.NewTimer(min(r.cfg.Interval, firstRound))
 	defer timer.Stop()
 	for {

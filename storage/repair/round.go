@@ -39,16 +39,21 @@ func (r *Repairer) Round(ctx context.Context) (Summary, error) {
 	scene := r.scene(time.Now())
 	sum := Summary{At: scene.Now}
 	errs := []error{r.tidy(ctx, scene)}
-	r.fetchDeletions(ctx, scene, false)
+	r.fetchDeletions(ctx, scene)
 	slices, wraps, err := r.choose(ctx, scene)
 	errs = append(errs, err)
 	for _, ids := range slices {
+		if r.hasty.Load() > 0 {
+			break
+		}
 		errs = append(errs, r.treat(ctx, ids, scene, &sum))
 	}
 	if wraps {
 		r.claims.turn()
 	}
-	errs = append(errs, r.shed(ctx))
+	if r.hasty.Load() == 0 {
+		errs = append(errs, r.shed(ctx))
+	}
 	r.mu.Lock()
 	r.last = sum
 	r.total.Rounds++
