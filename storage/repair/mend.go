@@ -70,10 +70,11 @@ func (r *Repairer) mend(ctx context.Context, p *patient, scene Scene) (rebuilt i
 	r.blame(p, result.Causes, err)
 	rebuilt = len(result.Placed)
 	r.noted(p, result, err)
-	if err == nil {
+	if rebuilt > 0 {
 		r.cfg.Logger.Info("repaired", "segment", p.id.Short(), "shards", rebuilt, "still_missing", len(result.Missing), "bytes", result.Bytes)
 	} else {
-		r.cfg.Logger.Info("not repaired yet", "segment", p.id.Short(), "lost", len(p.verdict.Lost), "readable", len(p.verdict.Good), "err", err)
+		r.cfg.Logger.Info("not repaired yet", "segment", p.id.Short(), "lost", len(p.verdict.Lost), "readable", len(p.verdict.Good),
+			"problem", result.Problem, "err", err)
 	}
 	return rebuilt, result.Bytes, errors.Join(err, r.tellVault(ctx, p, result, err, scene))
 }
@@ -144,9 +145,9 @@ func (r *Repairer) tellVault(ctx context.Context, p *patient, result segments.Re
 	}
 	row := p.seen(scene)
 	switch {
-	case failed == nil:
+	case len(result.Placed) > 0:
 		row = r.afterRebuild(row, p, result)
-	case !row.Lost && p.verdict.gone(p.evidence, scene) && errors.Is(failed, storage.ErrTooFewShards):
+	case !row.Lost && p.verdict.gone(p.evidence, scene) && (failed == nil || errors.Is(failed, storage.ErrTooFewShards)):
 		row.Lost = true
 		r.cfg.Logger.Warn("a segment is lost: the next backup stores its data again", "segment", p.id.Short(),
 			"readable", len(p.verdict.Good), "needed", p.redundancy.K)

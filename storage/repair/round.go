@@ -289,6 +289,11 @@ func (p *patient) seen(scene Scene) Row {
 	row.Holders = withEpochs(v.Holders(), p.hints)
 	row.Complete = len(row.Holders) == p.redundancy.N
 	row.Committed = len(row.Holders) >= p.redundancy.CommitAt()
+	// Who has been away for too long may still return.
+	row.Holders = storage.MergeHolders(row.Holders, slices.DeleteFunc(slices.Clone(p.evidence.Silent), func(h storage.Holder) bool {
+		_, member := scene.Peers[h.Peer]
+		return !member || !slices.Contains(v.Lost, h.Shard)
+	}), p.redundancy.N)
 	row.SurvivesSites = v.Survives(p.redundancy, scene.Peers)
 	if v.Retrievable() {
 		row.Lost = false

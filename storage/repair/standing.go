@@ -10,6 +10,7 @@ import (
 
 	"gotong/grid"
 	"gotong/storage"
+	"gotong/storage/segments"
 	"gotong/storage/shardrpc"
 )
 
@@ -41,7 +42,7 @@ func outcomeOf(err error) Outcome {
 		return OutcomeWrong
 	case errors.Is(err, storage.ErrNotFound), errors.Is(err, storage.ErrDenied), errors.Is(err, storage.ErrDeleted):
 		return OutcomeMissing
-	case errors.As(err, &timeout) && timeout.Timeout(), errors.Is(err, shardrpc.ErrStalled):
+	case errors.As(err, &timeout) && timeout.Timeout(), errors.Is(err, segments.ErrTimeout), errors.Is(err, shardrpc.ErrStalled):
 		return OutcomeTimeout
 	}
 	return OutcomeAway
