@@ -49,6 +49,9 @@ var (
 	// ErrNewerHead: peers hold a head of this vault that this device has not
 	// made or has forgotten: its disk was restored or cloned, or lost its heads.
 	ErrNewerHead = errors.New("peers know a newer state of this vault")
+	// ErrRollback: this disk lost its heads, and peers know only heads older than
+	// one that this device gave them.
+	ErrRollback = errors.New("peers know only an older state of this vault")
 	// ErrNoVault: the directory holds no vault.
 	ErrNoVault = errors.New("no vault here")
 	// ErrExists: the directory holds a vault already.

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"iter"
-	"maps"
 	"slices"
 	"sync"
 	"testing"
@@ -36,14 +35,15 @@ type fakeSegments struct {
 
 	trash   map[storage.SegmentID][]byte // deleted, still readable
 	created map[storage.SegmentID]time.Time
-	silent  []grid.PeerID // members that do not answer Delete
+	vaults  map[storage.SegmentID]storage.VaultID // whose they are; none: of the vault that asks
+	silent  []grid.PeerID                         // members that do not answer Delete
 	batches map[[32]byte]storage.SignedDeletion
 	now     func() time.Time
 }
 
 func newFakeSegments() *fakeSegments {
 	return &fakeSegments{segments: map[storage.SegmentID][]byte{}, gets: map[storage.SegmentID]int{}, survives: 2,
-		trash: map[storage.SegmentID][]byte{}, created: map[storage.SegmentID]time.Time{}, batches: map[[32]byte]storage.SignedDeletion{}, now: time.Now}
+		trash: map[storage.SegmentID][]byte{}, vaults: map[storage.SegmentID]storage.VaultID{}, created: map[storage.SegmentID]time.Time{}, batches: map[[32]byte]storage.SignedDeletion{}, now: time.Now}
 }
 
 func (f *fakeSegments) check(op string) error {
@@ -114,8 +114,36 @@ func (f *fakeSegments) FindHeads(ctx context.Context, owner grid.OwnerID) ([]sto
 	if err := f.check("find heads"); err != nil || len(f.heads) == 0 {
 		return nil, err
 	}
-	head, err := storage.ParseHead(f.heads[len(f.heads)-1])
-	return []storage.VaultHeads{{Vault: head.Vault, Links: f.heads}}, err
+	vaults := map[storage.VaultID]*storage.VaultHeads{}
+	var out []storage.VaultHeads
+	for _, raw := range f.heads {
+		head, err := storage.ParseHead(raw)
+		if err != nil {
+			return nil, err
+		}
+		if vaults[head.Vault] == nil {
+			vaults[head.Vault] = &storage.VaultHeads{Vault: head.Vault}
+		}
+		vaults[head.Vault].Links = append(vaults[head.Vault].Links, raw)
+	}
+	for _, heads := range vaults {
+		out = append(out, *heads)
+	}
+	return out, nil
+}
+
+// vaultSegments notes whose segments are stored.
+type vaultSegments struct {
+	*fakeSegments
+	vault storage.VaultID
+}
+
+func (v vaultSegments) Put(ctx context.Context, data []byte) (Stored, error) {
+	put, err := v.fakeSegments.Put(ctx, data)
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.vaults[put.ID] = v.vault
+	return put, err
 }
 
 // data returns what is stored or in the trash.
@@ -191,7 +219,12 @@ func (f *fakeSegments) Delete(ctx context.Context, raw [][]byte) (acked, silent 
 
 func (f *fakeSegments) List(ctx context.Context, vault storage.VaultID) iter.Seq2[storage.SegmentID, error] {
 	f.mu.Lock()
-	ids := slices.Collect(maps.Keys(f.segments))
+	var ids []storage.SegmentID
+	for id := range f.segments {
+		if of, known := f.vaults[id]; !known || of == vault {
+			ids = append(ids, id)
+		}
+	}
 	f.mu.Unlock()
 	return func(yield func(storage.SegmentID, error) bool) {
 		for _, id := range ids {
@@ -209,7 +242,11 @@ func (f *fakeSegments) Header(ctx context.Context, id storage.SegmentID) (storag
 		return storage.SignedHeader{}, storage.ErrNotFound
 	}
 	config := testConfig(f)
-	return storage.SignedHeader{ID: id, Header: storage.Header{Vault: storage.VaultID{7}, Owner: config.Owner, Created: f.created[id],
+	vault, known := f.vaults[id]
+	if !known {
+		vault = storage.VaultID{7}
+	}
+	return storage.SignedHeader{ID: id, Header: storage.Header{Vault: vault, Owner: config.Owner, Created: f.created[id],
 		Redundancy: storage.Redundancy{K: 4, N: 6}}}, nil
 }
 
@@ -232,8 +269,10 @@ type fixture struct {
 	v        *Vault
 }
 
-func testSecrets(t testing.TB) seal.VaultSecrets {
-	secrets, err := seal.DeriveVault(make([]byte, 32), storage.VaultID{7})
+func testSecrets(t testing.TB) seal.VaultSecrets { return secretsOf(t, 7) }
+
+func secretsOf(t testing.TB, vault byte) seal.VaultSecrets {
+	secrets, err := seal.DeriveVault(make([]byte, 32), storage.VaultID{vault})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -259,10 +298,12 @@ func writeOnlyGrant() []byte {
 	}).Encode()
 }
 
-func newFixture(t testing.TB) *fixture {
-	f := &fixture{t: t, dir: t.TempDir(), segments: newFakeSegments(), files: diskFiles{}}
-	f.config = testConfig(f.segments)
-	if err := Create(f.dir, testSecrets(t)); err != nil {
+func newFixture(t testing.TB) *fixture { return newFixtureOf(t, 7, newFakeSegments()) }
+
+func newFixtureOf(t testing.TB, vault byte, segments *fakeSegments) *fixture {
+	f := &fixture{t: t, dir: t.TempDir(), segments: segments, files: diskFiles{}}
+	f.config = testConfig(vaultSegments{segments, storage.VaultID{vault}})
+	if err := Create(f.dir, secretsOf(t, vault)); err != nil {
 		t.Fatal(err)
 	}
 	f.open()

@@ -129,6 +129,7 @@ func FuzzCataloguePart(f *testing.F) {
 		}
 		merged := newPartBuilder()
 		merged.addPart(p)
+		merged.settle(false)
 		if again, err := encodePart(&merged.part); err != nil {
 			t.Fatal(err)
 		} else if _, err := parsePart(again); err != nil {
@@ -208,5 +209,41 @@ func FuzzIndexRows(f *testing.F) {
 			_, _ = decodeLocation(BlobID(key), b)
 		}
 		_, _ = decodeSegmentRow(1, b)
+	})
+}
+
+func FuzzHeldDeletions(f *testing.F) {
+	f.Add(encodeHeld([]storage.SegmentID{{1}, {2}}))
+	f.Add([]byte{})
+	f.Fuzz(func(t *testing.T, b []byte) {
+		ids, err := parseHeld(b)
+		if err == nil && !bytes.Equal(encodeHeld(ids), b) {
+			t.Fatal("what was read is written otherwise")
+		}
+	})
+}
+
+func FuzzListing(f *testing.F) {
+	node, err := proto.Marshal(&vaultv1.Node{Name: []byte("n"), Type: vaultv1.Node_FILE, Size: 3})
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(append([]byte{byte(len(node))}, node...), uint16(1))
+	f.Fuzz(func(t *testing.T, listing []byte, at uint16) {
+		count := func(pieces ...[]byte) (n int, failed bool) {
+			cut := nodeCutter{fn: func(*vaultv1.Node) error { n++; return nil }}
+			for _, piece := range pieces {
+				if _, err := cut.Write(piece); err != nil {
+					return n, true
+				}
+			}
+			return n, false
+		}
+		split := min(int(at), len(listing))
+		whole, failed := count(listing)
+		parts, failedToo := count(listing[:split], listing[split:])
+		if whole != parts || failed != failedToo {
+			t.Fatalf("%d nodes at once, %d in two pieces", whole, parts)
+		}
 	})
 }

@@ -42,7 +42,7 @@ var (
 	keyFormat     = []byte("format")
 	keyVault      = []byte("vault")
 	keyHead       = []byte("head")
-	keyHeadNumber = []byte("head number")
+	keyPublished  = []byte("published") // number of the newest head that peers took
 	keyNext       = []byte("next")
 	keyCatalogued = []byte("catalogued")
 	keyUnindexed  = []byte("unindexed") // there when the blobs of some segment are not in

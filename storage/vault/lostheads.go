@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"time"
 
 	"gotong/storage"
 )
@@ -31,6 +32,11 @@ func (v *Vault) findLostHeads(ctx context.Context) error {
 		v.log.Info("peers could not be asked for lost heads", "err", err)
 	}
 	newest := v.newestOf(found)
+	if err == nil {
+		if err := v.refuseRollback(own, newest); err != nil {
+			return err
+		}
+	}
 	if newest.IsZero() || !newest.Newer(own) {
 		return nil
 	}
@@ -50,6 +56,18 @@ func (v *Vault) findLostHeads(ctx context.Context) error {
 	}
 	v.foreign = storage.SignedHead{}
 	return nil
+}
+
+// refuseRollback returns ErrRollback when neither this disk nor any peer has a
+// head as new as one that peers took from this device: who answers was set back,
+// or hides it.
+func (v *Vault) refuseRollback(own, newest storage.SignedHead) error {
+	published, err := v.index.published()
+	if err != nil || max(own.Seq, newest.Seq) >= published {
+		return nil //nolint:nilerr // an index that is broken knows nothing
+	}
+	return fmt.Errorf("%w: they have number %d of %s, and this device gave them number %d; try again when more of them answer",
+		ErrRollback, newest.Seq, newest.Created.UTC().Format(time.RFC3339), published)
 }
 
 // hadHead reports whether this disk shows that it had a head: the file of it is

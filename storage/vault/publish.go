@@ -2,6 +2,7 @@ package vault
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"slices"
@@ -149,12 +150,38 @@ func (v *Vault) appendHead(state *vaultv1.HeadState) (storage.SignedHead, error)
 // time, and returns how many have the newest one. It may be called at any time.
 func (v *Vault) Publish(ctx context.Context) (holders int, err error) {
 	v.mu.Lock()
-	raw := v.heads.raw()
+	raw, newest := v.heads.raw(), v.heads.newest().Seq
 	v.mu.Unlock()
 	if len(raw) == 0 {
 		return 0, nil
 	}
-	return v.segments.PublishHeads(ctx, raw)
+	if holders, err = v.segments.PublishHeads(ctx, raw); err == nil {
+		err = v.index.notePublished(newest)
+	}
+	return holders, err
+}
+
+// notePublished remembers that peers took a head, for when this disk loses it.
+func (x *index) notePublished(seq uint64) error {
+	known, err := x.published()
+	if err != nil || known >= seq {
+		return err
+	}
+	return x.update(func(tx *bbolt.Tx) error {
+		return tx.Bucket(bucketMeta).Put(keyPublished, binary.BigEndian.AppendUint64(nil, seq))
+	})
+}
+
+// published returns the number of the newest head that peers took, as far as
+// the index knows.
+func (x *index) published() (seq uint64, err error) {
+	err = x.view(func(tx *bbolt.Tx) error {
+		if b := tx.Bucket(bucketMeta).Get(keyPublished); len(b) == 8 {
+			seq = binary.BigEndian.Uint64(b)
+		}
+		return nil
+	})
+	return seq, err
 }
 
 // apply brings a change into the index.

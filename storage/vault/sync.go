@@ -68,11 +68,26 @@ func (v *Vault) syncOnce(ctx context.Context) error {
 		return err
 	}
 	if !applied {
-		if err := v.applyHead(ctx, head); err != nil {
+		if err := v.applyNewest(ctx); err != nil {
 			return err
 		}
 	}
 	return v.indexMissing(ctx)
+}
+
+// applyNewest waits for whoever makes a new head: between the head and the
+// index, what is in the index is not behind.
+func (v *Vault) applyNewest(ctx context.Context) error {
+	release, err := acquireSlot(ctx, v.publishing)
+	if err != nil {
+		return err
+	}
+	defer release()
+	head := v.readFrom()
+	if applied, err := v.index.applied(head.ID); err != nil || applied {
+		return err
+	}
+	return v.applyHead(ctx, head)
 }
 
 // applied reports whether the index has the catalogue of this head.
@@ -241,9 +256,6 @@ func putHead(tx *bbolt.Tx, head storage.SignedHead, next uint32) error {
 		}
 	}
 	if err := meta.Put(keyCatalogued, be32(next)); err != nil {
-		return err
-	}
-	if err := meta.Put(keyHeadNumber, binary.BigEndian.AppendUint64(nil, head.Seq)); err != nil {
 		return err
 	}
 	return meta.Put(keyHead, head.ID[:])
