@@ -300,6 +300,9 @@ func (s *Store) Heads(ctx context.Context, owner grid.OwnerID) ([]storage.VaultH
 	defer h.mu.RUnlock()
 	var out []storage.VaultHeads
 	for _, key := range h.of(owner) {
+		if h.vaults[key].chain.Len() == 0 {
+			continue // a file that was made and no head written
+		}
 		v, err := h.read(key)
 		if err != nil {
 			return nil, fmt.Errorf("heads: %w", err)

@@ -94,6 +94,9 @@ func (s *Store) scanTrashed(id storage.ShardID, since time.Duration, page []byte
 // trashDeleted finishes what a process that was killed began: it moves to the
 // trash what a known deletion names and is still stored.
 func (s *Store) trashDeleted() {
+	if len(s.deletions.named) == 0 {
+		return
+	}
 	for _, p := range s.cat.collect(false, func(*segment, shard) bool { return true }) {
 		like, _, _ := s.cat.of(p.id)
 		if !s.deletions.deleted(like.owner.owner, like.vault.Value(), p.id) {
