@@ -164,9 +164,11 @@ type DeletionStore interface {
 	// trash, where it stays readable until its floor has passed on the holder's
 	// running clock. Those known already are acknowledged again.
 	//
-	// Errors: ErrCorrupt, ErrDenied, ErrQuota (too many deletions of one owner,
-	// or more than MaxSameNumber under one number), ErrFull, ErrDisk. Some of
-	// them may have been taken.
+	// Errors: ErrCorrupt, ErrDenied, ErrStaleEpoch when the store has a head of
+	// the vault of a higher epoch than that of the grant: the owner took the vault
+	// away from that device; ErrQuota (too many deletions of one owner, or more
+	// than MaxSameNumber under one number), ErrFull, ErrDisk. Some of them may
+	// have been taken.
 	PutDeletions(ctx context.Context, raw [][]byte) error
 
 	// Deletions returns the deletions of a vault of owner with a number higher

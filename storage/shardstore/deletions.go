@@ -22,7 +22,8 @@ const (
 	maxOwnerDeletions     = 32 << 10  // of one owner
 	maxOwnerDeletionBytes = 32 << 20  // on disk, of one owner
 	maxDeletionStoreBytes = 512 << 20 // on disk, of all owners
-	deletionAllowance     = 4 << 20   // before they count in the owner's quota
+	deletionAllowance     = 4 << 20   // of one owner, however small the quota
+	deletionShare         = 8         // else up to this part of the quota, beside what is stored
 )
 
 // deletionStore keeps one append-only file for each vault, deleted/<owner>/<vault>.
@@ -220,11 +221,12 @@ func (s *Store) trashNamed(deletions []storage.SignedDeletion) error {
 
 // put writes what is new of one vault, durably, and only then knows it.
 func (d *deletionStore) put(key vaultKey, deletions []storage.SignedDeletion) error {
+	epoch := d.store.heads.epoch(key)
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	now := d.store.clock.stamp()
 	old := d.vaults[key]
-	next, records, fresh, err := d.extend(old, deletions, now)
+	next, records, fresh, err := d.extend(old, deletions, epoch, now)
 	if err != nil {
 		return err
 	}
@@ -247,7 +249,7 @@ func (d *deletionStore) put(key vaultKey, deletions []storage.SignedDeletion) er
 
 // extend returns what v becomes with more deletions, the records to write, and
 // which are new.
-func (d *deletionStore) extend(v *vaultDeletions, deletions []storage.SignedDeletion, now time.Duration) (next *vaultDeletions, records []byte, fresh []storage.SignedDeletion, err error) {
+func (d *deletionStore) extend(v *vaultDeletions, deletions []storage.SignedDeletion, epoch uint32, now time.Duration) (next *vaultDeletions, records []byte, fresh []storage.SignedDeletion, err error) {
 	next = &vaultDeletions{settled: true}
 	if v != nil {
 		next.number, next.list, next.size, next.known = v.number, slices.Clone(v.list), v.size, v.known
@@ -258,6 +260,9 @@ func (d *deletionStore) extend(v *vaultDeletions, deletions []storage.SignedDele
 	for _, deletion := range deletions {
 		if next.has(deletion) {
 			continue
+		}
+		if deletion.Delegation.Epoch < epoch {
+			return nil, nil, nil, fmt.Errorf("deletion of epoch %d, known %d: %w", deletion.Delegation.Epoch, epoch, storage.ErrStaleEpoch)
 		}
 		if n := len(next.under(deletion.Number)); n >= storage.MaxSameNumber {
 			return nil, nil, nil, fmt.Errorf("%d deletions of vault %s under number %d already: %w", n, deletion.Vault.Short(), deletion.Number, storage.ErrQuota)
@@ -270,8 +275,9 @@ func (d *deletionStore) extend(v *vaultDeletions, deletions []storage.SignedDele
 	return next, records, fresh, nil
 }
 
-// checkRoom keeps the deletions of an owner within their bounds and, beyond a
-// small allowance, within the quota.
+// checkRoom keeps the deletions of an owner within their bounds. They do not
+// compete with what is stored for the quota: an owner who is at the quota has to
+// delete.
 func (d *deletionStore) checkRoom(key vaultKey, old *vaultDeletions, more int, size int64) error {
 	c := d.store.cat
 	limit := int64(-1)
@@ -293,7 +299,7 @@ func (d *deletionStore) checkRoom(key vaultKey, old *vaultDeletions, more int, s
 	case count > maxOwnerDeletions || account.deletions+size > maxOwnerDeletionBytes:
 		return fmt.Errorf("owner %s has %d deletions of %d bytes that are not to be forgotten yet, at most %d and %d: %w",
 			key.owner.Short(), count-more, account.deletions, maxOwnerDeletions, maxOwnerDeletionBytes, storage.ErrQuota)
-	case limit >= 0 && account.deletions+size > deletionAllowance && account.total()+account.deletions+size > limit:
+	case limit >= 0 && account.deletions+size > max(deletionAllowance, limit/deletionShare):
 		return fmt.Errorf("deletions of owner %s take %d bytes: %w", key.owner.Short(), account.deletions, storage.ErrQuota)
 	case d.bytes+size > maxDeletionStoreBytes || size > d.store.diskFree():
 		return fmt.Errorf("no room for deletions: %w", storage.ErrFull)

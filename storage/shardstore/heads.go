@@ -260,6 +260,17 @@ func (h *headStore) checkRoom(key vaultKey, next *vaultHeads, size int64) error 
 	return nil
 }
 
+// epoch returns the highest epoch known of a vault; 0 when there is none.
+func (h *headStore) epoch(key vaultKey) uint32 {
+	h.mu.RLock()
+	defer h.mu.RUnlock()
+	v := h.vaults[key]
+	if v == nil || len(v.chain.Links()) == 0 {
+		return 0
+	}
+	return v.chain.Links()[len(v.chain.Links())-1].Epoch
+}
+
 // of returns the vaults of an owner in order; h.mu is held.
 func (h *headStore) of(owner grid.OwnerID) []vaultKey {
 	var keys []vaultKey

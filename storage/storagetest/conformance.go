@@ -44,6 +44,7 @@ func Run(t *testing.T, open func(t *testing.T) storage.RemoteShards) {
 		{"DeletionsOfOthers", (*suite).deletionsOfOthers},
 		{"DeletedWhileWritten", (*suite).deletedWhileWritten},
 		{"DeletionsHostile", (*suite).deletionsHostile},
+		{"DeletionsEpoch", (*suite).deletionsEpoch},
 		{"DeletionPages", (*suite).deletionPages},
 		{"Proofs", (*suite).proofs},
 	}

@@ -125,6 +125,26 @@ func (s *suite) deletionsHostile() {
 	s.wantStored(a, 0)
 }
 
+// deletionsEpoch: a device that its owner took the vault away from deletes
+// nothing in it any more; what it deleted before stays deleted.
+func (s *suite) deletionsEpoch() {
+	a, b := s.segment("a"), s.segment("b")
+	s.put(a, 0)
+	s.put(b, 0)
+	before := s.device.Deletion(s.T, s.vault, 1, a.Header.ID)
+	s.putDeletions(before)
+	recovered := s.device.With(grid.CapAll, 2)
+	s.putHeads(recovered.Head(s.T, s.vault, storage.SignedHead{}, "taken back"))
+	late := s.device.Deletion(s.T, s.vault, 2, b.Header.ID)
+	if err := s.store.PutDeletions(s.Context(), RawDeletions(late)); !errors.Is(err, storage.ErrStaleEpoch) {
+		s.Fatalf("%v, want ErrStaleEpoch", err)
+	}
+	s.wantStates(b.Header.ID, storage.ShardAnswer{Index: 0, State: storage.ShardStored})
+	s.putDeletions(before) // known
+	s.putDeletions(recovered.Deletion(s.T, s.vault, 2, b.Header.ID))
+	s.wantStates(b.Header.ID, storage.ShardAnswer{Index: 0, State: storage.ShardTrash})
+}
+
 // deletionPages: all come, once, in order; those of one number together.
 func (s *suite) deletionPages() {
 	var many []storage.SegmentID

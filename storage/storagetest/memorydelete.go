@@ -47,6 +47,9 @@ func (m *Memory) take(d storage.SignedDeletion) error {
 			at = i + 1
 		}
 	}
+	if chain := m.vaults[key]; chain != nil && len(chain.Links()) > 0 && chain.Links()[len(chain.Links())-1].Epoch > d.Delegation.Epoch {
+		return fmt.Errorf("deletion of epoch %d: %w", d.Delegation.Epoch, storage.ErrStaleEpoch)
+	}
 	if same >= storage.MaxSameNumber {
 		return fmt.Errorf("%d deletions under number %d: %w", same, d.Number, storage.ErrQuota)
 	}
