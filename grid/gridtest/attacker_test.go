@@ -1,7 +1,9 @@
 package gridtest_test
 
 import (
+	"bytes"
 	"context"
+	"crypto/ed25519"
 	"crypto/rand"
 	"errors"
 	"os"
@@ -191,12 +193,28 @@ func (a *attacker) deleteAll(ctx context.Context) (taken int) {
 	return taken
 }
 
-// forgeDeletions sends deletions whose signature holds and whose grant does not
-// let the device expire anything; friends must refuse them.
-func (a *attacker) forgeDeletions(ctx context.Context, as identity.NodeKey) error {
-	d := storage.Deletion{Vault: a.secrets.Vault(), Owner: a.owner, Number: 1, Created: time.Unix(1, 0), Grant: a.grant, Segments: []storage.SegmentID{{1}}}
-	_, err := storage.SignDeletion(as.Private(), d)
-	return err
+// forgeDeletion makes a deletion that is well formed and well signed, under the
+// grant that the machine has, which does not let it expire anything.
+func (a *attacker) forgeDeletion() []byte {
+	a.t.Helper()
+	stranger, err := identity.NewPhrase()
+	if err != nil {
+		a.t.Fatal(err)
+	}
+	key := stranger.OwnerKey()
+	grant := identity.SignDelegation(key, identity.Delegation{Grid: a.roster.View().Grid(), Peer: a.node.PeerID(), Capabilities: grid.CapAll, Created: time.Unix(1, 0)})
+	signed, err := storage.SignDeletion(a.node.Private(), storage.Deletion{
+		Vault: a.secrets.Vault(), Owner: grid.OwnerIDOf(key.Public().(ed25519.PublicKey)), Number: 1, Created: time.Unix(1, 0),
+		Grant: grant.Encode(), Segments: []storage.SegmentID{{1}},
+	})
+	if err != nil {
+		a.t.Fatal(err)
+	}
+	body := bytes.Clone(signed.Raw[:len(signed.Raw)-ed25519.SignatureSize])
+	body = bytes.Replace(body, signed.Owner[:], a.owner[:], 1)
+	body = bytes.Replace(body, signed.Grant, a.grant, 1)
+	again := identity.Sign(a.node.Private(), storage.DomainDeletion, body)
+	return append(body, again.Signature...)
 }
 
 // litter fills the owner's quota with junk whose floor has passed at once, and
