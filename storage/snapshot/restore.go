@@ -9,6 +9,7 @@ import (
 	"path"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -249,20 +250,51 @@ func (r *restore) run(node *vaultv1.Node, target string) error {
 }
 
 // foldsNames reports whether a directory takes names that differ in case for
-// the same.
+// the same. It asks for what is there by another name, and writes only where
+// there is nothing.
 func foldsNames(dir *os.Root, dryRun bool) bool {
+	f, err := dir.Open(".")
+	if err != nil {
+		return foldNames
+	}
+	names, _ := f.Readdirnames(namesToTry) // none will do
+	_ = f.Close()                          // only read
+	for _, name := range names {
+		other := otherCase(name)
+		if other == name || slices.Contains(names, other) {
+			continue
+		}
+		a, err := dir.Lstat(name)
+		if err != nil {
+			continue
+		}
+		b, err := dir.Lstat(other)
+		return err == nil && os.SameFile(a, b)
+	}
 	if dryRun {
 		return foldNames
 	}
 	name := temporaryName()
-	f, err := dir.OpenFile(name, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
-	if err != nil {
+	if f, err = dir.OpenFile(name, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600); err != nil {
 		return foldNames
 	}
 	_ = f.Close() // empty
-	_, err = dir.Lstat(strings.ToUpper(name))
+	_, err = dir.Lstat(otherCase(name))
 	_ = dir.Remove(name) // what stands in the way is met again
 	return err == nil
+}
+
+// namesToTry bounds the names that foldsNames looks at.
+const namesToTry = 64
+
+// otherCase returns a name with the case of its ASCII letters changed.
+func otherCase(name string) string {
+	return strings.Map(func(c rune) rune {
+		if 'a' <= c|0x20 && c|0x20 <= 'z' {
+			return c ^ 0x20
+		}
+		return c
+	}, name)
 }
 
 // openTarget opens the target, and makes it when it is missing. A dry run

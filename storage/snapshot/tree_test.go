@@ -413,3 +413,45 @@ func TestHomeIsNeverBackedUp(t *testing.T) {
 		}
 	}
 }
+
+// TestHomeIsLeftOutUnderAnyName: the way to it may lead over a link.
+func TestHomeIsLeftOutUnderAnyName(t *testing.T) {
+	if meta, err := metaAt(t.TempDir()); err != nil || meta.inode == 0 {
+		t.Skipf("directories have no number here: %v", err)
+	}
+	v, _ := newVault(t)
+	dir := t.TempDir()
+	write(t, filepath.Join(dir, "real", "home", "key"), []byte("secret"))
+	write(t, filepath.Join(dir, "real", "file"), []byte("content"))
+	must(t, os.Symlink(filepath.Join(dir, "real"), filepath.Join(dir, "link")))
+	s := backUpWith(t, v, BackupOptions{Paths: []string{filepath.Join(dir, "link")}, Never: []string{filepath.Join(dir, "real", "home")}})
+	if got := pathsOf(t, v, filepath.Join(dir, "link")); len(got) != 1 || got[0] != "file" || s.Files != 1 {
+		t.Errorf("backed up %q", got)
+	}
+}
+
+func metaAt(path string) (meta, error) {
+	d, err := openSource(path)
+	if err != nil {
+		return meta{}, err
+	}
+	defer d.close()
+	return d.lstat(".")
+}
+
+func TestOtherCase(t *testing.T) {
+	for name, want := range map[string]string{"README.md": "readme.MD", "123_-": "123_-", "aZ[{@`": "Az[{@`", "ü": "ü"} {
+		if got := otherCase(name); got != want {
+			t.Errorf("%q became %q", name, got)
+		}
+	}
+	dir := t.TempDir()
+	write(t, dir+"/File", nil)
+	root, err := os.OpenRoot(dir)
+	must(t, err)
+	defer root.Close()
+	_, err = os.Lstat(dir + "/fILE")
+	if foldsNames(root, true) != (err == nil) {
+		t.Error("the file system was misjudged")
+	}
+}
