@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"gotong/grid/peernet"
 	controlv1 "gotong/proto/control/v1"
 	"gotong/storage/snapshot"
 )
@@ -140,10 +141,11 @@ func (p *Peer) makeSnapshot(ctx context.Context, job backupJob) (*controlv1.Back
 
 // report turns progress into what the command is told.
 func (p *Peer) report(job backupJob) func(snapshot.Progress) {
+	rates := p.watchRates(func(t peernet.Traffic) uint64 { return t.Sent })
 	return func(now snapshot.Progress) {
 		job.progress(&controlv1.BackupProgress{
 			Files: now.Files, Bytes: now.Bytes, NewBytes: now.NewBytes, DuplicateBytes: now.DuplicateBytes, StoredBytes: now.StoredBytes,
-			TotalFiles: now.TotalFiles, TotalBytes: now.TotalBytes,
+			TotalFiles: now.TotalFiles, TotalBytes: now.TotalBytes, Holders: rates.now(time.Now()),
 		})
 	}
 }

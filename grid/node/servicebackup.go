@@ -7,7 +7,9 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
+	"gotong/grid/peernet"
 	controlv1 "gotong/proto/control/v1"
 	"gotong/storage/snapshot"
 	"gotong/storage/vault"
@@ -60,9 +62,11 @@ func (s *service) Restore(r *controlv1.RestoreRequest, stream controlv1.Control_
 	if err != nil {
 		return err
 	}
+	rates := s.peer.watchRates(func(t peernet.Traffic) uint64 { return t.Received })
 	job.options.Progress = func(p snapshot.Progress) {
 		out.put(&controlv1.RestoreEvent{Event: &controlv1.RestoreEvent_Progress{Progress: &controlv1.RestoreProgress{
 			Files: p.Files, Bytes: p.Bytes, DuplicateBytes: p.DuplicateBytes, TotalFiles: p.TotalFiles, TotalBytes: p.TotalBytes,
+			Holders: rates.now(time.Now()),
 		}}})
 	}
 	job.options.Skipped = func(path string, err error) {

@@ -24,6 +24,7 @@ const (
 // joins, which are little, are not counted.
 type pace struct {
 	up, down bucket
+	counts   trafficCounts
 }
 
 // bucket is one direction.
@@ -72,18 +73,20 @@ func (b *bucket) take(n int, done <-chan struct{}) {
 type pacedConn struct {
 	*Conn
 	pace   *pace
+	count  *trafficCount
 	closed chan struct{}
 	once   sync.Once
 }
 
 func newPacedConn(c *Conn, p *pace) net.Conn {
-	return &pacedConn{Conn: c, pace: p, closed: make(chan struct{})}
+	return &pacedConn{Conn: c, pace: p, count: p.counts.of(c.Peer()), closed: make(chan struct{})}
 }
 
 // Read implements net.Conn. What has arrived is delivered when it is due, which
 // makes the other side wait in turn.
 func (c *pacedConn) Read(b []byte) (int, error) {
 	n, err := c.Conn.Read(b)
+	c.count.received.Add(uint64(n))
 	c.pace.down.take(n, c.closed)
 	return n, err
 }
@@ -103,7 +106,9 @@ func (c *pacedConn) Write(b []byte) (written int, err error) {
 
 func (c *pacedConn) writePiece(b []byte) (int, error) {
 	c.pace.up.take(len(b), c.closed)
-	return c.Conn.Write(b)
+	n, err := c.Conn.Write(b)
+	c.count.sent.Add(uint64(n))
+	return n, err
 }
 
 // Close implements net.Conn.

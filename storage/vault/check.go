@@ -392,7 +392,7 @@ func (c *check) judge(row segmentRow, answer *segments.Survey) {
 	c.report.Silent += uint64(len(answer.Silent))
 	why := ""
 	if len(answer.Silent) > 0 {
-		why = fmt.Sprintf("; %d holders did not answer", len(answer.Silent))
+		why = fmt.Sprintf("; holders that did not answer: %d", len(answer.Silent))
 	}
 	switch {
 	case readable < k:
