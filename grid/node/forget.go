@@ -125,7 +125,12 @@ func (p *Peer) expireFailure(err error) error {
 	case errors.Is(err, vault.ErrNewerHead):
 		return p.backupFailure(err)
 	}
-	return p.explainTooFew(err)
+	err = p.explainTooFew(err)
+	var few *Failure
+	if errors.As(err, &few) && few.Kind == controlv1.Kind_KIND_TOO_FEW {
+		few.Meaning, few.Next = "nothing was forgotten or deleted: that has to be written down with friends first", "gotong peers shows who is away; then the same command again"
+	}
+	return err
 }
 
 func isNoPolicy(k *controlv1.KeepPolicy) bool {

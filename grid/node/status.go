@@ -85,7 +85,7 @@ func sentence(s *controlv1.StatusResponse, away []grid.Peer) string {
 	} else if len(away) > 1 {
 		parts = append(parts, fmt.Sprintf("%d peers are away.", len(away)))
 	}
-	parts = append(parts, fmt.Sprintf("Giving %s of %s.", Size(s.Giving.HeldBytes), Size(s.Giving.PledgeBytes)))
+	parts = append(parts, fmt.Sprintf("Giving %s of %s.", humanize.Bytes(s.Giving.HeldBytes), humanize.Bytes(s.Giving.PledgeBytes)))
 	if n := len(s.Problems); n == 1 {
 		parts = append(parts, "1 problem needs a look.")
 	} else if n > 1 {

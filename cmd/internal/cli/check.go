@@ -38,15 +38,22 @@ is lost or damaged.`,
 			}
 			bar := a.startSteps()
 			defer bar.stop()
+			problems := uint64(0)
 			return each(stream, func(e *controlv1.CheckEvent) error {
 				switch e := e.Event.(type) {
 				case *controlv1.CheckEvent_Progress:
 					return a.showWork(bar, e.Progress)
 				case *controlv1.CheckEvent_Problem:
 					bar.stop()
+					if problems++; problems > shownProblems && !a.json {
+						return nil
+					}
 					return a.printCheckProblem(e.Problem)
 				case *controlv1.CheckEvent_Summary:
 					bar.stop()
+					if more := int64(e.Summary.Problems) - shownProblems; more > 0 && !a.json {
+						fmt.Fprintf(a.stdout, "! and %s: --json shows them\n", countText(uint64(more), "more problem", "more problems"))
+					}
 					return a.printChecked(e.Summary)
 				}
 				return nil
@@ -55,6 +62,9 @@ is lost or damaged.`,
 	}
 	return c
 }
+
+// shownProblems bounds what of a long list people are shown.
+const shownProblems = 20
 
 func (a *app) printCheckProblem(text string) error {
 	if a.json {

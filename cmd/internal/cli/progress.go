@@ -27,7 +27,7 @@ type progressBar struct {
 	rate    recentRate
 }
 
-// maxHolders bounds the holders that are shown, the fastest first.
+// maxHolders bounds the holders that are shown.
 const maxHolders = 6
 
 // startProgress returns nil when standard error is no terminal or the output is
@@ -60,6 +60,9 @@ func (p *progressBar) set(done, total uint64, detail string, holders []*controlv
 	p.detail, p.holders = detail, holdersText(holders)
 	p.rate.add(time.Now(), done, total)
 	p.mu.Unlock()
+	if total == 0 {
+		done = 0 // an empty bar: how far it is nobody knows
+	}
 	p.bar.SetTotal(int64(max(total, done+1)), false)
 	p.bar.SetCurrent(int64(done))
 }
@@ -115,15 +118,15 @@ func holdersText(holders []*controlv1.HolderRate) string {
 	if len(holders) == 0 {
 		return ""
 	}
-	sorted := slices.SortedFunc(slices.Values(holders), func(a, b *controlv1.HolderRate) int {
-		return cmp.Or(cmp.Compare(b.BytesPerSecond, a.BytesPerSecond), cmp.Compare(a.Name, b.Name))
-	})
+	shown := slices.SortedFunc(slices.Values(holders), func(a, b *controlv1.HolderRate) int { return cmp.Compare(b.Bytes, a.Bytes) })
+	shown = shown[:min(len(shown), maxHolders)]
+	slices.SortFunc(shown, func(a, b *controlv1.HolderRate) int { return cmp.Compare(a.Name, b.Name) }) // so that they stay where they are
 	var parts []string
-	for _, h := range sorted[:min(len(sorted), maxHolders)] {
+	for _, h := range shown {
 		parts = append(parts, printable(h.Name)+" "+rateText(uint64(h.BytesPerSecond), time.Second))
 	}
 	text := "  " + strings.Join(parts, "  ")
-	if more := len(sorted) - maxHolders; more > 0 {
+	if more := len(holders) - maxHolders; more > 0 {
 		text += fmt.Sprintf("  and %d more", more)
 	}
 	return text

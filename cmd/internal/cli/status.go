@@ -162,7 +162,7 @@ func backupText(b *controlv1.BackupState, now time.Time) string {
 	case b.Running:
 		parts = append(parts, "running now")
 	case b.NextUnix > now.Unix():
-		parts = append(parts, "next "+humanize.RelTime(time.Unix(b.NextUnix, 0), now, "ago", "from now")+" ("+b.Schedule+")")
+		parts = append(parts, "next in "+strings.TrimSpace(humanize.RelTime(now, time.Unix(b.NextUnix, 0), "", ""))+" ("+b.Schedule+")")
 	case b.NextUnix > 0:
 		parts = append(parts, "due now ("+b.Schedule+")")
 	}
@@ -194,6 +194,9 @@ func heldForName(h *controlv1.HeldFor) string {
 
 func heldText(h *controlv1.HeldFor) string {
 	text := bytesText(h.Bytes) + " in " + countText(h.Shards, "shard", "shards")
+	if h.Shards == 0 {
+		text = bytesText(h.Bytes) + " of heads and deletions"
+	}
 	if h.TrashBytes > 0 {
 		text += ", " + bytesText(h.TrashBytes) + " of it trash"
 	}
