@@ -3,6 +3,8 @@ package repair_test
 import (
 	"bytes"
 	"math/rand/v2"
+	"os"
+	"path/filepath"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -36,9 +38,7 @@ func TestDeletedStaysDeleted(t *testing.T) {
 		kept, _ := w.put(1<<20, 2)
 		var old *worldPeer
 		for _, p := range w.peers[1:] {
-			if answers, err := p.store.Have(t.Context(), []storage.SegmentID{deleted}); err != nil {
-				t.Fatal(err)
-			} else if len(answers[0].Shards) > 0 {
+			if len(p.holds(deleted)) > 0 {
 				old = p
 			}
 		}
@@ -199,5 +199,70 @@ func TestRemovedOwnerIsFreed(t *testing.T) {
 		if n := w.stored(id); n != 0 {
 			t.Errorf("%d shards are left", n)
 		}
+	})
+}
+
+// TestCrowdedSiteGivesAway: two holders turn out to be on one site; one of the
+// shards moves to another site and is not left behind.
+func TestCrowdedSiteGivesAway(t *testing.T) {
+	run(t, 8, func(t *testing.T, w *world) {
+		id, _ := w.put(1<<20, 1)
+		var holders []*worldPeer
+		for _, p := range w.peers[1:] {
+			if len(p.holds(id)) > 0 {
+				holders = append(holders, p)
+			}
+		}
+		for _, p := range holders[:2] {
+			p.mu.Lock()
+			p.label = "one house"
+			p.mu.Unlock()
+		}
+		w.wait("one of the two gave its shard away", time.Minute, func() bool {
+			return len(holders[0].holds(id))+len(holders[1].holds(id)) == 1
+		})
+		time.Sleep(10 * worldInterval)
+		load, all := map[string]int{}, 0
+		for _, p := range w.peers[1:] {
+			n := len(p.holds(id))
+			load[p.site()] += n
+			all += n
+		}
+		for site, n := range load {
+			if n > 1 {
+				t.Errorf("%d shards on site %s", n, site)
+			}
+		}
+		if all != 4 {
+			t.Errorf("%d shards in all, want 4", all)
+		}
+	})
+}
+
+// TestScrubFindsRot: a bit flips on a disk; the shard is set aside and replaced
+// within the period in which all is read.
+func TestScrubFindsRot(t *testing.T) {
+	runAt(t, 6, true, func(t *testing.T, w *world) {
+		id, _ := w.put(1<<20, 1)
+		var holder *worldPeer
+		for _, p := range w.peers[1:] {
+			if len(p.holds(id)) > 0 {
+				holder = p
+			}
+		}
+		shard := storage.ShardID{Segment: id, Index: holder.holds(id)[0]}
+		path := filepath.Join(holder.dir, "shards", id.String()[:2], shard.String())
+		content, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		content[len(content)-1] ^= 1
+		if err := os.WriteFile(path, content, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		w.wait("the scrub finds it", 48*time.Hour, func() bool { return holder.repairer.Scrubbed().Bad > 0 })
+		w.wait("it is replaced", time.Hour, func() bool {
+			return w.stored(id) == 4 && len(holder.holds(id)) > 0 && holder.store.Verify(t.Context(), shard) == nil
+		})
 	})
 }

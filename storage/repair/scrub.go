@@ -73,7 +73,10 @@ func (r *Repairer) scrubPass(ctx context.Context) error {
 // scrubWait returns how long to wait after a shard that took a time to read,
 // with so many left for the rest of the period. It is pure.
 func scrubWait(took, rest time.Duration, left int) time.Duration {
-	return max(took, rest/time.Duration(max(left, 1)))
+	if left == 0 {
+		return took
+	}
+	return max(took, rest/time.Duration(left)-took)
 }
 
 func (r *Repairer) scrubOne(ctx context.Context, id storage.ShardID, state *scrubState) (took time.Duration) {

@@ -33,7 +33,7 @@ const (
 type world struct {
 	t       *testing.T
 	vault   storage.VaultID
-	slow    bool // rounds each hour
+	slow    bool // rounds each hour, no audits
 	peers   []*worldPeer
 	removed []grid.Peer
 }
@@ -47,6 +47,7 @@ type worldPeer struct {
 	mu       sync.Mutex
 	up       bool
 	since    time.Time // when up changed
+	label    string    // site; empty: the owner
 	store    *shardstore.Store
 	repairer *repair.Repairer
 	segments *segments.Segments
@@ -105,6 +106,7 @@ func (p *worldPeer) start() {
 		Grace: worldGrace, Interval: worldInterval, Logger: slog.New(slog.NewTextHandler(p.w.t.Output(), nil))}
 	if p.w.slow {
 		config.Interval, config.Grace, config.Retention = time.Hour, 24*time.Hour, 48*time.Hour
+		config.Scrub, config.Audits = 48*time.Hour, 365*24*time.Hour
 	}
 	if p.rows != nil {
 		config.Rows = p.rows
@@ -160,13 +162,33 @@ func (p *worldPeer) alive() bool {
 	return p.up
 }
 
+func (p *worldPeer) site() string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return grid.Peer{Owner: p.device.Owner, Record: grid.Record{Site: p.label}}.Site()
+}
+
+// holds returns the shards of a segment that the peer has.
+func (p *worldPeer) holds(id storage.SegmentID) (indexes []int) {
+	answers, err := p.store.Have(p.w.t.Context(), []storage.SegmentID{id})
+	if err != nil {
+		p.w.t.Fatal(err)
+	}
+	for _, a := range answers[0].Shards {
+		if a.State == storage.ShardStored {
+			indexes = append(indexes, a.Index)
+		}
+	}
+	return indexes
+}
+
 // Peers implements repair.Grid.
 func (p *worldPeer) Peers() []grid.Peer {
 	var out []grid.Peer
 	for _, other := range p.w.peers {
 		other.mu.Lock()
 		peer := grid.Peer{ID: other.device.Peer, Owner: other.device.Owner, State: grid.StateAway, Since: other.since, Seen: other.since}
-		peer.Record.PledgeBytes = worldGive
+		peer.Record.PledgeBytes, peer.Record.Site = worldGive, other.label
 		if other.up {
 			peer.State = grid.StateAlive
 		}
@@ -191,7 +213,7 @@ func (p *worldPeer) Members() []grid.PeerID {
 // Site implements segments.Holders.
 func (p *worldPeer) Site(id grid.PeerID) string {
 	if peer := p.w.peer(id); peer != nil {
-		return peer.device.Owner.String()
+		return peer.site()
 	}
 	return ""
 }
@@ -201,7 +223,7 @@ func (p *worldPeer) Candidates(_ context.Context, owner grid.OwnerID, _ grid.Pee
 	var out []placement.Candidate
 	for _, peer := range p.w.peers {
 		if peer.device.Owner != owner && peer.alive() {
-			out = append(out, placement.Candidate{Peer: peer.device.Peer, Site: peer.device.Owner.String(), Pledge: worldGive, Free: worldGive})
+			out = append(out, placement.Candidate{Peer: peer.device.Peer, Site: peer.site(), Pledge: worldGive, Free: worldGive})
 		}
 	}
 	return out
@@ -256,14 +278,8 @@ func (w *world) stored(id storage.SegmentID) int {
 		if !p.alive() {
 			continue
 		}
-		answers, err := p.store.Have(w.t.Context(), []storage.SegmentID{id})
-		if err != nil {
-			w.t.Fatal(err)
-		}
-		for _, a := range answers[0].Shards {
-			if a.State == storage.ShardStored {
-				seen[a.Index] = true
-			}
+		for _, index := range p.holds(id) {
+			seen[index] = true
 		}
 	}
 	return len(seen)
