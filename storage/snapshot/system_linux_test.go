@@ -276,7 +276,7 @@ func TestOneFileSystem(t *testing.T) {
 		t.Errorf("backed up %q, %+v", got, s)
 	}
 	// A restore that deletes leaves it alone, and what is mounted elsewhere.
-	_, did := restoreInto(t, v, src, RestoreOptions{Path: src, Delete: true})
+	restoreInto(t, v, src, RestoreOptions{Path: src, Delete: true})
 	if _, err := os.Stat(src + "/mounted/there"); err != nil {
 		t.Error(err)
 	}
@@ -286,7 +286,7 @@ func TestOneFileSystem(t *testing.T) {
 	must(t, unix.Mount("none", src+"/extra/mount", "tmpfs", 0, ""))
 	defer unix.Unmount(src+"/extra/mount", 0)
 	var why error
-	_, did = restoreInto(t, v, src, RestoreOptions{Path: src, Delete: true, Skipped: func(_ string, err error) { why = err }})
+	_, did := restoreInto(t, v, src, RestoreOptions{Path: src, Delete: true, Skipped: func(_ string, err error) { why = err }})
 	if _, err := os.Stat(src + "/extra/here"); err != nil || !errors.Is(why, errMounted) || did["here"] != ActionNew {
 		t.Errorf("%v, %v, %v", err, why, did)
 	}
