@@ -139,6 +139,8 @@ func BenchmarkOutboard(b *testing.B) {
 	shard := shardOf(4 << 20)
 	b.SetBytes(int64(len(shard)))
 	for b.Loop() {
-		outboardOf(b, shard)
+		if _, err := erasure.NewOutboard(bytes.NewReader(shard), len(shard)); err != nil {
+			b.Fatal(err)
+		}
 	}
 }

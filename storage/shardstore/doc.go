@@ -1,4 +1,4 @@
-// Package shardstore keeps shards and heads on this peer's disk.
+// Package shardstore keeps shards, heads and deletions on this peer's disk.
 //
 // A shard is one self-describing file, shards/<2 hex>/<segment>.<index>: a page
 // with the signed header of its segment, a page with the holder list, the bytes
@@ -19,8 +19,12 @@
 //   - A failed sync is not tried again: what was being written counts as lost,
 //     and the store takes nothing more until it is opened again, because a
 //     disk that failed once may have dropped what it confirmed before.
-//   - Quota and pledge are kept by the write path; a full disk refuses new
-//     shards and hurts none that are stored.
+//   - When PutDeletions returned nil, the deletions are on the disk and nothing
+//     of what they name is stored: it is in the trash, readable, until the floor
+//     in its own header has passed in running time. It is never taken again.
+//   - Heads within their floor are never dropped for newer ones.
+//   - Quota and pledge, in which the trash counts, are kept by the write path; a
+//     full disk refuses new shards and hurts none that are stored.
 //
 // Only one process has a store open. All methods are safe for concurrent use.
 package shardstore
