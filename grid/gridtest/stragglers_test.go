@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"gotong/grid/gridtest"
+	"gotong/grid/node"
 )
 
 // TestStragglersFollow: a friend who is away while a backup runs does not lower
@@ -57,9 +58,11 @@ func TestStragglersFollow(t *testing.T) {
 }
 
 // TestPartialBackup: with too few friends here the snapshot is partial and can be
-// restored, and is complete once they are back.
+// restored, and is completed when they are back, not only at the next round of
+// repair.
 func TestPartialBackup(t *testing.T) {
-	gridtest.Run(t, repairing(5, "auto", nil), func(t *testing.T, c *gridtest.Cluster) {
+	seldom := func(_ int, c *node.Config) { c.Repair.Interval = 24 * time.Hour }
+	gridtest.Run(t, repairing(5, "auto", seldom), func(t *testing.T, c *gridtest.Cluster) {
 		owner := c.Peers[0]
 		source := t.TempDir()
 		if err := os.WriteFile(filepath.Join(source, "file"), []byte("what must come back"), 0o600); err != nil {

@@ -21,6 +21,10 @@ func (p *Peer) watchReturns(ctx context.Context) error {
 			if !alive[peer.ID] {
 				p.clients.Returned(peer.ID)
 				p.forgive(peer.ID)
+				p.repair.Returned()
+				if p.spool != nil && p.spool.Stats().Segments > 0 { // perhaps for this one
+					p.repair.Soon()
+				}
 			}
 		}
 		alive = now

@@ -128,6 +128,20 @@ func (r *Repairer) Soon() {
 	}
 }
 
+// Returned tells that a peer is back: what waits for a place is tried again at
+// once, if there is anything.
+func (r *Repairer) Returned() {
+	r.mu.Lock()
+	waiting := len(r.open) > 0
+	for _, d := range r.open {
+		d.tries, d.next = 0, time.Time{}
+	}
+	r.mu.Unlock()
+	if waiting {
+		r.Soon()
+	}
+}
+
 // suspect has a segment looked at in the next round, which begins at once.
 func (r *Repairer) suspect(id storage.SegmentID) {
 	r.mu.Lock()

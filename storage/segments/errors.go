@@ -9,7 +9,8 @@ import (
 	"gotong/storage"
 )
 
-// ErrTimeout: a peer was given up because nothing came from it for too long.
+// ErrTimeout says that a peer was given up because nothing came from it for too
+// long.
 var ErrTimeout = errors.New("nothing moved for too long")
 
 // Reasons for which this side gives a peer up.

@@ -346,13 +346,13 @@ func TestMoveOnlyToBetterPlaces(t *testing.T) {
 		}
 		return segments.Rebuilt{}, 0
 	}
-	got, shard := move()
+	got, _ := move()
 	if len(got.Placed) > 0 || len(got.Missing) > 0 || got.Problem == "" || !slices.Equal(got.Holders, put.Holders) {
 		t.Errorf("%+v", got)
 	}
 	extra := newFriends(t, 8)
 	f.list, f.sites, f.offered = append(f.list, extra.list[7]), append(f.sites, "new"), 8
-	got, shard = move()
+	got, shard := move()
 	if !slices.Equal(got.Placed, []int{shard}) || got.Problem != "" || got.Holders[shard].Peer != f.list[7].peer {
 		t.Errorf("%+v", got)
 	}

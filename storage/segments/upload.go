@@ -101,16 +101,21 @@ func (u *upload) run(ctx context.Context) error {
 // startPlanned starts with the holders of the plan, except those that are away
 // and those that failed a moment ago: they come last.
 func (u *upload) startPlanned(ctx context.Context) {
-	for shard, peer := range u.choice.planned {
+	planned := u.choice.planned
+	for shard, peer := range planned {
+		err := u.s.peers.skip(peer, toPut)
 		if k, ok := u.choice.candidate(peer); ok && k.Away {
-			u.causes.add(peer, errAway)
-			continue
+			err = errAway
 		}
-		if err := u.s.peers.skip(peer, toPut); err != nil {
+		if err != nil {
 			u.causes.add(peer, err)
-			continue
+			planned[shard] = grid.PeerID{} // nobody is told that it has the shard
 		}
-		u.start(ctx, shard, peer)
+	}
+	for shard, peer := range planned {
+		if !peer.IsZero() {
+			u.start(ctx, shard, peer)
+		}
 	}
 }
 
@@ -143,7 +148,8 @@ func (u *upload) holders(shard int, peer grid.PeerID) []storage.Holder {
 			h.Peer = u.shards[i].running[0].peer
 		case h.Peer.IsZero() && len(u.choice.planned) > 0:
 			h.Peer = u.choice.planned[i]
-		case h.Peer.IsZero():
+		}
+		if h.Peer.IsZero() {
 			continue
 		}
 		list = append(list, h)
