@@ -40,12 +40,20 @@ func Describe(ctx context.Context, reading Reading, secrets seal.VaultSecrets, h
 	if err != nil {
 		return State{}, err
 	}
+	numbers := map[uint32]storage.SegmentID{}
 	var entries []*vaultv1.SnapshotEntry
 	var forgotten [][]byte
 	for i, ref := range state.Parts {
 		part, err := readPartOf(ctx, reading, secrets, ref)
 		if err != nil {
 			return State{}, fmt.Errorf("catalogue part %d of %d: %w", i+1, len(state.Parts), err)
+		}
+		for _, s := range part.Segments {
+			id := storage.SegmentID(s.Id)
+			if other, used := numbers[s.Number]; s.Number >= state.NextNumber || used && other != id {
+				return State{}, fmt.Errorf("%w: catalogue part %d has segment %d of %d twice or too high", storage.ErrCorrupt, i+1, s.Number, state.NextNumber)
+			}
+			numbers[s.Number] = id
 		}
 		entries = append(entries, part.Snapshots...)
 		forgotten = append(forgotten, part.Forgotten...)
@@ -247,17 +255,6 @@ func (t TakeOver) open(secrets seal.VaultSecrets) ([]storage.SignedHead, *vaultv
 	state, err := openHeadState(secrets, from.Sealed)
 	if err != nil {
 		return nil, nil, err
-	}
-	if from.ID == links[len(links)-1].ID {
-		return links, state, nil
-	}
-	// Numbers of segments and of deletions are never used twice, and those that later heads gave
-	// away may be in use by whoever still reads those.
-	for _, head := range links {
-		if later, err := openHeadState(secrets, head.Sealed); err == nil {
-			state.NextNumber = max(state.NextNumber, later.NextNumber)
-			state.Deletions = max(state.Deletions, later.Deletions)
-		}
 	}
 	return links, state, nil
 }

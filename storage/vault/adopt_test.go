@@ -108,3 +108,30 @@ func TestAdoptOlderState(t *testing.T) {
 	}
 	f.commitHost("two")
 }
+
+// TestBogusSnapshots: a record that nobody can open, in the catalogue of whoever
+// had the device, hides none of the others.
+func TestBogusSnapshots(t *testing.T) {
+	f := newFixture(t)
+	f.commitHost("one")
+	s, err := f.v.Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Abort()
+	record := []byte("junk")
+	err = f.v.publish(t.Context(), s.put, change{add: &entry{id: snapshotIDOf(record), record: record}, newest: func([]entry) time.Time { return time.Now() }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.Abort()
+	f.commitHost("two")
+	list, err := f.v.Snapshots(t.Context())
+	if err != nil || len(list) != 2 || list[1].Host != "two" {
+		t.Errorf("%d snapshots, %v", len(list), err)
+	}
+	state, err := Describe(t.Context(), f.segments, testSecrets(t), f.v.Head())
+	if err != nil || len(state.Snapshots) != 2 || state.Unopened != 1 {
+		t.Errorf("described %d and %d, %v", len(state.Snapshots), state.Unopened, err)
+	}
+}

@@ -95,7 +95,8 @@ func parseSnapshot(b []byte) (Snapshot, error) {
 	return s, nil
 }
 
-// Snapshots returns all snapshots, oldest first. Without the read key the error
+// Snapshots returns all snapshots, oldest first, but for those that nobody can
+// open. Without the read key the error
 // is seal.ErrNoReadKey.
 func (v *Vault) Snapshots(ctx context.Context) ([]Snapshot, error) {
 	if err := v.sync(ctx); err != nil {
@@ -110,10 +111,16 @@ func (v *Vault) Snapshots(ctx context.Context) ([]Snapshot, error) {
 	if err != nil {
 		return nil, err
 	}
-	all := make([]Snapshot, len(entries))
-	for i, e := range entries {
-		if all[i], err = v.openSnapshot(ctx, e.record); err != nil {
+	all := make([]Snapshot, 0, len(entries))
+	for _, e := range entries {
+		s, err := v.openSnapshot(ctx, e.record)
+		switch {
+		case err == nil:
+			all = append(all, s)
+		case !v.readSecrets(ctx).CanRead():
 			return nil, err
+		default: // whoever had the device may have written it; the others stand
+			v.log.Warn("a snapshot cannot be opened", "id", e.id.Short(), "err", err)
 		}
 	}
 	return all, nil
