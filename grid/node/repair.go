@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"iter"
+	"strings"
 	"time"
 
 	"gotong/grid"
@@ -114,11 +115,15 @@ func (p *Peer) auditOf(id grid.PeerID) *controlv1.AuditRecord {
 	}
 }
 
-// repaired is what was repaired lately, in a few words; empty: nothing.
+// repaired is what was repaired and read again lately, in a few words; empty:
+// nothing.
 func (p *Peer) repaired() string {
-	t := p.repair.Totals()
-	if t.Rebuilt == 0 && t.Moved == 0 {
-		return ""
+	var parts []string
+	if t := p.repair.Totals(); t.Rebuilt > 0 || t.Moved > 0 {
+		parts = append(parts, fmt.Sprintf("rebuilt %s, moved %d, the last %s", count(t.Rebuilt, "shard"), t.Moved, ageText(time.Since(t.Last))))
 	}
-	return fmt.Sprintf("rebuilt %s, moved %d, the last %s", count(t.Rebuilt, "shard"), t.Moved, ageText(time.Since(t.Last)))
+	if s := p.repair.Scrubbed(); !s.Last.IsZero() {
+		parts = append(parts, fmt.Sprintf("all that is kept was read again by %s, %d bad so far", s.Last.Format(time.DateOnly), s.Bad))
+	}
+	return strings.Join(parts, "; ")
 }

@@ -41,7 +41,6 @@ type Repairer struct {
 	synced   map[storage.VaultID]bool // missed deletions were fetched since the start
 	gone     map[grid.PeerID]bool     // whose shards count as lost, as of the last round
 	claims   *claims
-	last     Summary
 	total    Totals
 	shedding DrainProgress
 }
@@ -184,13 +183,6 @@ func (r *Repairer) Standing(peer grid.PeerID) Report { return r.memory.report(pe
 // whose word is not believed, 1 for one in good standing.
 func (r *Repairer) Weight(peer grid.PeerID) float64 {
 	return r.memory.grade(peer, time.Now()).Weight()
-}
-
-// Last returns what the last round found.
-func (r *Repairer) Last() Summary {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.last
 }
 
 // Totals returns what was done since the start.

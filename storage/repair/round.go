@@ -55,7 +55,6 @@ func (r *Repairer) Round(ctx context.Context) (Summary, error) {
 		errs = append(errs, r.shed(ctx))
 	}
 	r.mu.Lock()
-	r.last = sum
 	r.total.Rounds++
 	r.mu.Unlock()
 	return sum, errors.Join(errs...)

@@ -56,7 +56,7 @@ func (r *Repairer) scrubPass(ctx context.Context) error {
 		if n++; n%scrubSave == 0 {
 			r.memory.setScrub(state)
 		}
-		if err := sleep(ctx, scrubWait(took, state.began.Add(r.cfg.Scrub/2).Sub(time.Now()), left)); err != nil {
+		if err := sleep(ctx, scrubWait(took, time.Until(state.began.Add(r.cfg.Scrub/2)), left)); err != nil {
 			r.memory.setScrub(state)
 			return err
 		}
