@@ -176,10 +176,14 @@ func (s *vaultSegments) Range(ctx context.Context, id storage.SegmentID, holders
 	return s.Segments.Range(ctx, id, segments.Hint{Holders: holders}, off, n)
 }
 
-// handOut gives the newest head, and what was pruned, to those who lack it.
+// handOut gives the newest head, what was pruned, and what was recovered from
+// trash, to those who lack it.
 func (p *Peer) handOut(ctx context.Context) (holders int, err error) {
 	if holders, err = p.vault.Publish(ctx); err != nil {
 		return holders, err
+	}
+	if err := p.vault.Rescue(ctx); err != nil && ctx.Err() == nil {
+		p.logger.Warn("parts of the backups that were recovered are only in the trash of friends, and could not be stored anew", "err", err)
 	}
 	if err := p.vault.SendDeletions(ctx); err != nil && ctx.Err() == nil {
 		p.logger.Info("what was pruned is not deleted everywhere yet", "err", err)

@@ -136,8 +136,10 @@ func Adopt(dir string, secrets seal.VaultSecrets, t TakeOver) error {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return fmt.Errorf("adopt vault: %w", err)
 	}
-	if err := (diskFiles{}).writeDurable(filepath.Join(dir, adoptedName), nil); err != nil {
-		return fmt.Errorf("adopt vault: %w", err)
+	for _, name := range []string{adoptedName, rescueName} {
+		if err := (diskFiles{}).writeDurable(filepath.Join(dir, name), nil); err != nil {
+			return fmt.Errorf("adopt vault: %w", err)
+		}
 	}
 	return writeVault(dir, secrets, append(links, head))
 }

@@ -279,7 +279,7 @@ func (x *index) lookup(id BlobID) (l location, found bool, err error) {
 
 // lookupUsable returns where a blob is that a new snapshot may count on.
 func (x *index) lookupUsable(id BlobID) (l location, found bool, err error) {
-	return x.lookupBut(id, rowLost|rowCondemned)
+	return x.lookupBut(id, rowUnreliable)
 }
 
 func (x *index) lookupBut(id BlobID, unwanted uint8) (l location, found bool, err error) {
@@ -316,7 +316,7 @@ func (x *index) lookupAll(ids []BlobID, fn func(segment uint32)) (all bool, err 
 				return err
 			}
 			if usable != int64(l.segment) {
-				if flags, there := rowFlags(tx, l.segment); !there || flags&(rowLost|rowCondemned) != 0 {
+				if flags, there := rowFlags(tx, l.segment); !there || flags&rowUnreliable != 0 {
 					all = false
 					return nil
 				}

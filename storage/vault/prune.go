@@ -6,11 +6,14 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"slices"
 	"time"
 
 	"go.etcd.io/bbolt"
 
+	"gotong/grid/disk"
 	"gotong/storage"
 	"gotong/storage/seal"
 )
@@ -65,6 +68,8 @@ type PruneResult struct {
 	Repacked  uint64 // of them, whose blobs that are of use were copied
 	Stored    uint64 // new ones
 	Orphans   uint64 // unknown ones that holders had
+	Fading    uint64 // of those that there were, that are only in the trash of holders
+	Rescued   uint64 // of those copied, that were
 	// Bytes of segments, before coding: all before, of no use before and after.
 	Bytes, Waste, WasteLeft uint64
 	Freed                   uint64 // Bytes minus what there is afterwards
@@ -111,6 +116,11 @@ func (v *Vault) Prune(ctx context.Context, o PruneOptions) (PruneResult, error) 
 	if err != nil || o.DryRun {
 		return p.result, err
 	}
+	if !p.unsure && p.result.Fading == p.result.Rescued {
+		if err := disk.Remove(filepath.Join(v.dir, rescueName)); err != nil && !errors.Is(err, os.ErrNotExist) {
+			return p.result, err
+		}
+	}
 	o.Progress(PruneProgress{Step: "deleting"})
 	if err := v.SendDeletions(ctx); err != nil {
 		v.log.Warn("what was pruned is not deleted yet", "err", err)
@@ -132,6 +142,8 @@ type prune struct {
 	walk     *walk
 	rows     []segmentRow // that may be dropped or copied, without holders
 	useless  numberSet    // of them, those that hold nothing of use
+	fading   numberSet    // of them, those that are only in the trash
+	unsure   bool         // somebody did not say what is in the trash
 }
 
 func (p *prune) run() error {
@@ -144,6 +156,7 @@ func (p *prune) run() error {
 	if err != nil {
 		return err
 	}
+	p.result.Fading = uint64(p.fading.count())
 	if !todo {
 		if len(orphans) == 0 || p.o.DryRun {
 			return nil
@@ -225,7 +238,11 @@ func (p *prune) begin() (todo bool, err error) {
 		p.rows = append(p.rows, row)
 		return true
 	})
-	return todo || small > maxSmallPacks, err
+	if err != nil {
+		return false, err
+	}
+	faded, err := p.findFading(&needed)
+	return todo || faded || small > maxSmallPacks, err
 }
 
 // look goes through all snapshots.
@@ -256,7 +273,7 @@ func (p *prune) look() (err error) {
 // copy from, the emptiest first.
 func (p *prune) choose() (repack []segmentRow) {
 	var dead, total uint64
-	var small []segmentRow
+	var small, fading []segmentRow
 	for _, row := range p.rows {
 		live := p.walk.bytes[row.number]
 		switch {
@@ -265,6 +282,8 @@ func (p *prune) choose() (repack []segmentRow) {
 		case live == 0:
 			p.useless.add(row.number)
 			p.result.Waste += uint64(row.bytes)
+		case p.fading.has(row.number):
+			fading = append(fading, row)
 		default:
 			total += uint64(row.bytes)
 			unused := row.unused(live)
@@ -304,7 +323,7 @@ func (p *prune) choose() (repack []segmentRow) {
 		n++
 	}
 	p.result.WasteLeft = dead
-	return append(repack[:n:n], small...)
+	return slices.Concat(fading, repack[:n], small)
 }
 
 // unused returns the bytes of blobs that nothing refers to, when live bytes are
@@ -328,10 +347,18 @@ func (p *prune) round(repack []segmentRow, orphans []storage.SegmentID) error {
 		if !condemned.has(row.number) {
 			continue
 		}
-		if err := copies.copy(row.number); err != nil {
+		switch err := copies.copy(row.number); {
+		case errors.Is(err, storage.ErrTooFewShards) && p.ctx.Err() == nil:
+			p.v.log.Warn("segment cannot be read now; it is copied by a later prune", "segment", row.id.Short(), "err", err)
+			condemned.remove(row.number)
+			continue
+		case err != nil:
 			return fmt.Errorf("copy segment %s: %w", row.id.Short(), err)
 		}
 		p.result.Repacked++
+		if p.fading.has(row.number) {
+			p.result.Rescued++
+		}
 	}
 	if err := copies.finish(); err != nil {
 		return err

@@ -28,7 +28,7 @@ type copied struct {
 	from numberSet
 }
 
-// copy copies from one segment.
+// copy copies from one segment. storage.ErrTooFewShards means that nothing was.
 func (c *repacker) copy(number uint32) error {
 	row, err := c.v.index.segment(number)
 	if err != nil {

@@ -30,7 +30,11 @@ const (
 	rowLost                  // fewer than k shards are left: new snapshots do not count on it
 	rowCondemned             // a prune is about to drop it: likewise
 	rowOnce                  // a snapshot that was forgotten needed it
+	rowFading                // was deleted, and is only in the trash of holders: see fading.go
 )
+
+// rowUnreliable are the segments on which nothing new counts.
+const rowUnreliable = rowLost | rowCondemned | rowFading
 
 const (
 	segmentRowFixed = 32 + 3*4 + 4
@@ -125,7 +129,7 @@ func putBlobs(tx *bbolt.Tx, number uint32, entries []tocEntry) error {
 			if err != nil {
 				return err
 			}
-			if flags, there := rowFlags(tx, l.segment); there && flags&(rowLost|rowCondemned) == 0 {
+			if flags, there := rowFlags(tx, l.segment); there && flags&rowUnreliable == 0 {
 				continue
 			}
 		}
