@@ -69,8 +69,8 @@ type FoundVault struct {
 type Recovered struct {
 	Made
 	Vaults   []FoundVault // newest first
-	Answered int          // members that were asked for heads and answered
-	Members  int          // that were asked
+	Answered int          // members of other owners that were asked for heads and answered
+	Members  int          // of other owners, that were asked
 	HeadedBy int          // members that know by now that this device writes the vault
 }
 

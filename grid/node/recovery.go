@@ -131,7 +131,11 @@ func (r *recovery) enter() (err error) {
 		return err
 	}
 	r.clients = peernet.NewClients(r.members)
-	r.asked = len(r.Members())
+	for _, id := range r.Members() {
+		if !r.own(id) {
+			r.asked++
+		}
+	}
 	read, err := segments.New(segments.Config{Holders: r, Node: r.setup.node.Private(), Owner: r.owner()})
 	r.segments = &recoverySegments{read}
 	return err
@@ -143,10 +147,20 @@ func (r *recovery) Shards(id grid.PeerID) (storage.RemoteShards, error) {
 	if err != nil {
 		return nil, err
 	}
-	return countedHeads{shardrpc.NewClient(conn, id, shardrpc.ClientConfig{}), &r.answered}, nil
+	client := shardrpc.NewClient(conn, id, shardrpc.ClientConfig{})
+	if r.own(id) {
+		return client, nil
+	}
+	return countedHeads{client, &r.answered}, nil
 }
 
-// countedHeads counts who answered for heads.
+// own reports whether a member is another device of the owner.
+func (r *recovery) own(id grid.PeerID) bool {
+	m, _ := r.roster.View().Member(id)
+	return m.Owner == r.owner()
+}
+
+// countedHeads counts the friends who answered for heads.
 type countedHeads struct {
 	storage.RemoteShards
 	answered *atomic.Int32

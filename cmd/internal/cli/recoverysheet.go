@@ -142,10 +142,18 @@ The 24 words:
 		fmt.Fprintln(w, rest[:min(len(rest), sheetColumns)])
 	}
 	fmt.Fprintln(w)
-	qr := qrterminal.Config{Level: qrterminal.L, Writer: w, HalfBlocks: true, QuietZone: 4,
+	var square bytes.Buffer
+	qr := qrterminal.Config{Level: qrterminal.L, Writer: &square, HalfBlocks: true, QuietZone: 4,
 		BlackChar: "█", WhiteChar: " ", BlackWhiteChar: "▀", WhiteBlackChar: "▄"}
 	if screen {
 		qr.BlackChar, qr.WhiteChar, qr.BlackWhiteChar, qr.WhiteBlackChar = " ", "█", "▄", "▀"
 	}
 	qrterminal.GenerateWithConfig(word, qr)
+	// The rows are odd in number, and the half line left over is drawn dark: it
+	// is part of the margin and goes.
+	lines := strings.Split(strings.TrimRight(square.String(), "\n"), "\n")
+	if last := lines[len(lines)-1]; strings.Trim(last, qr.WhiteBlackChar) == "" {
+		lines = lines[:len(lines)-1]
+	}
+	fmt.Fprintln(w, strings.Join(lines, "\n"))
 }
