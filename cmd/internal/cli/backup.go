@@ -160,6 +160,7 @@ func (f *backupFlags) source(a *app, args []string) (backupSource, error) {
 const (
 	inputPieceBytes = 256 << 10
 	pathsAtOnce     = 1024
+	pathBytesAtOnce = 1 << 20
 )
 
 // send hands over what only this command can read. An error is one of reading;
@@ -170,16 +171,17 @@ func (f *backupFlags) send(stream controlv1.Control_BackupClient, source backupS
 		return nil
 	}
 	if source.files != nil {
-		batch := &controlv1.BackupFiles{}
+		batch, size := &controlv1.BackupFiles{}, 0
 		for path, err := range source.files {
 			if err != nil {
 				return err
 			}
-			if batch.Paths = append(batch.Paths, []byte(path)); len(batch.Paths) == pathsAtOnce {
+			batch.Paths = append(batch.Paths, []byte(path))
+			if size += len(path); len(batch.Paths) == pathsAtOnce || size > pathBytesAtOnce {
 				if gone(&controlv1.BackupInput{Input: &controlv1.BackupInput_Files{Files: batch}}) {
 					return nil
 				}
-				batch = &controlv1.BackupFiles{}
+				batch, size = &controlv1.BackupFiles{}, 0
 			}
 		}
 		if gone(&controlv1.BackupInput{Input: &controlv1.BackupInput_Files{Files: batch}}) {

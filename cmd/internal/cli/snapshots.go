@@ -12,7 +12,7 @@ import (
 	controlv1 "gotong/proto/control/v1"
 )
 
-// historyTimeout bounds snapshots --all.
+// historyTimeout bounds the list of snapshots.
 const historyTimeout = 10 * time.Minute
 
 func (a *app) snapshotsCommand() *cobra.Command {
@@ -27,10 +27,8 @@ func (a *app) snapshotsCommand() *cobra.Command {
 	c.Flags().StringVar(&request.Set, "set", "", "only those of this backup set")
 	c.Flags().BoolVar(&request.All, "all", false, "also those that were forgotten, or left out by somebody else, and that friends still keep: restore takes their ids too")
 	c.RunE = func(c *cobra.Command, _ []string) error {
-		ctx, cancel := c.Context(), func() {}
-		if request.All { // it reads every head that friends keep
-			ctx, cancel = context.WithTimeout(ctx, historyTimeout)
-		}
+		// An index that was lost is made anew first, and all heads may have to be read.
+		ctx, cancel := context.WithTimeout(c.Context(), historyTimeout)
 		defer cancel()
 		return a.withPeer(ctx, func(ctx context.Context, peer controlv1.ControlClient) error {
 			list, err := peer.Snapshots(ctx, &request)
