@@ -91,7 +91,8 @@ type Peer struct {
 	schedule *schedule
 	repair   *repair.Repairer
 
-	work *work
+	work  *work
+	views views
 
 	leave     chan struct{} // closed when the peer has left for good
 	leaveOnce sync.Once

@@ -1,9 +1,11 @@
 package snapshot
 
 import (
+	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io"
 	"math"
 	"path/filepath"
 	"strings"
@@ -129,8 +131,18 @@ func modTime(n *vaultv1.Node) time.Time { return time.Unix(n.Mtime, int64(n.Mtim
 
 // forEachNode calls fn with each entry of a listing in order.
 func forEachNode(r *vault.Reader, listing vault.Ref, fn func(*vaultv1.Node) error) error {
+	return cutListing(fn, func(w io.Writer) error { return r.WriteObject(w, listing) })
+}
+
+// EntriesAt is Entries for one who reads single blobs.
+func EntriesAt(ctx context.Context, r *vault.Random, listing vault.Ref, fn func(*vaultv1.Node) error) error {
+	return cutListing(fn, func(w io.Writer) error { return r.WriteObject(ctx, w, listing) })
+}
+
+// cutListing calls fn with each entry of the listing that write writes.
+func cutListing(fn func(*vaultv1.Node) error, write func(io.Writer) error) error {
 	w := &nodeWriter{fn: fn}
-	if err := r.WriteObject(w, listing); err != nil {
+	if err := write(w); err != nil {
 		return err
 	}
 	if len(w.buf) > 0 {

@@ -7,6 +7,7 @@ import (
 	"io"
 	"slices"
 	"sync"
+	"sync/atomic"
 
 	"gotong/storage"
 	"gotong/storage/seal"
@@ -43,6 +44,8 @@ type Reader struct {
 	cancel context.CancelFunc
 	wg     sync.WaitGroup
 	slots  chan struct{} // fetches that may run
+
+	fetched atomic.Uint64 // bytes asked of holders
 
 	mu      sync.Mutex
 	free    [][]byte // of segments that were forgotten
@@ -261,6 +264,7 @@ func (r *Reader) fetch(segment *cachedSegment) {
 		return
 	}
 	data, err := r.v.segments.Get(r.ctx, segment.row.id, segment.row.holders, r.buffer(segment.row))
+	r.fetched.Add(uint64(len(data)))
 	if err == nil && len(data) != int(segment.row.bytes) {
 		err = fmt.Errorf("%w: segment %s has %d bytes, not %d", storage.ErrCorrupt, segment.row.id.Short(), len(data), segment.row.bytes)
 	}

@@ -37,6 +37,7 @@ var layers = [][]string{
 	{"tasks/sandbox"},
 	{"tasks/guests"},
 	{"tasks"},
+	{"storage/mount"},
 	{"storage/snapshot"},
 	{"storage/vault"},
 	{"storage/repair"},
@@ -78,6 +79,8 @@ var soleImporters = map[string]string{
 	"github.com/landlock-lsm/go-landlock":   "tasks/sandbox",
 	"github.com/PlakarKorp/go-cdc-chunkers": "storage/vault",
 	"go.etcd.io/bbolt":                      "storage/vault",
+	"github.com/hanwen/go-fuse/v2/fuse":     "storage/mount",
+	"github.com/hanwen/go-fuse/v2/fs":       "storage/mount",
 }
 
 // vocabulary packages import the standard library and each other only.

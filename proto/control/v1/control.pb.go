@@ -6365,6 +6365,542 @@ func (x *DrillResult) GetPassedUnix() int64 {
 	return 0
 }
 
+type ViewRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ViewRequest) Reset() {
+	*x = ViewRequest{}
+	mi := &file_control_v1_control_proto_msgTypes[78]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ViewRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ViewRequest) ProtoMessage() {}
+
+func (x *ViewRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_control_v1_control_proto_msgTypes[78]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ViewRequest.ProtoReflect.Descriptor instead.
+func (*ViewRequest) Descriptor() ([]byte, []int) {
+	return file_control_v1_control_proto_rawDescGZIP(), []int{78}
+}
+
+type ViewOpened struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	View          uint64                 `protobuf:"varint,1,opt,name=view,proto3" json:"view,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ViewOpened) Reset() {
+	*x = ViewOpened{}
+	mi := &file_control_v1_control_proto_msgTypes[79]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ViewOpened) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ViewOpened) ProtoMessage() {}
+
+func (x *ViewOpened) ProtoReflect() protoreflect.Message {
+	mi := &file_control_v1_control_proto_msgTypes[79]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ViewOpened.ProtoReflect.Descriptor instead.
+func (*ViewOpened) Descriptor() ([]byte, []int) {
+	return file_control_v1_control_proto_rawDescGZIP(), []int{79}
+}
+
+func (x *ViewOpened) GetView() uint64 {
+	if x != nil {
+		return x.View
+	}
+	return 0
+}
+
+type ViewSnapshotsRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	View          uint64                 `protobuf:"varint,1,opt,name=view,proto3" json:"view,omitempty"`
+	Snapshot      string                 `protobuf:"bytes,2,opt,name=snapshot,proto3" json:"snapshot,omitempty"` // this one alone; empty: all
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ViewSnapshotsRequest) Reset() {
+	*x = ViewSnapshotsRequest{}
+	mi := &file_control_v1_control_proto_msgTypes[80]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ViewSnapshotsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ViewSnapshotsRequest) ProtoMessage() {}
+
+func (x *ViewSnapshotsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_control_v1_control_proto_msgTypes[80]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ViewSnapshotsRequest.ProtoReflect.Descriptor instead.
+func (*ViewSnapshotsRequest) Descriptor() ([]byte, []int) {
+	return file_control_v1_control_proto_rawDescGZIP(), []int{80}
+}
+
+func (x *ViewSnapshotsRequest) GetView() uint64 {
+	if x != nil {
+		return x.View
+	}
+	return 0
+}
+
+func (x *ViewSnapshotsRequest) GetSnapshot() string {
+	if x != nil {
+		return x.Snapshot
+	}
+	return ""
+}
+
+type ViewSnapshotsResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Snapshots     []*ViewSnapshot        `protobuf:"bytes,1,rep,name=snapshots,proto3" json:"snapshots,omitempty"` // oldest first
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ViewSnapshotsResponse) Reset() {
+	*x = ViewSnapshotsResponse{}
+	mi := &file_control_v1_control_proto_msgTypes[81]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ViewSnapshotsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ViewSnapshotsResponse) ProtoMessage() {}
+
+func (x *ViewSnapshotsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_control_v1_control_proto_msgTypes[81]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ViewSnapshotsResponse.ProtoReflect.Descriptor instead.
+func (*ViewSnapshotsResponse) Descriptor() ([]byte, []int) {
+	return file_control_v1_control_proto_rawDescGZIP(), []int{81}
+}
+
+func (x *ViewSnapshotsResponse) GetSnapshots() []*ViewSnapshot {
+	if x != nil {
+		return x.Snapshots
+	}
+	return nil
+}
+
+type ViewSnapshot struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            []byte                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	TimeUnixNano  int64                  `protobuf:"varint,2,opt,name=time_unix_nano,json=timeUnixNano,proto3" json:"time_unix_nano,omitempty"`
+	Host          string                 `protobuf:"bytes,3,opt,name=host,proto3" json:"host,omitempty"`
+	Set           string                 `protobuf:"bytes,4,opt,name=set,proto3" json:"set,omitempty"`
+	Tags          []string               `protobuf:"bytes,5,rep,name=tags,proto3" json:"tags,omitempty"`
+	Root          *ViewRef               `protobuf:"bytes,6,opt,name=root,proto3" json:"root,omitempty"` // listing of "/"
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ViewSnapshot) Reset() {
+	*x = ViewSnapshot{}
+	mi := &file_control_v1_control_proto_msgTypes[82]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ViewSnapshot) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ViewSnapshot) ProtoMessage() {}
+
+func (x *ViewSnapshot) ProtoReflect() protoreflect.Message {
+	mi := &file_control_v1_control_proto_msgTypes[82]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ViewSnapshot.ProtoReflect.Descriptor instead.
+func (*ViewSnapshot) Descriptor() ([]byte, []int) {
+	return file_control_v1_control_proto_rawDescGZIP(), []int{82}
+}
+
+func (x *ViewSnapshot) GetId() []byte {
+	if x != nil {
+		return x.Id
+	}
+	return nil
+}
+
+func (x *ViewSnapshot) GetTimeUnixNano() int64 {
+	if x != nil {
+		return x.TimeUnixNano
+	}
+	return 0
+}
+
+func (x *ViewSnapshot) GetHost() string {
+	if x != nil {
+		return x.Host
+	}
+	return ""
+}
+
+func (x *ViewSnapshot) GetSet() string {
+	if x != nil {
+		return x.Set
+	}
+	return ""
+}
+
+func (x *ViewSnapshot) GetTags() []string {
+	if x != nil {
+		return x.Tags
+	}
+	return nil
+}
+
+func (x *ViewSnapshot) GetRoot() *ViewRef {
+	if x != nil {
+		return x.Root
+	}
+	return nil
+}
+
+type ViewRef struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Depth         uint32                 `protobuf:"varint,1,opt,name=depth,proto3" json:"depth,omitempty"`
+	Hash          []byte                 `protobuf:"bytes,2,opt,name=hash,proto3" json:"hash,omitempty"`
+	Size          uint64                 `protobuf:"varint,3,opt,name=size,proto3" json:"size,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ViewRef) Reset() {
+	*x = ViewRef{}
+	mi := &file_control_v1_control_proto_msgTypes[83]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ViewRef) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ViewRef) ProtoMessage() {}
+
+func (x *ViewRef) ProtoReflect() protoreflect.Message {
+	mi := &file_control_v1_control_proto_msgTypes[83]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ViewRef.ProtoReflect.Descriptor instead.
+func (*ViewRef) Descriptor() ([]byte, []int) {
+	return file_control_v1_control_proto_rawDescGZIP(), []int{83}
+}
+
+func (x *ViewRef) GetDepth() uint32 {
+	if x != nil {
+		return x.Depth
+	}
+	return 0
+}
+
+func (x *ViewRef) GetHash() []byte {
+	if x != nil {
+		return x.Hash
+	}
+	return nil
+}
+
+func (x *ViewRef) GetSize() uint64 {
+	if x != nil {
+		return x.Size
+	}
+	return 0
+}
+
+type ViewObject struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	View          uint64                 `protobuf:"varint,1,opt,name=view,proto3" json:"view,omitempty"`
+	Object        *ViewRef               `protobuf:"bytes,2,opt,name=object,proto3" json:"object,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ViewObject) Reset() {
+	*x = ViewObject{}
+	mi := &file_control_v1_control_proto_msgTypes[84]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ViewObject) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ViewObject) ProtoMessage() {}
+
+func (x *ViewObject) ProtoReflect() protoreflect.Message {
+	mi := &file_control_v1_control_proto_msgTypes[84]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ViewObject.ProtoReflect.Descriptor instead.
+func (*ViewObject) Descriptor() ([]byte, []int) {
+	return file_control_v1_control_proto_rawDescGZIP(), []int{84}
+}
+
+func (x *ViewObject) GetView() uint64 {
+	if x != nil {
+		return x.View
+	}
+	return 0
+}
+
+func (x *ViewObject) GetObject() *ViewRef {
+	if x != nil {
+		return x.Object
+	}
+	return nil
+}
+
+type ViewNodes struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Nodes         [][]byte               `protobuf:"bytes,1,rep,name=nodes,proto3" json:"nodes,omitempty"` // vault.v1.Node, by rising names
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ViewNodes) Reset() {
+	*x = ViewNodes{}
+	mi := &file_control_v1_control_proto_msgTypes[85]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ViewNodes) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ViewNodes) ProtoMessage() {}
+
+func (x *ViewNodes) ProtoReflect() protoreflect.Message {
+	mi := &file_control_v1_control_proto_msgTypes[85]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ViewNodes.ProtoReflect.Descriptor instead.
+func (*ViewNodes) Descriptor() ([]byte, []int) {
+	return file_control_v1_control_proto_rawDescGZIP(), []int{85}
+}
+
+func (x *ViewNodes) GetNodes() [][]byte {
+	if x != nil {
+		return x.Nodes
+	}
+	return nil
+}
+
+type ViewReadRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	View          uint64                 `protobuf:"varint,1,opt,name=view,proto3" json:"view,omitempty"`
+	Object        *ViewRef               `protobuf:"bytes,2,opt,name=object,proto3" json:"object,omitempty"`
+	Offset        uint64                 `protobuf:"varint,3,opt,name=offset,proto3" json:"offset,omitempty"`
+	Length        uint32                 `protobuf:"varint,4,opt,name=length,proto3" json:"length,omitempty"` // at most 1 MiB
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ViewReadRequest) Reset() {
+	*x = ViewReadRequest{}
+	mi := &file_control_v1_control_proto_msgTypes[86]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ViewReadRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ViewReadRequest) ProtoMessage() {}
+
+func (x *ViewReadRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_control_v1_control_proto_msgTypes[86]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ViewReadRequest.ProtoReflect.Descriptor instead.
+func (*ViewReadRequest) Descriptor() ([]byte, []int) {
+	return file_control_v1_control_proto_rawDescGZIP(), []int{86}
+}
+
+func (x *ViewReadRequest) GetView() uint64 {
+	if x != nil {
+		return x.View
+	}
+	return 0
+}
+
+func (x *ViewReadRequest) GetObject() *ViewRef {
+	if x != nil {
+		return x.Object
+	}
+	return nil
+}
+
+func (x *ViewReadRequest) GetOffset() uint64 {
+	if x != nil {
+		return x.Offset
+	}
+	return 0
+}
+
+func (x *ViewReadRequest) GetLength() uint32 {
+	if x != nil {
+		return x.Length
+	}
+	return 0
+}
+
+type ViewPiece struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Data          []byte                 `protobuf:"bytes,1,opt,name=data,proto3" json:"data,omitempty"`        // shorter than asked for only at the end
+	Fetched       uint64                 `protobuf:"varint,2,opt,name=fetched,proto3" json:"fetched,omitempty"` // bytes asked of holders since the view was opened
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ViewPiece) Reset() {
+	*x = ViewPiece{}
+	mi := &file_control_v1_control_proto_msgTypes[87]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ViewPiece) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ViewPiece) ProtoMessage() {}
+
+func (x *ViewPiece) ProtoReflect() protoreflect.Message {
+	mi := &file_control_v1_control_proto_msgTypes[87]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ViewPiece.ProtoReflect.Descriptor instead.
+func (*ViewPiece) Descriptor() ([]byte, []int) {
+	return file_control_v1_control_proto_rawDescGZIP(), []int{87}
+}
+
+func (x *ViewPiece) GetData() []byte {
+	if x != nil {
+		return x.Data
+	}
+	return nil
+}
+
+func (x *ViewPiece) GetFetched() uint64 {
+	if x != nil {
+		return x.Fetched
+	}
+	return 0
+}
+
 var File_control_v1_control_proto protoreflect.FileDescriptor
 
 const file_control_v1_control_proto_rawDesc = "" +
@@ -6910,7 +7446,41 @@ const file_control_v1_control_proto_rawDesc = "" +
 	"\x04head\x18\v \x01(\x04R\x04head\x12\x18\n" +
 	"\aproblem\x18\f \x01(\tR\aproblem\x12\x1f\n" +
 	"\vpassed_unix\x18\r \x01(\x03R\n" +
-	"passedUnix*\xd4\x01\n" +
+	"passedUnix\"\r\n" +
+	"\vViewRequest\" \n" +
+	"\n" +
+	"ViewOpened\x12\x12\n" +
+	"\x04view\x18\x01 \x01(\x04R\x04view\"F\n" +
+	"\x14ViewSnapshotsRequest\x12\x12\n" +
+	"\x04view\x18\x01 \x01(\x04R\x04view\x12\x1a\n" +
+	"\bsnapshot\x18\x02 \x01(\tR\bsnapshot\"V\n" +
+	"\x15ViewSnapshotsResponse\x12=\n" +
+	"\tsnapshots\x18\x01 \x03(\v2\x1f.gotong.control.v1.ViewSnapshotR\tsnapshots\"\xae\x01\n" +
+	"\fViewSnapshot\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\fR\x02id\x12$\n" +
+	"\x0etime_unix_nano\x18\x02 \x01(\x03R\ftimeUnixNano\x12\x12\n" +
+	"\x04host\x18\x03 \x01(\tR\x04host\x12\x10\n" +
+	"\x03set\x18\x04 \x01(\tR\x03set\x12\x12\n" +
+	"\x04tags\x18\x05 \x03(\tR\x04tags\x12.\n" +
+	"\x04root\x18\x06 \x01(\v2\x1a.gotong.control.v1.ViewRefR\x04root\"G\n" +
+	"\aViewRef\x12\x14\n" +
+	"\x05depth\x18\x01 \x01(\rR\x05depth\x12\x12\n" +
+	"\x04hash\x18\x02 \x01(\fR\x04hash\x12\x12\n" +
+	"\x04size\x18\x03 \x01(\x04R\x04size\"T\n" +
+	"\n" +
+	"ViewObject\x12\x12\n" +
+	"\x04view\x18\x01 \x01(\x04R\x04view\x122\n" +
+	"\x06object\x18\x02 \x01(\v2\x1a.gotong.control.v1.ViewRefR\x06object\"!\n" +
+	"\tViewNodes\x12\x14\n" +
+	"\x05nodes\x18\x01 \x03(\fR\x05nodes\"\x89\x01\n" +
+	"\x0fViewReadRequest\x12\x12\n" +
+	"\x04view\x18\x01 \x01(\x04R\x04view\x122\n" +
+	"\x06object\x18\x02 \x01(\v2\x1a.gotong.control.v1.ViewRefR\x06object\x12\x16\n" +
+	"\x06offset\x18\x03 \x01(\x04R\x06offset\x12\x16\n" +
+	"\x06length\x18\x04 \x01(\rR\x06length\"9\n" +
+	"\tViewPiece\x12\x12\n" +
+	"\x04data\x18\x01 \x01(\fR\x04data\x12\x18\n" +
+	"\afetched\x18\x02 \x01(\x04R\afetched*\xd4\x01\n" +
 	"\x04Kind\x12\x14\n" +
 	"\x10KIND_UNSPECIFIED\x10\x00\x12\x0f\n" +
 	"\vKIND_FAILED\x10\x01\x12\x0e\n" +
@@ -6924,7 +7494,7 @@ const file_control_v1_control_proto_rawDesc = "" +
 	"\x11KIND_WRONG_PHRASE\x10\f\x12\x10\n" +
 	"\fKIND_REFUSED\x10\r\x12\x10\n" +
 	"\fKIND_CORRUPT\x10A\x12\x12\n" +
-	"\x0eKIND_TEMPORARY\x10K2\xcf\f\n" +
+	"\x0eKIND_TEMPORARY\x10K2\x98\x0f\n" +
 	"\aControl\x12M\n" +
 	"\x06Status\x12 .gotong.control.v1.StatusRequest\x1a!.gotong.control.v1.StatusResponse\x12J\n" +
 	"\x05Peers\x12\x1f.gotong.control.v1.PeersRequest\x1a .gotong.control.v1.PeersResponse\x12M\n" +
@@ -6946,7 +7516,11 @@ const file_control_v1_control_proto_rawDesc = "" +
 	"\x05Check\x12\x1f.gotong.control.v1.CheckRequest\x1a\x1d.gotong.control.v1.CheckEvent0\x01\x12V\n" +
 	"\tDropOwner\x12#.gotong.control.v1.DropOwnerRequest\x1a$.gotong.control.v1.DropOwnerResponse\x12G\n" +
 	"\x04Self\x12\x1e.gotong.control.v1.SelfRequest\x1a\x1f.gotong.control.v1.SelfResponse\x12J\n" +
-	"\x05Drill\x12\x1f.gotong.control.v1.DrillRequest\x1a\x1e.gotong.control.v1.DrillResult0\x01B#Z!gotong/proto/control/v1;controlv1b\x06proto3"
+	"\x05Drill\x12\x1f.gotong.control.v1.DrillRequest\x1a\x1e.gotong.control.v1.DrillResult0\x01\x12G\n" +
+	"\x04View\x12\x1e.gotong.control.v1.ViewRequest\x1a\x1d.gotong.control.v1.ViewOpened0\x01\x12b\n" +
+	"\rViewSnapshots\x12'.gotong.control.v1.ViewSnapshotsRequest\x1a(.gotong.control.v1.ViewSnapshotsResponse\x12L\n" +
+	"\vViewEntries\x12\x1d.gotong.control.v1.ViewObject\x1a\x1c.gotong.control.v1.ViewNodes0\x01\x12L\n" +
+	"\bViewRead\x12\".gotong.control.v1.ViewReadRequest\x1a\x1c.gotong.control.v1.ViewPieceB#Z!gotong/proto/control/v1;controlv1b\x06proto3"
 
 var (
 	file_control_v1_control_proto_rawDescOnce sync.Once
@@ -6961,88 +7535,98 @@ func file_control_v1_control_proto_rawDescGZIP() []byte {
 }
 
 var file_control_v1_control_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_control_v1_control_proto_msgTypes = make([]protoimpl.MessageInfo, 79)
+var file_control_v1_control_proto_msgTypes = make([]protoimpl.MessageInfo, 89)
 var file_control_v1_control_proto_goTypes = []any{
-	(Kind)(0),                 // 0: gotong.control.v1.Kind
-	(*ErrorDetail)(nil),       // 1: gotong.control.v1.ErrorDetail
-	(*StatusRequest)(nil),     // 2: gotong.control.v1.StatusRequest
-	(*StatusResponse)(nil),    // 3: gotong.control.v1.StatusResponse
-	(*BackupState)(nil),       // 4: gotong.control.v1.BackupState
-	(*Giving)(nil),            // 5: gotong.control.v1.Giving
-	(*HeldFor)(nil),           // 6: gotong.control.v1.HeldFor
-	(*Problem)(nil),           // 7: gotong.control.v1.Problem
-	(*PeersRequest)(nil),      // 8: gotong.control.v1.PeersRequest
-	(*PeersResponse)(nil),     // 9: gotong.control.v1.PeersResponse
-	(*PeerInfo)(nil),          // 10: gotong.control.v1.PeerInfo
-	(*InviteRequest)(nil),     // 11: gotong.control.v1.InviteRequest
-	(*InviteResponse)(nil),    // 12: gotong.control.v1.InviteResponse
-	(*RemoveRequest)(nil),     // 13: gotong.control.v1.RemoveRequest
-	(*RemoveResponse)(nil),    // 14: gotong.control.v1.RemoveResponse
-	(*LeaveRequest)(nil),      // 15: gotong.control.v1.LeaveRequest
-	(*LeaveResponse)(nil),     // 16: gotong.control.v1.LeaveResponse
-	(*BackupInput)(nil),       // 17: gotong.control.v1.BackupInput
-	(*BackupFiles)(nil),       // 18: gotong.control.v1.BackupFiles
-	(*BackupInputEnd)(nil),    // 19: gotong.control.v1.BackupInputEnd
-	(*BackupRequest)(nil),     // 20: gotong.control.v1.BackupRequest
-	(*BackupEvent)(nil),       // 21: gotong.control.v1.BackupEvent
-	(*BackupProgress)(nil),    // 22: gotong.control.v1.BackupProgress
-	(*HolderRate)(nil),        // 23: gotong.control.v1.HolderRate
-	(*SkippedItem)(nil),       // 24: gotong.control.v1.SkippedItem
-	(*BackupSummary)(nil),     // 25: gotong.control.v1.BackupSummary
-	(*SnapshotsRequest)(nil),  // 26: gotong.control.v1.SnapshotsRequest
-	(*SnapshotsResponse)(nil), // 27: gotong.control.v1.SnapshotsResponse
-	(*Snapshot)(nil),          // 28: gotong.control.v1.Snapshot
-	(*LsRequest)(nil),         // 29: gotong.control.v1.LsRequest
-	(*LsEntry)(nil),           // 30: gotong.control.v1.LsEntry
-	(*RestoreRequest)(nil),    // 31: gotong.control.v1.RestoreRequest
-	(*RestoreEvent)(nil),      // 32: gotong.control.v1.RestoreEvent
-	(*RestoreItem)(nil),       // 33: gotong.control.v1.RestoreItem
-	(*RestoreProgress)(nil),   // 34: gotong.control.v1.RestoreProgress
-	(*RestoreSummary)(nil),    // 35: gotong.control.v1.RestoreSummary
-	(*RunRequest)(nil),        // 36: gotong.control.v1.RunRequest
-	(*RunFileEnd)(nil),        // 37: gotong.control.v1.RunFileEnd
-	(*RunEnd)(nil),            // 38: gotong.control.v1.RunEnd
-	(*RunStart)(nil),          // 39: gotong.control.v1.RunStart
-	(*RunFile)(nil),           // 40: gotong.control.v1.RunFile
-	(*RunEvent)(nil),          // 41: gotong.control.v1.RunEvent
-	(*RunTask)(nil),           // 42: gotong.control.v1.RunTask
-	(*RunOutput)(nil),         // 43: gotong.control.v1.RunOutput
-	(*RunSummary)(nil),        // 44: gotong.control.v1.RunSummary
-	(*FindRequest)(nil),       // 45: gotong.control.v1.FindRequest
-	(*FindMatch)(nil),         // 46: gotong.control.v1.FindMatch
-	(*DiffRequest)(nil),       // 47: gotong.control.v1.DiffRequest
-	(*DiffEvent)(nil),         // 48: gotong.control.v1.DiffEvent
-	(*DiffChange)(nil),        // 49: gotong.control.v1.DiffChange
-	(*DiffSummary)(nil),       // 50: gotong.control.v1.DiffSummary
-	(*CatRequest)(nil),        // 51: gotong.control.v1.CatRequest
-	(*CatPiece)(nil),          // 52: gotong.control.v1.CatPiece
-	(*StatsRequest)(nil),      // 53: gotong.control.v1.StatsRequest
-	(*StatsResponse)(nil),     // 54: gotong.control.v1.StatsResponse
-	(*VaultStats)(nil),        // 55: gotong.control.v1.VaultStats
-	(*TreeStats)(nil),         // 56: gotong.control.v1.TreeStats
-	(*KeepPolicy)(nil),        // 57: gotong.control.v1.KeepPolicy
-	(*ForgetRequest)(nil),     // 58: gotong.control.v1.ForgetRequest
-	(*ForgetResponse)(nil),    // 59: gotong.control.v1.ForgetResponse
-	(*ForgetGroup)(nil),       // 60: gotong.control.v1.ForgetGroup
-	(*ForgetDecision)(nil),    // 61: gotong.control.v1.ForgetDecision
-	(*PruneRequest)(nil),      // 62: gotong.control.v1.PruneRequest
-	(*PruneEvent)(nil),        // 63: gotong.control.v1.PruneEvent
-	(*WorkProgress)(nil),      // 64: gotong.control.v1.WorkProgress
-	(*PruneSummary)(nil),      // 65: gotong.control.v1.PruneSummary
-	(*CheckRequest)(nil),      // 66: gotong.control.v1.CheckRequest
-	(*CheckEvent)(nil),        // 67: gotong.control.v1.CheckEvent
-	(*CheckSummary)(nil),      // 68: gotong.control.v1.CheckSummary
-	(*DropOwnerRequest)(nil),  // 69: gotong.control.v1.DropOwnerRequest
-	(*DropOwnerResponse)(nil), // 70: gotong.control.v1.DropOwnerResponse
-	(*AuditRecord)(nil),       // 71: gotong.control.v1.AuditRecord
-	(*DrainRequest)(nil),      // 72: gotong.control.v1.DrainRequest
-	(*DrainProgress)(nil),     // 73: gotong.control.v1.DrainProgress
-	(*SelfRequest)(nil),       // 74: gotong.control.v1.SelfRequest
-	(*SelfResponse)(nil),      // 75: gotong.control.v1.SelfResponse
-	(*SheetMember)(nil),       // 76: gotong.control.v1.SheetMember
-	(*DrillRequest)(nil),      // 77: gotong.control.v1.DrillRequest
-	(*DrillResult)(nil),       // 78: gotong.control.v1.DrillResult
-	nil,                       // 79: gotong.control.v1.RestoreSummary.ActionsEntry
+	(Kind)(0),                     // 0: gotong.control.v1.Kind
+	(*ErrorDetail)(nil),           // 1: gotong.control.v1.ErrorDetail
+	(*StatusRequest)(nil),         // 2: gotong.control.v1.StatusRequest
+	(*StatusResponse)(nil),        // 3: gotong.control.v1.StatusResponse
+	(*BackupState)(nil),           // 4: gotong.control.v1.BackupState
+	(*Giving)(nil),                // 5: gotong.control.v1.Giving
+	(*HeldFor)(nil),               // 6: gotong.control.v1.HeldFor
+	(*Problem)(nil),               // 7: gotong.control.v1.Problem
+	(*PeersRequest)(nil),          // 8: gotong.control.v1.PeersRequest
+	(*PeersResponse)(nil),         // 9: gotong.control.v1.PeersResponse
+	(*PeerInfo)(nil),              // 10: gotong.control.v1.PeerInfo
+	(*InviteRequest)(nil),         // 11: gotong.control.v1.InviteRequest
+	(*InviteResponse)(nil),        // 12: gotong.control.v1.InviteResponse
+	(*RemoveRequest)(nil),         // 13: gotong.control.v1.RemoveRequest
+	(*RemoveResponse)(nil),        // 14: gotong.control.v1.RemoveResponse
+	(*LeaveRequest)(nil),          // 15: gotong.control.v1.LeaveRequest
+	(*LeaveResponse)(nil),         // 16: gotong.control.v1.LeaveResponse
+	(*BackupInput)(nil),           // 17: gotong.control.v1.BackupInput
+	(*BackupFiles)(nil),           // 18: gotong.control.v1.BackupFiles
+	(*BackupInputEnd)(nil),        // 19: gotong.control.v1.BackupInputEnd
+	(*BackupRequest)(nil),         // 20: gotong.control.v1.BackupRequest
+	(*BackupEvent)(nil),           // 21: gotong.control.v1.BackupEvent
+	(*BackupProgress)(nil),        // 22: gotong.control.v1.BackupProgress
+	(*HolderRate)(nil),            // 23: gotong.control.v1.HolderRate
+	(*SkippedItem)(nil),           // 24: gotong.control.v1.SkippedItem
+	(*BackupSummary)(nil),         // 25: gotong.control.v1.BackupSummary
+	(*SnapshotsRequest)(nil),      // 26: gotong.control.v1.SnapshotsRequest
+	(*SnapshotsResponse)(nil),     // 27: gotong.control.v1.SnapshotsResponse
+	(*Snapshot)(nil),              // 28: gotong.control.v1.Snapshot
+	(*LsRequest)(nil),             // 29: gotong.control.v1.LsRequest
+	(*LsEntry)(nil),               // 30: gotong.control.v1.LsEntry
+	(*RestoreRequest)(nil),        // 31: gotong.control.v1.RestoreRequest
+	(*RestoreEvent)(nil),          // 32: gotong.control.v1.RestoreEvent
+	(*RestoreItem)(nil),           // 33: gotong.control.v1.RestoreItem
+	(*RestoreProgress)(nil),       // 34: gotong.control.v1.RestoreProgress
+	(*RestoreSummary)(nil),        // 35: gotong.control.v1.RestoreSummary
+	(*RunRequest)(nil),            // 36: gotong.control.v1.RunRequest
+	(*RunFileEnd)(nil),            // 37: gotong.control.v1.RunFileEnd
+	(*RunEnd)(nil),                // 38: gotong.control.v1.RunEnd
+	(*RunStart)(nil),              // 39: gotong.control.v1.RunStart
+	(*RunFile)(nil),               // 40: gotong.control.v1.RunFile
+	(*RunEvent)(nil),              // 41: gotong.control.v1.RunEvent
+	(*RunTask)(nil),               // 42: gotong.control.v1.RunTask
+	(*RunOutput)(nil),             // 43: gotong.control.v1.RunOutput
+	(*RunSummary)(nil),            // 44: gotong.control.v1.RunSummary
+	(*FindRequest)(nil),           // 45: gotong.control.v1.FindRequest
+	(*FindMatch)(nil),             // 46: gotong.control.v1.FindMatch
+	(*DiffRequest)(nil),           // 47: gotong.control.v1.DiffRequest
+	(*DiffEvent)(nil),             // 48: gotong.control.v1.DiffEvent
+	(*DiffChange)(nil),            // 49: gotong.control.v1.DiffChange
+	(*DiffSummary)(nil),           // 50: gotong.control.v1.DiffSummary
+	(*CatRequest)(nil),            // 51: gotong.control.v1.CatRequest
+	(*CatPiece)(nil),              // 52: gotong.control.v1.CatPiece
+	(*StatsRequest)(nil),          // 53: gotong.control.v1.StatsRequest
+	(*StatsResponse)(nil),         // 54: gotong.control.v1.StatsResponse
+	(*VaultStats)(nil),            // 55: gotong.control.v1.VaultStats
+	(*TreeStats)(nil),             // 56: gotong.control.v1.TreeStats
+	(*KeepPolicy)(nil),            // 57: gotong.control.v1.KeepPolicy
+	(*ForgetRequest)(nil),         // 58: gotong.control.v1.ForgetRequest
+	(*ForgetResponse)(nil),        // 59: gotong.control.v1.ForgetResponse
+	(*ForgetGroup)(nil),           // 60: gotong.control.v1.ForgetGroup
+	(*ForgetDecision)(nil),        // 61: gotong.control.v1.ForgetDecision
+	(*PruneRequest)(nil),          // 62: gotong.control.v1.PruneRequest
+	(*PruneEvent)(nil),            // 63: gotong.control.v1.PruneEvent
+	(*WorkProgress)(nil),          // 64: gotong.control.v1.WorkProgress
+	(*PruneSummary)(nil),          // 65: gotong.control.v1.PruneSummary
+	(*CheckRequest)(nil),          // 66: gotong.control.v1.CheckRequest
+	(*CheckEvent)(nil),            // 67: gotong.control.v1.CheckEvent
+	(*CheckSummary)(nil),          // 68: gotong.control.v1.CheckSummary
+	(*DropOwnerRequest)(nil),      // 69: gotong.control.v1.DropOwnerRequest
+	(*DropOwnerResponse)(nil),     // 70: gotong.control.v1.DropOwnerResponse
+	(*AuditRecord)(nil),           // 71: gotong.control.v1.AuditRecord
+	(*DrainRequest)(nil),          // 72: gotong.control.v1.DrainRequest
+	(*DrainProgress)(nil),         // 73: gotong.control.v1.DrainProgress
+	(*SelfRequest)(nil),           // 74: gotong.control.v1.SelfRequest
+	(*SelfResponse)(nil),          // 75: gotong.control.v1.SelfResponse
+	(*SheetMember)(nil),           // 76: gotong.control.v1.SheetMember
+	(*DrillRequest)(nil),          // 77: gotong.control.v1.DrillRequest
+	(*DrillResult)(nil),           // 78: gotong.control.v1.DrillResult
+	(*ViewRequest)(nil),           // 79: gotong.control.v1.ViewRequest
+	(*ViewOpened)(nil),            // 80: gotong.control.v1.ViewOpened
+	(*ViewSnapshotsRequest)(nil),  // 81: gotong.control.v1.ViewSnapshotsRequest
+	(*ViewSnapshotsResponse)(nil), // 82: gotong.control.v1.ViewSnapshotsResponse
+	(*ViewSnapshot)(nil),          // 83: gotong.control.v1.ViewSnapshot
+	(*ViewRef)(nil),               // 84: gotong.control.v1.ViewRef
+	(*ViewObject)(nil),            // 85: gotong.control.v1.ViewObject
+	(*ViewNodes)(nil),             // 86: gotong.control.v1.ViewNodes
+	(*ViewReadRequest)(nil),       // 87: gotong.control.v1.ViewReadRequest
+	(*ViewPiece)(nil),             // 88: gotong.control.v1.ViewPiece
+	nil,                           // 89: gotong.control.v1.RestoreSummary.ActionsEntry
 }
 var file_control_v1_control_proto_depIdxs = []int32{
 	0,  // 0: gotong.control.v1.ErrorDetail.kind:type_name -> gotong.control.v1.Kind
@@ -7068,7 +7652,7 @@ var file_control_v1_control_proto_depIdxs = []int32{
 	35, // 20: gotong.control.v1.RestoreEvent.summary:type_name -> gotong.control.v1.RestoreSummary
 	33, // 21: gotong.control.v1.RestoreEvent.item:type_name -> gotong.control.v1.RestoreItem
 	23, // 22: gotong.control.v1.RestoreProgress.holders:type_name -> gotong.control.v1.HolderRate
-	79, // 23: gotong.control.v1.RestoreSummary.actions:type_name -> gotong.control.v1.RestoreSummary.ActionsEntry
+	89, // 23: gotong.control.v1.RestoreSummary.actions:type_name -> gotong.control.v1.RestoreSummary.ActionsEntry
 	39, // 24: gotong.control.v1.RunRequest.start:type_name -> gotong.control.v1.RunStart
 	37, // 25: gotong.control.v1.RunRequest.file_end:type_name -> gotong.control.v1.RunFileEnd
 	38, // 26: gotong.control.v1.RunRequest.end:type_name -> gotong.control.v1.RunEnd
@@ -7094,53 +7678,65 @@ var file_control_v1_control_proto_depIdxs = []int32{
 	68, // 46: gotong.control.v1.CheckEvent.summary:type_name -> gotong.control.v1.CheckSummary
 	6,  // 47: gotong.control.v1.DropOwnerResponse.dropped:type_name -> gotong.control.v1.HeldFor
 	76, // 48: gotong.control.v1.SelfResponse.members:type_name -> gotong.control.v1.SheetMember
-	2,  // 49: gotong.control.v1.Control.Status:input_type -> gotong.control.v1.StatusRequest
-	8,  // 50: gotong.control.v1.Control.Peers:input_type -> gotong.control.v1.PeersRequest
-	11, // 51: gotong.control.v1.Control.Invite:input_type -> gotong.control.v1.InviteRequest
-	13, // 52: gotong.control.v1.Control.Remove:input_type -> gotong.control.v1.RemoveRequest
-	15, // 53: gotong.control.v1.Control.Leave:input_type -> gotong.control.v1.LeaveRequest
-	72, // 54: gotong.control.v1.Control.Drain:input_type -> gotong.control.v1.DrainRequest
-	17, // 55: gotong.control.v1.Control.Backup:input_type -> gotong.control.v1.BackupInput
-	26, // 56: gotong.control.v1.Control.Snapshots:input_type -> gotong.control.v1.SnapshotsRequest
-	29, // 57: gotong.control.v1.Control.Ls:input_type -> gotong.control.v1.LsRequest
-	31, // 58: gotong.control.v1.Control.Restore:input_type -> gotong.control.v1.RestoreRequest
-	36, // 59: gotong.control.v1.Control.Run:input_type -> gotong.control.v1.RunRequest
-	45, // 60: gotong.control.v1.Control.Find:input_type -> gotong.control.v1.FindRequest
-	47, // 61: gotong.control.v1.Control.Diff:input_type -> gotong.control.v1.DiffRequest
-	51, // 62: gotong.control.v1.Control.Cat:input_type -> gotong.control.v1.CatRequest
-	53, // 63: gotong.control.v1.Control.Stats:input_type -> gotong.control.v1.StatsRequest
-	58, // 64: gotong.control.v1.Control.Forget:input_type -> gotong.control.v1.ForgetRequest
-	62, // 65: gotong.control.v1.Control.Prune:input_type -> gotong.control.v1.PruneRequest
-	66, // 66: gotong.control.v1.Control.Check:input_type -> gotong.control.v1.CheckRequest
-	69, // 67: gotong.control.v1.Control.DropOwner:input_type -> gotong.control.v1.DropOwnerRequest
-	74, // 68: gotong.control.v1.Control.Self:input_type -> gotong.control.v1.SelfRequest
-	77, // 69: gotong.control.v1.Control.Drill:input_type -> gotong.control.v1.DrillRequest
-	3,  // 70: gotong.control.v1.Control.Status:output_type -> gotong.control.v1.StatusResponse
-	9,  // 71: gotong.control.v1.Control.Peers:output_type -> gotong.control.v1.PeersResponse
-	12, // 72: gotong.control.v1.Control.Invite:output_type -> gotong.control.v1.InviteResponse
-	14, // 73: gotong.control.v1.Control.Remove:output_type -> gotong.control.v1.RemoveResponse
-	16, // 74: gotong.control.v1.Control.Leave:output_type -> gotong.control.v1.LeaveResponse
-	73, // 75: gotong.control.v1.Control.Drain:output_type -> gotong.control.v1.DrainProgress
-	21, // 76: gotong.control.v1.Control.Backup:output_type -> gotong.control.v1.BackupEvent
-	27, // 77: gotong.control.v1.Control.Snapshots:output_type -> gotong.control.v1.SnapshotsResponse
-	30, // 78: gotong.control.v1.Control.Ls:output_type -> gotong.control.v1.LsEntry
-	32, // 79: gotong.control.v1.Control.Restore:output_type -> gotong.control.v1.RestoreEvent
-	41, // 80: gotong.control.v1.Control.Run:output_type -> gotong.control.v1.RunEvent
-	46, // 81: gotong.control.v1.Control.Find:output_type -> gotong.control.v1.FindMatch
-	48, // 82: gotong.control.v1.Control.Diff:output_type -> gotong.control.v1.DiffEvent
-	52, // 83: gotong.control.v1.Control.Cat:output_type -> gotong.control.v1.CatPiece
-	54, // 84: gotong.control.v1.Control.Stats:output_type -> gotong.control.v1.StatsResponse
-	59, // 85: gotong.control.v1.Control.Forget:output_type -> gotong.control.v1.ForgetResponse
-	63, // 86: gotong.control.v1.Control.Prune:output_type -> gotong.control.v1.PruneEvent
-	67, // 87: gotong.control.v1.Control.Check:output_type -> gotong.control.v1.CheckEvent
-	70, // 88: gotong.control.v1.Control.DropOwner:output_type -> gotong.control.v1.DropOwnerResponse
-	75, // 89: gotong.control.v1.Control.Self:output_type -> gotong.control.v1.SelfResponse
-	78, // 90: gotong.control.v1.Control.Drill:output_type -> gotong.control.v1.DrillResult
-	70, // [70:91] is the sub-list for method output_type
-	49, // [49:70] is the sub-list for method input_type
-	49, // [49:49] is the sub-list for extension type_name
-	49, // [49:49] is the sub-list for extension extendee
-	0,  // [0:49] is the sub-list for field type_name
+	83, // 49: gotong.control.v1.ViewSnapshotsResponse.snapshots:type_name -> gotong.control.v1.ViewSnapshot
+	84, // 50: gotong.control.v1.ViewSnapshot.root:type_name -> gotong.control.v1.ViewRef
+	84, // 51: gotong.control.v1.ViewObject.object:type_name -> gotong.control.v1.ViewRef
+	84, // 52: gotong.control.v1.ViewReadRequest.object:type_name -> gotong.control.v1.ViewRef
+	2,  // 53: gotong.control.v1.Control.Status:input_type -> gotong.control.v1.StatusRequest
+	8,  // 54: gotong.control.v1.Control.Peers:input_type -> gotong.control.v1.PeersRequest
+	11, // 55: gotong.control.v1.Control.Invite:input_type -> gotong.control.v1.InviteRequest
+	13, // 56: gotong.control.v1.Control.Remove:input_type -> gotong.control.v1.RemoveRequest
+	15, // 57: gotong.control.v1.Control.Leave:input_type -> gotong.control.v1.LeaveRequest
+	72, // 58: gotong.control.v1.Control.Drain:input_type -> gotong.control.v1.DrainRequest
+	17, // 59: gotong.control.v1.Control.Backup:input_type -> gotong.control.v1.BackupInput
+	26, // 60: gotong.control.v1.Control.Snapshots:input_type -> gotong.control.v1.SnapshotsRequest
+	29, // 61: gotong.control.v1.Control.Ls:input_type -> gotong.control.v1.LsRequest
+	31, // 62: gotong.control.v1.Control.Restore:input_type -> gotong.control.v1.RestoreRequest
+	36, // 63: gotong.control.v1.Control.Run:input_type -> gotong.control.v1.RunRequest
+	45, // 64: gotong.control.v1.Control.Find:input_type -> gotong.control.v1.FindRequest
+	47, // 65: gotong.control.v1.Control.Diff:input_type -> gotong.control.v1.DiffRequest
+	51, // 66: gotong.control.v1.Control.Cat:input_type -> gotong.control.v1.CatRequest
+	53, // 67: gotong.control.v1.Control.Stats:input_type -> gotong.control.v1.StatsRequest
+	58, // 68: gotong.control.v1.Control.Forget:input_type -> gotong.control.v1.ForgetRequest
+	62, // 69: gotong.control.v1.Control.Prune:input_type -> gotong.control.v1.PruneRequest
+	66, // 70: gotong.control.v1.Control.Check:input_type -> gotong.control.v1.CheckRequest
+	69, // 71: gotong.control.v1.Control.DropOwner:input_type -> gotong.control.v1.DropOwnerRequest
+	74, // 72: gotong.control.v1.Control.Self:input_type -> gotong.control.v1.SelfRequest
+	77, // 73: gotong.control.v1.Control.Drill:input_type -> gotong.control.v1.DrillRequest
+	79, // 74: gotong.control.v1.Control.View:input_type -> gotong.control.v1.ViewRequest
+	81, // 75: gotong.control.v1.Control.ViewSnapshots:input_type -> gotong.control.v1.ViewSnapshotsRequest
+	85, // 76: gotong.control.v1.Control.ViewEntries:input_type -> gotong.control.v1.ViewObject
+	87, // 77: gotong.control.v1.Control.ViewRead:input_type -> gotong.control.v1.ViewReadRequest
+	3,  // 78: gotong.control.v1.Control.Status:output_type -> gotong.control.v1.StatusResponse
+	9,  // 79: gotong.control.v1.Control.Peers:output_type -> gotong.control.v1.PeersResponse
+	12, // 80: gotong.control.v1.Control.Invite:output_type -> gotong.control.v1.InviteResponse
+	14, // 81: gotong.control.v1.Control.Remove:output_type -> gotong.control.v1.RemoveResponse
+	16, // 82: gotong.control.v1.Control.Leave:output_type -> gotong.control.v1.LeaveResponse
+	73, // 83: gotong.control.v1.Control.Drain:output_type -> gotong.control.v1.DrainProgress
+	21, // 84: gotong.control.v1.Control.Backup:output_type -> gotong.control.v1.BackupEvent
+	27, // 85: gotong.control.v1.Control.Snapshots:output_type -> gotong.control.v1.SnapshotsResponse
+	30, // 86: gotong.control.v1.Control.Ls:output_type -> gotong.control.v1.LsEntry
+	32, // 87: gotong.control.v1.Control.Restore:output_type -> gotong.control.v1.RestoreEvent
+	41, // 88: gotong.control.v1.Control.Run:output_type -> gotong.control.v1.RunEvent
+	46, // 89: gotong.control.v1.Control.Find:output_type -> gotong.control.v1.FindMatch
+	48, // 90: gotong.control.v1.Control.Diff:output_type -> gotong.control.v1.DiffEvent
+	52, // 91: gotong.control.v1.Control.Cat:output_type -> gotong.control.v1.CatPiece
+	54, // 92: gotong.control.v1.Control.Stats:output_type -> gotong.control.v1.StatsResponse
+	59, // 93: gotong.control.v1.Control.Forget:output_type -> gotong.control.v1.ForgetResponse
+	63, // 94: gotong.control.v1.Control.Prune:output_type -> gotong.control.v1.PruneEvent
+	67, // 95: gotong.control.v1.Control.Check:output_type -> gotong.control.v1.CheckEvent
+	70, // 96: gotong.control.v1.Control.DropOwner:output_type -> gotong.control.v1.DropOwnerResponse
+	75, // 97: gotong.control.v1.Control.Self:output_type -> gotong.control.v1.SelfResponse
+	78, // 98: gotong.control.v1.Control.Drill:output_type -> gotong.control.v1.DrillResult
+	80, // 99: gotong.control.v1.Control.View:output_type -> gotong.control.v1.ViewOpened
+	82, // 100: gotong.control.v1.Control.ViewSnapshots:output_type -> gotong.control.v1.ViewSnapshotsResponse
+	86, // 101: gotong.control.v1.Control.ViewEntries:output_type -> gotong.control.v1.ViewNodes
+	88, // 102: gotong.control.v1.Control.ViewRead:output_type -> gotong.control.v1.ViewPiece
+	78, // [78:103] is the sub-list for method output_type
+	53, // [53:78] is the sub-list for method input_type
+	53, // [53:53] is the sub-list for extension type_name
+	53, // [53:53] is the sub-list for extension extendee
+	0,  // [0:53] is the sub-list for field type_name
 }
 
 func init() { file_control_v1_control_proto_init() }
@@ -7196,7 +7792,7 @@ func file_control_v1_control_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_control_v1_control_proto_rawDesc), len(file_control_v1_control_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   79,
+			NumMessages:   89,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

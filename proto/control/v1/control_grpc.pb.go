@@ -19,27 +19,31 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	Control_Status_FullMethodName    = "/gotong.control.v1.Control/Status"
-	Control_Peers_FullMethodName     = "/gotong.control.v1.Control/Peers"
-	Control_Invite_FullMethodName    = "/gotong.control.v1.Control/Invite"
-	Control_Remove_FullMethodName    = "/gotong.control.v1.Control/Remove"
-	Control_Leave_FullMethodName     = "/gotong.control.v1.Control/Leave"
-	Control_Drain_FullMethodName     = "/gotong.control.v1.Control/Drain"
-	Control_Backup_FullMethodName    = "/gotong.control.v1.Control/Backup"
-	Control_Snapshots_FullMethodName = "/gotong.control.v1.Control/Snapshots"
-	Control_Ls_FullMethodName        = "/gotong.control.v1.Control/Ls"
-	Control_Restore_FullMethodName   = "/gotong.control.v1.Control/Restore"
-	Control_Run_FullMethodName       = "/gotong.control.v1.Control/Run"
-	Control_Find_FullMethodName      = "/gotong.control.v1.Control/Find"
-	Control_Diff_FullMethodName      = "/gotong.control.v1.Control/Diff"
-	Control_Cat_FullMethodName       = "/gotong.control.v1.Control/Cat"
-	Control_Stats_FullMethodName     = "/gotong.control.v1.Control/Stats"
-	Control_Forget_FullMethodName    = "/gotong.control.v1.Control/Forget"
-	Control_Prune_FullMethodName     = "/gotong.control.v1.Control/Prune"
-	Control_Check_FullMethodName     = "/gotong.control.v1.Control/Check"
-	Control_DropOwner_FullMethodName = "/gotong.control.v1.Control/DropOwner"
-	Control_Self_FullMethodName      = "/gotong.control.v1.Control/Self"
-	Control_Drill_FullMethodName     = "/gotong.control.v1.Control/Drill"
+	Control_Status_FullMethodName        = "/gotong.control.v1.Control/Status"
+	Control_Peers_FullMethodName         = "/gotong.control.v1.Control/Peers"
+	Control_Invite_FullMethodName        = "/gotong.control.v1.Control/Invite"
+	Control_Remove_FullMethodName        = "/gotong.control.v1.Control/Remove"
+	Control_Leave_FullMethodName         = "/gotong.control.v1.Control/Leave"
+	Control_Drain_FullMethodName         = "/gotong.control.v1.Control/Drain"
+	Control_Backup_FullMethodName        = "/gotong.control.v1.Control/Backup"
+	Control_Snapshots_FullMethodName     = "/gotong.control.v1.Control/Snapshots"
+	Control_Ls_FullMethodName            = "/gotong.control.v1.Control/Ls"
+	Control_Restore_FullMethodName       = "/gotong.control.v1.Control/Restore"
+	Control_Run_FullMethodName           = "/gotong.control.v1.Control/Run"
+	Control_Find_FullMethodName          = "/gotong.control.v1.Control/Find"
+	Control_Diff_FullMethodName          = "/gotong.control.v1.Control/Diff"
+	Control_Cat_FullMethodName           = "/gotong.control.v1.Control/Cat"
+	Control_Stats_FullMethodName         = "/gotong.control.v1.Control/Stats"
+	Control_Forget_FullMethodName        = "/gotong.control.v1.Control/Forget"
+	Control_Prune_FullMethodName         = "/gotong.control.v1.Control/Prune"
+	Control_Check_FullMethodName         = "/gotong.control.v1.Control/Check"
+	Control_DropOwner_FullMethodName     = "/gotong.control.v1.Control/DropOwner"
+	Control_Self_FullMethodName          = "/gotong.control.v1.Control/Self"
+	Control_Drill_FullMethodName         = "/gotong.control.v1.Control/Drill"
+	Control_View_FullMethodName          = "/gotong.control.v1.Control/View"
+	Control_ViewSnapshots_FullMethodName = "/gotong.control.v1.Control/ViewSnapshots"
+	Control_ViewEntries_FullMethodName   = "/gotong.control.v1.Control/ViewEntries"
+	Control_ViewRead_FullMethodName      = "/gotong.control.v1.Control/ViewRead"
 )
 
 // ControlClient is the client API for Control service.
@@ -75,6 +79,12 @@ type ControlClient interface {
 	DropOwner(ctx context.Context, in *DropOwnerRequest, opts ...grpc.CallOption) (*DropOwnerResponse, error)
 	Self(ctx context.Context, in *SelfRequest, opts ...grpc.CallOption) (*SelfResponse, error)
 	Drill(ctx context.Context, in *DrillRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[DrillResult], error)
+	// View opens the vault for reading here and there; the first answer names the
+	// view, which lasts as long as the stream.
+	View(ctx context.Context, in *ViewRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[ViewOpened], error)
+	ViewSnapshots(ctx context.Context, in *ViewSnapshotsRequest, opts ...grpc.CallOption) (*ViewSnapshotsResponse, error)
+	ViewEntries(ctx context.Context, in *ViewObject, opts ...grpc.CallOption) (grpc.ServerStreamingClient[ViewNodes], error)
+	ViewRead(ctx context.Context, in *ViewReadRequest, opts ...grpc.CallOption) (*ViewPiece, error)
 }
 
 type controlClient struct {
@@ -382,6 +392,64 @@ func (c *controlClient) Drill(ctx context.Context, in *DrillRequest, opts ...grp
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type Control_DrillClient = grpc.ServerStreamingClient[DrillResult]
 
+func (c *controlClient) View(ctx context.Context, in *ViewRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[ViewOpened], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &Control_ServiceDesc.Streams[11], Control_View_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[ViewRequest, ViewOpened]{ClientStream: stream}
+	if err := x.ClientStream.SendMsg(in); err != nil {
+		return nil, err
+	}
+	if err := x.ClientStream.CloseSend(); err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type Control_ViewClient = grpc.ServerStreamingClient[ViewOpened]
+
+func (c *controlClient) ViewSnapshots(ctx context.Context, in *ViewSnapshotsRequest, opts ...grpc.CallOption) (*ViewSnapshotsResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ViewSnapshotsResponse)
+	err := c.cc.Invoke(ctx, Control_ViewSnapshots_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *controlClient) ViewEntries(ctx context.Context, in *ViewObject, opts ...grpc.CallOption) (grpc.ServerStreamingClient[ViewNodes], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &Control_ServiceDesc.Streams[12], Control_ViewEntries_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[ViewObject, ViewNodes]{ClientStream: stream}
+	if err := x.ClientStream.SendMsg(in); err != nil {
+		return nil, err
+	}
+	if err := x.ClientStream.CloseSend(); err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type Control_ViewEntriesClient = grpc.ServerStreamingClient[ViewNodes]
+
+func (c *controlClient) ViewRead(ctx context.Context, in *ViewReadRequest, opts ...grpc.CallOption) (*ViewPiece, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ViewPiece)
+	err := c.cc.Invoke(ctx, Control_ViewRead_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // ControlServer is the server API for Control service.
 // All implementations must embed UnimplementedControlServer
 // for forward compatibility.
@@ -415,6 +483,12 @@ type ControlServer interface {
 	DropOwner(context.Context, *DropOwnerRequest) (*DropOwnerResponse, error)
 	Self(context.Context, *SelfRequest) (*SelfResponse, error)
 	Drill(*DrillRequest, grpc.ServerStreamingServer[DrillResult]) error
+	// View opens the vault for reading here and there; the first answer names the
+	// view, which lasts as long as the stream.
+	View(*ViewRequest, grpc.ServerStreamingServer[ViewOpened]) error
+	ViewSnapshots(context.Context, *ViewSnapshotsRequest) (*ViewSnapshotsResponse, error)
+	ViewEntries(*ViewObject, grpc.ServerStreamingServer[ViewNodes]) error
+	ViewRead(context.Context, *ViewReadRequest) (*ViewPiece, error)
 	mustEmbedUnimplementedControlServer()
 }
 
@@ -487,6 +561,18 @@ func (UnimplementedControlServer) Self(context.Context, *SelfRequest) (*SelfResp
 }
 func (UnimplementedControlServer) Drill(*DrillRequest, grpc.ServerStreamingServer[DrillResult]) error {
 	return status.Error(codes.Unimplemented, "method Drill not implemented")
+}
+func (UnimplementedControlServer) View(*ViewRequest, grpc.ServerStreamingServer[ViewOpened]) error {
+	return status.Error(codes.Unimplemented, "method View not implemented")
+}
+func (UnimplementedControlServer) ViewSnapshots(context.Context, *ViewSnapshotsRequest) (*ViewSnapshotsResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ViewSnapshots not implemented")
+}
+func (UnimplementedControlServer) ViewEntries(*ViewObject, grpc.ServerStreamingServer[ViewNodes]) error {
+	return status.Error(codes.Unimplemented, "method ViewEntries not implemented")
+}
+func (UnimplementedControlServer) ViewRead(context.Context, *ViewReadRequest) (*ViewPiece, error) {
+	return nil, status.Error(codes.Unimplemented, "method ViewRead not implemented")
 }
 func (UnimplementedControlServer) mustEmbedUnimplementedControlServer() {}
 func (UnimplementedControlServer) testEmbeddedByValue()                 {}
@@ -802,6 +888,64 @@ func _Control_Drill_Handler(srv interface{}, stream grpc.ServerStream) error {
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type Control_DrillServer = grpc.ServerStreamingServer[DrillResult]
 
+func _Control_View_Handler(srv interface{}, stream grpc.ServerStream) error {
+	m := new(ViewRequest)
+	if err := stream.RecvMsg(m); err != nil {
+		return err
+	}
+	return srv.(ControlServer).View(m, &grpc.GenericServerStream[ViewRequest, ViewOpened]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type Control_ViewServer = grpc.ServerStreamingServer[ViewOpened]
+
+func _Control_ViewSnapshots_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ViewSnapshotsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ControlServer).ViewSnapshots(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Control_ViewSnapshots_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ControlServer).ViewSnapshots(ctx, req.(*ViewSnapshotsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Control_ViewEntries_Handler(srv interface{}, stream grpc.ServerStream) error {
+	m := new(ViewObject)
+	if err := stream.RecvMsg(m); err != nil {
+		return err
+	}
+	return srv.(ControlServer).ViewEntries(m, &grpc.GenericServerStream[ViewObject, ViewNodes]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type Control_ViewEntriesServer = grpc.ServerStreamingServer[ViewNodes]
+
+func _Control_ViewRead_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ViewReadRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ControlServer).ViewRead(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Control_ViewRead_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ControlServer).ViewRead(ctx, req.(*ViewReadRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // Control_ServiceDesc is the grpc.ServiceDesc for Control service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -848,6 +992,14 @@ var Control_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "Self",
 			Handler:    _Control_Self_Handler,
+		},
+		{
+			MethodName: "ViewSnapshots",
+			Handler:    _Control_ViewSnapshots_Handler,
+		},
+		{
+			MethodName: "ViewRead",
+			Handler:    _Control_ViewRead_Handler,
 		},
 	},
 	Streams: []grpc.StreamDesc{
@@ -906,6 +1058,16 @@ var Control_ServiceDesc = grpc.ServiceDesc{
 		{
 			StreamName:    "Drill",
 			Handler:       _Control_Drill_Handler,
+			ServerStreams: true,
+		},
+		{
+			StreamName:    "View",
+			Handler:       _Control_View_Handler,
+			ServerStreams: true,
+		},
+		{
+			StreamName:    "ViewEntries",
+			Handler:       _Control_ViewEntries_Handler,
 			ServerStreams: true,
 		},
 	},

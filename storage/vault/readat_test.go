@@ -1,0 +1,120 @@
+package vault
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"math/rand/v2"
+	"sync"
+	"testing"
+)
+
+func (f *fixture) random(limit int) *Random {
+	f.t.Helper()
+	r, err := f.v.NewRandom(context.Background(), limit)
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	f.t.Cleanup(r.Close)
+	return r
+}
+
+// TestRandomReads: any part of an object is right, whoever else reads, however
+// little is kept.
+func TestRandomReads(t *testing.T) {
+	f := newFixture(t)
+	content := randomBytes(3, 30<<20)
+	ref, _ := f.backup(content)
+	r := f.random(5 << 20)
+	var wg sync.WaitGroup
+	for i := range 4 {
+		random := rand.New(rand.NewPCG(uint64(i), 1))
+		wg.Go(func() {
+			for range 100 {
+				off, n := random.IntN(len(content)+1000), random.IntN(300_000)
+				p := make([]byte, n)
+				got, err := r.ReadAt(t.Context(), ref, p, int64(off))
+				want := content[min(off, len(content)):min(off+n, len(content))]
+				if err != nil && !errors.Is(err, io.EOF) || (err != nil) != (len(want) < n) || !bytes.Equal(p[:got], want) {
+					t.Errorf("%d bytes at %d: %d, %v", n, off, got, err)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	if r.bytes > 5<<20+4<<20 {
+		t.Errorf("%d bytes are kept", r.bytes)
+	}
+	if _, err := r.ReadAt(t.Context(), ref, make([]byte, 1), -1); err == nil {
+		t.Error("read before the object")
+	}
+}
+
+// TestSmallReadIsCheap: a few bytes cost one blob and the list that names it,
+// not a segment.
+func TestSmallReadIsCheap(t *testing.T) {
+	f := newFixture(t)
+	content := randomBytes(4, 40<<20)
+	ref, _ := f.backup(content)
+	r := f.random(0)
+	p := make([]byte, 4096)
+	if _, err := r.ReadAt(t.Context(), ref, p, 20<<20); err != nil || !bytes.Equal(p, content[20<<20:20<<20+4096]) {
+		t.Fatal(err)
+	}
+	if n := r.Fetched(); n > maxBlobBytes+64<<10 || len(f.segments.gets) > 0 {
+		t.Errorf("%d bytes were fetched and %d segments", n, len(f.segments.gets))
+	}
+	before := r.Fetched()
+	if _, err := r.ReadAt(t.Context(), ref, p, 20<<20+1); err != nil || r.Fetched() != before {
+		t.Errorf("fetched again: %v", err)
+	}
+}
+
+// TestLongReadTakesSegments: what is read in order costs each segment once.
+func TestLongReadTakesSegments(t *testing.T) {
+	f := newFixture(t)
+	content := randomBytes(5, 40<<20)
+	ref, _ := f.backup(content)
+	r := f.random(0)
+	var out bytes.Buffer
+	if err := r.WriteObject(t.Context(), &out, ref); err != nil || !bytes.Equal(out.Bytes(), content) {
+		t.Fatal(err)
+	}
+	if len(f.segments.gets) == 0 {
+		t.Error("no segment was fetched whole")
+	}
+	for id, n := range f.segments.gets {
+		if n > 1 {
+			t.Errorf("segment %s was fetched %d times", id.Short(), n)
+		}
+	}
+}
+
+// TestRandomFallsBack: what a range cannot give, or gives wrong, comes from the
+// whole segment; what nobody gives is an error that passes.
+func TestRandomFallsBack(t *testing.T) {
+	f := newFixture(t)
+	content := randomBytes(6, 3<<20)
+	ref, _ := f.backup(content)
+	away := map[string]bool{"range": true}
+	f.segments.fault = func(op string) error {
+		if away[op] {
+			return errFault
+		}
+		return nil
+	}
+	p := make([]byte, 1000)
+	if _, err := f.random(0).ReadAt(t.Context(), ref, p, 1e6); err != nil || !bytes.Equal(p, content[1e6:1e6+1000]) {
+		t.Error(err)
+	}
+	r := f.random(0)
+	away["get"] = true
+	if _, err := r.ReadAt(t.Context(), ref, p, 1e6); !errors.Is(err, errFault) {
+		t.Error(err)
+	}
+	clear(away)
+	if _, err := r.ReadAt(t.Context(), ref, p, 1e6); err != nil || !bytes.Equal(p, content[1e6:1e6+1000]) {
+		t.Error(err)
+	}
+}
