@@ -45,7 +45,9 @@ func (s *memSource) failing() error {
 	return s.fault
 }
 
-func (s *memSource) Snapshots(context.Context) ([]vault.Snapshot, error) { return s.snapshots, s.failing() }
+func (s *memSource) Snapshots(context.Context) ([]vault.Snapshot, error) {
+	return s.snapshots, s.failing()
+}
 
 func (s *memSource) put(data []byte) vault.Ref {
 	if len(data) == 0 {
