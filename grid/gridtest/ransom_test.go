@@ -78,4 +78,7 @@ func ransom(t *testing.T, c *gridtest.Cluster, junk bool) {
 	if again.NewBytes < 200_000 {
 		t.Errorf("only %d bytes were stored anew: the rest is in the trash", again.NewBytes)
 	}
+	if n := a.deleteAll(t.Context()); n > 0 {
+		t.Errorf("the lost device still deletes: %d times", n)
+	}
 }
