@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"path"
+	"path/filepath"
 
 	"gotong/grid/disk"
 	controlv1 "gotong/proto/control/v1"
@@ -59,6 +60,7 @@ func (p *Peer) restore(ctx context.Context, job restoreJob) (*controlv1.RestoreS
 		if job.target, err = p.placeOf(ctx, name, job.options.Path); err != nil {
 			return nil, p.readFailure(job.snapshot, err)
 		}
+		job.nameWhole()
 	}
 	job.options.Never, job.options.Logger = []string{p.home.dir}, p.logger
 	s, err := snapshot.Restore(ctx, p.vault, name, job.target, job.options)
@@ -70,6 +72,16 @@ func (p *Peer) restore(ctx context.Context, job restoreJob) (*controlv1.RestoreS
 		Target: validText(job.target), FetchedBytes: s.FetchedBytes, Actions: s.Actions, Unowned: s.Unowned,
 		Verified: s.Verified, VerifiedBytes: s.VerifiedBytes, DryRun: job.options.DryRun,
 	}, nil
+}
+
+// nameWhole makes what is reported of entries say where they are on this machine.
+func (j *restoreJob) nameWhole() {
+	if skipped := j.options.Skipped; skipped != nil {
+		j.options.Skipped = func(path string, err error) { skipped(filepath.Join(j.target, path), err) }
+	}
+	if done := j.options.Done; done != nil {
+		j.options.Done = func(action, path string) { done(action, filepath.Join(j.target, path)) }
+	}
 }
 
 // placeOf returns the directory into which a restore of a path puts it back to

@@ -104,7 +104,11 @@ func (a *app) followRestore(next func() (*controlv1.RestoreEvent, error)) error 
 // showRestore shows how far a restore is.
 func (a *app) showRestore(bar *progressBar, p *controlv1.RestoreProgress) error {
 	if !a.json {
-		bar.set(p.Bytes, p.TotalBytes, "there before "+bytesText(p.DuplicateBytes), p.Holders)
+		detail := ""
+		if p.DuplicateBytes > 0 {
+			detail = bytesText(p.DuplicateBytes) + " there already"
+		}
+		bar.set(p.Bytes, p.TotalBytes, detail, p.Holders)
 		return nil
 	}
 	return a.printJSON(struct {
