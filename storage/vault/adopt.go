@@ -118,6 +118,8 @@ func Adopt(dir string, secrets seal.VaultSecrets, t TakeOver) error {
 	if err != nil {
 		return fmt.Errorf("adopt vault: %w", err)
 	}
+	// Whoever had the device may have written any number, after which none is left.
+	state.Deletions = min(state.Deletions, maxAdoptedDeletion)
 	newest := links[len(links)-1]
 	sealed, err := sealHeadState(secrets, state)
 	if err != nil {
@@ -143,6 +145,9 @@ func Adopt(dir string, secrets seal.VaultSecrets, t TakeOver) error {
 	}
 	return writeVault(dir, secrets, append(links, head))
 }
+
+// maxAdoptedDeletion is more batches of deletions than any vault ever made.
+const maxAdoptedDeletion = 1 << 32
 
 // adoptedName is the file that says that the vault was taken over and nobody
 // has asked yet what of it was deleted.

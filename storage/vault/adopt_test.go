@@ -68,6 +68,34 @@ func TestAdopt(t *testing.T) {
 	}
 }
 
+// TestAdoptLeavesNumbers: a head that says that all numbers of deletions are used
+// up does not keep whoever takes the vault over from deleting.
+func TestAdoptLeavesNumbers(t *testing.T) {
+	f := newFixture(t)
+	f.commitHost("one")
+	state, err := openHeadState(testSecrets(t), f.v.Head().Sealed)
+	if err != nil {
+		t.Fatal(err)
+	}
+	state.Deletions = ^uint64(0)
+	head, err := f.v.appendHead(state)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.segments.heads = append(f.segments.heads, head.Raw)
+	dir := t.TempDir()
+	if err := Adopt(dir, testSecrets(t), f.takeOver(2)); err != nil {
+		t.Fatal(err)
+	}
+	adopted, err := openHeads(dir+"/heads", testSecrets(t).Vault(), diskFiles{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if state, err := openHeadState(testSecrets(t), adopted.newest().Sealed); err != nil || state.Deletions != maxAdoptedDeletion {
+		t.Errorf("%d deletions, %v", state.GetDeletions(), err)
+	}
+}
+
 // TestAdoptOlderState: the state of an older head comes back, above newer heads
 // that say nothing.
 func TestAdoptOlderState(t *testing.T) {
