@@ -250,6 +250,7 @@ type item struct {
 	encode *vaultv1.Node  // the node to encode
 	node   []byte         // encoded; nil when the entry is left out
 	blobs  []vault.BlobID // of the content
+	seen   bool           // there at the last backup
 	known  bool           // blobs are all blobs, so the file may be remembered
 	whole  bool           // of stepLeave
 	ready  chan struct{}  // closed when the rest is there; nil when it is

@@ -59,6 +59,11 @@ func (b *backup) readFile(w *vault.Writer, it *item) {
 	}
 	b.files.Add(1)
 	b.bytes.Add(it.encode.Size)
+	if it.seen {
+		b.changed.Add(1)
+	} else {
+		b.fresh.Add(1)
+	}
 }
 
 // storeFile reads a file and fills in its node. One that changes meanwhile is

@@ -32,7 +32,6 @@ func (b *backup) walkStdin(t *rootTree) {
 	if !b.emit(it) {
 		return
 	}
-	b.fresh.Add(1)
 	select {
 	case b.jobs <- it:
 	case <-b.ctx.Done():

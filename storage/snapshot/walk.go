@@ -390,11 +390,7 @@ func (b *backup) file(it *item) {
 		b.emit(it)
 		return
 	}
-	if ok {
-		b.changed.Add(1)
-	} else {
-		b.fresh.Add(1)
-	}
+	it.seen = ok
 	it.encode = b.node(it.as, it.meta)
 	it.ready = make(chan struct{})
 	it.dir.refs.Add(1)
