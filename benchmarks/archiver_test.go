@@ -21,10 +21,17 @@ type archiver interface {
 	restore(ctx context.Context, source, target string) error
 }
 
-// meter is an archiver that knows its CPU seconds so far, on the side of the
-// data and on the side of the storage.
+// meter is an archiver that can be watched at work. The error is errNoProc where
+// the system does not tell.
 type meter interface {
-	cpu() (near, far float64, err error)
+	meter(ctx context.Context) (stop func() (usage, error), err error)
+}
+
+// usage is what a work took: CPU seconds on the side of the data and on the side
+// of the storage, and the peak of memory on the side of the data.
+type usage struct {
+	near, far float64
+	memory    memory
 }
 
 // ourselves is the product as an archiver.
@@ -63,10 +70,24 @@ func (o *ourselves) restore(ctx context.Context, _, target string) error {
 	return o.you.JSON(ctx, nil, "restore", "latest", "--target", target)
 }
 
-func (o *ourselves) cpu() (near, far float64, err error) {
-	near, errNear := cpuTimes(o.you.PID())
-	far, errFar := cpuTimes(o.friendPIDs()...)
-	return near, far, errors.Join(errNear, errFar)
+// mount shows the backups below dir while cmd runs, the newest at latest.
+func (o *ourselves) mount(ctx context.Context, dir string) (cmd *exec.Cmd, latest string) {
+	return o.you.Command(ctx, "mount", dir), filepath.Join(dir, "latest")
+}
+
+func (o *ourselves) meter(ctx context.Context) (stop func() (usage, error), err error) {
+	nearBefore, errNear := cpuTimes(o.you.PID())
+	farBefore, errFar := cpuTimes(o.friendPIDs()...)
+	if err := errors.Join(errNear, errFar, resetPeak(o.you.PID())); err != nil {
+		return nil, err
+	}
+	peak := watch(ctx, o.you.PID())
+	return func() (usage, error) {
+		peaks, err := peak()
+		near, errNear := cpuTimes(o.you.PID())
+		far, errFar := cpuTimes(o.friendPIDs()...)
+		return usage{near - nearBefore, far - farBefore, peaks[0]}, errors.Join(err, errNear, errFar)
+	}, nil
 }
 
 // restic backs up to an rclone that serves its protocol on the loopback
@@ -77,6 +98,7 @@ type restic struct {
 	url  string
 	pid  int // of rclone
 	used float64
+	peak memory
 }
 
 const resticStart = 10 * time.Second // for rclone to listen
@@ -141,11 +163,20 @@ func (*restic) name() string { return "restic" }
 // do runs a restic command.
 func (r *restic) do(ctx context.Context, args ...string) error {
 	cmd := r.command(ctx, args...)
-	err := ran(cmd)
-	if cmd.ProcessState != nil {
-		r.used += (cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()).Seconds()
+	said := &tail{}
+	cmd.Stderr = said
+	if err := cmd.Start(); err != nil {
+		return err
 	}
-	return err
+	stop := watch(ctx, cmd.Process.Pid)
+	err := cmd.Wait()
+	peaks, _ := stop() // at the latest when the process was gone, it could not be watched
+	r.peak.anonymous, r.peak.total = max(r.peak.anonymous, peaks[0].anonymous), max(r.peak.total, peaks[0].total)
+	r.used += (cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()).Seconds()
+	if err != nil {
+		return fmt.Errorf("restic: %w: %s", err, said.text)
+	}
+	return nil
 }
 
 func (r *restic) command(ctx context.Context, args ...string) *exec.Cmd {
@@ -162,9 +193,19 @@ func (r *restic) restore(ctx context.Context, _, target string) error {
 	return r.do(ctx, "restore", "latest", "--target", target)
 }
 
-func (r *restic) cpu() (near, far float64, err error) {
-	far, err = cpuTime(r.pid)
-	return r.used, far, err
+// mount shows the backups below dir while cmd runs, the newest at latest.
+func (r *restic) mount(ctx context.Context, dir string) (cmd *exec.Cmd, latest string) {
+	return r.command(ctx, "mount", dir), filepath.Join(dir, "snapshots", "latest")
+}
+
+func (r *restic) meter(context.Context) (stop func() (usage, error), err error) {
+	nearBefore := r.used
+	farBefore, err := cpuTime(r.pid)
+	r.peak = memory{}
+	return func() (usage, error) {
+		far, err := cpuTime(r.pid)
+		return usage{r.used - nearBefore, far - farBefore, r.peak}, err
+	}, err
 }
 
 // copier is cp: what a copy on one disk without any protection costs. Its

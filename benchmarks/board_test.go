@@ -39,6 +39,8 @@ const (
 	mebibytes  = "MiB"
 	percent    = "%"
 	millis     = "ms"
+	plainBytes = "B"
+	rate       = "MiB/s"
 )
 
 // newTable starts a table that belongs to the run's results once it has rows.

@@ -16,6 +16,7 @@ import (
 const (
 	randomFileMiB   = 64 // size of one file of random data
 	filesPerDir     = 12 // of the source-like tree
+	smallPerDir     = 500
 	medianFileBytes = 3000
 	maxFileBytes    = 400_000
 	vocabularyWords = 4000
@@ -81,6 +82,22 @@ func writeSources(dir string, seed byte, files int) error {
 		}
 		size := min(maxFileBytes, int(medianFileBytes*math.Exp(1.3*random.NormFloat64())))
 		if err := os.WriteFile(filepath.Join(sub, fmt.Sprintf("file%d.go", i)), sourceText(random, words, size), 0o644); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// writeSmall fills dir with files of some bytes each, no two alike.
+func writeSmall(dir string, seed byte, files int) error {
+	for i := range files {
+		sub := filepath.Join(dir, fmt.Sprintf("%04d", i/smallPerDir))
+		if i%smallPerDir == 0 {
+			if err := os.MkdirAll(sub, 0o755); err != nil {
+				return err
+			}
+		}
+		if err := os.WriteFile(filepath.Join(sub, fmt.Sprintf("small%d", i)), fmt.Appendf(nil, "file %d of %d\n", i, seed), 0o644); err != nil {
 			return err
 		}
 	}

@@ -38,8 +38,8 @@ type cluster struct {
 // newCluster starts one's own peer and friends, each with its own owner; the
 // grid ends with the benchmark. The slots are those of each friend; one's own
 // peer has none, so that every task goes over the network. The preset is that of
-// gossip's timers.
-func newCluster(b *testing.B, preset string, friends, slots int) *cluster {
+// gossip's timers; env are further settings of all peers.
+func newCluster(b *testing.B, preset string, friends, slots int, env ...string) *cluster {
 	b.Helper()
 	executable, err := program()
 	if err != nil {
@@ -49,7 +49,7 @@ func newCluster(b *testing.B, preset string, friends, slots int) *cluster {
 	g := localgrid.New(localgrid.Config{
 		Executable: executable,
 		Dir:        dir,
-		Env:        []string{"GOTONG_GOSSIP_PRESET=" + preset, "GOTONG_DISCOVERY_MDNS=false", "GOTONG_LOG_LEVEL=warn"},
+		Env:        append(env, "GOTONG_GOSSIP_PRESET="+preset, "GOTONG_DISCOVERY_MDNS=false", "GOTONG_LOG_LEVEL=warn"),
 		Args:       []string{"--give", "100GB"},
 	})
 	b.Cleanup(func() {
@@ -91,11 +91,12 @@ func tempDir(b *testing.B) string {
 	return dir
 }
 
-// friendPIDs returns the process ids of the friends.
-func (c *cluster) friendPIDs() []int {
-	out := make([]int, len(c.friends))
-	for i, friend := range c.friends {
-		out[i] = friend.PID()
+// friendPIDs returns the process ids of the friends that run.
+func (c *cluster) friendPIDs() (out []int) {
+	for _, friend := range c.friends {
+		if pid := friend.PID(); pid != 0 {
+			out = append(out, pid)
+		}
 	}
 	return out
 }

@@ -19,7 +19,7 @@ func heading(now time.Time) string {
 		{"commit", commit()},
 		{"machine", machine()},
 		{"Go", runtime.Version()},
-		{"parameters", fmt.Sprintf("BENCH_MIB=%d BENCH_FILES=%d BENCH_TASKS=%d", run.settings.MiB, run.settings.Files, run.settings.Tasks)},
+		{"parameters", run.settings.String()},
 		{"compared with", strings.Join(rivalVersions(), "; ")},
 		{"load before and after", loadBefore + ", " + load()},
 	} {

@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -17,9 +18,12 @@ import (
 
 // settings are the sizes of a run, from the environment.
 type settings struct {
-	MiB   int // BENCH_MIB: of random data, and of the file that memory is watched with
+	MiB   int // BENCH_MIB: of random data
 	Files int // BENCH_FILES: in the source-like tree
+	Small int // BENCH_SMALL: files of a few bytes
 	Tasks int // BENCH_TASKS: no-op tasks of one run
+
+	Memory []int // BENCH_MEMORY: MiB of each file that memory is watched with
 
 	Dir    string // BENCH_DIR: where homes and data are made; empty: the temporary directory
 	Result string // BENCH_RESULT: results/<date>-<this>.md is written; empty: no file
@@ -29,6 +33,7 @@ type settings struct {
 const (
 	defaultMiB   = 256
 	defaultFiles = 15_000
+	defaultSmall = 20_000
 	defaultTasks = 20_000
 )
 
@@ -42,19 +47,44 @@ func readSettings(get func(string) string) (settings, error) {
 		name     string
 		value    *int
 		standard int
-	}{{"BENCH_MIB", &s.MiB, defaultMiB}, {"BENCH_FILES", &s.Files, defaultFiles}, {"BENCH_TASKS", &s.Tasks, defaultTasks}} {
+	}{{"BENCH_MIB", &s.MiB, defaultMiB}, {"BENCH_FILES", &s.Files, defaultFiles}, {"BENCH_SMALL", &s.Small, defaultSmall}, {"BENCH_TASKS", &s.Tasks, defaultTasks}} {
 		*number.value = number.standard
-		text := get(number.name)
-		if text == "" {
-			continue
+		if text := get(number.name); text != "" {
+			n, err := size(number.name, text)
+			if err != nil {
+				return s, err
+			}
+			*number.value = n
 		}
-		n, err := strconv.Atoi(text)
-		if err != nil || n <= 0 {
-			return s, fmt.Errorf("%s=%s is not a number of at least 1", number.name, text)
+	}
+	sizes := get("BENCH_MEMORY")
+	if sizes == "" {
+		s.Memory = []int{s.MiB}
+		return s, nil
+	}
+	for text := range strings.SplitSeq(sizes, ",") {
+		n, err := size("BENCH_MEMORY", text)
+		if err != nil {
+			return s, err
 		}
-		*number.value = n
+		s.Memory = append(s.Memory, n)
 	}
 	return s, nil
+}
+
+// String gives the settings as they would be set.
+func (s settings) String() string {
+	memory := strings.ReplaceAll(strings.Trim(fmt.Sprint(s.Memory), "[]"), " ", ",")
+	return fmt.Sprintf("BENCH_MIB=%d BENCH_FILES=%d BENCH_SMALL=%d BENCH_TASKS=%d BENCH_MEMORY=%s", s.MiB, s.Files, s.Small, s.Tasks, memory)
+}
+
+// size reads a number that counts something.
+func size(name, text string) (int, error) {
+	n, err := strconv.Atoi(text)
+	if err != nil || n <= 0 {
+		return 0, fmt.Errorf("%s=%s is not a number of at least 1", name, text)
+	}
+	return n, nil
 }
 
 // place is where the data of this run lies; run is what was asked for and what

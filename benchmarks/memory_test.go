@@ -15,35 +15,34 @@ const idlePeriod = 10 * time.Second
 // BenchmarkMemory watches the memory of one's own peer and of a holder while
 // one big file is backed up and restored, and of a peer that does nothing.
 func BenchmarkMemory(b *testing.B) {
-	for _, kind := range []struct {
-		name  string
-		write func(path string, seed byte, mib int) error
-	}{{"random", writeRandomFile}, {"sparse", writeSparse}} {
-		b.Run(kind.name, func(b *testing.B) {
-			if _, err := memoryOf(os.Getpid()); err != nil {
-				b.Skip(err)
-			}
-			t := run.results.newTable(fmt.Sprintf("Memory with one %s file of %d MiB, %s on %d holders", kind.name, run.settings.MiB, redundancy, holders),
-				memoryGoals)
-			bench := &memoryBench{table: t, us: &ourselves{cluster: newCluster(b, defaultGossip, holders, 1)}, place: tempDir(b)}
-			t.note("Peaks. anon: RssAnon, sampled every %s; total: VmHWM, which counts mapped files too.", samplePeriod)
-			if err := bench.idle(b.Context()); err != nil {
-				b.Fatal(err)
-			}
-			var repetition byte
-			for b.Loop() {
-				repetition++
-				source := filepath.Join(bench.place, fmt.Sprintf("big%d", repetition))
-				if err := kind.write(source, repetition, run.settings.MiB); err != nil {
-					b.Fatal(err)
-				}
-				if err := bench.repeat(b.Context(), source); err != nil {
-					b.Fatal(err)
-				}
-			}
-			t.report(b)
-		})
+	for _, mib := range run.settings.Memory {
+		b.Run(fmt.Sprintf("random%d", mib), func(b *testing.B) { watchMemory(b, "random", mib, writeRandomFile) })
+		b.Run(fmt.Sprintf("sparse%d", mib), func(b *testing.B) { watchMemory(b, "sparse", mib, writeSparse) })
 	}
+}
+
+func watchMemory(b *testing.B, kind string, mib int, write func(path string, seed byte, mib int) error) {
+	if _, err := memoryOf(os.Getpid()); err != nil {
+		b.Skip(err)
+	}
+	t := run.results.newTable(fmt.Sprintf("Memory with one %s file of %d MiB, %s on %d holders", kind, mib, redundancy, holders), memoryGoals)
+	bench := &memoryBench{table: t, us: &ourselves{cluster: newCluster(b, defaultGossip, holders, 1)}, place: tempDir(b)}
+	t.note("Peaks. anon: RssAnon, sampled every %s; total: VmHWM, which counts mapped files too.", samplePeriod)
+	if err := bench.idle(b.Context()); err != nil {
+		b.Fatal(err)
+	}
+	var repetition byte
+	for b.Loop() {
+		repetition++
+		source := filepath.Join(bench.place, fmt.Sprintf("big%d", repetition))
+		if err := write(source, repetition, mib); err != nil {
+			b.Fatal(err)
+		}
+		if err := bench.repeat(b.Context(), source); err != nil {
+			b.Fatal(err)
+		}
+	}
+	t.report(b)
 }
 
 var memoryGoals = map[string]string{

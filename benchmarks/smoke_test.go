@@ -6,6 +6,9 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
+
+	"gotong/grid/localgrid"
 )
 
 // TestData: what is generated has the size that was asked for, follows from the
@@ -15,6 +18,7 @@ func TestData(t *testing.T) {
 	for name, write := range map[string]func(dir string, seed byte) error{
 		"random":  func(dir string, seed byte) error { return writeRandom(dir, seed, 2) },
 		"sources": func(dir string, seed byte) error { return writeSources(dir, seed, 300) },
+		"small":   func(dir string, seed byte) error { return writeSmall(dir, seed, smallPerDir+1) },
 	} {
 		paths := make([]string, 3)
 		for i, seed := range []byte{1, 1, 2} {
@@ -81,13 +85,17 @@ func TestTable(t *testing.T) {
 
 // TestSettings: sizes come from the environment, and nonsense is refused.
 func TestSettings(t *testing.T) {
-	env := map[string]string{"BENCH_MIB": "10240", "BENCH_RESULT": "large"}
+	env := map[string]string{"BENCH_MIB": "10240", "BENCH_RESULT": "large", "BENCH_SMALL": "1000000"}
 	get := func(name string) string { return env[name] }
 	s, err := readSettings(get)
-	if err != nil || s.MiB != 10240 || s.Files != defaultFiles || s.Result != "large" {
+	if err != nil || s.MiB != 10240 || s.Files != defaultFiles || s.Result != "large" || s.Small != 1_000_000 || !slices.Equal(s.Memory, []int{10240}) {
 		t.Errorf("%+v, %v", s, err)
 	}
-	for name, bad := range map[string]string{"BENCH_TASKS": "many", "BENCH_FILES": "0", "BENCH_RESULT": "../up"} {
+	env["BENCH_MEMORY"] = "1024,10240"
+	if s, err := readSettings(get); err != nil || !strings.HasSuffix(s.String(), "BENCH_MEMORY=1024,10240") {
+		t.Errorf("%s, %v", s, err)
+	}
+	for name, bad := range map[string]string{"BENCH_TASKS": "many", "BENCH_FILES": "0", "BENCH_RESULT": "../up", "BENCH_MEMORY": "none"} {
 		env = map[string]string{name: bad}
 		if _, err := readSettings(get); err == nil || !strings.Contains(err.Error(), bad) {
 			t.Errorf("%s=%s: %v", name, bad, err)
@@ -107,5 +115,51 @@ func TestProcess(t *testing.T) {
 	}
 	if used, err := cpuTimes(os.Getpid(), os.Getpid()); err != nil || used < 0 {
 		t.Errorf("CPU seconds %v, %v", used, err)
+	}
+}
+
+// TestReads: pieces are read and compared, and one that differs is noticed.
+func TestReads(t *testing.T) {
+	dir := t.TempDir()
+	for i, name := range []string{"source", "same", "other"} {
+		if err := writeRandomFile(filepath.Join(dir, name), byte(i/2), 3); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var results board
+	table := results.newTable("Reads", nil)
+	read := func(name string) error {
+		return table.readMounted(t.Context(), name, filepath.Join(dir, "source"), filepath.Join(dir, name), time.Now(), 1)
+	}
+	if err := read("same"); err != nil || table.repeats != readsAmong {
+		t.Errorf("%d samples, %v", table.repeats, err)
+	}
+	if err := read("other"); err == nil {
+		t.Error("another file passed for the source")
+	}
+}
+
+// TestShards: shards are counted where peers keep them, in a wiped home too, and
+// one that comes back ends the waiting.
+func TestShards(t *testing.T) {
+	peers := []*localgrid.Peer{{Home: t.TempDir()}, {Home: t.TempDir()}}
+	keep := func(name string) {
+		path := filepath.Join(shardDir(peers[0]), "shards", "ab", name)
+		if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := writeFrom(path, strings.NewReader("12345")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	keep("one")
+	if sum, err := shardsBelow(peers); err != nil || sum != (shards{1, 5}) {
+		t.Fatalf("%+v, %v", sum, err)
+	}
+	done := make(chan error)
+	go func() { done <- shardsBack(t.Context(), peers, shards{2, 10}) }()
+	keep("two")
+	if err := <-done; err != nil {
+		t.Error(err)
 	}
 }

@@ -19,8 +19,11 @@ const (
 	workRestore = "restore"
 	workDegrade = "restore, 2 of 6 holders killed"
 	workBack    = "killed holders started again to a complete backup"
-	workNear    = "CPU of backup, near"
-	workFar     = "CPU of backup, far"
+	workNear    = "CPU of %s, near"
+	workFar     = "CPU of %s, far"
+	workAnon    = "anon of %s, near"
+	workTotal   = "total of %s, near"
+	workIndex   = "index for each blob"
 )
 
 // BenchmarkRandom backs up and restores data that nothing can make smaller.
@@ -39,6 +42,14 @@ func BenchmarkTree(b *testing.B) {
 	storage(b, t, func(dir string, seed byte) error { return writeSources(dir, seed, run.settings.Files) })
 }
 
+// BenchmarkSmall backs up and restores very many files of a few bytes.
+func BenchmarkSmall(b *testing.B) {
+	t := run.results.newTable(fmt.Sprintf("%d files of a few bytes, %s on %d holders", run.settings.Small, redundancy, holders), map[string]string{
+		fmt.Sprintf(workAnon, workBackup): "≤ 256", fmt.Sprintf(workAnon, workAgain): "≤ 256", fmt.Sprintf(workAnon, workRestore): "≤ 256",
+	})
+	storage(b, t, func(dir string, seed byte) error { return writeSmall(dir, seed, run.settings.Small) })
+}
+
 // trial is one storage benchmark.
 type trial struct {
 	*table
@@ -52,7 +63,7 @@ type trial struct {
 // new data in each repetition.
 func storage(b *testing.B, t *table, write func(dir string, seed byte) error) {
 	us, all := archivers(b, t)
-	t.note("Near is one's own peer, or restic; far are the six holders, or rclone. The restore of restic beside the one without two holders has all its data.")
+	t.note("Near is one's own peer, or restic; far are the six holders, or rclone. Peaks of memory, anon: RssAnon, sampled every %s; total: VmHWM. The restore of restic beside the one without two holders has all its data.", samplePeriod)
 	trial := &trial{table: t, us: us, all: all, place: tempDir(b)}
 	var repetition byte
 	for b.Loop() {
@@ -68,6 +79,9 @@ func storage(b *testing.B, t *table, write func(dir string, seed byte) error) {
 			b.Fatal(err)
 		}
 	}
+	if err := trial.index(b.Context()); err != nil {
+		b.Fatal(err)
+	}
 	last := trial.backed
 	t.note("The last backup: %d files, %.1f MiB, of them %.1f MiB new, stored as %.1f MiB with redundancy.", last.Files,
 		float64(last.Bytes)/(1<<20), float64(last.NewBytes)/(1<<20), float64(last.StoredBytes)/(1<<20))
@@ -79,7 +93,7 @@ func (t *trial) repeat(ctx context.Context, source string, repetition int) error
 	turn := repetition % len(t.all)
 	order := slices.Concat(t.all[turn:], t.all[:turn])
 	for _, a := range order {
-		if err := t.metered(a, func() error { return t.timed(workBackup, a, func() error { return a.backup(ctx, source) }) }); err != nil {
+		if _, err := t.metered(ctx, workBackup, a, func() error { return a.backup(ctx, source) }); err != nil {
 			return err
 		}
 	}
@@ -88,16 +102,15 @@ func (t *trial) repeat(ctx context.Context, source string, repetition int) error
 		if _, ok := a.(*copier); ok { // a copy cannot know what is unchanged
 			continue
 		}
-		if err := t.timed(workAgain, a, func() error { return a.backup(ctx, source) }); err != nil {
+		if _, err := t.metered(ctx, workAgain, a, func() error { return a.backup(ctx, source) }); err != nil {
 			return err
 		}
 	}
 	for _, a := range order {
-		took, err := t.restored(ctx, a, source)
+		took, err := t.restored(ctx, workRestore, a, source)
 		if err != nil {
 			return err
 		}
-		t.add(workRestore, seconds, a.name(), took)
 		if a.name() != product {
 			t.add(workDegrade, seconds, a.name(), took)
 		}
@@ -106,12 +119,24 @@ func (t *trial) repeat(ctx context.Context, source string, repetition int) error
 	if err != nil {
 		return err
 	}
-	took, err := t.restored(ctx, t.us, source)
-	if err != nil {
+	if _, err := t.restored(ctx, workDegrade, t.us, source); err != nil {
 		return err
 	}
-	t.add(workDegrade, seconds, product, took)
 	return t.comeBack(ctx, again)
+}
+
+// index adds how large the index is.
+func (t *trial) index(ctx context.Context) error {
+	var stats struct {
+		PerBlob float64 `json:"index_bytes_per_blob"`
+		Blobs   uint64  `json:"blobs"`
+	}
+	if err := t.us.you.JSON(ctx, &stats, "stats"); err != nil {
+		return err
+	}
+	t.add(workIndex, plainBytes, product, stats.PerBlob)
+	t.note("The index has %d blobs in the end.", stats.Blobs)
+	return nil
 }
 
 // comeBackLimit is how long friends that are back may be passed over before
@@ -165,54 +190,48 @@ func (t *trial) startAnew(ctx context.Context) error {
 // probePause lies between two probes.
 const probePause = 200 * time.Millisecond
 
-// timed adds the seconds that do takes, with nothing left to write from before.
-func (t *trial) timed(work string, a archiver, do func() error) error {
-	if err := settle(); err != nil {
-		return err
-	}
-	begin := time.Now()
-	if err := do(); err != nil {
-		return fmt.Errorf("%s of %s: %w", work, a.name(), err)
-	}
-	t.add(work, seconds, a.name(), time.Since(begin).Seconds())
-	return nil
-}
-
-// metered adds the CPU seconds that a backup takes on both sides, where the
-// system tells them.
-func (t *trial) metered(a archiver, backup func() error) error {
-	m, ok := a.(meter)
-	if !ok {
-		return backup()
-	}
-	nearBefore, farBefore, err := m.cpu()
-	if errors.Is(err, errNoProc) {
-		t.note("CPU seconds not shown: %v.", errNoProc)
-		return backup()
-	}
-	if err := errors.Join(err, backup()); err != nil {
-		return err
-	}
-	near, far, err := m.cpu()
-	if err != nil {
-		return err
-	}
-	t.add(workNear, cpuSeconds, a.name(), near-nearBefore)
-	t.add(workFar, cpuSeconds, a.name(), far-farBefore)
-	return nil
-}
-
-// restored times a restore, compares what came back and removes it.
-func (t *trial) restored(ctx context.Context, a archiver, source string) (took float64, err error) {
-	target := filepath.Join(t.place, "back")
+// metered adds the seconds that a work takes, with nothing left to write from
+// before, and, where the system tells them, its CPU seconds and memory.
+func (t *trial) metered(ctx context.Context, work string, a archiver, do func() error) (took float64, err error) {
 	if err := settle(); err != nil {
 		return 0, err
 	}
+	stop := func() (usage, error) { return usage{}, errNoProc }
+	m, ok := a.(meter)
+	if ok {
+		begun, err := m.meter(ctx)
+		if err == nil {
+			stop = begun
+		} else if !errors.Is(err, errNoProc) {
+			return 0, err
+		}
+	}
 	begin := time.Now()
-	if err := a.restore(ctx, source, target); err != nil {
-		return 0, fmt.Errorf("restore of %s: %w", a.name(), err)
+	if err := do(); err != nil {
+		return 0, fmt.Errorf("%s of %s: %w", work, a.name(), err)
 	}
 	took = time.Since(begin).Seconds()
+	t.add(work, seconds, a.name(), took)
+	used, err := stop()
+	if errors.Is(err, errNoProc) {
+		if ok {
+			t.note("CPU seconds and memory not shown: %v.", errNoProc)
+		}
+		return took, nil
+	}
+	t.add(fmt.Sprintf(workNear, work), cpuSeconds, a.name(), used.near)
+	t.add(fmt.Sprintf(workFar, work), cpuSeconds, a.name(), used.far)
+	t.add(fmt.Sprintf(workAnon, work), mebibytes, a.name(), used.memory.anonymous)
+	t.add(fmt.Sprintf(workTotal, work), mebibytes, a.name(), used.memory.total)
+	return took, err
+}
+
+// restored measures a restore, compares what came back and removes it.
+func (t *trial) restored(ctx context.Context, work string, a archiver, source string) (took float64, err error) {
+	target := filepath.Join(t.place, "back")
+	if took, err = t.metered(ctx, work, a, func() error { return a.restore(ctx, source, target) }); err != nil {
+		return 0, err
+	}
 	if err := sameTree(source, filepath.Join(target, source)); err != nil {
 		return 0, fmt.Errorf("restore of %s: %w", a.name(), err)
 	}
