@@ -17,9 +17,14 @@ const (
 	// DefaultRandomBytes of blobs are kept by a Random.
 	DefaultRandomBytes = 64 << 20
 	rangesAtOnce       = 8
-	// When so many blobs of one segment were read one after another, the whole
-	// segment is fetched: from k holders at once, and verified.
-	wholeAfter = 4
+	// When so many blobs of one segment with so many bytes, or very many small
+	// ones, were read one after another, the whole segment is fetched: from k
+	// holders at once, and verified.
+	wholeAfter      = 4
+	wholeAfterBytes = 2 << 20
+	wholeAfterSmall = 64
+	// aheadBytes is how far ahead a long read sends for what comes next.
+	aheadBytes = 8 << 20
 	// near is how far apart two blobs in a row may be in their segment.
 	near = 256 << 10
 	// maxRuns segments are remembered for that.
@@ -40,6 +45,7 @@ type Random struct {
 	use   list.List                  // latest first
 	bytes int                        // of all that is kept
 	runs  map[uint32]*run
+	long  bool // somebody reads whole segments in a row
 }
 
 // keptBlob is a blob that is kept, or on its way.
@@ -59,6 +65,8 @@ type keptBlob struct {
 type run struct {
 	end   uint32 // of the last blob
 	count int    // blobs in a row
+	bytes int    // of those
+	whole bool   // it was worth fetching whole
 }
 
 // NewRandom returns a Random that keeps about limit bytes of blobs; 0 means
@@ -98,6 +106,9 @@ func (r *Random) ReadAt(ctx context.Context, ref Ref, p []byte, off int64) (n in
 		if err != nil {
 			return n, err
 		}
+		if at == start {
+			r.sendAhead(ctx, ref, at)
+		}
 		b, err := r.blob(ctx, leaf)
 		if err != nil {
 			return n, err
@@ -105,6 +116,19 @@ func (r *Random) ReadAt(ctx context.Context, ref Ref, p []byte, off int64) (n in
 		n += copy(p[n:], b.plain[at-start:])
 	}
 	return n, nil
+}
+
+// sendAhead sends for what a long read will need in a moment.
+func (r *Random) sendAhead(ctx context.Context, ref Ref, at uint64) {
+	r.mu.Lock()
+	long := r.long
+	r.mu.Unlock()
+	if !long || at+aheadBytes >= ref.Size {
+		return
+	}
+	if leaf, _, err := r.leafAt(ctx, ref, at+aheadBytes); err == nil {
+		r.claim(leaf.Hash)
+	}
 }
 
 // WriteObject writes the whole object to w.
@@ -268,7 +292,8 @@ func (r *Random) inARow(at location) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	s := r.runs[at.segment]
-	if s == nil {
+	fresh := s == nil
+	if fresh {
 		if len(r.runs) >= maxRuns {
 			clear(r.runs)
 		}
@@ -277,9 +302,12 @@ func (r *Random) inARow(at location) bool {
 	}
 	if distance := int64(at.offset) - int64(s.end); s.count > 0 && -near < distance && distance < near {
 		s.count++
+		s.bytes += int(at.sealed)
 	} else {
-		s.count = 1
+		s.count, s.bytes, s.whole = 1, int(at.sealed), fresh && r.long
 	}
 	s.end = at.offset + at.sealed
-	return s.count > wholeAfter
+	s.whole = s.whole || s.count > wholeAfter && s.bytes >= wholeAfterBytes || s.count > wholeAfterSmall
+	r.long = s.whole || r.long && s.count > 1
+	return s.whole
 }
