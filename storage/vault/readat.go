@@ -23,8 +23,6 @@ const (
 	wholeAfter      = 4
 	wholeAfterBytes = 2 << 20
 	wholeAfterSmall = 64
-	// aheadBytes is how far ahead a long read sends for what comes next.
-	aheadBytes = 8 << 20
 	// near is how far apart two blobs in a row may be in their segment.
 	near = 256 << 10
 	// maxRuns segments are remembered for that.
@@ -106,9 +104,6 @@ func (r *Random) ReadAt(ctx context.Context, ref Ref, p []byte, off int64) (n in
 		if err != nil {
 			return n, err
 		}
-		if at == start {
-			r.sendAhead(ctx, ref, at)
-		}
 		b, err := r.blob(ctx, leaf)
 		if err != nil {
 			return n, err
@@ -116,19 +111,6 @@ func (r *Random) ReadAt(ctx context.Context, ref Ref, p []byte, off int64) (n in
 		n += copy(p[n:], b.plain[at-start:])
 	}
 	return n, nil
-}
-
-// sendAhead sends for what a long read will need in a moment.
-func (r *Random) sendAhead(ctx context.Context, ref Ref, at uint64) {
-	r.mu.Lock()
-	long := r.long
-	r.mu.Unlock()
-	if !long || at+aheadBytes >= ref.Size {
-		return
-	}
-	if leaf, _, err := r.leafAt(ctx, ref, at+aheadBytes); err == nil {
-		r.claim(leaf.Hash)
-	}
 }
 
 // WriteObject writes the whole object to w.
@@ -277,7 +259,7 @@ func (r *Random) fetch(h [32]byte) ([]byte, error) {
 
 // whole returns a blob out of its segment, which is fetched unless it is there.
 func (r *Random) whole(h [32]byte) ([]byte, error) {
-	lease, err := r.r.lease(h, forTrees)
+	lease, err := r.r.lease(h, forLeases)
 	if err != nil {
 		return nil, err
 	}
