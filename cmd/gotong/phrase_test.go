@@ -53,8 +53,11 @@ func TestWriteOnlyDevice(t *testing.T) {
 		}
 	}
 	sameTree(t, source, target+source)
-	if err := you.JSON(ctx, nil, "status"); err != nil {
-		t.Error(err)
+	var status struct {
+		Backups []struct{ Snapshot, State string }
+	}
+	if err := you.JSON(ctx, &status, "status"); err != nil || len(status.Backups) != 1 || status.Backups[0].Snapshot == "" {
+		t.Errorf("status %+v, %v", status, err)
 	}
 	if code, _ := failure(t, you.JSON(ctx, nil, "remove", "friend")); code != 13 {
 		t.Errorf("a write-only device removes a member: exit code %d", code)

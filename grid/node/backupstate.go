@@ -47,6 +47,9 @@ func (p *Peer) backupStates(ctx context.Context) ([]*controlv1.BackupState, erro
 		}
 		out = append(out, state)
 	}
+	if err != nil {
+		return p.addUnopened(ctx, out, now)
+	}
 	other := newest(list, func(s vault.Snapshot) bool { _, ok := p.cfg.Backup.Sets[s.Set]; return !ok })
 	if other == nil {
 		return out, nil
@@ -56,6 +59,25 @@ func (p *Peer) backupStates(ctx context.Context) ([]*controlv1.BackupState, erro
 		state.Set = other.Set
 	}
 	return append(out, state), p.fillState(ctx, state, other, now)
+}
+
+// addUnopened adds the newest snapshot of a device without the read key, which
+// cannot tell what is in it, unless it is one that a set made.
+func (p *Peer) addUnopened(ctx context.Context, states []*controlv1.BackupState, now time.Time) ([]*controlv1.BackupState, error) {
+	id, created, err := p.vault.Newest(ctx)
+	if err != nil {
+		return nil, p.explainTooFew(err)
+	}
+	if id == (vault.SnapshotID{}) {
+		return states, nil
+	}
+	for _, state := range states {
+		if state.Snapshot == id.String() {
+			return states, nil
+		}
+	}
+	state := &controlv1.BackupState{Set: "this device"}
+	return append(states, state), p.fillState(ctx, state, &vault.Snapshot{ID: id, Created: created}, now)
 }
 
 // noted returns what the schedule knows of the newest snapshot; nil for nothing.
