@@ -35,6 +35,12 @@ func TestMain(m *testing.M) {
 // newGrid returns an empty grid of processes that ends with the test.
 func newGrid(t *testing.T, args ...string) *localgrid.Grid {
 	t.Helper()
+	return newGridWith(t, nil, args...)
+}
+
+// newGridWith is newGrid with variables in the environment of all peers.
+func newGridWith(t *testing.T, env []string, args ...string) *localgrid.Grid {
+	t.Helper()
 	if testing.Short() {
 		t.Skip("runs whole peers as processes")
 	}
@@ -42,7 +48,7 @@ func newGrid(t *testing.T, args ...string) *localgrid.Grid {
 	g := localgrid.New(localgrid.Config{
 		Executable: os.Args[0],
 		Dir:        shortTempDir(t),
-		Env:        []string{asProgram + "=1", "GOTONG_GOSSIP_PRESET=local", "GOTONG_DISCOVERY_MDNS=false"},
+		Env:        append([]string{asProgram + "=1", "GOTONG_GOSSIP_PRESET=local", "GOTONG_DISCOVERY_MDNS=false"}, env...),
 		Args:       append([]string{"--give", "5GB", "--slots", "1"}, args...),
 	})
 	t.Cleanup(func() {
