@@ -107,10 +107,10 @@ func (n *nights) restores(ctx context.Context, id string) {
 // snapshot restores bit for bit, a check that reads everything finds nothing,
 // and what is stored follows the data.
 func TestNightly(t *testing.T) {
-	rounds, files := sizeFrom(t, "NIGHTLY_ROUNDS", 6), sizeFrom(t, "NIGHTLY_FILES", 150)
+	rounds, files := sizeFrom(t, "NIGHTLY_ROUNDS", 4), sizeFrom(t, "NIGHTLY_FILES", 300)
 	ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
 	defer cancel()
-	const floor = 20 * time.Second
+	const floor = 6 * time.Second
 	g := newGridWith(t, healing(10*time.Minute, "GOTONG_RETENTION_FLOOR="+floor.String()), "--redundancy", "2+3")
 	you, friends := grow(ctx, t, g, 6)
 	n := &nights{t: t, you: you, source: shortTempDir(t), random: rand.New(rand.NewPCG(41, 0)),

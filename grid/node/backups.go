@@ -135,18 +135,28 @@ func (p *Peer) planBackup(ctx context.Context) (backupPlan, error) {
 	return plan, nil
 }
 
+// outdatedFailure explains why this device must not write its vault any more:
+// peers know what another one, or another copy of this disk, has written.
+func outdatedFailure(err error) *Failure {
+	if errors.Is(err, storage.ErrStaleEpoch) {
+		return &Failure{Kind: controlv1.Kind_KIND_REFUSED, What: "another device took this vault over with the recovery phrase",
+			Meaning: "nothing new is backed up from here; restore still works, and what was backed up goes on there",
+			Next:    "a vault of its own for this device, in a new home: gotong join CODE --phrase-file FILE; or take it back: gotong recover"}
+	}
+	return &Failure{Kind: controlv1.Kind_KIND_REFUSED, What: "friends know a newer state of this vault than this disk",
+		Meaning: "the disk was restored or cloned, and writing on would fork the vault; restore still works",
+		Next:    "in a new home gotong recover, which goes on with this vault, or gotong join CODE --phrase-file FILE"}
+}
+
 // backupFailure explains why there is no snapshot.
 func (p *Peer) backupFailure(err error) error {
 	switch {
 	case errors.Is(err, vault.ErrBusy):
 		return &Failure{Kind: controlv1.Kind_KIND_BUSY, What: "another backup is running", Meaning: "it goes on", Next: "the same command later"}
-	case errors.Is(err, storage.ErrStaleEpoch):
-		return &Failure{Kind: controlv1.Kind_KIND_REFUSED, What: "another device took this vault over with the recovery phrase",
-			Meaning: "nothing new is backed up from here; restore still works, and what was backed up goes on there",
-			Next:    "a vault of its own for this device, in a new home: gotong join CODE --phrase-file FILE; or take it back: gotong recover"}
-	case errors.Is(err, vault.ErrNewerHead):
-		return &Failure{Kind: controlv1.Kind_KIND_REFUSED, What: "friends know a newer state of this vault than this disk",
-			Meaning: "the disk was restored or cloned, and writing on would fork the vault; restore still works", Next: "in a new home gotong recover, which goes on with this vault, or gotong join CODE --phrase-file FILE"}
+	case errors.Is(err, storage.ErrStaleEpoch), errors.Is(err, storage.ErrHeadFork), errors.Is(err, vault.ErrNewerHead):
+		f := outdatedFailure(err)
+		p.outdated.Store(f)
+		return f
 	case errors.Is(err, snapshot.ErrPattern):
 		return &Failure{Kind: controlv1.Kind_KIND_USAGE, What: err.Error(), Meaning: "there is no new snapshot: it would hold what should stay out", Next: "gotong backup --help"}
 	case errors.Is(err, snapshot.ErrStdin):

@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"google.golang.org/grpc"
@@ -87,6 +88,7 @@ type Peer struct {
 	spool    *segments.Spool
 	vault    *vault.Vault
 	backups  backups
+	outdated atomic.Pointer[Failure] // why this device may not write its vault any more; nil: it may, as far as is known
 	drills   drills
 	schedule *schedule
 	repair   *repair.Repairer

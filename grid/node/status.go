@@ -47,6 +47,9 @@ const maxNamed = 5
 // wrong, shards of this disk that went bad, peers that contradict themselves.
 func (p *Peer) problems() []*controlv1.Problem {
 	var out []*controlv1.Problem
+	if f := p.outdated.Load(); f != nil {
+		out = append(out, &controlv1.Problem{What: f.What, Why: f.Meaning, Do: f.Next})
+	}
 	for _, bad := range p.segments.Problems() {
 		out = append(out, &controlv1.Problem{
 			What: fmt.Sprintf("%s delivered a bad shard of segment %s, %s", p.nameOf(bad.Peer), bad.Shard.Segment.Short(), count(bad.Count, "time")),
