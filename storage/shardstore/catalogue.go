@@ -387,6 +387,11 @@ type placed struct {
 	shard shard
 }
 
+// compare orders shards by segment and index.
+func (p placed) compare(other placed) int {
+	return cmp.Or(bytes.Compare(p.id[:], other.id[:]), cmp.Compare(p.shard.index, other.shard.index))
+}
+
 // collect returns the shards, stored or in the trash, for which keep holds, by
 // rising id.
 func (c *catalogue) collect(trash bool, keep func(*segment, shard) bool) []placed {
@@ -404,8 +409,6 @@ func (c *catalogue) collect(trash bool, keep func(*segment, shard) bool) []place
 		}
 	}
 	c.mu.RUnlock()
-	slices.SortFunc(out, func(a, b placed) int {
-		return cmp.Or(bytes.Compare(a.id[:], b.id[:]), cmp.Compare(a.shard.index, b.shard.index))
-	})
+	slices.SortFunc(out, placed.compare)
 	return out
 }

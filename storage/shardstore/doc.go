@@ -22,6 +22,8 @@
 //   - When PutDeletions returned nil, the deletions are on the disk and nothing
 //     of what they name is stored: it is in the trash, readable, until the floor
 //     in its own header has passed in running time. It is never taken again.
+//   - Of an owner who was given up no shard is taken, after a restart neither,
+//     until the donor says otherwise.
 //   - Heads within their floor are never dropped for newer ones.
 //   - Quota and pledge, in which the trash counts, are kept by the write path; a
 //     full disk refuses new shards and hurts none that are stored.

@@ -107,11 +107,11 @@ func FuzzTrashName(f *testing.F) {
 }
 
 func FuzzRemoved(f *testing.F) {
-	f.Add(encodeRemoved(map[grid.OwnerID]time.Duration{{1}: time.Hour})[:removedEntry])
+	f.Add(encodeOwnerTimes(map[grid.OwnerID]time.Duration{{1}: time.Hour})[:ownerTime])
 	f.Fuzz(func(t *testing.T, b []byte) {
 		sum := blake3.Sum256(b)
-		owners, err := parseRemoved(append(b, sum[:]...))
-		if err == nil && len(owners) > len(b)/removedEntry {
+		owners, err := parseOwnerTimes(append(b, sum[:]...))
+		if err == nil && len(owners) > len(b)/ownerTime {
 			t.Fatalf("%d owners in %d bytes", len(owners), len(b))
 		}
 	})

@@ -100,17 +100,24 @@ func (s *Store) rewriteHolders(id storage.ShardID, holders []storage.Holder) (er
 // List implements storage.ShardLister.
 func (s *Store) List(ctx context.Context, vault storage.VaultID) iter.Seq2[storage.ShardID, error] {
 	handle := unique.Make(vault)
-	return s.listed(ctx, func(seg *segment) bool { return seg.vault == handle })
+	return s.listed(ctx, func() []placed {
+		return s.cat.collect(false, func(seg *segment, _ shard) bool { return seg.vault == handle })
+	})
 }
 
-// All yields every stored shard ordered by id, as List does.
+// All yields every shard that is kept, stored or in the trash, ordered by id.
 func (s *Store) All(ctx context.Context) iter.Seq2[storage.ShardID, error] {
-	return s.listed(ctx, func(*segment) bool { return true })
+	all := func(*segment, shard) bool { return true }
+	return s.listed(ctx, func() []placed {
+		kept := append(s.cat.collect(false, all), s.cat.collect(true, all)...)
+		slices.SortFunc(kept, placed.compare)
+		return slices.CompactFunc(kept, func(a, b placed) bool { return a.compare(b) == 0 })
+	})
 }
 
-func (s *Store) listed(ctx context.Context, keep func(*segment) bool) iter.Seq2[storage.ShardID, error] {
+func (s *Store) listed(ctx context.Context, collect func() []placed) iter.Seq2[storage.ShardID, error] {
 	return func(yield func(storage.ShardID, error) bool) {
-		for _, p := range s.cat.collect(false, func(seg *segment, _ shard) bool { return keep(seg) }) {
+		for _, p := range collect() {
 			if err := errors.Join(ctx.Err(), s.check()); err != nil {
 				yield(storage.ShardID{}, fmt.Errorf("list: %w", err))
 				return

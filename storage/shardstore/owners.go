@@ -33,15 +33,26 @@ func (s *Store) DropOwner(ctx context.Context, owner grid.OwnerID) (Holding, err
 func (s *Store) dropOwner(ctx context.Context, owner grid.OwnerID) (dropped Holding, err error) {
 	before := s.Stats().Owners[owner]
 	defer func() { dropped = before.less(s.Stats().Owners[owner]) }()
+	if err := s.dropShards(ctx, owner); err != nil {
+		return dropped, err
+	}
+	if err := s.heads.forget(owner); err != nil {
+		return dropped, err
+	}
+	return dropped, s.deletions.forget(owner)
+}
+
+// dropShards removes the shards of an owner, stored or in the trash.
+func (s *Store) dropShards(ctx context.Context, owner grid.OwnerID) error {
 	dirs := map[string]bool{} // in which names went away
 	// The trash first and deletions last: what was deleted must not come back.
 	for _, trash := range []bool{true, false} {
 		for _, p := range s.cat.collect(trash, func(seg *segment, _ shard) bool { return seg.owner.owner == owner }) {
 			if err := errors.Join(ctx.Err(), s.checkWrite()); err != nil {
-				return dropped, err
+				return err
 			}
 			if _, err := s.discard(p); err != nil {
-				return dropped, err
+				return err
 			}
 			if trash {
 				dirs[trashDirOf(p.id)] = true
@@ -52,13 +63,10 @@ func (s *Store) dropOwner(ctx context.Context, owner grid.OwnerID) (dropped Hold
 	}
 	for dir := range dirs {
 		if err := s.fs.SyncDir(dir); err != nil {
-			return dropped, s.syncFailed(err)
+			return s.syncFailed(err)
 		}
 	}
-	if err := s.heads.forget(owner); err != nil {
-		return dropped, err
-	}
-	return dropped, s.deletions.forget(owner)
+	return nil
 }
 
 // less returns h without what other has.
@@ -71,9 +79,10 @@ func (h Holding) less(other Holding) Holding {
 }
 
 const (
-	removedName  = "removed"
-	removedEntry = 32 + 8 // owner, seconds
-	maxRemoved   = 4096   // owners noted
+	removedName    = "removed"
+	ownerTime      = 32 + 8 // owner, seconds
+	maxNotedOwners = 4096   // in one file
+	maxOwnerTimes  = 32 + maxNotedOwners*ownerTime + 1
 )
 
 // removedOwners is since when owners are known to be removed from the grid.
@@ -90,8 +99,8 @@ func (s *Store) NoteRemoved(owners []grid.OwnerID) (map[grid.OwnerID]time.Durati
 	if err := s.checkWrite(); err != nil {
 		return nil, fmt.Errorf("note removed owners: %w", err)
 	}
-	if len(owners) > maxRemoved {
-		owners = owners[:maxRemoved]
+	if len(owners) > maxNotedOwners {
+		owners = owners[:maxNotedOwners]
 	}
 	r := &s.removed
 	r.mu.Lock()
@@ -106,7 +115,7 @@ func (s *Store) NoteRemoved(owners []grid.OwnerID) (map[grid.OwnerID]time.Durati
 		next[owner] = since
 	}
 	if !maps.Equal(next, r.since) {
-		if err := s.writeFile(removedName, encodeRemoved(next)); err != nil {
+		if err := s.writeFile(removedName, encodeOwnerTimes(next)); err != nil {
 			return nil, fmt.Errorf("note removed owners: %w", ioFailed(err))
 		}
 		r.since = next
@@ -119,7 +128,8 @@ func (s *Store) NoteRemoved(owners []grid.OwnerID) (map[grid.OwnerID]time.Durati
 	return out, nil
 }
 
-func encodeRemoved(since map[grid.OwnerID]time.Duration) []byte {
+// encodeOwnerTimes writes a time for each of some owners, and BLAKE3 of it all.
+func encodeOwnerTimes(since map[grid.OwnerID]time.Duration) []byte {
 	var b []byte
 	for _, owner := range slices.SortedFunc(maps.Keys(since), func(a, b grid.OwnerID) int { return bytes.Compare(a[:], b[:]) }) {
 		b = append(b, owner[:]...)
@@ -129,34 +139,34 @@ func encodeRemoved(since map[grid.OwnerID]time.Duration) []byte {
 	return append(b, sum[:]...)
 }
 
-// parseRemoved reads what encodeRemoved wrote.
-func parseRemoved(b []byte) (map[grid.OwnerID]time.Duration, error) {
+// parseOwnerTimes reads what encodeOwnerTimes wrote.
+func parseOwnerTimes(b []byte) (map[grid.OwnerID]time.Duration, error) {
 	end := len(b) - 32
-	if end < 0 || end%removedEntry != 0 || end > maxRemoved*removedEntry || blake3.Sum256(b[:end]) != [32]byte(b[end:]) {
-		return nil, fmt.Errorf("%w: file %s of %d bytes", storage.ErrCorrupt, removedName, len(b))
+	if end < 0 || end%ownerTime != 0 || end > maxNotedOwners*ownerTime || blake3.Sum256(b[:end]) != [32]byte(b[end:]) {
+		return nil, fmt.Errorf("%w: list of owners of %d bytes", storage.ErrCorrupt, len(b))
 	}
 	out := map[grid.OwnerID]time.Duration{}
-	for ; end > 0; end -= removedEntry {
+	for ; end > 0; end -= ownerTime {
 		seconds := binary.BigEndian.Uint64(b[32:])
 		if seconds > maxSeconds {
-			return nil, fmt.Errorf("%w: file %s", storage.ErrCorrupt, removedName)
+			return nil, fmt.Errorf("%w: list of owners", storage.ErrCorrupt)
 		}
 		out[grid.OwnerID(b)] = time.Duration(seconds) * time.Second
-		b = b[removedEntry:]
+		b = b[ownerTime:]
 	}
 	return out, nil
 }
 
 // loadRemoved reads the file. One that is damaged makes owners stay longer.
 func (s *Store) loadRemoved() error {
-	b, err := s.readFile(removedName, 32+maxRemoved*removedEntry+1)
+	b, err := s.readFile(removedName, maxOwnerTimes)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
 	if err != nil {
 		return err
 	}
-	if s.removed.since, err = parseRemoved(b); err != nil {
+	if s.removed.since, err = parseOwnerTimes(b); err != nil {
 		s.log.Warn("list of removed owners is damaged and begins anew", "err", err)
 		s.problems.add(Problem{What: "list of removed owners begins anew", Why: err.Error()})
 	}

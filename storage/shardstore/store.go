@@ -44,6 +44,7 @@ type Store struct {
 
 	deletions *deletionStore
 	removed   removedOwners
+	givenUp   givenUpOwners
 
 	closed  atomic.Bool
 	suspect atomic.Bool // a sync failed
@@ -110,7 +111,7 @@ func (s *Store) load() error {
 	}
 	s.clock.settle()
 	s.trashDeleted()
-	return s.loadRemoved()
+	return errors.Join(s.loadRemoved(), s.loadGivenUp())
 }
 
 // checkFormat makes a new store, or refuses one of another version. The

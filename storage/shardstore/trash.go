@@ -135,17 +135,61 @@ func (s *Store) trashOne(id storage.ShardID) error {
 	return nil
 }
 
+// Trashed is what the trash has of one owner.
+type Trashed struct {
+	Shards int
+	Bytes  int64         // on disk
+	First  time.Duration // of running time until the first is freed
+	Last   time.Duration // until all are
+}
+
+// Trash returns what the trash has, by owner.
+func (s *Store) Trash() map[grid.OwnerID]Trashed {
+	now, out := s.clock.now(), map[grid.OwnerID]Trashed{}
+	s.cat.mu.RLock()
+	defer s.cat.mu.RUnlock()
+	for _, seg := range s.cat.trash {
+		t, known := out[seg.owner.owner]
+		for _, sh := range seg.shards {
+			left := max(0, sh.since+seg.floor-now)
+			t.Shards, t.Bytes, t.Last = t.Shards+1, t.Bytes+sh.bytes, max(t.Last, left)
+			if !known || left < t.First {
+				t.First, known = left, true
+			}
+		}
+		out[seg.owner.owner] = t
+	}
+	return out
+}
+
 // EmptyTrash frees the shards in the trash whose floor has passed on the running
 // clock, or with all, which only the donor decides, every one. It also forgets
 // deletions that are too old to be remembered. It returns the bytes freed, also
 // beside an error, and is called from time to time.
 func (s *Store) EmptyTrash(ctx context.Context, all bool) (freed int64, err error) {
+	now := s.clock.now()
+	freed, err = s.emptyTrash(ctx, func(seg *segment, sh shard) bool { return all || sh.since+seg.floor <= now })
+	if err != nil {
+		return freed, err
+	}
+	if err := s.deletions.expire(now); err != nil {
+		return freed, fmt.Errorf("forget old deletions: %w", err)
+	}
+	s.clock.tick()
+	return freed, nil
+}
+
+// EmptyTrashOf frees all that the trash has of an owner, within its floor too:
+// the donor's decision. It returns the bytes freed, also beside an error.
+func (s *Store) EmptyTrashOf(ctx context.Context, owner grid.OwnerID) (freed int64, err error) {
+	return s.emptyTrash(ctx, func(seg *segment, _ shard) bool { return seg.owner.owner == owner })
+}
+
+func (s *Store) emptyTrash(ctx context.Context, due func(*segment, shard) bool) (freed int64, err error) {
 	if err := s.checkWrite(); err != nil {
 		return 0, fmt.Errorf("empty the trash: %w", err)
 	}
-	now := s.clock.now()
-	due := s.cat.collect(true, func(seg *segment, sh shard) bool { return all || sh.since+seg.floor <= now })
-	for _, p := range due {
+	for _, p := range s.cat.collect(true, due) {
 		if err := errors.Join(ctx.Err(), s.checkWrite()); err != nil {
 			return freed, fmt.Errorf("empty the trash: %w", err)
 		}
@@ -155,10 +199,6 @@ func (s *Store) EmptyTrash(ctx context.Context, all bool) (freed int64, err erro
 			return freed, fmt.Errorf("empty the trash: %w", err)
 		}
 	}
-	if err := s.deletions.expire(now); err != nil {
-		return freed, fmt.Errorf("forget old deletions: %w", err)
-	}
-	s.clock.tick()
 	return freed, nil
 }
 

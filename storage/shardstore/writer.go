@@ -55,8 +55,8 @@ func (s *Store) create(ctx context.Context, header storage.SignedHeader, id stor
 	if s.deleted(header) {
 		return nil, storage.ErrDeleted
 	}
-	if _, stored := s.cat.lookup(id); !stored && s.cfg.Authorize != nil {
-		if err := s.cfg.Authorize(header); err != nil {
+	if _, stored := s.cat.lookup(id); !stored {
+		if err := s.mayTake(header); err != nil {
 			return nil, err
 		}
 	}
@@ -76,6 +76,17 @@ func (s *Store) create(ctx context.Context, header storage.SignedHeader, id stor
 		return nil, err
 	}
 	return w, nil
+}
+
+// mayTake judges whether a shard that is not here yet is taken.
+func (s *Store) mayTake(header storage.SignedHeader) error {
+	if !s.Takes(header.Owner) {
+		return errGivenUp
+	}
+	if s.cfg.Authorize == nil {
+		return nil
+	}
+	return s.cfg.Authorize(header)
 }
 
 // diskFree returns how much may be written before the disk is as full as it may
