@@ -26,6 +26,11 @@ func (p *Peer) giving() *controlv1.Giving {
 	for owner, held := range stats.Owners {
 		g.HeldFor = append(g.HeldFor, p.heldFor(owner, held))
 	}
+	for owner := range p.store.GivenUp() {
+		if _, held := stats.Owners[owner]; !held {
+			g.HeldFor = append(g.HeldFor, p.heldFor(owner, shardstore.Holding{}))
+		}
+	}
 	slices.SortFunc(g.HeldFor, func(a, b *controlv1.HeldFor) int {
 		return cmp.Or(cmp.Compare(b.Bytes, a.Bytes), cmp.Compare(a.Owner, b.Owner))
 	})
@@ -39,6 +44,9 @@ func (p *Peer) heldFor(owner grid.OwnerID, held shardstore.Holding) *controlv1.H
 	}
 	if limit := p.fair.limit(owner); limit < math.MaxInt64 {
 		out.Limited, out.LimitBytes = true, uint64(limit)
+	}
+	if since, given := p.store.GivenUp()[owner]; given {
+		out.GivenUpUnix, out.Limited, out.LimitBytes = since.Unix(), true, 0
 	}
 	return out
 }
@@ -54,22 +62,27 @@ func (p *Peer) namesOfOwner(owner grid.OwnerID) []string {
 	return names[:min(len(names), maxNamed)]
 }
 
-// DropOwner gives up all that this peer keeps for an owner: an id, the start of
-// one, or what one of the owner's peers is called.
+// DropOwner gives up the shards that this peer keeps for an owner and takes no
+// more of them, or with undo takes them again. It returns what was removed. The
+// owner is an id, the start of one, or what one of the owner's peers is called.
 func (p *Peer) DropOwner(ctx context.Context, r *controlv1.DropOwnerRequest) (*controlv1.HeldFor, error) {
 	owner, err := p.findOwner(r.Owner)
-	if err != nil {
+	switch {
+	case err != nil:
 		return nil, err
+	case r.Undo:
+		return p.takeAgain(owner, r)
+	case owner == p.owner():
+		return nil, usage(fmt.Sprintf("%s is the owner of this peer too: what is kept for them are backups of their other devices", r.Owner),
+			"on the device that made them: gotong forget, then gotong prune")
 	}
-	held, ok := p.store.Stats().Owners[owner]
-	if !ok {
-		return nil, &Failure{Kind: controlv1.Kind_KIND_FAILED, What: fmt.Sprintf("nothing is kept here for %s", r.Owner), Meaning: "nothing was changed", Next: "gotong status"}
-	}
-	dropped := p.heldFor(owner, held)
+	would := p.store.Stats().Owners[owner]
+	would.HeadBytes, would.DeletionBytes = 0, 0 // these stay
+	dropped := p.heldFor(owner, would)
 	if r.DryRun {
 		return dropped, nil
 	}
-	gone, err := p.store.DropOwner(ctx, owner)
+	gone, err := p.store.GiveUp(ctx, owner)
 	if err != nil {
 		return nil, &Failure{Kind: controlv1.Kind_KIND_FAILED, What: "not all of it could be removed", Meaning: "what was removed is gone, the rest is kept",
 			Next: "gotong status, then gotong drop " + r.Owner + " again", Err: err}
@@ -77,13 +90,34 @@ func (p *Peer) DropOwner(ctx context.Context, r *controlv1.DropOwnerRequest) (*c
 	names := dropped.Names
 	dropped = p.heldFor(owner, gone)
 	dropped.Names = names
+	p.logger.Info("what was kept for an owner is given up", "owner", owner, "bytes", dropped.Bytes)
 	return dropped, nil
+}
+
+func (p *Peer) takeAgain(owner grid.OwnerID, r *controlv1.DropOwnerRequest) (*controlv1.HeldFor, error) {
+	if p.store.Takes(owner) {
+		return nil, &Failure{Kind: controlv1.Kind_KIND_FAILED, What: r.Owner + " was not dropped here", Meaning: "nothing was changed", Next: "gotong status"}
+	}
+	if !r.DryRun {
+		if _, err := p.store.TakeAgain(owner); err != nil {
+			return nil, &Failure{Kind: controlv1.Kind_KIND_FAILED, What: "it could not be noted", Meaning: "their shards are still refused",
+				Next: "gotong status", Err: err}
+		}
+	}
+	return p.heldFor(owner, p.store.Stats().Owners[owner]), nil
 }
 
 // findOwner reads what a user calls an owner.
 func (p *Peer) findOwner(text string) (grid.OwnerID, error) {
-	var found []grid.OwnerID
+	known := map[grid.OwnerID]bool{}
 	for owner := range p.store.Stats().Owners {
+		known[owner] = true
+	}
+	for owner := range p.store.GivenUp() {
+		known[owner] = true
+	}
+	var found []grid.OwnerID
+	for owner := range known {
 		if id := owner.String(); id == text || len(text) >= minIDPrefix && strings.HasPrefix(id, text) {
 			found = append(found, owner)
 		}
@@ -93,7 +127,7 @@ func (p *Peer) findOwner(text string) (grid.OwnerID, error) {
 	}
 	peer, err := p.findPeer(text)
 	if err != nil {
-		return grid.OwnerID{}, usage(fmt.Sprintf("%q means no owner for whom this peer keeps something", text), "gotong status")
+		return grid.OwnerID{}, usage(fmt.Sprintf("%q means no owner for whom this peer keeps something, and no peer", text), "gotong status; gotong peers")
 	}
 	return peer.Owner, nil
 }

@@ -81,7 +81,8 @@ func (h *gridHolders) Candidates(ctx context.Context, owner grid.OwnerID, signer
 		away := p.State != grid.StateAlive
 		gone := p.State == grid.StateLeft || (away && time.Since(p.Seen) > seenLately)
 		weight := h.peer.repair.Weight(p.ID)
-		if gone || own[p.Site()] || p.Record.PledgeBytes == 0 || weight == 0 {
+		refused := p.ID == h.peer.ID() && !h.peer.store.Takes(owner)
+		if gone || refused || own[p.Site()] || p.Record.PledgeBytes == 0 || weight == 0 {
 			continue
 		}
 		pledge := max(1, uint64(weight*float64(p.Record.PledgeBytes)))

@@ -69,6 +69,14 @@ func (s *service) DropOwner(ctx context.Context, r *controlv1.DropOwnerRequest) 
 	return &controlv1.DropOwnerResponse{Dropped: dropped}, err
 }
 
+func (s *service) Trash(context.Context, *controlv1.TrashRequest) (*controlv1.TrashResponse, error) {
+	return s.peer.Trash(), nil
+}
+
+func (s *service) EmptyTrash(ctx context.Context, r *controlv1.EmptyTrashRequest) (*controlv1.TrashResponse, error) {
+	return s.peer.EmptyTrash(ctx, r)
+}
+
 func (s *service) Forget(ctx context.Context, r *controlv1.ForgetRequest) (*controlv1.ForgetResponse, error) {
 	return s.peer.Forget(ctx, r)
 }

@@ -84,7 +84,7 @@ func tooFew(few *segments.TooFewError, nameOf func(grid.PeerID) string) *Failure
 		slices.Sort(names)
 		f.What += "; " + word + ": " + strings.Join(names, ", ")
 	}
-	if peer, why := overQuota(few); why != "" {
+	if peer, why := refusalOf(few); why != "" {
 		f.What += "; " + nameOf(peer) + " says: " + why
 	}
 	if len(groups) == 1 && len(groups[noRoom]) > 0 {
@@ -93,16 +93,16 @@ func tooFew(few *segments.TooFewError, nameOf func(grid.PeerID) string) *Failure
 	return f
 }
 
-// overQuota returns what one holder said for whom this owner has enough there:
-// the others' words differ in the numbers only.
-func overQuota(few *segments.TooFewError) (grid.PeerID, string) {
+// refusalOf returns what one holder said for whom this owner has enough there,
+// or is to have nothing: the others' words differ in the numbers only.
+func refusalOf(few *segments.TooFewError) (grid.PeerID, string) {
 	for _, cause := range few.Causes {
-		if err := cause.Err; errors.Is(err, storage.ErrQuota) {
+		if err := cause.Err; errors.Is(err, storage.ErrQuota) || errors.Is(err, storage.ErrDenied) {
 			var named *storage.Error
 			for errors.As(err, &named) && named.Err != nil {
 				err, named = named.Err, nil
 			}
-			if err != storage.ErrQuota { // else there is no more to say
+			if err != storage.ErrQuota && err != storage.ErrDenied { // else there is no more to say
 				return cause.Peer, validText(err.Error())
 			}
 		}

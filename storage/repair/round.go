@@ -374,6 +374,9 @@ func (r *Repairer) tidy(ctx context.Context, scene Scene) error {
 	r.memory.keep(func(peer grid.PeerID) bool { _, member := scene.Peers[peer]; return member })
 	freed, err := r.cfg.Store.EmptyTrash(ctx, false)
 	errs := []error{err}
+	left, err := r.cfg.Store.FreeGivenUp(ctx)
+	freed += left
+	errs = append(errs, err)
 	removed, err := r.cfg.Store.NoteRemoved(removedOwners(r.cfg.Grid.Removed(), scene))
 	errs = append(errs, err)
 	for owner, since := range removed {

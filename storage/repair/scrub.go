@@ -15,9 +15,9 @@ const (
 	scrubSave = 256
 )
 
-// scrubs reads all own shards again within the period, at an even pace and never
-// for more than half of the time. What is bad is set aside by the store, and the
-// next round replaces it.
+// scrubs reads all own shards again within the period, the trash too, at an even
+// pace and never for more than half of the time. What is bad is set aside by the
+// store, and the next round replaces it if it is still wanted.
 func (r *Repairer) scrubs(ctx context.Context) {
 	for {
 		if err := r.scrubPass(ctx); err != nil && ctx.Err() == nil {

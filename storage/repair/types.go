@@ -24,6 +24,7 @@ type Store interface {
 	DeleteShard(ctx context.Context, id storage.ShardID) error
 	EmptyTrash(ctx context.Context, all bool) (freed int64, err error)
 	DropOwner(ctx context.Context, owner grid.OwnerID) (shardstore.Holding, error)
+	FreeGivenUp(ctx context.Context) (freed int64, err error)
 	NoteRemoved(owners []grid.OwnerID) (map[grid.OwnerID]time.Duration, error)
 	Stats() shardstore.Stats
 }

@@ -502,3 +502,38 @@ func TestReadersMeetTheTrash(t *testing.T) {
 		t.Errorf("%+v", s.Problems())
 	}
 }
+
+// TestRotInTrash: All lists what is in the trash, and one that went bad there is
+// found by reading it and set aside.
+func TestRotInTrash(t *testing.T) {
+	dir := t.TempDir()
+	s := open(t, dir, shardstore.Config{})
+	kept, trashed := segmentOf(t, device, "a"), segmentOf(t, device, "b")
+	putShard(t, s, kept, 0)
+	putShard(t, s, trashed, 1)
+	deleteSegments(t, s, 1, trashed)
+	paths, err := filepath.Glob(filepath.Join(dir, "trash", "*", "*"))
+	if err != nil || len(paths) != 1 {
+		t.Fatalf("%q, %v", paths, err)
+	}
+	content, err := os.ReadFile(paths[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	content[len(content)-1] ^= 1
+	if err := os.WriteFile(paths[0], content, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	bad := 0
+	for id, err := range s.All(t.Context()) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		if errors.Is(s.Verify(t.Context(), id), storage.ErrCorrupt) {
+			bad++
+		}
+	}
+	if stats := s.Stats(); bad != 1 || stats.Bad != 1 || stats.TrashShards != 0 || stats.Shards != 1 {
+		t.Errorf("%d bad, %+v", bad, stats)
+	}
+}

@@ -97,6 +97,7 @@ peers or too little redundancy, 10 not set up or peer not running, 11 busy,
 		a.backupCommand(), a.snapshotsCommand(), a.lsCommand(), a.findCommand(), a.diffCommand(), a.catCommand(), a.mountCommand(), a.restoreCommand(),
 		a.forgetCommand(), a.pruneCommand(), a.checkCommand(), a.statsCommand(),
 		a.dropCommand(),
+		a.trashCommand(),
 		a.runCommand(),
 		a.configCommand(), a.versionCommand(), a.completionCommand(),
 	)

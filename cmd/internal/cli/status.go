@@ -61,6 +61,8 @@ type heldForJSON struct {
 	TrashBytes uint64   `json:"trash_bytes"`
 	Shards     uint64   `json:"shards"`
 	LimitBytes *uint64  `json:"limit_bytes"` // null: no limit
+
+	GivenUp *time.Time `json:"given_up"` // since when nothing is taken of them; null: it is
 }
 
 type problemJSON struct {
@@ -134,7 +136,9 @@ func (a *app) printStatus(s *controlv1.StatusResponse) error {
 		}
 		for _, h := range g.GetHeldFor() {
 			limit := ""
-			if h.Limited {
+			if h.GivenUpUnix > 0 {
+				limit = ", dropped " + humanize.Time(time.Unix(h.GivenUpUnix, 0)) + ": no more shards are taken"
+			} else if h.Limited {
 				limit = ", at most " + bytesText(h.LimitBytes)
 			}
 			fmt.Fprintf(w, "  for %s\t%s%s\n", printable(heldForName(h)), heldText(h), limit)
@@ -178,7 +182,7 @@ func timeOrNull(unix int64) *time.Time {
 }
 
 func newHeldForJSON(h *controlv1.HeldFor) heldForJSON {
-	out := heldForJSON{h.Owner, append([]string{}, h.Names...), h.Bytes, h.TrashBytes, h.Shards, nil}
+	out := heldForJSON{h.Owner, append([]string{}, h.Names...), h.Bytes, h.TrashBytes, h.Shards, nil, timeOrNull(h.GivenUpUnix)}
 	if h.Limited {
 		out.LimitBytes = &h.LimitBytes
 	}
@@ -194,7 +198,7 @@ func heldForName(h *controlv1.HeldFor) string {
 
 func heldText(h *controlv1.HeldFor) string {
 	text := bytesText(h.Bytes) + " in " + countText(h.Shards, "shard", "shards")
-	if h.Shards == 0 {
+	if h.Shards == 0 && h.Bytes > 0 {
 		text = bytesText(h.Bytes) + " of heads and deletions"
 	}
 	if h.TrashBytes > 0 {

@@ -582,7 +582,8 @@ type HeldFor struct {
 	TrashBytes    uint64                 `protobuf:"varint,4,opt,name=trash_bytes,json=trashBytes,proto3" json:"trash_bytes,omitempty"`
 	Shards        uint64                 `protobuf:"varint,5,opt,name=shards,proto3" json:"shards,omitempty"`
 	Limited       bool                   `protobuf:"varint,6,opt,name=limited,proto3" json:"limited,omitempty"`
-	LimitBytes    uint64                 `protobuf:"varint,7,opt,name=limit_bytes,json=limitBytes,proto3" json:"limit_bytes,omitempty"` // that it may have here
+	LimitBytes    uint64                 `protobuf:"varint,7,opt,name=limit_bytes,json=limitBytes,proto3" json:"limit_bytes,omitempty"`      // that it may have here
+	GivenUpUnix   int64                  `protobuf:"varint,8,opt,name=given_up_unix,json=givenUpUnix,proto3" json:"given_up_unix,omitempty"` // since when no shards of it are taken; 0: they are
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -662,6 +663,13 @@ func (x *HeldFor) GetLimited() bool {
 func (x *HeldFor) GetLimitBytes() uint64 {
 	if x != nil {
 		return x.LimitBytes
+	}
+	return 0
+}
+
+func (x *HeldFor) GetGivenUpUnix() int64 {
+	if x != nil {
+		return x.GivenUpUnix
 	}
 	return 0
 }
@@ -5662,6 +5670,7 @@ type DropOwnerRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Owner         string                 `protobuf:"bytes,1,opt,name=owner,proto3" json:"owner,omitempty"` // id, unique prefix of one, or the name of one of its peers
 	DryRun        bool                   `protobuf:"varint,2,opt,name=dry_run,json=dryRun,proto3" json:"dry_run,omitempty"`
+	Undo          bool                   `protobuf:"varint,3,opt,name=undo,proto3" json:"undo,omitempty"` // takes shards of the owner again
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -5706,6 +5715,13 @@ func (x *DropOwnerRequest) GetOwner() string {
 func (x *DropOwnerRequest) GetDryRun() bool {
 	if x != nil {
 		return x.DryRun
+	}
+	return false
+}
+
+func (x *DropOwnerRequest) GetUndo() bool {
+	if x != nil {
+		return x.Undo
 	}
 	return false
 }
@@ -6901,6 +6917,230 @@ func (x *ViewPiece) GetFetched() uint64 {
 	return 0
 }
 
+type TrashRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TrashRequest) Reset() {
+	*x = TrashRequest{}
+	mi := &file_control_v1_control_proto_msgTypes[88]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TrashRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TrashRequest) ProtoMessage() {}
+
+func (x *TrashRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_control_v1_control_proto_msgTypes[88]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TrashRequest.ProtoReflect.Descriptor instead.
+func (*TrashRequest) Descriptor() ([]byte, []int) {
+	return file_control_v1_control_proto_rawDescGZIP(), []int{88}
+}
+
+type EmptyTrashRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Owner         string                 `protobuf:"bytes,1,opt,name=owner,proto3" json:"owner,omitempty"` // as in DropOwnerRequest; empty: everybody's
+	DryRun        bool                   `protobuf:"varint,2,opt,name=dry_run,json=dryRun,proto3" json:"dry_run,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *EmptyTrashRequest) Reset() {
+	*x = EmptyTrashRequest{}
+	mi := &file_control_v1_control_proto_msgTypes[89]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *EmptyTrashRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*EmptyTrashRequest) ProtoMessage() {}
+
+func (x *EmptyTrashRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_control_v1_control_proto_msgTypes[89]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use EmptyTrashRequest.ProtoReflect.Descriptor instead.
+func (*EmptyTrashRequest) Descriptor() ([]byte, []int) {
+	return file_control_v1_control_proto_rawDescGZIP(), []int{89}
+}
+
+func (x *EmptyTrashRequest) GetOwner() string {
+	if x != nil {
+		return x.Owner
+	}
+	return ""
+}
+
+func (x *EmptyTrashRequest) GetDryRun() bool {
+	if x != nil {
+		return x.DryRun
+	}
+	return false
+}
+
+type TrashResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Owners        []*TrashOf             `protobuf:"bytes,1,rep,name=owners,proto3" json:"owners,omitempty"` // most first
+	Bytes         uint64                 `protobuf:"varint,2,opt,name=bytes,proto3" json:"bytes,omitempty"`  // of all; of EmptyTrash: what was freed
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TrashResponse) Reset() {
+	*x = TrashResponse{}
+	mi := &file_control_v1_control_proto_msgTypes[90]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TrashResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TrashResponse) ProtoMessage() {}
+
+func (x *TrashResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_control_v1_control_proto_msgTypes[90]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TrashResponse.ProtoReflect.Descriptor instead.
+func (*TrashResponse) Descriptor() ([]byte, []int) {
+	return file_control_v1_control_proto_rawDescGZIP(), []int{90}
+}
+
+func (x *TrashResponse) GetOwners() []*TrashOf {
+	if x != nil {
+		return x.Owners
+	}
+	return nil
+}
+
+func (x *TrashResponse) GetBytes() uint64 {
+	if x != nil {
+		return x.Bytes
+	}
+	return 0
+}
+
+type TrashOf struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Owner         string                 `protobuf:"bytes,1,opt,name=owner,proto3" json:"owner,omitempty"`
+	Names         []string               `protobuf:"bytes,2,rep,name=names,proto3" json:"names,omitempty"` // of the owner's peers
+	Shards        uint64                 `protobuf:"varint,3,opt,name=shards,proto3" json:"shards,omitempty"`
+	Bytes         uint64                 `protobuf:"varint,4,opt,name=bytes,proto3" json:"bytes,omitempty"`
+	FirstSeconds  int64                  `protobuf:"varint,5,opt,name=first_seconds,json=firstSeconds,proto3" json:"first_seconds,omitempty"` // that this peer has yet to run until the first is freed
+	LastSeconds   int64                  `protobuf:"varint,6,opt,name=last_seconds,json=lastSeconds,proto3" json:"last_seconds,omitempty"`    // until all are
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TrashOf) Reset() {
+	*x = TrashOf{}
+	mi := &file_control_v1_control_proto_msgTypes[91]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TrashOf) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TrashOf) ProtoMessage() {}
+
+func (x *TrashOf) ProtoReflect() protoreflect.Message {
+	mi := &file_control_v1_control_proto_msgTypes[91]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TrashOf.ProtoReflect.Descriptor instead.
+func (*TrashOf) Descriptor() ([]byte, []int) {
+	return file_control_v1_control_proto_rawDescGZIP(), []int{91}
+}
+
+func (x *TrashOf) GetOwner() string {
+	if x != nil {
+		return x.Owner
+	}
+	return ""
+}
+
+func (x *TrashOf) GetNames() []string {
+	if x != nil {
+		return x.Names
+	}
+	return nil
+}
+
+func (x *TrashOf) GetShards() uint64 {
+	if x != nil {
+		return x.Shards
+	}
+	return 0
+}
+
+func (x *TrashOf) GetBytes() uint64 {
+	if x != nil {
+		return x.Bytes
+	}
+	return 0
+}
+
+func (x *TrashOf) GetFirstSeconds() int64 {
+	if x != nil {
+		return x.FirstSeconds
+	}
+	return 0
+}
+
+func (x *TrashOf) GetLastSeconds() int64 {
+	if x != nil {
+		return x.LastSeconds
+	}
+	return 0
+}
+
 var File_control_v1_control_proto protoreflect.FileDescriptor
 
 const file_control_v1_control_proto_rawDesc = "" +
@@ -6958,7 +7198,7 @@ const file_control_v1_control_proto_rawDesc = "" +
 	"\bheld_for\x18\x06 \x03(\v2\x1a.gotong.control.v1.HeldForR\aheldFor\x12\x19\n" +
 	"\bup_limit\x18\a \x01(\x04R\aupLimit\x12\x1d\n" +
 	"\n" +
-	"down_limit\x18\b \x01(\x04R\tdownLimit\"\xbf\x01\n" +
+	"down_limit\x18\b \x01(\x04R\tdownLimit\"\xe3\x01\n" +
 	"\aHeldFor\x12\x14\n" +
 	"\x05owner\x18\x01 \x01(\tR\x05owner\x12\x14\n" +
 	"\x05names\x18\x02 \x03(\tR\x05names\x12\x14\n" +
@@ -6968,7 +7208,8 @@ const file_control_v1_control_proto_rawDesc = "" +
 	"\x06shards\x18\x05 \x01(\x04R\x06shards\x12\x18\n" +
 	"\alimited\x18\x06 \x01(\bR\alimited\x12\x1f\n" +
 	"\vlimit_bytes\x18\a \x01(\x04R\n" +
-	"limitBytes\"?\n" +
+	"limitBytes\x12\"\n" +
+	"\rgiven_up_unix\x18\b \x01(\x03R\vgivenUpUnix\"?\n" +
 	"\aProblem\x12\x12\n" +
 	"\x04what\x18\x01 \x01(\tR\x04what\x12\x10\n" +
 	"\x03why\x18\x02 \x01(\tR\x03why\x12\x0e\n" +
@@ -7389,10 +7630,11 @@ const file_control_v1_control_proto_rawDesc = "" +
 	"bytes_read\x18\f \x01(\x04R\tbytesRead\x12\x16\n" +
 	"\x06silent\x18\r \x01(\x04R\x06silent\x12\x1a\n" +
 	"\bproblems\x18\x0e \x01(\x04R\bproblems\x12\x1e\n" +
-	"\vno_read_key\x18\x0f \x01(\bR\tnoReadKey\"A\n" +
+	"\vno_read_key\x18\x0f \x01(\bR\tnoReadKey\"U\n" +
 	"\x10DropOwnerRequest\x12\x14\n" +
 	"\x05owner\x18\x01 \x01(\tR\x05owner\x12\x17\n" +
-	"\adry_run\x18\x02 \x01(\bR\x06dryRun\"I\n" +
+	"\adry_run\x18\x02 \x01(\bR\x06dryRun\x12\x12\n" +
+	"\x04undo\x18\x03 \x01(\bR\x04undo\"I\n" +
 	"\x11DropOwnerResponse\x124\n" +
 	"\adropped\x18\x01 \x01(\v2\x1a.gotong.control.v1.HeldForR\adropped\"\xc7\x01\n" +
 	"\vAuditRecord\x12\x14\n" +
@@ -7480,7 +7722,21 @@ const file_control_v1_control_proto_rawDesc = "" +
 	"\x06length\x18\x04 \x01(\rR\x06length\"9\n" +
 	"\tViewPiece\x12\x12\n" +
 	"\x04data\x18\x01 \x01(\fR\x04data\x12\x18\n" +
-	"\afetched\x18\x02 \x01(\x04R\afetched*\xd4\x01\n" +
+	"\afetched\x18\x02 \x01(\x04R\afetched\"\x0e\n" +
+	"\fTrashRequest\"B\n" +
+	"\x11EmptyTrashRequest\x12\x14\n" +
+	"\x05owner\x18\x01 \x01(\tR\x05owner\x12\x17\n" +
+	"\adry_run\x18\x02 \x01(\bR\x06dryRun\"Y\n" +
+	"\rTrashResponse\x122\n" +
+	"\x06owners\x18\x01 \x03(\v2\x1a.gotong.control.v1.TrashOfR\x06owners\x12\x14\n" +
+	"\x05bytes\x18\x02 \x01(\x04R\x05bytes\"\xab\x01\n" +
+	"\aTrashOf\x12\x14\n" +
+	"\x05owner\x18\x01 \x01(\tR\x05owner\x12\x14\n" +
+	"\x05names\x18\x02 \x03(\tR\x05names\x12\x16\n" +
+	"\x06shards\x18\x03 \x01(\x04R\x06shards\x12\x14\n" +
+	"\x05bytes\x18\x04 \x01(\x04R\x05bytes\x12#\n" +
+	"\rfirst_seconds\x18\x05 \x01(\x03R\ffirstSeconds\x12!\n" +
+	"\flast_seconds\x18\x06 \x01(\x03R\vlastSeconds*\xd4\x01\n" +
 	"\x04Kind\x12\x14\n" +
 	"\x10KIND_UNSPECIFIED\x10\x00\x12\x0f\n" +
 	"\vKIND_FAILED\x10\x01\x12\x0e\n" +
@@ -7494,7 +7750,7 @@ const file_control_v1_control_proto_rawDesc = "" +
 	"\x11KIND_WRONG_PHRASE\x10\f\x12\x10\n" +
 	"\fKIND_REFUSED\x10\r\x12\x10\n" +
 	"\fKIND_CORRUPT\x10A\x12\x12\n" +
-	"\x0eKIND_TEMPORARY\x10K2\x98\x0f\n" +
+	"\x0eKIND_TEMPORARY\x10K2\xba\x10\n" +
 	"\aControl\x12M\n" +
 	"\x06Status\x12 .gotong.control.v1.StatusRequest\x1a!.gotong.control.v1.StatusResponse\x12J\n" +
 	"\x05Peers\x12\x1f.gotong.control.v1.PeersRequest\x1a .gotong.control.v1.PeersResponse\x12M\n" +
@@ -7514,7 +7770,10 @@ const file_control_v1_control_proto_rawDesc = "" +
 	"\x06Forget\x12 .gotong.control.v1.ForgetRequest\x1a!.gotong.control.v1.ForgetResponse\x12I\n" +
 	"\x05Prune\x12\x1f.gotong.control.v1.PruneRequest\x1a\x1d.gotong.control.v1.PruneEvent0\x01\x12I\n" +
 	"\x05Check\x12\x1f.gotong.control.v1.CheckRequest\x1a\x1d.gotong.control.v1.CheckEvent0\x01\x12V\n" +
-	"\tDropOwner\x12#.gotong.control.v1.DropOwnerRequest\x1a$.gotong.control.v1.DropOwnerResponse\x12G\n" +
+	"\tDropOwner\x12#.gotong.control.v1.DropOwnerRequest\x1a$.gotong.control.v1.DropOwnerResponse\x12J\n" +
+	"\x05Trash\x12\x1f.gotong.control.v1.TrashRequest\x1a .gotong.control.v1.TrashResponse\x12T\n" +
+	"\n" +
+	"EmptyTrash\x12$.gotong.control.v1.EmptyTrashRequest\x1a .gotong.control.v1.TrashResponse\x12G\n" +
 	"\x04Self\x12\x1e.gotong.control.v1.SelfRequest\x1a\x1f.gotong.control.v1.SelfResponse\x12J\n" +
 	"\x05Drill\x12\x1f.gotong.control.v1.DrillRequest\x1a\x1e.gotong.control.v1.DrillResult0\x01\x12G\n" +
 	"\x04View\x12\x1e.gotong.control.v1.ViewRequest\x1a\x1d.gotong.control.v1.ViewOpened0\x01\x12b\n" +
@@ -7535,7 +7794,7 @@ func file_control_v1_control_proto_rawDescGZIP() []byte {
 }
 
 var file_control_v1_control_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_control_v1_control_proto_msgTypes = make([]protoimpl.MessageInfo, 89)
+var file_control_v1_control_proto_msgTypes = make([]protoimpl.MessageInfo, 93)
 var file_control_v1_control_proto_goTypes = []any{
 	(Kind)(0),                     // 0: gotong.control.v1.Kind
 	(*ErrorDetail)(nil),           // 1: gotong.control.v1.ErrorDetail
@@ -7626,7 +7885,11 @@ var file_control_v1_control_proto_goTypes = []any{
 	(*ViewNodes)(nil),             // 86: gotong.control.v1.ViewNodes
 	(*ViewReadRequest)(nil),       // 87: gotong.control.v1.ViewReadRequest
 	(*ViewPiece)(nil),             // 88: gotong.control.v1.ViewPiece
-	nil,                           // 89: gotong.control.v1.RestoreSummary.ActionsEntry
+	(*TrashRequest)(nil),          // 89: gotong.control.v1.TrashRequest
+	(*EmptyTrashRequest)(nil),     // 90: gotong.control.v1.EmptyTrashRequest
+	(*TrashResponse)(nil),         // 91: gotong.control.v1.TrashResponse
+	(*TrashOf)(nil),               // 92: gotong.control.v1.TrashOf
+	nil,                           // 93: gotong.control.v1.RestoreSummary.ActionsEntry
 }
 var file_control_v1_control_proto_depIdxs = []int32{
 	0,  // 0: gotong.control.v1.ErrorDetail.kind:type_name -> gotong.control.v1.Kind
@@ -7652,7 +7915,7 @@ var file_control_v1_control_proto_depIdxs = []int32{
 	35, // 20: gotong.control.v1.RestoreEvent.summary:type_name -> gotong.control.v1.RestoreSummary
 	33, // 21: gotong.control.v1.RestoreEvent.item:type_name -> gotong.control.v1.RestoreItem
 	23, // 22: gotong.control.v1.RestoreProgress.holders:type_name -> gotong.control.v1.HolderRate
-	89, // 23: gotong.control.v1.RestoreSummary.actions:type_name -> gotong.control.v1.RestoreSummary.ActionsEntry
+	93, // 23: gotong.control.v1.RestoreSummary.actions:type_name -> gotong.control.v1.RestoreSummary.ActionsEntry
 	39, // 24: gotong.control.v1.RunRequest.start:type_name -> gotong.control.v1.RunStart
 	37, // 25: gotong.control.v1.RunRequest.file_end:type_name -> gotong.control.v1.RunFileEnd
 	38, // 26: gotong.control.v1.RunRequest.end:type_name -> gotong.control.v1.RunEnd
@@ -7682,61 +7945,66 @@ var file_control_v1_control_proto_depIdxs = []int32{
 	84, // 50: gotong.control.v1.ViewSnapshot.root:type_name -> gotong.control.v1.ViewRef
 	84, // 51: gotong.control.v1.ViewObject.object:type_name -> gotong.control.v1.ViewRef
 	84, // 52: gotong.control.v1.ViewReadRequest.object:type_name -> gotong.control.v1.ViewRef
-	2,  // 53: gotong.control.v1.Control.Status:input_type -> gotong.control.v1.StatusRequest
-	8,  // 54: gotong.control.v1.Control.Peers:input_type -> gotong.control.v1.PeersRequest
-	11, // 55: gotong.control.v1.Control.Invite:input_type -> gotong.control.v1.InviteRequest
-	13, // 56: gotong.control.v1.Control.Remove:input_type -> gotong.control.v1.RemoveRequest
-	15, // 57: gotong.control.v1.Control.Leave:input_type -> gotong.control.v1.LeaveRequest
-	72, // 58: gotong.control.v1.Control.Drain:input_type -> gotong.control.v1.DrainRequest
-	17, // 59: gotong.control.v1.Control.Backup:input_type -> gotong.control.v1.BackupInput
-	26, // 60: gotong.control.v1.Control.Snapshots:input_type -> gotong.control.v1.SnapshotsRequest
-	29, // 61: gotong.control.v1.Control.Ls:input_type -> gotong.control.v1.LsRequest
-	31, // 62: gotong.control.v1.Control.Restore:input_type -> gotong.control.v1.RestoreRequest
-	36, // 63: gotong.control.v1.Control.Run:input_type -> gotong.control.v1.RunRequest
-	45, // 64: gotong.control.v1.Control.Find:input_type -> gotong.control.v1.FindRequest
-	47, // 65: gotong.control.v1.Control.Diff:input_type -> gotong.control.v1.DiffRequest
-	51, // 66: gotong.control.v1.Control.Cat:input_type -> gotong.control.v1.CatRequest
-	53, // 67: gotong.control.v1.Control.Stats:input_type -> gotong.control.v1.StatsRequest
-	58, // 68: gotong.control.v1.Control.Forget:input_type -> gotong.control.v1.ForgetRequest
-	62, // 69: gotong.control.v1.Control.Prune:input_type -> gotong.control.v1.PruneRequest
-	66, // 70: gotong.control.v1.Control.Check:input_type -> gotong.control.v1.CheckRequest
-	69, // 71: gotong.control.v1.Control.DropOwner:input_type -> gotong.control.v1.DropOwnerRequest
-	74, // 72: gotong.control.v1.Control.Self:input_type -> gotong.control.v1.SelfRequest
-	77, // 73: gotong.control.v1.Control.Drill:input_type -> gotong.control.v1.DrillRequest
-	79, // 74: gotong.control.v1.Control.View:input_type -> gotong.control.v1.ViewRequest
-	81, // 75: gotong.control.v1.Control.ViewSnapshots:input_type -> gotong.control.v1.ViewSnapshotsRequest
-	85, // 76: gotong.control.v1.Control.ViewEntries:input_type -> gotong.control.v1.ViewObject
-	87, // 77: gotong.control.v1.Control.ViewRead:input_type -> gotong.control.v1.ViewReadRequest
-	3,  // 78: gotong.control.v1.Control.Status:output_type -> gotong.control.v1.StatusResponse
-	9,  // 79: gotong.control.v1.Control.Peers:output_type -> gotong.control.v1.PeersResponse
-	12, // 80: gotong.control.v1.Control.Invite:output_type -> gotong.control.v1.InviteResponse
-	14, // 81: gotong.control.v1.Control.Remove:output_type -> gotong.control.v1.RemoveResponse
-	16, // 82: gotong.control.v1.Control.Leave:output_type -> gotong.control.v1.LeaveResponse
-	73, // 83: gotong.control.v1.Control.Drain:output_type -> gotong.control.v1.DrainProgress
-	21, // 84: gotong.control.v1.Control.Backup:output_type -> gotong.control.v1.BackupEvent
-	27, // 85: gotong.control.v1.Control.Snapshots:output_type -> gotong.control.v1.SnapshotsResponse
-	30, // 86: gotong.control.v1.Control.Ls:output_type -> gotong.control.v1.LsEntry
-	32, // 87: gotong.control.v1.Control.Restore:output_type -> gotong.control.v1.RestoreEvent
-	41, // 88: gotong.control.v1.Control.Run:output_type -> gotong.control.v1.RunEvent
-	46, // 89: gotong.control.v1.Control.Find:output_type -> gotong.control.v1.FindMatch
-	48, // 90: gotong.control.v1.Control.Diff:output_type -> gotong.control.v1.DiffEvent
-	52, // 91: gotong.control.v1.Control.Cat:output_type -> gotong.control.v1.CatPiece
-	54, // 92: gotong.control.v1.Control.Stats:output_type -> gotong.control.v1.StatsResponse
-	59, // 93: gotong.control.v1.Control.Forget:output_type -> gotong.control.v1.ForgetResponse
-	63, // 94: gotong.control.v1.Control.Prune:output_type -> gotong.control.v1.PruneEvent
-	67, // 95: gotong.control.v1.Control.Check:output_type -> gotong.control.v1.CheckEvent
-	70, // 96: gotong.control.v1.Control.DropOwner:output_type -> gotong.control.v1.DropOwnerResponse
-	75, // 97: gotong.control.v1.Control.Self:output_type -> gotong.control.v1.SelfResponse
-	78, // 98: gotong.control.v1.Control.Drill:output_type -> gotong.control.v1.DrillResult
-	80, // 99: gotong.control.v1.Control.View:output_type -> gotong.control.v1.ViewOpened
-	82, // 100: gotong.control.v1.Control.ViewSnapshots:output_type -> gotong.control.v1.ViewSnapshotsResponse
-	86, // 101: gotong.control.v1.Control.ViewEntries:output_type -> gotong.control.v1.ViewNodes
-	88, // 102: gotong.control.v1.Control.ViewRead:output_type -> gotong.control.v1.ViewPiece
-	78, // [78:103] is the sub-list for method output_type
-	53, // [53:78] is the sub-list for method input_type
-	53, // [53:53] is the sub-list for extension type_name
-	53, // [53:53] is the sub-list for extension extendee
-	0,  // [0:53] is the sub-list for field type_name
+	92, // 53: gotong.control.v1.TrashResponse.owners:type_name -> gotong.control.v1.TrashOf
+	2,  // 54: gotong.control.v1.Control.Status:input_type -> gotong.control.v1.StatusRequest
+	8,  // 55: gotong.control.v1.Control.Peers:input_type -> gotong.control.v1.PeersRequest
+	11, // 56: gotong.control.v1.Control.Invite:input_type -> gotong.control.v1.InviteRequest
+	13, // 57: gotong.control.v1.Control.Remove:input_type -> gotong.control.v1.RemoveRequest
+	15, // 58: gotong.control.v1.Control.Leave:input_type -> gotong.control.v1.LeaveRequest
+	72, // 59: gotong.control.v1.Control.Drain:input_type -> gotong.control.v1.DrainRequest
+	17, // 60: gotong.control.v1.Control.Backup:input_type -> gotong.control.v1.BackupInput
+	26, // 61: gotong.control.v1.Control.Snapshots:input_type -> gotong.control.v1.SnapshotsRequest
+	29, // 62: gotong.control.v1.Control.Ls:input_type -> gotong.control.v1.LsRequest
+	31, // 63: gotong.control.v1.Control.Restore:input_type -> gotong.control.v1.RestoreRequest
+	36, // 64: gotong.control.v1.Control.Run:input_type -> gotong.control.v1.RunRequest
+	45, // 65: gotong.control.v1.Control.Find:input_type -> gotong.control.v1.FindRequest
+	47, // 66: gotong.control.v1.Control.Diff:input_type -> gotong.control.v1.DiffRequest
+	51, // 67: gotong.control.v1.Control.Cat:input_type -> gotong.control.v1.CatRequest
+	53, // 68: gotong.control.v1.Control.Stats:input_type -> gotong.control.v1.StatsRequest
+	58, // 69: gotong.control.v1.Control.Forget:input_type -> gotong.control.v1.ForgetRequest
+	62, // 70: gotong.control.v1.Control.Prune:input_type -> gotong.control.v1.PruneRequest
+	66, // 71: gotong.control.v1.Control.Check:input_type -> gotong.control.v1.CheckRequest
+	69, // 72: gotong.control.v1.Control.DropOwner:input_type -> gotong.control.v1.DropOwnerRequest
+	89, // 73: gotong.control.v1.Control.Trash:input_type -> gotong.control.v1.TrashRequest
+	90, // 74: gotong.control.v1.Control.EmptyTrash:input_type -> gotong.control.v1.EmptyTrashRequest
+	74, // 75: gotong.control.v1.Control.Self:input_type -> gotong.control.v1.SelfRequest
+	77, // 76: gotong.control.v1.Control.Drill:input_type -> gotong.control.v1.DrillRequest
+	79, // 77: gotong.control.v1.Control.View:input_type -> gotong.control.v1.ViewRequest
+	81, // 78: gotong.control.v1.Control.ViewSnapshots:input_type -> gotong.control.v1.ViewSnapshotsRequest
+	85, // 79: gotong.control.v1.Control.ViewEntries:input_type -> gotong.control.v1.ViewObject
+	87, // 80: gotong.control.v1.Control.ViewRead:input_type -> gotong.control.v1.ViewReadRequest
+	3,  // 81: gotong.control.v1.Control.Status:output_type -> gotong.control.v1.StatusResponse
+	9,  // 82: gotong.control.v1.Control.Peers:output_type -> gotong.control.v1.PeersResponse
+	12, // 83: gotong.control.v1.Control.Invite:output_type -> gotong.control.v1.InviteResponse
+	14, // 84: gotong.control.v1.Control.Remove:output_type -> gotong.control.v1.RemoveResponse
+	16, // 85: gotong.control.v1.Control.Leave:output_type -> gotong.control.v1.LeaveResponse
+	73, // 86: gotong.control.v1.Control.Drain:output_type -> gotong.control.v1.DrainProgress
+	21, // 87: gotong.control.v1.Control.Backup:output_type -> gotong.control.v1.BackupEvent
+	27, // 88: gotong.control.v1.Control.Snapshots:output_type -> gotong.control.v1.SnapshotsResponse
+	30, // 89: gotong.control.v1.Control.Ls:output_type -> gotong.control.v1.LsEntry
+	32, // 90: gotong.control.v1.Control.Restore:output_type -> gotong.control.v1.RestoreEvent
+	41, // 91: gotong.control.v1.Control.Run:output_type -> gotong.control.v1.RunEvent
+	46, // 92: gotong.control.v1.Control.Find:output_type -> gotong.control.v1.FindMatch
+	48, // 93: gotong.control.v1.Control.Diff:output_type -> gotong.control.v1.DiffEvent
+	52, // 94: gotong.control.v1.Control.Cat:output_type -> gotong.control.v1.CatPiece
+	54, // 95: gotong.control.v1.Control.Stats:output_type -> gotong.control.v1.StatsResponse
+	59, // 96: gotong.control.v1.Control.Forget:output_type -> gotong.control.v1.ForgetResponse
+	63, // 97: gotong.control.v1.Control.Prune:output_type -> gotong.control.v1.PruneEvent
+	67, // 98: gotong.control.v1.Control.Check:output_type -> gotong.control.v1.CheckEvent
+	70, // 99: gotong.control.v1.Control.DropOwner:output_type -> gotong.control.v1.DropOwnerResponse
+	91, // 100: gotong.control.v1.Control.Trash:output_type -> gotong.control.v1.TrashResponse
+	91, // 101: gotong.control.v1.Control.EmptyTrash:output_type -> gotong.control.v1.TrashResponse
+	75, // 102: gotong.control.v1.Control.Self:output_type -> gotong.control.v1.SelfResponse
+	78, // 103: gotong.control.v1.Control.Drill:output_type -> gotong.control.v1.DrillResult
+	80, // 104: gotong.control.v1.Control.View:output_type -> gotong.control.v1.ViewOpened
+	82, // 105: gotong.control.v1.Control.ViewSnapshots:output_type -> gotong.control.v1.ViewSnapshotsResponse
+	86, // 106: gotong.control.v1.Control.ViewEntries:output_type -> gotong.control.v1.ViewNodes
+	88, // 107: gotong.control.v1.Control.ViewRead:output_type -> gotong.control.v1.ViewPiece
+	81, // [81:108] is the sub-list for method output_type
+	54, // [54:81] is the sub-list for method input_type
+	54, // [54:54] is the sub-list for extension type_name
+	54, // [54:54] is the sub-list for extension extendee
+	0,  // [0:54] is the sub-list for field type_name
 }
 
 func init() { file_control_v1_control_proto_init() }
@@ -7792,7 +8060,7 @@ func file_control_v1_control_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_control_v1_control_proto_rawDesc), len(file_control_v1_control_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   89,
+			NumMessages:   93,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -38,6 +38,8 @@ const (
 	Control_Prune_FullMethodName         = "/gotong.control.v1.Control/Prune"
 	Control_Check_FullMethodName         = "/gotong.control.v1.Control/Check"
 	Control_DropOwner_FullMethodName     = "/gotong.control.v1.Control/DropOwner"
+	Control_Trash_FullMethodName         = "/gotong.control.v1.Control/Trash"
+	Control_EmptyTrash_FullMethodName    = "/gotong.control.v1.Control/EmptyTrash"
 	Control_Self_FullMethodName          = "/gotong.control.v1.Control/Self"
 	Control_Drill_FullMethodName         = "/gotong.control.v1.Control/Drill"
 	Control_View_FullMethodName          = "/gotong.control.v1.Control/View"
@@ -75,8 +77,11 @@ type ControlClient interface {
 	Forget(ctx context.Context, in *ForgetRequest, opts ...grpc.CallOption) (*ForgetResponse, error)
 	Prune(ctx context.Context, in *PruneRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[PruneEvent], error)
 	Check(ctx context.Context, in *CheckRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[CheckEvent], error)
-	// DropOwner gives up what this peer keeps for somebody.
+	// DropOwner gives up what this peer keeps for somebody, until that is undone.
 	DropOwner(ctx context.Context, in *DropOwnerRequest, opts ...grpc.CallOption) (*DropOwnerResponse, error)
+	Trash(ctx context.Context, in *TrashRequest, opts ...grpc.CallOption) (*TrashResponse, error)
+	// EmptyTrash frees what the trash has before its time.
+	EmptyTrash(ctx context.Context, in *EmptyTrashRequest, opts ...grpc.CallOption) (*TrashResponse, error)
 	Self(ctx context.Context, in *SelfRequest, opts ...grpc.CallOption) (*SelfResponse, error)
 	Drill(ctx context.Context, in *DrillRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[DrillResult], error)
 	// View opens the vault for reading here and there; the first answer names the
@@ -363,6 +368,26 @@ func (c *controlClient) DropOwner(ctx context.Context, in *DropOwnerRequest, opt
 	return out, nil
 }
 
+func (c *controlClient) Trash(ctx context.Context, in *TrashRequest, opts ...grpc.CallOption) (*TrashResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(TrashResponse)
+	err := c.cc.Invoke(ctx, Control_Trash_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *controlClient) EmptyTrash(ctx context.Context, in *EmptyTrashRequest, opts ...grpc.CallOption) (*TrashResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(TrashResponse)
+	err := c.cc.Invoke(ctx, Control_EmptyTrash_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *controlClient) Self(ctx context.Context, in *SelfRequest, opts ...grpc.CallOption) (*SelfResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(SelfResponse)
@@ -479,8 +504,11 @@ type ControlServer interface {
 	Forget(context.Context, *ForgetRequest) (*ForgetResponse, error)
 	Prune(*PruneRequest, grpc.ServerStreamingServer[PruneEvent]) error
 	Check(*CheckRequest, grpc.ServerStreamingServer[CheckEvent]) error
-	// DropOwner gives up what this peer keeps for somebody.
+	// DropOwner gives up what this peer keeps for somebody, until that is undone.
 	DropOwner(context.Context, *DropOwnerRequest) (*DropOwnerResponse, error)
+	Trash(context.Context, *TrashRequest) (*TrashResponse, error)
+	// EmptyTrash frees what the trash has before its time.
+	EmptyTrash(context.Context, *EmptyTrashRequest) (*TrashResponse, error)
 	Self(context.Context, *SelfRequest) (*SelfResponse, error)
 	Drill(*DrillRequest, grpc.ServerStreamingServer[DrillResult]) error
 	// View opens the vault for reading here and there; the first answer names the
@@ -555,6 +583,12 @@ func (UnimplementedControlServer) Check(*CheckRequest, grpc.ServerStreamingServe
 }
 func (UnimplementedControlServer) DropOwner(context.Context, *DropOwnerRequest) (*DropOwnerResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method DropOwner not implemented")
+}
+func (UnimplementedControlServer) Trash(context.Context, *TrashRequest) (*TrashResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Trash not implemented")
+}
+func (UnimplementedControlServer) EmptyTrash(context.Context, *EmptyTrashRequest) (*TrashResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method EmptyTrash not implemented")
 }
 func (UnimplementedControlServer) Self(context.Context, *SelfRequest) (*SelfResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Self not implemented")
@@ -859,6 +893,42 @@ func _Control_DropOwner_Handler(srv interface{}, ctx context.Context, dec func(i
 	return interceptor(ctx, in, info, handler)
 }
 
+func _Control_Trash_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(TrashRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ControlServer).Trash(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Control_Trash_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ControlServer).Trash(ctx, req.(*TrashRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Control_EmptyTrash_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(EmptyTrashRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ControlServer).EmptyTrash(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Control_EmptyTrash_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ControlServer).EmptyTrash(ctx, req.(*EmptyTrashRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _Control_Self_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(SelfRequest)
 	if err := dec(in); err != nil {
@@ -988,6 +1058,14 @@ var Control_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "DropOwner",
 			Handler:    _Control_DropOwner_Handler,
+		},
+		{
+			MethodName: "Trash",
+			Handler:    _Control_Trash_Handler,
+		},
+		{
+			MethodName: "EmptyTrash",
+			Handler:    _Control_EmptyTrash_Handler,
 		},
 		{
 			MethodName: "Self",
