@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"gotong/grid"
 	"gotong/grid/gridtest"
 	"gotong/grid/identity"
 	"gotong/grid/node"
@@ -139,6 +140,47 @@ func TestRecoverRefusals(t *testing.T) {
 			t.Errorf("the device that was shut out: %v", err)
 		}
 		if _, err := backupOf(t, fresh, dir); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// TestRecoverRemovesOld: the old device is taken out of the grid with the recovery,
+// by a statement that the new one signs.
+func TestRecoverRemovesOld(t *testing.T) {
+	gridtest.Run(t, gridtest.ClusterConfig{Peers: 4}, func(t *testing.T, c *gridtest.Cluster) {
+		old := c.Peers[0] // it founded the grid and admitted the others
+		dir := source(t, "text")
+		if _, err := backupOf(t, old, dir); err != nil {
+			t.Fatal(err)
+		}
+		old.Stop()
+		c.Wait("it is away", func() bool { return c.Peers[1].Alive() == 3 })
+		if _, _, err := c.Recover(old.Phrase, c.Peers[2], func(p *node.RecoverParams) { p.RemoveOld, p.WriteOnly = true, true }); kindOf(err) != controlv1.Kind_KIND_USAGE {
+			t.Errorf("by a write-only device: %v", err)
+		}
+		fresh, found, err := c.Recover(old.Phrase, c.Peers[2], func(p *node.RecoverParams) { p.RemoveOld = true })
+		if err != nil {
+			t.Fatal(err)
+		}
+		if v := found.Vaults[0]; !v.Adopted || !v.Removed {
+			t.Errorf("adopted %t, removed %t", v.Adopted, v.Removed)
+		}
+		c.WaitAlive(4)
+		c.Wait("all know that the old device is out", func() bool {
+			for _, p := range append(c.Peers[1:4:4], fresh) {
+				if state := p.StateOf(old.ID); state == grid.StateAlive || state == grid.StateAway {
+					return false
+				}
+			}
+			return true
+		})
+		target := t.TempDir()
+		if _, err := restoreOf(t, fresh, "latest", target); err != nil {
+			t.Fatal(err)
+		}
+		wantFile(t, target, dir, "a", "text")
+		if _, err := backupOf(t, fresh, source(t, "more")); err != nil {
 			t.Error(err)
 		}
 	})

@@ -42,6 +42,8 @@ type RecoverParams struct {
 	Head uint64
 	// WriteOnly is as in InitParams.
 	WriteOnly bool
+	// RemoveOld takes the device that wrote the vault until now out of the grid.
+	RemoveOld bool
 	Fabric    peernet.Fabric // nil means TCP
 }
 
@@ -60,6 +62,7 @@ type FoundVault struct {
 	Alive     bool   // that device answers
 	Problem   string // what stands in the way of reading it; empty: nothing
 	Adopted   bool
+	Removed   bool // that device is no member from now on
 
 	links [][]byte
 	state storage.SignedHead
@@ -85,6 +88,9 @@ func Recover(ctx context.Context, dir string, p RecoverParams) (Recovered, error
 	if p.Phrase == "" {
 		return Recovered{}, &Failure{Kind: controlv1.Kind_KIND_WRONG_PHRASE, What: "no recovery phrase was given", Meaning: "nothing was changed",
 			Next: "gotong recover --phrase-file FILE"}
+	}
+	if p.RemoveOld && p.WriteOnly {
+		return Recovered{}, usage("a write-only device cannot remove another one", "the same command without --remove-old, then gotong remove on a device that is an admin")
 	}
 	r := &recovery{params: p}
 	defer r.close()
@@ -135,9 +141,27 @@ func (r *recovery) run(ctx context.Context, s setup) (*roster.Roster, error) {
 	if err := r.adopt(chosen); err != nil {
 		return nil, err
 	}
+	if err := r.removeOld(chosen); err != nil {
+		return nil, err
+	}
 	chosen.Adopted = true
 	r.kept = true
 	return r.roster, nil
+}
+
+// removeOld signs, if that is wanted, that the device which wrote the vault is no
+// member any more. Others learn it when this peer is up.
+func (r *recovery) removeOld(v *FoundVault) error {
+	old, member := r.roster.View().Member(v.Writer)
+	if !r.params.RemoveOld || !member || old.Owner != r.owner() {
+		return nil
+	}
+	if err := r.roster.Remove(r.setup.node, roster.RemoveParams{Peer: v.Writer}); err != nil {
+		return &Failure{Kind: controlv1.Kind_KIND_REFUSED, What: "cannot remove " + v.Name, Meaning: "nothing was changed",
+			Next: "the same command without --remove-old; an admin can remove it then", Err: err}
+	}
+	v.Removed = true
+	return nil
 }
 
 // join makes this peer a member through the first contact that helps.

@@ -28,7 +28,9 @@ grid already. It needs the recovery phrase, and one friend to ask: an invite cod
 (which it does not use up), the id and an address of any friend's peer, or a
 recovery sheet, which has both. It finds the owner's vaults, continues the newest
 one that no other device of the owner writes, and lists the others. The device
-that wrote it before is refused from then on. After a kill run it again.`,
+that wrote it before is refused from then on, but stays a member of the grid, with
+what it keeps for others; if it is lost or in other hands, --remove-old takes it out
+too. After a kill run it again.`,
 		Example: `  gotong recover v7qk…@friend.example:4114 --phrase-file phrase.txt
   gotong recover --sheet sheet.txt
   gotong recover gotong1aebag… --vault 3f2a9c`,
@@ -39,6 +41,7 @@ that wrote it before is refused from then on. After a kill run it again.`,
 	c.Flags().StringVar(&sheetFile, "sheet", "", "file with the text of a recovery sheet or what its QR code says, - for standard input")
 	c.Flags().StringVar(&p.Vault, "vault", "", "id of the vault to continue, or its beginning, even if its device is up")
 	c.Flags().Uint64Var(&p.Head, "head", 0, "go on from an older state of the vault: the number of its head (default the newest)")
+	c.Flags().BoolVar(&p.RemoveOld, "remove-old", false, "take the device that wrote the vault out of the grid, for good")
 	c.Flags().BoolVar(&p.WriteOnly, "write-only", false, writeOnlyUsage)
 	c.RunE = func(c *cobra.Command, args []string) error {
 		if phraseFile == "-" && sheetFile == "-" {
@@ -122,11 +125,12 @@ type vaultJSON struct {
 	DeviceUp   bool       `json:"device_up"`
 	Problem    string     `json:"problem,omitempty"`
 	Adopted    bool       `json:"adopted"`
+	Removed    bool       `json:"removed"` // the device is no member any more
 }
 
 func newVaultJSON(v node.FoundVault) vaultJSON {
 	out := vaultJSON{Vault: v.ID.String(), Host: v.Host, Snapshots: v.Snapshots, AgeSeconds: int64(vaultAge(v).Seconds()), Head: v.Head, State: v.State,
-		Device: v.Writer.String(), DeviceName: v.Name, DeviceUp: v.Alive, Problem: v.Problem, Adopted: v.Adopted}
+		Device: v.Writer.String(), DeviceName: v.Name, DeviceUp: v.Alive, Problem: v.Problem, Adopted: v.Adopted, Removed: v.Removed}
 	if !v.Newest.IsZero() {
 		newest := v.Newest.UTC()
 		out.Newest = &newest
@@ -165,8 +169,12 @@ func (a *app) printRecovered(found node.Recovered) error {
 		fmt.Fprint(a.stdout, " One who did not may know a newer state: look at the time of the newest snapshot.")
 	}
 	for _, v := range found.Vaults {
-		if v.Adopted {
-			fmt.Fprintf(a.stdout, "\nThis device continues vault %s. Friends take no more from %s (%.8s); if it is lost: gotong remove %.8s\n",
+		switch {
+		case v.Adopted && v.Removed:
+			fmt.Fprintf(a.stdout, "\nThis device continues vault %s. %s (%.8s), which wrote it before, is no member of the grid any more; friends learn it when this peer is up.\n",
+				v.ID.Short(), printable(v.Name), v.Writer.String())
+		case v.Adopted:
+			fmt.Fprintf(a.stdout, "\nThis device continues vault %s. Friends take no more from %s (%.8s), but it is still a member; if it is lost, take it out: gotong remove %.8s\n",
 				v.ID.Short(), printable(v.Name), v.Writer.String(), v.Writer.String())
 		}
 	}
