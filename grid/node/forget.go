@@ -111,7 +111,7 @@ func (p *Peer) expireFailure(err error) error {
 		return nil
 	case errors.Is(err, vault.ErrMayNotDelete):
 		return &Failure{Kind: controlv1.Kind_KIND_REFUSED, What: "this device is write-only: it may not forget or prune",
-			Meaning: "nothing was changed; so nobody who takes this machine over can delete backups either", Next: "another device of the owner that was made without --write-only, or gotong recover"}
+			Meaning: "nothing was changed; so nobody who takes this machine over can delete backups either", Next: "gotong recover in a new home, without --write-only, takes the vault over; that device may"}
 	case errors.Is(err, seal.ErrNoReadKey):
 		return &Failure{Kind: controlv1.Kind_KIND_REFUSED, What: "without the read key nobody knows what the snapshots need",
 			Meaning: "nothing was changed", Next: "the same command with --phrase-file FILE"}
