@@ -48,6 +48,9 @@ func (r *restore) removeExtras(at destPlace, x extras) {
 		if r.ctx.Err() != nil {
 			return
 		}
+		if at.dir.path == "" && name == r.notes.name() {
+			continue
+		}
 		m, there, err := at.dir.lookup(name)
 		if err == nil && there {
 			if m.kind == vaultv1.Node_UNKNOWN || r.exclude.ignores(nil, at.rel+name, m.kind == vaultv1.Node_DIRECTORY) || at.dir.seen[foldName(name)] != "" {

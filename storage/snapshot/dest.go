@@ -1,7 +1,6 @@
 package snapshot
 
 import (
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -33,6 +32,7 @@ type destDir struct {
 	asIs   bool              // keeps the metadata that it has
 	seen   map[string]string // names by what the file system takes them for
 
+	noted      sync.Once // that something temporary is made in it
 	handleOnce sync.Once
 	handle     *os.File
 	handleErr  error
@@ -213,7 +213,7 @@ var errMade = errors.New("metadata")
 // special makes a link, fifo or device. What is there already is replaced,
 // unless it is a directory.
 func (d *destDir) special(node *vaultv1.Node) error {
-	temporary := temporaryName()
+	temporary := d.temporary()
 	handle, err := d.file()
 	if err != nil {
 		return err
@@ -237,8 +237,12 @@ func (d *destDir) special(node *vaultv1.Node) error {
 	return nil
 }
 
-// temporaryName is where an entry is made before it gets its name.
-func temporaryName() string { return ".gotong-restore-" + rand.Text()[:16] }
+// temporary returns where an entry of the directory is made before it gets its
+// name.
+func (d *destDir) temporary() string {
+	d.noted.Do(func() { d.r.notes.note(d.path) })
+	return d.r.notes.temporary()
+}
 
 // destFile is a regular file that is being restored. It is written under a
 // temporary name and gets its own once all of it is there.
@@ -258,7 +262,7 @@ type destFile struct {
 }
 
 func newDestFile(r *restore, dir *destDir, node *vaultv1.Node, action string) *destFile {
-	f := &destFile{r: r, dir: dir, node: node, temporary: temporaryName(), action: action}
+	f := &destFile{r: r, dir: dir, node: node, temporary: dir.temporary(), action: action}
 	if node.Link != nil {
 		f.group = r.links[keyOf(node.Link)]
 	}

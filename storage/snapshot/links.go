@@ -125,7 +125,7 @@ func replaceLink(r *restore, file string, dir *destDir, name string) error {
 	if !errors.Is(err, fs.ErrExist) {
 		return err
 	}
-	temporary := temporaryName()
+	temporary := dir.temporary()
 	if err := r.top.Link(file, dir.join(&vaultv1.Node{Name: []byte(temporary)})); err != nil {
 		return err
 	}

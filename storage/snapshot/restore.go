@@ -210,6 +210,7 @@ type restore struct {
 	never   map[fileID]bool
 	fold    bool // the target takes names that differ in case for the same
 	top     *os.Root
+	notes   *run
 	pieces  chan piece
 	links   map[linkKey]*linkGroup // the walk's
 	buf     []byte                 // the walk's
@@ -227,11 +228,18 @@ func (r *restore) run(node *vaultv1.Node, target string) error {
 	if err != nil {
 		return err
 	}
+	r.top, r.notes = top, newRun(top)
 	if top != nil {
 		defer func() { _ = top.Close() }()
-		r.fold = foldsNames(top, r.options.DryRun)
+		if !r.options.DryRun {
+			if removed, err := clearRuns(top); removed > 0 || err != nil {
+				r.log.Info("removed what a restore that was killed had left", "entries", removed, "err", err)
+			}
+			r.notes.begin()
+			defer r.notes.end()
+		}
+		r.fold = foldsNames(top, r.options.DryRun, r.notes)
 	}
-	r.top = top
 	r.never = neverIDs(r.options.Never)
 	var wg sync.WaitGroup
 	for range min(max(runtime.GOMAXPROCS(0), minWriters), maxWriters) {
@@ -252,7 +260,7 @@ func (r *restore) run(node *vaultv1.Node, target string) error {
 // foldsNames reports whether a directory takes names that differ in case for
 // the same. It asks for what is there by another name, and writes only where
 // there is nothing.
-func foldsNames(dir *os.Root, dryRun bool) bool {
+func foldsNames(dir *os.Root, dryRun bool, notes *run) bool {
 	f, err := dir.Open(".")
 	if err != nil {
 		return foldNames
@@ -274,7 +282,8 @@ func foldsNames(dir *os.Root, dryRun bool) bool {
 	if dryRun {
 		return foldNames
 	}
-	name := temporaryName()
+	notes.note("")
+	name := notes.temporary()
 	if f, err = dir.OpenFile(name, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600); err != nil {
 		return foldNames
 	}

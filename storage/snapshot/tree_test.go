@@ -451,7 +451,7 @@ func TestOtherCase(t *testing.T) {
 	must(t, err)
 	defer root.Close()
 	_, err = os.Lstat(dir + "/fILE")
-	if foldsNames(root, true) != (err == nil) {
+	if foldsNames(root, true, newRun(root)) != (err == nil) {
 		t.Error("the file system was misjudged")
 	}
 }
