@@ -1,9 +1,11 @@
 package vault
 
 import (
+	"bytes"
 	"encoding/binary"
 	"fmt"
 	"hash/crc32"
+	"slices"
 
 	"go.etcd.io/bbolt"
 
@@ -120,10 +122,12 @@ func putSegment(tx *bbolt.Tx, row segmentRow) error {
 
 // putBlobs records where the blobs of a pack are. A blob that is in two packs,
 // because a crash came between, stays where it was first, unless that segment
-// is lost or about to go.
+// is lost or about to go. They go in by their order in the index, which finds
+// the pages of one still at hand for the next.
 func putBlobs(tx *bbolt.Tx, number uint32, entries []tocEntry) error {
 	blobs := tx.Bucket(bucketBlobs)
-	for _, e := range entries {
+	byID := slices.SortedFunc(slices.Values(entries), func(a, b tocEntry) int { return bytes.Compare(a.id[:], b.id[:]) })
+	for _, e := range byID {
 		if old := blobs.Get(e.id[:]); old != nil {
 			l, err := decodeLocation(e.id, old)
 			if err != nil {

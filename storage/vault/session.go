@@ -194,17 +194,22 @@ func (s *Session) put(data []byte) (Stored, error) {
 	return put, nil
 }
 
-// commitPacks brings committed packs into the index, all that wait at once, so
-// that a slow disk makes few large transactions.
+// enterAtOnce is how many blobs a transaction has when no more packs join it.
+// Blobs lie all over the index, so each may cost the transaction a page.
+const enterAtOnce = maxPackBlobs / 2
+
+// commitPacks brings committed packs into the index, those that wait together,
+// so that a slow disk makes few large transactions.
 func (s *Session) commitPacks() {
 	defer close(s.committed)
 	for p := range s.stored {
-		batch := []storedPack{p}
-		for more := true; more; {
+		batch, blobs := []storedPack{p}, len(p.entries)
+		for more := true; more && blobs < enterAtOnce; {
 			select {
 			case next, ok := <-s.stored:
 				if more = ok; ok {
 					batch = append(batch, next)
+					blobs += len(next.entries)
 				}
 			default:
 				more = false
