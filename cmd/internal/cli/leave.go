@@ -19,8 +19,11 @@ func (a *app) leaveCommand() *cobra.Command {
 		Long: `Leave tells the grid that this peer will not come back and stops it. What it held
 for others counts as lost at once, and they rebuild it; with --drain it is handed
 over first, which costs them no redundancy. An interrupted drain has handed over a
-part and can be begun again. What this peer backed up stays with the holders. To be
-away for a while, just stop the peer instead.`,
+part and can be begun again. To be away for a while, just stop the peer instead.
+
+What this peer backed up stays with the holders. When its owner has no other peer,
+they free it after they have run for 30 days (retention.removed); until then gotong
+recover brings it back.`,
 		Example: "  gotong leave --drain\n  gotong leave --yes",
 		Args:    exactArgs(0),
 	}

@@ -14,9 +14,15 @@ func (a *app) removeCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "remove PEER",
 		Short: "Remove a peer from the grid",
-		Long: `Remove cuts a peer off everywhere within seconds. PEER is an id, its first 8
-characters or more, or a name. Admins may remove any peer but those of the grid's founder; others
-may remove those whom they invited.`,
+		Long: `Remove cuts a peer off everywhere within seconds, for good. PEER is an id, its
+first 8 characters or more, or a name. Admins may remove any peer but those of the
+grid's founder; others may remove those whom they invited, and peers of their own
+owner. A write-only device removes nobody.
+
+What the peer held for others is rebuilt. When its owner has no other peer, holders
+free the owner's data after they have run for 30 days (retention.removed). An owner
+whose peers were removed one by one may come back until then with gotong recover; one
+who was removed with --owner may not.`,
 		Example: "  gotong remove cellar\n  gotong remove --owner cellar --dry-run",
 		Args:    exactArgs(1),
 	}
