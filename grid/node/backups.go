@@ -124,7 +124,9 @@ func (p *Peer) planBackup(ctx context.Context) (backupPlan, error) {
 	}
 	plan.holders = min(plan.coding.N, len(candidates))
 	switch {
-	case placement.Sites(here, 1) == 0:
+	case len(here) > 0 && placement.Sites(here, 1) == 0:
+		return plan, p.noRoom(storage.ErrTooFewPeers)
+	case len(here) == 0:
 		return plan, &Failure{Kind: controlv1.Kind_KIND_TOO_FEW, What: "no friend who gives disk is here",
 			Meaning: "nothing new is backed up; what was before is untouched", Next: "gotong invite, or wait for friends: gotong peers"}
 	case len(here) < min(len(candidates), plan.coding.N):

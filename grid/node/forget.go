@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"gotong/grid/disk"
 	controlv1 "gotong/proto/control/v1"
 	"gotong/storage/seal"
 	"gotong/storage/snapshot"
@@ -124,6 +125,13 @@ func (p *Peer) expireFailure(err error) error {
 		return &Failure{Kind: controlv1.Kind_KIND_USAGE, What: err.Error(), Meaning: "nothing was changed", Next: "gotong snapshots"}
 	case errors.Is(err, vault.ErrNewerHead):
 		return p.backupFailure(err)
+	case disk.IsFull(err):
+		return &Failure{Kind: controlv1.Kind_KIND_FAILED, What: "the disk with " + p.home.dir + " is full",
+			Meaning: "nothing that a snapshot needs was deleted", Next: "free some space, then the same command again"}
+	}
+	if f := p.noRoom(err); f != nil && f.Kind == controlv1.Kind_KIND_REFUSED {
+		f.Meaning = "nothing was deleted: friends have to take the new state first"
+		return f
 	}
 	err = p.explainTooFew(err)
 	var few *Failure

@@ -72,17 +72,18 @@ const seenLately = 7 * 24 * time.Hour
 // Candidates returns the peers that give disk on sites other than the signer's,
 // or than all of the owner's while the signer is no member, each with the space
 // that it said it has. Those who are away and were seen lately are marked. Who
-// failed audits lately counts with a part of its pledge, or not at all.
+// failed audits lately counts with a part of its pledge, or not at all while
+// anybody else is here.
 func (h *gridHolders) Candidates(ctx context.Context, owner grid.OwnerID, signer grid.PeerID) []placement.Candidate {
 	peers := h.peer.membership.Peers()
 	own := sitesOf(peers, owner, signer)
-	var out []placement.Candidate
+	var out, bad []placement.Candidate
 	for _, p := range peers {
 		away := p.State != grid.StateAlive
 		gone := p.State == grid.StateLeft || (away && time.Since(p.Seen) > seenLately)
 		weight := h.peer.repair.Weight(p.ID)
 		refused := p.ID == h.peer.ID() && !h.peer.store.Takes(owner)
-		if gone || refused || own[p.Site()] || p.Record.PledgeBytes == 0 || weight == 0 {
+		if gone || refused || own[p.Site()] || p.Record.PledgeBytes == 0 {
 			continue
 		}
 		pledge := max(1, uint64(weight*float64(p.Record.PledgeBytes)))
@@ -90,7 +91,14 @@ func (h *gridHolders) Candidates(ctx context.Context, owner grid.OwnerID, signer
 		if p.ID == h.peer.ID() {
 			c.Free = uint64(max(h.peer.store.Free(), 0))
 		}
-		out = append(out, c)
+		if weight == 0 {
+			bad = append(bad, c)
+		} else {
+			out = append(out, c)
+		}
+	}
+	if len(placement.Here(out)) == 0 { // better than no backup at all
+		out = append(out, bad...)
 	}
 	h.fillFree(ctx, out)
 	return out

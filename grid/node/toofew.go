@@ -45,7 +45,8 @@ func (p *Peer) explainTooFew(err error) error {
 // said to have room; nil for other errors.
 func (p *Peer) noRoom(err error) *Failure {
 	var few *segments.TooFewError
-	if !errors.Is(err, storage.ErrTooFewPeers) || errors.As(err, &few) {
+	var heads *segments.TooFewHeadHolders
+	if !errors.Is(err, storage.ErrTooFewPeers) || errors.As(err, &few) || errors.As(err, &heads) {
 		return nil
 	}
 	var names []string

@@ -24,6 +24,8 @@ const (
 	// eagerness is by how much more often a peer is challenged that was found
 	// out lately.
 	eagerness = 8
+	// oneLoss is how long losses that a holder admits count as the same.
+	oneLoss = 24 * time.Hour
 )
 
 // audits challenges holders at random times: for each of them the times are a
@@ -107,7 +109,10 @@ func (r *Repairer) challenge(ctx context.Context, peer grid.PeerID, shard storag
 		r.cfg.Logger.Warn("a holder failed a challenge", "peer", peer, "segment", shard.Segment.Short(), "shard", shard.Index,
 			"outcome", string(outcome), "read", read, "admitted", admitted)
 	}
-	r.memory.note(peer, shard, Event{At: time.Now(), Outcome: outcome, Read: read})
+	// A disk that was replaced is one fault, however many shards were on it.
+	if now := time.Now(); !admitted || !r.memory.faultySince(peer, now.Add(-oneLoss)) {
+		r.memory.note(peer, shard, Event{At: now, Outcome: outcome, Read: read})
+	}
 	if !outcome.faulty() {
 		return
 	}

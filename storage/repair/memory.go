@@ -260,6 +260,14 @@ func (m *memory) note(peer grid.PeerID, shard storage.ShardID, e Event) {
 	m.dirty = true
 }
 
+// faultySince reports whether a peer failed a challenge at that time or later.
+func (m *memory) faultySince(peer grid.PeerID, since time.Time) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	s := m.standings[peer]
+	return s != nil && slices.ContainsFunc(s.Events, func(e Event) bool { return e.Outcome.faulty() && !e.At.Before(since) })
+}
+
 // expire forgets old judgements.
 func (m *memory) expire(now time.Time) {
 	maps.DeleteFunc(m.condemned, func(_ place, at time.Time) bool {
