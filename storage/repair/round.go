@@ -4,14 +4,11 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"fmt"
-	"maps"
 	"slices"
 	"time"
 
 	"gotong/grid"
 	"gotong/storage"
-	"gotong/storage/segments"
 )
 
 // patient is one segment that a round looks at.
@@ -40,9 +37,9 @@ func (r *Repairer) Round(ctx context.Context) (Summary, error) {
 	sum := Summary{At: scene.Now}
 	errs := []error{r.tidy(ctx, scene)}
 	r.fetchDeletions(ctx, scene)
-	slices, wraps, err := r.choose(ctx, scene)
+	portions, wraps, err := r.choose(ctx, scene)
 	errs = append(errs, err)
-	for _, ids := range slices {
+	for _, ids := range portions {
 		if r.hasty.Load() > 0 {
 			break
 		}
@@ -204,120 +201,6 @@ func (r *Repairer) close(id storage.SegmentID) {
 	delete(r.open, id)
 }
 
-// examine asks the members and judges. Segments that turn out to be deleted are
-// left out.
-func (r *Repairer) examine(ctx context.Context, patients []*patient, scene Scene) ([]*patient, error) {
-	if len(patients) == 0 {
-		return nil, nil
-	}
-	asks := make([]segments.Ask, len(patients))
-	for i, p := range patients {
-		asks[i] = segments.Ask{ID: p.id, N: p.redundancy.N, Holders: p.hints}
-	}
-	surveys, err := r.cfg.Segments.Survey(ctx, asks)
-	if err != nil {
-		return nil, fmt.Errorf("survey: %w", err)
-	}
-	if len(surveys) != len(patients) {
-		return nil, fmt.Errorf("survey: %d answers to %d questions", len(surveys), len(patients))
-	}
-	now := time.Now()
-	self := scene.Peers[r.cfg.Self]
-	for i, p := range patients {
-		if p.owner == (grid.OwnerID{}) {
-			p.owner = self.Owner
-		}
-		s := surveys[i]
-		p.hints = s.Holders
-		p.evidence = Evidence{ID: p.id, Redundancy: p.redundancy, Owner: p.owner, Copies: s.Shards, Refused: s.Refused, Silent: s.Silent}
-		p.verdict, p.looked = Judge(p.evidence, scene), now
-		p.verdict.Claimed = p.verdict.Claimed || s.Deleted
-		r.claims.offer(p.evidence, r.cfg.Self)
-	}
-	r.hear(patients, scene)
-	return r.dropDeleted(ctx, patients, scene)
-}
-
-// hear notes who answered.
-func (r *Repairer) hear(patients []*patient, scene Scene) {
-	answered, silent := map[grid.PeerID]bool{}, map[grid.PeerID]bool{}
-	for _, p := range patients {
-		for _, copies := range p.evidence.Copies {
-			for _, c := range copies {
-				answered[c.Peer] = true
-			}
-		}
-		for _, h := range p.evidence.Refused {
-			answered[h.Peer] = true
-		}
-		for _, h := range p.evidence.Silent {
-			if scene.Peers[h.Peer].State == grid.StateAlive {
-				silent[h.Peer] = true
-			}
-		}
-	}
-	r.memory.heard(answered, silent, scene.Now)
-}
-
-// observe writes back to the own vault what is true now and was not known.
-func (r *Repairer) observe(ctx context.Context, patients []*patient, scene Scene) error {
-	var rows []Row
-	for _, p := range patients {
-		if p.row == nil {
-			continue
-		}
-		seen := p.seen(scene)
-		if !slices.Equal(seen.Holders, p.row.Holders) || seen.Committed != p.row.Committed || seen.Complete != p.row.Complete ||
-			seen.Lost != p.row.Lost || seen.SurvivesSites != p.row.SurvivesSites {
-			rows = append(rows, seen)
-			p.row = &seen
-		}
-	}
-	if len(rows) == 0 {
-		return nil
-	}
-	return r.cfg.Rows.Observe(ctx, rows)
-}
-
-// seen is the row of a segment as the members' answers make it. Shards whose
-// holders are expected back count for completeness, those that can be read now
-// for the sites that may vanish.
-func (p *patient) seen(scene Scene) Row {
-	v := p.verdict
-	row := *p.row
-	row.Holders = withEpochs(v.Holders(), p.hints)
-	row.Complete = len(row.Holders) == p.redundancy.N
-	row.Committed = len(row.Holders) >= p.redundancy.CommitAt()
-	// Who has been away for too long may still return.
-	row.Holders = storage.MergeHolders(row.Holders, slices.DeleteFunc(slices.Clone(p.evidence.Silent), func(h storage.Holder) bool {
-		_, member := scene.Peers[h.Peer]
-		return !member || !slices.Contains(v.Lost, h.Shard)
-	}), p.redundancy.N)
-	row.SurvivesSites = v.Survives(p.redundancy, scene.Peers)
-	if v.Retrievable() {
-		row.Lost = false
-	}
-	return row
-}
-
-// withEpochs gives holders the epochs by which they are known; one that was not
-// known takes the place of who was.
-func withEpochs(holders, hints []storage.Holder) []storage.Holder {
-	out := slices.Clone(holders)
-	for i, h := range out {
-		for _, hint := range hints {
-			switch {
-			case hint.Shard != h.Shard:
-			case hint.Peer == h.Peer:
-				out[i].Epoch = max(out[i].Epoch, hint.Epoch)
-			default:
-				out[i].Epoch = max(out[i].Epoch, hint.Epoch+1)
-			}
-		}
-	}
-	return out
-}
-
 // triage sorts patients: whom to repair now, the worst first, and what to move.
 func (r *Repairer) triage(patients []*patient, scene Scene, sum *Summary) (due, moving []*patient) {
 	r.mu.Lock()
@@ -367,46 +250,4 @@ func (r *Repairer) damaged(p *patient, now time.Time) *damage {
 	}
 	d.margin, d.lost = p.verdict.Margin(), len(p.verdict.Lost)
 	return d
-}
-
-// tidy frees what may be freed and forgets who is no member.
-func (r *Repairer) tidy(ctx context.Context, scene Scene) error {
-	r.memory.keep(func(peer grid.PeerID) bool { _, member := scene.Peers[peer]; return member })
-	freed, err := r.cfg.Store.EmptyTrash(ctx, false)
-	errs := []error{err}
-	left, err := r.cfg.Store.FreeGivenUp(ctx)
-	freed += left
-	errs = append(errs, err)
-	removed, err := r.cfg.Store.NoteRemoved(removedOwners(r.cfg.Grid.Removed(), scene))
-	errs = append(errs, err)
-	for owner, since := range removed {
-		if since < r.cfg.Retention {
-			continue
-		}
-		dropped, err := r.cfg.Store.DropOwner(ctx, owner)
-		if n := dropped.Total(); n > 0 {
-			r.cfg.Logger.Info("what was kept for an owner who was removed is freed", "owner", owner, "bytes", n)
-			freed += n
-		}
-		errs = append(errs, err)
-	}
-	r.mu.Lock()
-	r.total.Freed += freed
-	r.mu.Unlock()
-	return errors.Join(errs...)
-}
-
-// removedOwners returns the owners of whom a peer was removed and none is a
-// member.
-func removedOwners(removed []grid.Peer, scene Scene) []grid.OwnerID {
-	owners := map[grid.OwnerID]bool{}
-	for _, p := range removed {
-		if p.Owner != (grid.OwnerID{}) {
-			owners[p.Owner] = true
-		}
-	}
-	for _, p := range scene.Peers {
-		delete(owners, p.Owner)
-	}
-	return slices.SortedFunc(maps.Keys(owners), func(a, b grid.OwnerID) int { return cmp.Compare(a.String(), b.String()) })
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"slices"
 	"time"
 
@@ -12,7 +11,6 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"gotong/storage"
-	"gotong/storage/segments"
 )
 
 // maxCheckProblems bounds what a report lists; all are counted.
@@ -259,26 +257,6 @@ func (c *check) table(row segmentRow, entries []tocEntry) error {
 	})
 }
 
-// choose picks the segments to read.
-func (c *check) choose() (err error) {
-	if c.o.ReadData <= 0 || len(c.rows) == 0 {
-		return nil
-	}
-	n := min(max(int(c.o.ReadData*float64(len(c.rows))+0.5), 1), len(c.rows))
-	for _, i := range rand.Perm(len(c.rows))[:n] {
-		c.chosen.add(c.rows[i].number)
-	}
-	c.hashes, err = newHashSpill(c.v.dir)
-	return err
-}
-
-func (c *check) closeHashes() {
-	if c.hashes != nil {
-		c.hashes.close()
-		c.hashes = nil
-	}
-}
-
 // snapshots goes through all listings.
 func (c *check) snapshots() error {
 	if !c.v.readSecrets(c.ctx).CanRead() {
@@ -319,163 +297,4 @@ func (c *check) snapshots() error {
 		}
 	}
 	return spilt
-}
-
-// holders asks about every segment.
-func (c *check) holders() error {
-	total := uint64(len(c.parts) + len(c.rows))
-	var batch []segmentRow
-	flush := func() error {
-		c.o.Progress(CheckProgress{"holders", c.report.Segments, total})
-		err := c.survey(batch)
-		batch = batch[:0]
-		return err
-	}
-	for _, part := range c.parts {
-		batch = append(batch, part.row)
-	}
-	for _, row := range c.rows {
-		full, err := c.v.index.segment(row.number)
-		if errors.Is(err, errNoSegment) {
-			continue
-		}
-		if err != nil {
-			return err
-		}
-		if batch = append(batch, full); len(batch) >= surveyedAtOnce {
-			if err := flush(); err != nil {
-				return err
-			}
-		}
-	}
-	return flush()
-}
-
-func (c *check) survey(rows []segmentRow) error {
-	if len(rows) == 0 {
-		return nil
-	}
-	asks := make([]segments.Ask, len(rows))
-	for i, row := range rows {
-		asks[i] = segments.Ask{ID: row.id, N: int(row.n), Holders: row.holders}
-	}
-	answers, err := c.v.segments.Survey(c.ctx, asks)
-	if err != nil {
-		return err
-	}
-	for i := range answers {
-		c.judge(rows[i], &answers[i])
-	}
-	return nil
-}
-
-func (c *check) judge(row segmentRow, answer *segments.Survey) {
-	n, k := int(row.n), int(row.k)
-	if n == 0 { // a part of an old catalogue
-		n, k = max(1, len(answer.Shards)), 1
-	}
-	stored, readable := 0, 0
-	for _, copies := range answer.Shards {
-		has := func(state storage.ShardState) bool {
-			return slices.ContainsFunc(copies, func(c segments.Copy) bool { return c.State == state })
-		}
-		if has(storage.ShardStored) {
-			stored++
-		}
-		if has(storage.ShardStored) || has(storage.ShardTrash) {
-			readable++
-		}
-	}
-	c.report.Segments++
-	c.report.ShardsChecked += uint64(n)
-	c.report.ShardsBad += uint64(max(0, n-stored))
-	c.report.Silent += uint64(len(answer.Silent))
-	why := ""
-	if len(answer.Silent) > 0 {
-		why = fmt.Sprintf("; holders that did not answer: %d", len(answer.Silent))
-	}
-	switch {
-	case readable < k:
-		c.report.Lost++
-		c.report.problem("segment %s: %d of %d shards are there, and it takes %d%s", row.id.Short(), readable, n, k, why)
-	case answer.Deleted && stored < k:
-		c.report.Lost++
-		c.report.problem("segment %s was deleted, and is readable only until the holders empty their trash", row.id.Short())
-	case stored < n:
-		c.report.Degraded++
-	default:
-		c.report.Healthy++
-	}
-}
-
-// read fetches the chosen segments whole and opens the blobs that snapshots
-// refer to.
-func (c *check) read() error {
-	total := uint64(c.chosen.count())
-	if total == 0 {
-		return nil
-	}
-	var data, plain, buf []byte
-	for bucket := range uint32(hashBuckets) {
-		hashes, err := c.hashes.read(bucket)
-		if err != nil {
-			return err
-		}
-		for number := range c.chosen.all() {
-			if number%hashBuckets != bucket {
-				continue
-			}
-			c.o.Progress(CheckProgress{"reading data", c.report.SegmentsRead, total})
-			row, err := c.v.index.segment(number)
-			if errors.Is(err, errNoSegment) {
-				continue
-			}
-			if err != nil {
-				return err
-			}
-			if data, err = c.v.segments.Get(c.ctx, row.id, row.holders, data[:0]); err != nil {
-				if data = nil; c.ctx.Err() != nil {
-					return context.Cause(c.ctx)
-				}
-				c.report.problem("segment %s cannot be read: %v", row.id.Short(), brief(err))
-				continue
-			}
-			c.report.SegmentsRead++
-			c.report.BytesRead += uint64(len(data))
-			plain, buf = c.open(row, data, hashes[number], plain, buf)
-		}
-	}
-	return nil
-}
-
-// open opens all blobs of a segment that snapshots refer to.
-func (c *check) open(row segmentRow, data []byte, hashes map[uint32][32]byte, plain, buf []byte) (_, _ []byte) {
-	entries, err := readTOC(c.v.secrets, data)
-	if err != nil {
-		c.report.problem("segment %s: %v", row.id.Short(), brief(err))
-		return plain, buf
-	}
-	for _, e := range entries {
-		h, referred := hashes[e.offset]
-		if !referred {
-			continue
-		}
-		plain, buf, err = c.v.openBlob(plain[:0], buf, h, location{offset: e.offset, sealed: e.sealed, plain: e.plain, coding: e.coding}, data)
-		if err != nil {
-			c.report.problem("blob %x of segment %s does not open: %v", e.id[:6], row.id.Short(), brief(err))
-			continue
-		}
-		c.report.BlobsRead++
-	}
-	return plain, buf
-}
-
-// brief is an error without what each peer said: of a segment that cannot be had
-// only how much of it answered.
-func brief(err error) string {
-	var few *segments.TooFewError
-	if errors.As(err, &few) {
-		return fmt.Sprintf("segment %s needs %d of %d shards, %d answered", few.Segment.Short(), few.Need, few.Of, few.Answered)
-	}
-	return fmt.Sprint(err)
 }

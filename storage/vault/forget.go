@@ -12,8 +12,8 @@ import (
 	"gotong/grid/identity"
 )
 
-// ErrMayNotDelete: the owner did not let this device delete anything, so that
-// nobody who takes it over can.
+// ErrMayNotDelete says that the owner did not let this device delete anything, so
+// that nobody who takes it over can.
 var ErrMayNotDelete = errors.New("this device may not delete: its owner made it write-only")
 
 // mayDelete returns nil when the owner's delegation lets this device expire

@@ -36,8 +36,8 @@ const (
 // bounds what is kept in memory of them.
 const repackedAtOnce = 32
 
-// ErrUnreadable: the lists or listings of a snapshot cannot be read, so nobody
-// knows what it needs.
+// ErrUnreadable says that the lists or listings of a snapshot cannot be read, so
+// nobody knows what it needs.
 var ErrUnreadable = errors.New("snapshot cannot be read")
 
 // PruneOptions say what a prune does.
