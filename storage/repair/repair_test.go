@@ -11,6 +11,7 @@ import (
 
 	"gotong/grid"
 	"gotong/storage"
+	"gotong/storage/repair"
 	"gotong/storage/segments"
 )
 
@@ -264,5 +265,31 @@ func TestScrubFindsRot(t *testing.T) {
 		w.wait("it is replaced", time.Hour, func() bool {
 			return w.stored(id) == 4 && len(holder.holds(id)) > 0 && holder.store.Verify(t.Context(), shard) == nil
 		})
+	})
+}
+
+// TestReplacedDiskIsOneFault: a holder whose disk was replaced admits that it has
+// nothing. That many shards were on the disk does not make it a liar.
+func TestReplacedDiskIsOneFault(t *testing.T) {
+	runAt(t, 5, true, func(t *testing.T, w *world) {
+		owner, holder := w.peers[0], w.peers[1]
+		var had []storage.ShardID
+		for seed := range uint64(8) {
+			id, _ := w.put(10_000, seed)
+			for _, index := range holder.holds(id) {
+				had = append(had, storage.ShardID{Segment: id, Index: index})
+			}
+		}
+		if len(had) < 3 {
+			t.Fatalf("the holder has only %d shards", len(had))
+		}
+		holder.wipe()
+		for _, shard := range had {
+			owner.repairer.Doubt(holder.device.Peer, shard)
+		}
+		time.Sleep(time.Minute)
+		if r := owner.repairer.Standing(holder.device.Peer); r.Counts[repair.OutcomeMissing] != 1 || r.Grade != repair.GradePoor {
+			t.Errorf("%d lost shards: %+v", len(had), r)
+		}
 	})
 }
