@@ -24,7 +24,7 @@ at random each time.
 
 A segment is healthy with all its shards, degraded with enough to read it (peers
 repair that by themselves) and lost with fewer. Exit code 65 says that something
-is lost or damaged.`,
+is lost or damaged, 4 that what is missing may only be with friends who are away.`,
 		Example: "  gotong check\n  gotong check --read-data=10% --json",
 		Args:    exactArgs(0),
 	}

@@ -86,7 +86,7 @@ peers or too little redundancy, 10 not set up or peer not running, 11 busy,
 	}
 	root.PersistentFlags().StringVar(&a.home, "home", "", "directory of this peer (default $GOTONG_HOME, else by XDG)")
 	root.PersistentFlags().BoolVar(&a.json, "json", false, "print JSON")
-	root.PersistentFlags().StringVar(&a.phraseFile, "phrase-file", "", "file with the recovery phrase, - for standard input, for what needs it: to read snapshots on a write-only device")
+	root.PersistentFlags().StringVar(&a.phraseFile, "phrase-file", "", "file with the recovery phrase, - for standard input: to read snapshots on a write-only device, for drill and recovery-sheet")
 	root.SetFlagErrorFunc(flagError)
 	root.CompletionOptions.DisableDefaultCmd = true
 	root.SetHelpCommand(helpCommand())

@@ -23,7 +23,8 @@ random from the newest snapshot, and compares them with the hashes in it. The
 vault of this device is not touched. With --phrase-file all keys come from the
 phrase, which proves the recovery sheet. On a write-only device without it, the
 drill proves that segments decode and are what they ought to be. The peer drills
-by itself as drill.every says, and status shows the last one.`,
+by itself as drill.every says, and status shows the last one. Exit code 1 says that
+the drill failed.`,
 		Example: "  gotong drill\n  gotong drill --files 200 --phrase-file phrase.txt",
 		Args:    exactArgs(0),
 	}

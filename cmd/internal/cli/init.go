@@ -15,6 +15,12 @@ func (a *app) initCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "init",
 		Short: "Found a new grid with this machine as its first peer",
+		Long: `Init founds a grid in an empty home. Its owner is you, an admin for good: the
+recovery phrase is shown once and not stored, so write it on paper. With
+--write-only malware or a thief on this machine can neither read old backups nor
+delete any, nor remove members; reading then asks for the phrase, and space is
+given back only after another device took the vault over. A second machine of
+yours and a friend's join with gotong invite and gotong join.`,
 		Example: `  gotong init --name attic --give 200GB
   gotong init --phrase-file phrase.txt      # you are an owner already`,
 		Args: exactArgs(0),

@@ -64,8 +64,12 @@ func newPeersJSON(peers []*controlv1.PeerInfo) []peerJSON {
 
 func (a *app) peersCommand() *cobra.Command {
 	c := &cobra.Command{
-		Use:     "peers",
-		Short:   "List the peers of the grid, this one first",
+		Use:   "peers",
+		Short: "List the peers of the grid, this one first",
+		Long: `Peers lists who is a member, with what each gives and holds. AUDIT is what this
+peer thinks of a holder (new, good, fair, poor or bad) and how many of its
+challenges the holder passed; --json says why, and how likely they would have
+found one that dropped a tenth of what it holds.`,
 		Example: "  gotong peers\n  gotong peers --json",
 		Args:    exactArgs(0),
 	}

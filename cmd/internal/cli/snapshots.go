@@ -18,9 +18,12 @@ const historyTimeout = 10 * time.Minute
 func (a *app) snapshotsCommand() *cobra.Command {
 	var request controlv1.SnapshotsRequest
 	c := &cobra.Command{
-		Use:     "snapshots",
-		Short:   "List the snapshots of this machine's vault, oldest first",
-		Example: "  gotong snapshots --json\n  gotong snapshots --set photos --tag keep",
+		Use:   "snapshots",
+		Short: "List the snapshots of this machine's vault, oldest first",
+		Long: `Snapshots lists what was backed up from this machine. With --all it asks friends
+for older states of the vault too, and marks what only these have: what was
+forgotten within the retention floor, by you or by malware here.`,
+		Example: "  gotong snapshots --set photos --tag keep\n  gotong snapshots --all --json",
 		Args:    exactArgs(0),
 	}
 	c.Flags().StringArrayVar(&request.Tags, "tag", nil, "only those with this tag; repeated: with all of them")

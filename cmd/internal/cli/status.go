@@ -73,8 +73,11 @@ type problemJSON struct {
 
 func (a *app) statusCommand() *cobra.Command {
 	c := &cobra.Command{
-		Use:     "status",
-		Short:   "Say in one sentence how things are, then the details",
+		Use:   "status",
+		Short: "Say in one sentence how things are, then the details",
+		Long: `Status says how safe the newest backup of each set is, what this peer gives and
+for whom it holds how much, when the last drill passed, and each problem with what
+to do about it. It shows what this peer knows and asks nobody; gotong check asks.`,
 		Example: "  gotong status\n  gotong status --json",
 		Args:    exactArgs(0),
 	}
