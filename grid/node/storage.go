@@ -191,6 +191,9 @@ func (p *Peer) handOut(ctx context.Context) (holders int, err error) {
 	if err := p.vault.Rescue(ctx); err != nil && ctx.Err() == nil {
 		p.logger.Warn("parts of the backups that were recovered are only in the trash of friends, and could not be stored anew", "err", err)
 	}
+	if err := p.vault.RenewDeletions(ctx); err != nil && ctx.Err() == nil {
+		p.logger.Info("what was deleted before this device took the vault over is not deleted everywhere yet", "err", err)
+	}
 	if err := p.vault.SendDeletions(ctx); err != nil && ctx.Err() == nil {
 		p.logger.Info("what was pruned is not deleted everywhere yet", "err", err)
 	}

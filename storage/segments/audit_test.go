@@ -110,6 +110,11 @@ func TestDelete(t *testing.T) {
 		if acked, _, err = s.Delete(t.Context(), many); err != nil || len(acked) != 4 {
 			t.Errorf("%d acked, %v", len(acked), err)
 		}
+		numbers := map[uint64]int{}
+		answered, members, err := s.Deletions(t.Context(), f.device.Owner, f.vault, func(d storage.SignedDeletion) { numbers[d.Number]++ })
+		if err != nil || answered != 5 || members != 7 || len(numbers) != len(many)+1 || numbers[1] != 4 || numbers[uint64(len(many)+1)] != 4 {
+			t.Errorf("%d of %d members told %d deletions, %v", answered, members, len(numbers), err)
+		}
 	})
 }
 

@@ -138,7 +138,7 @@ func Adopt(dir string, secrets seal.VaultSecrets, t TakeOver) error {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return fmt.Errorf("adopt vault: %w", err)
 	}
-	for _, name := range []string{adoptedName, rescueName} {
+	for _, name := range []string{adoptedName, rescueName, renewName} {
 		if err := (diskFiles{}).writeDurable(filepath.Join(dir, name), nil); err != nil {
 			return fmt.Errorf("adopt vault: %w", err)
 		}

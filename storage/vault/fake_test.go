@@ -217,6 +217,20 @@ func (f *fakeSegments) Delete(ctx context.Context, raw [][]byte) (acked, silent 
 	return []grid.PeerID{{1}}, f.silent, f.check("deleted")
 }
 
+func (f *fakeSegments) Deletions(ctx context.Context, owner grid.OwnerID, vault storage.VaultID, each func(storage.SignedDeletion)) (answered, members int, err error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if err := errors.Join(ctx.Err(), f.check("deletions")); err != nil {
+		return 0, 0, err
+	}
+	for _, d := range f.batches {
+		if d.Owner == owner && d.Vault == vault {
+			each(d)
+		}
+	}
+	return 1, 1 + len(f.silent), nil
+}
+
 func (f *fakeSegments) List(ctx context.Context, vault storage.VaultID) iter.Seq2[storage.SegmentID, error] {
 	f.mu.Lock()
 	var ids []storage.SegmentID

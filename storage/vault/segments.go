@@ -35,6 +35,9 @@ type Segments interface {
 	// Delete hands signed deletions to every member and returns who has them
 	// durably, and who has not.
 	Delete(ctx context.Context, raw [][]byte) (acked, silent []grid.PeerID, err error)
+	// Deletions calls each with the signed deletions of a vault that members keep,
+	// verified, some more than once, and returns how many of them answered.
+	Deletions(ctx context.Context, owner grid.OwnerID, vault storage.VaultID, each func(storage.SignedDeletion)) (answered, members int, err error)
 	// List yields the segments of a vault of which a reachable member stores a
 	// shard, some more than once; an error is about one peer.
 	List(ctx context.Context, vault storage.VaultID) iter.Seq2[storage.SegmentID, error]
