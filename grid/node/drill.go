@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"time"
 
@@ -131,12 +132,15 @@ func (d *drill) run(ctx context.Context) error {
 
 // makeScratch makes the scratch directory, and removes what a killed drill left.
 func (d *drill) makeScratch() (string, error) {
-	old, err := filepath.Glob(filepath.Join(d.peer.home.dir, drillScratch+"*"))
+	entries, err := os.ReadDir(d.peer.home.dir)
 	if err != nil {
 		return "", err
 	}
-	for _, dir := range old {
-		if err := os.RemoveAll(dir); err != nil {
+	for _, entry := range entries {
+		if !strings.HasPrefix(entry.Name(), drillScratch) {
+			continue
+		}
+		if err := os.RemoveAll(filepath.Join(d.peer.home.dir, entry.Name())); err != nil {
 			return "", err
 		}
 	}

@@ -26,6 +26,8 @@ const (
 	drillAgain = 6 * time.Hour
 	// drillJitter is the share of the time between drills by which they vary.
 	drillJitter = 0.2
+	// drillPoll is how often the wall clock is looked at.
+	drillPoll = time.Hour
 	// drillOverdue is how many times drill.every may pass before the lack of a
 	// drill that passed is a problem.
 	drillOverdue = 2
@@ -65,12 +67,8 @@ func (p *Peer) runDrills(ctx context.Context) error {
 		return nil
 	}
 	for {
-		timer := time.NewTimer(p.untilDrill(every, time.Now()))
-		select {
-		case <-ctx.Done():
-			timer.Stop()
+		if !sleepUntil(ctx, time.Now().Add(p.untilDrill(every, time.Now()))) {
 			return nil
-		case <-timer.C:
 		}
 		if p.vault.Head().IsZero() { // nothing to prove yet; look again later
 			if !sleep(ctx, jitter(min(every, drillAgain))) {
@@ -104,7 +102,8 @@ func (p *Peer) untilDrill(every time.Duration, now time.Time) time.Duration {
 	case !last.OK:
 		every = min(every, drillAgain)
 	}
-	return max(0, jitter(every)-now.Sub(last.Time))
+	// A clock that was ahead when the last one ended must not put off the next.
+	return max(0, jitter(every)-max(0, now.Sub(last.Time)))
 }
 
 // jitter returns about d, so that not all peers do things at once.
@@ -121,6 +120,21 @@ func sleep(ctx context.Context, d time.Duration) bool {
 		return true
 	case <-ctx.Done():
 		return false
+	}
+}
+
+// sleepUntil waits until the wall clock shows a time, also on a machine that
+// sleeps meanwhile, where timers stand still; false when ctx ended first.
+func sleepUntil(ctx context.Context, due time.Time) bool {
+	due = due.Round(0) // drops the clock that stands still
+	for {
+		left := due.Sub(time.Now().Round(0))
+		if left <= 0 {
+			return ctx.Err() == nil
+		}
+		if !sleep(ctx, min(left, drillPoll)) {
+			return false
+		}
 	}
 }
 

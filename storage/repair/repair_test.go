@@ -9,7 +9,6 @@ import (
 	"testing/synctest"
 	"time"
 
-	"gotong/grid"
 	"gotong/storage"
 	"gotong/storage/repair"
 	"gotong/storage/segments"
@@ -184,19 +183,17 @@ func TestRepairUnderChaos(t *testing.T) {
 func TestRemovedOwnerIsFreed(t *testing.T) {
 	runAt(t, 5, true, func(t *testing.T, w *world) {
 		id, _ := w.put(64<<10, 1)
-		owner := w.peers[0]
 		time.Sleep(50 * time.Hour)
 		if w.stored(id) != 4 {
 			t.Fatal("shards of a member are gone")
 		}
-		owner.shut()
-		w.removed = []grid.Peer{{ID: owner.device.Peer, Owner: owner.device.Owner, State: grid.StateRemoved}}
-		w.peers = w.peers[1:]
+		w.peers[0].shut()
+		w.remove()
 		time.Sleep(40 * time.Hour)
 		if w.stored(id) == 0 {
 			t.Error("freed too early")
 		}
-		time.Sleep(10 * time.Hour)
+		time.Sleep(12 * time.Hour) // rounds are an hour apart
 		if n := w.stored(id); n != 0 {
 			t.Errorf("%d shards are left", n)
 		}

@@ -31,11 +31,29 @@ const (
 // world is some peers with real stores on disk and real segments, without a
 // network: who is up is what it says. It runs in a synctest bubble.
 type world struct {
-	t       *testing.T
-	vault   storage.VaultID
-	slow    bool // rounds each hour, no audits
+	t     *testing.T
+	vault storage.VaultID
+	slow  bool // rounds each hour, no audits
+
+	mu      sync.Mutex // for those who read the lists below while the peers run
 	peers   []*worldPeer
 	removed []grid.Peer
+}
+
+// members returns who is a member.
+func (w *world) members() []*worldPeer {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.peers
+}
+
+// remove makes the first peer no member.
+func (w *world) remove() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	gone := w.peers[0].device
+	w.removed = []grid.Peer{{ID: gone.Peer, Owner: gone.Owner, State: grid.StateRemoved}}
+	w.peers = w.peers[1:]
 }
 
 type worldPeer struct {
@@ -78,7 +96,7 @@ func (w *world) stopAll() {
 }
 
 func (w *world) peer(id grid.PeerID) *worldPeer {
-	for _, p := range w.peers {
+	for _, p := range w.members() {
 		if p.device.Peer == id {
 			return p
 		}
@@ -185,7 +203,7 @@ func (p *worldPeer) holds(id storage.SegmentID) (indexes []int) {
 // Peers implements repair.Grid.
 func (p *worldPeer) Peers() []grid.Peer {
 	var out []grid.Peer
-	for _, other := range p.w.peers {
+	for _, other := range p.w.members() {
 		other.mu.Lock()
 		peer := grid.Peer{ID: other.device.Peer, Owner: other.device.Owner, State: grid.StateAway, Since: other.since, Seen: other.since}
 		peer.Record.PledgeBytes, peer.Record.Site = worldGive, other.label
@@ -199,12 +217,16 @@ func (p *worldPeer) Peers() []grid.Peer {
 }
 
 // Removed implements repair.Grid.
-func (p *worldPeer) Removed() []grid.Peer { return p.w.removed }
+func (p *worldPeer) Removed() []grid.Peer {
+	p.w.mu.Lock()
+	defer p.w.mu.Unlock()
+	return p.w.removed
+}
 
 // Members implements segments.Holders.
 func (p *worldPeer) Members() []grid.PeerID {
 	var out []grid.PeerID
-	for _, peer := range p.w.peers {
+	for _, peer := range p.w.members() {
 		out = append(out, peer.device.Peer)
 	}
 	return out
@@ -221,7 +243,7 @@ func (p *worldPeer) Site(id grid.PeerID) string {
 // Candidates implements segments.Holders.
 func (p *worldPeer) Candidates(_ context.Context, owner grid.OwnerID, _ grid.PeerID) []placement.Candidate {
 	var out []placement.Candidate
-	for _, peer := range p.w.peers {
+	for _, peer := range p.w.members() {
 		if peer.device.Owner != owner && peer.alive() {
 			out = append(out, placement.Candidate{Peer: peer.device.Peer, Site: peer.site(), Pledge: worldGive, Free: worldGive})
 		}

@@ -38,8 +38,9 @@ type Spool struct {
 }
 
 type spooled struct {
-	bytes int64
-	since time.Time
+	bytes   int64
+	since   time.Time
+	writing bool // the file is not there yet
 }
 
 // SpoolStats is how full a spool is.
@@ -74,7 +75,7 @@ func OpenSpool(cfg SpoolConfig) (*Spool, error) {
 			_ = os.Remove(filepath.Join(cfg.Dir, file.Name())) // the rest of a crash
 			continue
 		}
-		p.entries[id] = spooled{info.Size(), info.ModTime()}
+		p.entries[id] = spooled{bytes: info.Size(), since: info.ModTime()}
 		p.used += info.Size()
 	}
 	return p, nil
@@ -88,7 +89,7 @@ func (p *Spool) add(id storage.SegmentID, data []byte) error {
 		return fmt.Errorf("spool: %w", storage.ErrFull)
 	}
 	if err := p.write(id, data); err != nil {
-		p.forget(id)
+		p.Remove(id)
 		return fmt.Errorf("spool: %w", err)
 	}
 	return nil
@@ -104,7 +105,7 @@ func (p *Spool) reserve(id storage.SegmentID, size int64) bool {
 		p.refused++
 		return false
 	}
-	p.entries[id] = spooled{size, time.Now()}
+	p.entries[id] = spooled{bytes: size, since: time.Now(), writing: true}
 	p.used += size - known
 	return true
 }
@@ -117,12 +118,26 @@ func (p *Spool) write(id storage.SegmentID, data []byte) error {
 	}
 	_, err = f.Write(data)
 	if err = errors.Join(err, f.Close()); err == nil {
-		err = os.Rename(f.Name(), p.path(id))
+		err = p.settle(id, f.Name())
 	}
 	if err != nil {
 		_ = os.Remove(f.Name()) // the error that matters is the first
 	}
 	return err
+}
+
+// settle gives a written file its name, unless the segment was removed
+// meanwhile: then nothing would count the file.
+func (p *Spool) settle(id storage.SegmentID, file string) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	known, ok := p.entries[id]
+	if !ok {
+		return os.Remove(file)
+	}
+	known.writing = false
+	p.entries[id] = known
+	return os.Rename(file, p.path(id))
 }
 
 // get returns a segment in buffer, if its capacity suffices; false when it is
@@ -131,7 +146,7 @@ func (p *Spool) get(id storage.SegmentID, buffer []byte) ([]byte, bool) {
 	p.mu.Lock()
 	known, ok := p.entries[id]
 	p.mu.Unlock()
-	if !ok {
+	if !ok || known.writing {
 		return nil, false
 	}
 	f, err := os.Open(p.path(id))

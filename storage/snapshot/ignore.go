@@ -1,7 +1,6 @@
 package snapshot
 
 import (
-	"bufio"
 	"bytes"
 	"errors"
 	"fmt"
@@ -249,32 +248,4 @@ func ReadPatterns(path string) ([]string, error) {
 		return nil, err
 	}
 	return splitLines(text)
-}
-
-// maxListed bounds a list of paths.
-const maxListed = 1 << 20
-
-// ReadPaths reads a list of paths, one a line, exactly as they stand there; or
-// each ended by NUL. Empty ones mean nothing.
-func ReadPaths(r io.Reader, nul bool) (paths []string, err error) {
-	end := byte('\n')
-	if nul {
-		end = 0
-	}
-	in := bufio.NewReader(r)
-	for {
-		path, err := in.ReadString(end)
-		if path = strings.TrimSuffix(path, string(end)); path != "" {
-			paths = append(paths, path)
-		}
-		if errors.Is(err, io.EOF) {
-			return paths, nil
-		}
-		if err != nil {
-			return nil, err
-		}
-		if len(paths) > maxListed {
-			return nil, fmt.Errorf("more than %d paths in a list", maxListed)
-		}
-	}
 }

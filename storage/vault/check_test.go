@@ -91,7 +91,7 @@ func TestStatsCount(t *testing.T) {
 	if err != nil || s.IndexBytes != uint64(info.Size()) {
 		t.Errorf("%v", err)
 	}
-	if s.Snapshots != 2 || s.Blobs < 6 || s.UniqueBytes < 1200<<10 || s.SealedBytes < s.UniqueBytes || s.StoredBytes != s.SegmentBytes*6/4 || s.Waste != 0 || s.IndexBytesPerBlob() == 0 {
+	if s.Snapshots != 2 || s.Blobs < 6 || s.UniqueBytes < 1200<<10 || s.SealedBytes < s.UniqueBytes || s.StoredBytes != s.SegmentBytes*6/4 || s.Waste != 0 || s.IndexBytes == 0 {
 		t.Errorf("%+v", s)
 	}
 	f.forget(second)

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 )
 
 // hashBuckets is over how many files the hashes of blobs are spread: one at a
@@ -54,9 +55,11 @@ func newHashSpill(dir string) (*hashSpill, error) {
 
 // removeSpills removes what a check left that a kill ended.
 func removeSpills(dir string) error {
-	left, err := filepath.Glob(filepath.Join(dir, spillName+"-*"))
-	for _, spill := range left {
-		err = errors.Join(err, os.RemoveAll(spill))
+	entries, err := os.ReadDir(dir)
+	for _, entry := range entries {
+		if strings.HasPrefix(entry.Name(), spillName+"-") {
+			err = errors.Join(err, os.RemoveAll(filepath.Join(dir, entry.Name())))
+		}
 	}
 	return err
 }

@@ -34,9 +34,6 @@ func (s Totals) Deduplication() float64 { return ratio(s.LogicalBytes, s.UniqueB
 // Compression is how many unique bytes there are for each sealed byte.
 func (s Totals) Compression() float64 { return ratio(s.UniqueBytes, s.SealedBytes) }
 
-// IndexBytesPerBlob is how large the index is for each blob.
-func (s Totals) IndexBytesPerBlob() float64 { return ratio(s.IndexBytes, s.Blobs) }
-
 func ratio(a, b uint64) float64 {
 	if b == 0 {
 		return 0

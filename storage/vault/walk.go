@@ -94,11 +94,7 @@ func (w *walk) object(ref Ref, as int, where string, depth int) error {
 
 // list marks the blobs of a file by its lists.
 func (w *walk) list(ref Ref, where string) error {
-	plain, err := w.r.blob(ref.Hash, 0)
-	if err != nil {
-		return err
-	}
-	children, err := parseList(plain, ref.Depth, ref.Size)
+	children, err := w.children(ref)
 	if err != nil {
 		return err
 	}
@@ -108,6 +104,15 @@ func (w *walk) list(ref Ref, where string) error {
 		}
 	}
 	return nil
+}
+
+// children returns what a list names.
+func (w *walk) children(ref Ref) ([]Ref, error) {
+	plain, err := w.r.blob(ref.Hash, 0)
+	if err != nil {
+		return nil, err
+	}
+	return parseList(plain, ref.Depth, ref.Size)
 }
 
 // listing marks the blobs of a listing, and goes on with its entries.
@@ -151,11 +156,7 @@ func (w *walk) marks(ref Ref) error {
 	if _, err := w.mark(ref.Hash, true); err != nil || ref.Depth == 0 {
 		return err
 	}
-	plain, err := w.r.blob(ref.Hash, 0)
-	if err != nil {
-		return err
-	}
-	children, err := parseList(plain, ref.Depth, ref.Size)
+	children, err := w.children(ref)
 	if err != nil {
 		return err
 	}
