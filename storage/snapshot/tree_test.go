@@ -166,14 +166,16 @@ func TestUnchangedTreeIsNotReadAgain(t *testing.T) {
 // waitUntilSettled returns once the last change is old enough to be trusted.
 func waitUntilSettled(t testing.TB, dir string) {
 	t.Helper()
-	probe := filepath.Join(filepath.Dir(dir), "probe")
-	d, err := openSource(dir)
+	const last = "probe" // written after everything in dir
+	parent := filepath.Dir(dir)
+	write(t, filepath.Join(parent, last), nil)
+	d, err := openSource(parent)
 	must(t, err)
 	defer d.close()
-	m, err := d.lstat(".")
+	m, err := d.lstat(last)
 	must(t, err)
 	for !settled(m, time.Now()) {
-		write(t, probe, nil)
+		write(t, filepath.Join(parent, "clock"), nil)
 	}
 }
 
