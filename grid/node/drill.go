@@ -97,6 +97,10 @@ func (p *Peer) drillProblem(err error) string {
 	if errors.As(err, &few) {
 		return tooFew(few, p.nameOf).What
 	}
+	var silent *segments.TooFewHeadHolders
+	if errors.As(err, &silent) {
+		return fmt.Sprintf("none of %s answered", count(silent.Asked, "other peer"))
+	}
 	return plainReason(err)
 }
 

@@ -19,7 +19,7 @@ var reasons = []struct {
 	word string
 	is   []error
 }{
-	{"bad data from", []error{storage.ErrCorrupt}},
+	{badData, []error{storage.ErrCorrupt}},
 	{noRoom, []error{storage.ErrQuota, storage.ErrFull}},
 	{"disk failed", []error{storage.ErrDisk}},
 	{"refused", []error{storage.ErrDenied, storage.ErrStaleEpoch, grid.ErrRemoved, grid.ErrNotMember}},
@@ -29,6 +29,7 @@ const (
 	missing   = "missing" // did not answer
 	noRoom    = "no room"
 	withoutIt = "without it"
+	badData   = "bad data from"
 )
 
 // explainTooFew says how many friends are needed, and names those that did not
@@ -91,7 +92,23 @@ func tooFew(few *segments.TooFewError, nameOf func(grid.PeerID) string) *Failure
 	if len(groups) == 1 && len(groups[noRoom]) > 0 {
 		f.refuseForRoom()
 	}
+	if few.Of > 0 && errors.Is(few, storage.ErrTooFewShards) && len(groups[badData]) > 0 && !mayReturn(groups) {
+		f.Kind = controlv1.Kind_KIND_CORRUPT
+		f.Meaning = "all who should have it answered, and too little of it is whole: what needs this segment cannot be restored"
+		f.Next = "gotong check, which names what is hit; gotong backup of the same paths stores anew what is still on this disk"
+	}
 	return f
+}
+
+// mayReturn reports whether peers of some group may have good shards, and help
+// later.
+func mayReturn(groups map[string][]grid.PeerID) bool {
+	for word := range groups {
+		if word != badData && word != withoutIt {
+			return true
+		}
+	}
+	return false
 }
 
 // refusalOf returns what one holder said for whom this owner has enough there,

@@ -74,6 +74,7 @@ func (r *Repairer) observe(ctx context.Context, patients []*patient, scene Scene
 			continue
 		}
 		seen := p.seen(scene)
+		r.note(p)
 		if !slices.Equal(seen.Holders, p.row.Holders) || seen.Committed != p.row.Committed || seen.Complete != p.row.Complete ||
 			seen.Lost != p.row.Lost || seen.SurvivesSites != p.row.SurvivesSites {
 			rows = append(rows, seen)
@@ -84,6 +85,17 @@ func (r *Repairer) observe(ctx context.Context, patients []*patient, scene Scene
 		return nil
 	}
 	return r.cfg.Rows.Observe(ctx, rows)
+}
+
+// note remembers an own segment while holders of it are away.
+func (r *Repairer) note(p *patient) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if len(p.verdict.Away) == 0 {
+		delete(r.absent, p.id)
+	} else if len(r.absent) < maxSuspects {
+		r.absent[p.id] = true
+	}
 }
 
 // seen is the row of a segment as the members' answers make it. Shards whose

@@ -3,8 +3,6 @@ package repair_test
 import (
 	"bytes"
 	"math/rand/v2"
-	"os"
-	"path/filepath"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -97,6 +95,21 @@ func TestOwnerKnowsWhatIsTrue(t *testing.T) {
 		if err != nil || !bytes.Equal(got, data) {
 			t.Errorf("segment differs, %v", err)
 		}
+	})
+}
+
+// TestReturnIsSeenAtOnce: the owner's rows say that a segment is safer again as
+// soon as its holder is back, though nothing was to be repaired.
+func TestReturnIsSeenAtOnce(t *testing.T) {
+	runAt(t, 5, true, func(t *testing.T, w *world) {
+		owner := w.peers[0]
+		id, _ := w.put(1<<20, 1)
+		holder := w.peers[1]
+		holder.shut()
+		w.wait("the owner knows that a holder is away", 3*time.Hour, func() bool { return owner.rows.row(id).SurvivesSites == 1 })
+		holder.start()
+		owner.repairer.Returned()
+		w.wait("the owner knows that it is back", time.Minute, func() bool { return owner.rows.row(id).SurvivesSites == 2 })
 	})
 }
 
@@ -249,15 +262,7 @@ func TestScrubFindsRot(t *testing.T) {
 			}
 		}
 		shard := storage.ShardID{Segment: id, Index: holder.holds(id)[0]}
-		path := filepath.Join(holder.dir, "shards", id.String()[:2], shard.String())
-		content, err := os.ReadFile(path)
-		if err != nil {
-			t.Fatal(err)
-		}
-		content[len(content)-1] ^= 1
-		if err := os.WriteFile(path, content, 0o600); err != nil {
-			t.Fatal(err)
-		}
+		holder.rot(shard)
 		w.wait("the scrub finds it", 48*time.Hour, func() bool { return holder.repairer.Scrubbed().Bad > 0 })
 		w.wait("it is replaced", time.Hour, func() bool {
 			return w.stored(id) == 4 && len(holder.holds(id)) > 0 && holder.store.Verify(t.Context(), shard) == nil
@@ -287,6 +292,32 @@ func TestReplacedDiskIsOneFault(t *testing.T) {
 		time.Sleep(time.Minute)
 		if r := owner.repairer.Standing(holder.device.Peer); r.Counts[repair.OutcomeMissing] != 1 || r.Grade != repair.GradePoor {
 			t.Errorf("%d lost shards: %+v", len(had), r)
+		}
+	})
+}
+
+// TestAdmittedLossCountsOnce: a segment is beyond repair, and people try to read
+// it again and again. Its holders admit that their shards are bad: that is one
+// fault, and the rest of what they have is still believed.
+func TestAdmittedLossCountsOnce(t *testing.T) {
+	runAt(t, 5, true, func(t *testing.T, w *world) {
+		id, _ := w.put(1<<20, 1)
+		owner := w.peers[0]
+		holders := owner.rows.row(id).Holders
+		for _, p := range w.peers[1:] {
+			p.rot(storage.ShardID{Segment: id, Index: p.holds(id)[0]})
+		}
+		for range 5 {
+			for _, h := range holders {
+				owner.repairer.Doubt(h.Peer, storage.ShardID{Segment: id, Index: h.Shard})
+			}
+			time.Sleep(time.Minute)
+		}
+		for _, p := range w.peers[1:] {
+			report := owner.repairer.Standing(p.device.Peer)
+			if wrong := report.Counts[repair.OutcomeWrong]; wrong != 1 || report.Grade == repair.GradeBad {
+				t.Errorf("%d faults of a holder with one bad shard, grade %s", wrong, report.Grade)
+			}
 		}
 	})
 }

@@ -38,8 +38,9 @@ type Repairer struct {
 	cursor   storage.SegmentID
 	open     map[storage.SegmentID]*damage
 	suspects map[storage.SegmentID]bool
-	synced   map[storage.VaultID]bool // missed deletions were fetched since the start
-	gone     map[grid.PeerID]bool     // whose shards count as lost, as of the last round
+	absent   map[storage.SegmentID]bool // own ones with holders that were away when last looked at
+	synced   map[storage.VaultID]bool   // missed deletions were fetched since the start
+	gone     map[grid.PeerID]bool       // whose shards count as lost, as of the last round
 	claims   *claims
 	total    Totals
 	shedding DrainProgress
@@ -81,7 +82,7 @@ func New(cfg Config) (*Repairer, error) {
 	return &Repairer{
 		cfg: cfg, memory: m, budget: budget{rate: cfg.Rate}, started: now,
 		kick: make(chan struct{}, 1), doubts: make(chan place, maxDoubts), rounds: make(chan struct{}, 1),
-		open: map[storage.SegmentID]*damage{}, suspects: map[storage.SegmentID]bool{},
+		open: map[storage.SegmentID]*damage{}, suspects: map[storage.SegmentID]bool{}, absent: map[storage.SegmentID]bool{},
 		synced: map[storage.VaultID]bool{}, gone: map[grid.PeerID]bool{}, claims: newClaims(),
 	}, nil
 }
@@ -128,10 +129,17 @@ func (r *Repairer) Soon() {
 }
 
 // Returned tells that a peer is back: what waits for a place is tried again at
-// once, if there is anything.
+// once, and own segments that had holders away are looked at, so that the vault
+// knows that they are safer now; if there is anything.
 func (r *Repairer) Returned() {
 	r.mu.Lock()
-	waiting := len(r.open) > 0
+	waiting := len(r.open) > 0 || len(r.absent) > 0
+	for id := range r.absent {
+		if len(r.suspects) < maxSuspects {
+			r.suspects[id] = true
+		}
+	}
+	clear(r.absent)
 	for _, d := range r.open {
 		d.tries, d.next = 0, time.Time{}
 	}

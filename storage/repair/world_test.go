@@ -200,6 +200,20 @@ func (p *worldPeer) holds(id storage.SegmentID) (indexes []int) {
 	return indexes
 }
 
+// rot flips a bit of a shard on the peer's disk.
+func (p *worldPeer) rot(shard storage.ShardID) {
+	p.w.t.Helper()
+	path := filepath.Join(p.dir, "shards", shard.Segment.String()[:2], shard.String())
+	content, err := os.ReadFile(path)
+	if err != nil {
+		p.w.t.Fatal(err)
+	}
+	content[len(content)-1] ^= 1
+	if err := os.WriteFile(path, content, 0o600); err != nil {
+		p.w.t.Fatal(err)
+	}
+}
+
 // Peers implements repair.Grid.
 func (p *worldPeer) Peers() []grid.Peer {
 	var out []grid.Peer

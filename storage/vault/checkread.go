@@ -96,6 +96,9 @@ func (c *check) open(row segmentRow, data []byte, hashes map[uint32][32]byte, pl
 func brief(err error) string {
 	var few *segments.TooFewError
 	if errors.As(err, &few) {
+		if few.Of == 0 {
+			return fmt.Sprintf("no holder of segment %s answered", few.Segment.Short())
+		}
 		return fmt.Sprintf("segment %s needs %d of %d shards, %d answered", few.Segment.Short(), few.Need, few.Of, few.Answered)
 	}
 	return fmt.Sprint(err)

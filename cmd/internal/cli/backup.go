@@ -333,8 +333,11 @@ func (a *app) showBackupSummary(s *controlv1.BackupSummary) error {
 	}
 	fmt.Fprintf(a.stdout, "Snapshot %s: %s in %s (%s)\n", short(s.Snapshot), files, took.Round(time.Millisecond), rateText(s.Bytes, took))
 	fmt.Fprintln(a.stdout, changes)
-	fmt.Fprintf(a.stdout, "New data %s, stored with redundancy %s as %s on %s\n", bytesText(s.NewBytes), s.Redundancy,
-		bytesText(s.StoredBytes), countText(uint64(s.Holders), "friend's machine", "friends' machines"))
+	where := "" // not all of them have theirs
+	if s.Complete {
+		where = " on " + countText(uint64(s.Holders), "friend's machine", "friends' machines")
+	}
+	fmt.Fprintf(a.stdout, "New data %s, stored with redundancy %s as %s%s\n", bytesText(s.NewBytes), s.Redundancy, bytesText(s.StoredBytes), where)
 	fmt.Fprintln(a.stdout, survivalText(s))
 	return nil
 }

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -88,6 +89,9 @@ func isTerminal(stream any) bool {
 }
 
 func absolute(path string) (string, error) {
+	if path == "" { // a shell variable that is not set; not this directory
+		return "", errors.New("a path is empty")
+	}
 	full, err := filepath.Abs(path)
 	if err != nil {
 		return "", fmt.Errorf("%s: %w", path, err)
