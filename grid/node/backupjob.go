@@ -135,6 +135,7 @@ func (p *Peer) makeSnapshot(ctx context.Context, job backupJob) (*controlv1.Back
 	}
 	if !job.dryRun {
 		out.Snapshot = s.Snapshot.ID.String()
+		p.outdated.Store(nil) // nobody who was asked knows more than this device
 	}
 	return out, nil
 }

@@ -179,15 +179,16 @@ func (s *vaultSegments) Range(ctx context.Context, id storage.SegmentID, holders
 // handOut gives the newest head, what was pruned, and what was recovered from
 // trash, to those who lack it.
 func (p *Peer) handOut(ctx context.Context) (holders int, err error) {
-	holders, err = p.vault.Publish(ctx)
-	switch {
-	case errors.Is(err, storage.ErrStaleEpoch), errors.Is(err, storage.ErrHeadFork):
+	// Asked first: friends that know more skip old heads without a word.
+	if err = p.vault.Outdated(ctx); err == nil {
+		holders, err = p.vault.Publish(ctx)
+	}
+	if errors.Is(err, vault.ErrNewerHead) || errors.Is(err, storage.ErrStaleEpoch) || errors.Is(err, storage.ErrHeadFork) {
 		p.outdated.Store(outdatedFailure(err))
-		return holders, err
-	case err != nil:
+	}
+	if err != nil {
 		return holders, err
 	}
-	p.outdated.Store(nil)
 	if err := p.vault.Rescue(ctx); err != nil && ctx.Err() == nil {
 		p.logger.Warn("parts of the backups that were recovered are only in the trash of friends, and could not be stored anew", "err", err)
 	}

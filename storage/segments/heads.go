@@ -23,7 +23,8 @@ const headsSent = 8
 // reached, if at least one. It waits for the others unless they take much
 // longer.
 //
-// storage.ErrStaleEpoch and storage.ErrHeadFork mean that this device must
+// storage.ErrStaleEpoch and storage.ErrHeadFork mean that a holder showed a
+// signed head that contradicts the given ones, and that this device must
 // stop: another one writes the vault.
 func (s *Segments) PublishHeads(ctx context.Context, raw [][]byte) (acks int, err error) {
 	raw = raw[max(0, len(raw)-headsSent):]
@@ -36,7 +37,11 @@ func (s *Segments) PublishHeads(ctx context.Context, raw [][]byte) (acks int, er
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(errEnough)
 	question := func(ctx context.Context, store storage.RemoteShards) (struct{}, error) {
-		return struct{}{}, store.PutHeads(ctx, raw)
+		err := store.PutHeads(ctx, raw)
+		if is(err, storage.ErrStaleEpoch, storage.ErrHeadFork) && !contradicted(ctx, store, heads) {
+			err = fmt.Errorf("%w: it says %q and shows no such head", storage.ErrDenied, err)
+		}
+		return struct{}{}, err
 	}
 	var failed causes
 	err = gather(ctx, s, holders, s.cfg.IdleTimeout, question, func(a found[struct{}]) error {
@@ -57,6 +62,32 @@ func (s *Segments) PublishHeads(ctx context.Context, raw [][]byte) (acks int, er
 		return acks, fmt.Errorf("publish head %d: %w", newest.Seq, err)
 	}
 	return acks, nil
+}
+
+// contradicted reports whether a store shows a head, signed for the same vault,
+// that cannot stand beside the given ones or is newer. The word of one holder
+// alone must not stop an owner from writing.
+func contradicted(ctx context.Context, store storage.RemoteShards, heads []storage.SignedHead) bool {
+	newest := heads[len(heads)-1]
+	vaults, err := store.Heads(ctx, newest.Owner)
+	if err != nil {
+		return false
+	}
+	for _, v := range vaults {
+		for _, raw := range slices.Concat(v.Links, v.Forks) {
+			theirs, err := storage.ParseHead(raw)
+			if err != nil || theirs.Vault != newest.Vault || theirs.Owner != newest.Owner {
+				continue
+			}
+			other := func(ours storage.SignedHead) bool {
+				return ours.Epoch == theirs.Epoch && ours.Seq == theirs.Seq && ours.ID != theirs.ID
+			}
+			if theirs.Newer(newest) || slices.ContainsFunc(heads, other) {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // others returns the members except this peer.

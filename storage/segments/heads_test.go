@@ -120,6 +120,29 @@ func TestClonedDevice(t *testing.T) {
 	}
 }
 
+// staleLiar says that it knows newer heads than it is given.
+type staleLiar struct{ storage.RemoteShards }
+
+func (staleLiar) PutHeads(context.Context, [][]byte) error { return storage.ErrStaleEpoch }
+
+// TestOneHolderStopsNobody: who says that heads are outdated has to show a newer one.
+func TestOneHolderStopsNobody(t *testing.T) {
+	f := newFriends(t, 3)
+	s := f.open(auto)
+	f.list[0].store = staleLiar{f.list[0].memory}
+	head := f.device.Head(t, f.vault, storage.SignedHead{}, "one")
+	if acks, err := s.PublishHeads(t.Context(), storagetest.Raw(head)); err != nil || acks != 2 {
+		t.Errorf("%d, %v", acks, err)
+	}
+	recovered := f.device.With(grid.CapAll, 2).Head(t, f.vault, head, "two")
+	if err := f.list[0].memory.PutHeads(t.Context(), storagetest.Raw(recovered)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.PublishHeads(t.Context(), storagetest.Raw(head)); !errors.Is(err, storage.ErrStaleEpoch) {
+		t.Errorf("with a newer head to show: %v", err)
+	}
+}
+
 // headLiar invents heads.
 type headLiar struct {
 	storage.RemoteShards

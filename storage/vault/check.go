@@ -104,7 +104,7 @@ type check struct {
 }
 
 func (c *check) run() (err error) {
-	if err := c.v.anyNewerHead(c.ctx); err != nil {
+	if err := c.v.Outdated(c.ctx); err != nil {
 		c.report.problem("%v: this is not the newest state of the vault", brief(err))
 	}
 	if c.parts, err = c.v.index.parts(); err != nil {

@@ -89,13 +89,14 @@ func (v *Vault) publishFailed(err error) error {
 // of this vault that this device does not.
 func (v *Vault) lookForNewerHead(ctx context.Context) <-chan error {
 	answer := make(chan error, 1)
-	go func() { answer <- v.anyNewerHead(ctx) }()
+	go func() { answer <- v.Outdated(ctx) }()
 	return answer
 }
 
-// anyNewerHead returns ErrNewerHead when peers know a head of this vault that
-// this device does not, of those that answer in headAnswerWait.
-func (v *Vault) anyNewerHead(ctx context.Context) error {
+// Outdated returns ErrNewerHead when peers know a head of this vault that this
+// device does not, of those that answer in headAnswerWait; nil when none of them
+// does, which is no proof.
+func (v *Vault) Outdated(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, headAnswerWait)
 	defer cancel()
 	found, err := v.segments.FindHeads(ctx, v.config.Owner)

@@ -47,7 +47,7 @@ func (v *Vault) Forget(ctx context.Context, ids []SnapshotID) error {
 	if err := v.sync(ctx); err != nil {
 		return err
 	}
-	if err := v.anyNewerHead(ctx); err != nil {
+	if err := v.Outdated(ctx); err != nil {
 		return err
 	}
 	err := v.publish(ctx, v.putter(ctx), change{forget: ids, newest: v.newestOfEntries(ctx), verify: func(tx *bbolt.Tx) error { return allThere(tx, ids) }})

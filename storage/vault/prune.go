@@ -102,7 +102,7 @@ func (v *Vault) Prune(ctx context.Context, o PruneOptions) (PruneResult, error) 
 	if err := v.sync(ctx); err != nil {
 		return PruneResult{}, err
 	}
-	if err := v.anyNewerHead(ctx); err != nil {
+	if err := v.Outdated(ctx); err != nil {
 		return PruneResult{}, err
 	}
 	if o.safeAge == 0 {

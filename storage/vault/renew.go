@@ -44,7 +44,7 @@ func (v *Vault) RenewDeletions(ctx context.Context) error {
 	if err := v.sync(ctx); err != nil {
 		return err
 	}
-	if err := v.anyNewerHead(ctx); err != nil {
+	if err := v.Outdated(ctx); err != nil {
 		return err
 	}
 	ids, err := v.deletedBefore(ctx)
