@@ -96,8 +96,9 @@ func clearRuns(top *os.Root) (removed int, err error) {
 	var errs []error
 	runs := 0
 	for _, name := range names {
-		id, ok := strings.CutPrefix(name, temporaryPrefix)
-		if id, ok = strings.CutSuffix(id, runSuffix); !ok || len(id) != runIDLength || runs == maxDeadRuns {
+		rest, ours := strings.CutPrefix(name, temporaryPrefix)
+		id, notes := strings.CutSuffix(rest, runSuffix)
+		if !ours || !notes || len(id) != runIDLength || runs == maxDeadRuns {
 			continue
 		}
 		runs++
