@@ -320,7 +320,10 @@ func allShards(t *testing.T, c *gridtest.Cluster) (all []storage.ShardID) {
 func TestDrainHandsOver(t *testing.T) {
 	gridtest.Run(t, repairing(8, "2+3", nil), func(t *testing.T, c *gridtest.Cluster) {
 		source := backUp(t, c.Peers[0])
-		leaver := c.Peers[3]
+		friends := slices.SortedFunc(slices.Values(c.Peers[1:]), func(a, b *gridtest.ClusterPeer) int {
+			return len(shardsOf(t, b)) - len(shardsOf(t, a)) // who holds most comes first
+		})
+		leaver, smaller := friends[0], friends[1]
 		held := len(shardsOf(t, leaver))
 		var last *controlv1.DrainProgress
 		if err := leaver.Drain(t.Context(), func(p *controlv1.DrainProgress) { last = p }); err != nil {
@@ -335,7 +338,6 @@ func TestDrainHandsOver(t *testing.T) {
 		}
 		leaver.Stop()
 
-		smaller := c.Peers[4]
 		held = len(shardsOf(t, smaller))
 		smaller.Stop()
 		smaller.Reconfigure(func(c *node.Config) { c.Give = 0 })

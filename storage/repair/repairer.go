@@ -38,6 +38,7 @@ type Repairer struct {
 	cursor   storage.SegmentID
 	open     map[storage.SegmentID]*damage
 	suspects map[storage.SegmentID]bool
+	returns  uint64
 	absent   map[storage.SegmentID]bool // own ones with holders that were away when last looked at
 	synced   map[storage.VaultID]bool   // missed deletions were fetched since the start
 	gone     map[grid.PeerID]bool       // whose shards count as lost, as of the last round
@@ -133,6 +134,14 @@ func (r *Repairer) Soon() {
 // knows that they are safer now; if there is anything.
 func (r *Repairer) Returned() {
 	r.mu.Lock()
+	r.returns++
+	r.mu.Unlock()
+	r.again()
+}
+
+// again has everything looked at that somebody who is back may help with.
+func (r *Repairer) again() {
+	r.mu.Lock()
 	waiting := len(r.open) > 0 || len(r.absent) > 0
 	for id := range r.absent {
 		if len(r.suspects) < maxSuspects {
@@ -147,6 +156,13 @@ func (r *Repairer) Returned() {
 	if waiting {
 		r.Soon()
 	}
+}
+
+// returned counts the calls of Returned.
+func (r *Repairer) returned() uint64 {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.returns
 }
 
 // suspect has a segment looked at in the next round, which begins at once.

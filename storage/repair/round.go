@@ -33,6 +33,7 @@ func (r *Repairer) Round(ctx context.Context) (Summary, error) {
 		return Summary{}, err
 	}
 	defer release()
+	returns := r.returned()
 	scene := r.scene(time.Now())
 	sum := Summary{At: scene.Now}
 	errs := []error{r.tidy(ctx, scene)}
@@ -54,6 +55,9 @@ func (r *Repairer) Round(ctx context.Context) (Summary, error) {
 	r.mu.Lock()
 	r.total.Rounds++
 	r.mu.Unlock()
+	if r.returned() != returns { // too late for what this round saw
+		r.again()
+	}
 	return sum, errors.Join(errs...)
 }
 
