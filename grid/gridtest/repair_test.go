@@ -221,11 +221,8 @@ func misbehaving(redundancy string, peers int) (gridtest.ClusterConfig, **storag
 func TestAuditFindsWhoKeepsNothing(t *testing.T) {
 	config, faulty := misbehaving("2+3", 8)
 	gridtest.Run(t, config, func(t *testing.T, c *gridtest.Cluster) {
-		source := backUp(t, c.Peers[0])
 		liar := c.Peers[3]
-		if len(shardsOf(t, liar)) == 0 {
-			t.Fatal("the peer holds nothing; nothing is tested")
-		}
+		source := backUpTo(t, c.Peers[0], liar)
 		before := auditsOf(c, liar)
 		(*faulty).Set(storagetest.Faults{Prove: storage.ErrNotFound, Open: storage.ErrNotFound})
 		c.Wait("somebody finds out", func() bool { return auditsOf(c, liar).missing > 0 })
@@ -243,12 +240,24 @@ func TestAuditFindsWhoKeepsNothing(t *testing.T) {
 	})
 }
 
+// backUpTo backs up until a holder has some of it.
+func backUpTo(t *testing.T, owner, holder *gridtest.ClusterPeer) (source string) {
+	t.Helper()
+	for range 20 {
+		if source = backUp(t, owner); len(shardsOf(t, holder)) > 0 {
+			return source
+		}
+	}
+	t.Fatal("the peer holds nothing; nothing is tested")
+	return ""
+}
+
 // TestReadsFindWhoOnlyProves: a holder answers audits and refuses to be read.
 func TestReadsFindWhoOnlyProves(t *testing.T) {
 	config, faulty := misbehaving("2+3", 8)
 	gridtest.Run(t, config, func(t *testing.T, c *gridtest.Cluster) {
-		source := backUp(t, c.Peers[0])
 		liar := c.Peers[3]
+		source := backUpTo(t, c.Peers[0], liar)
 		c.Peers[0].Stop() // nobody restores
 		(*faulty).Set(storagetest.Faults{Open: storage.ErrDenied})
 		waitHealthy(t, c, 5, time.Hour, liar)

@@ -195,9 +195,7 @@ func (c *Clients) retryAll() {
 	}
 	c.mu.Unlock()
 	for _, cl := range all {
-		if cl.conn.GetState() == connectivity.TransientFailure {
-			cl.conn.ResetConnectBackoff()
-		}
+		cl.retry()
 	}
 }
 

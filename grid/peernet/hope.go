@@ -85,7 +85,15 @@ func (cl *client) hurry() {
 		return
 	}
 	cl.hope.raise(time.Now())
-	cl.conn.ResetConnectBackoff()
+	cl.retry()
+}
+
+// retry ends the wait before the next attempt. gRPC may only be asked for it
+// while it waits: before, it goes through its connections without a lock.
+func (cl *client) retry() {
+	if cl.conn.GetState() == connectivity.TransientFailure {
+		cl.conn.ResetConnectBackoff()
+	}
 }
 
 // await waits for the connection before a call that would fail at once although
@@ -107,6 +115,6 @@ func (cl *client) await(ctx context.Context) {
 		case <-ctx.Done():
 		}
 	}()
-	cl.conn.ResetConnectBackoff() // in case it began to wait after hurry
+	cl.retry() // in case it began to wait after hurry
 	cl.conn.WaitForStateChange(ctx, connectivity.TransientFailure)
 }
