@@ -198,15 +198,18 @@ func (r *Random) claim(h [32]byte) *keptBlob {
 // tries again.
 func (r *Random) load(b *keptBlob) {
 	defer close(b.ready)
+	var plain []byte
+	var err error
 	select {
 	case r.slots <- struct{}{}:
-		b.plain, b.err = r.fetch(b.h)
+		plain, err = r.fetch(b.h)
 		<-r.slots
 	case <-r.r.ctx.Done():
-		b.err = context.Cause(r.r.ctx)
+		err = context.Cause(r.r.ctx)
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	b.plain, b.err = plain, err // others look at it to make room
 	if b.err != nil {
 		r.use.Remove(r.blobs[b.h])
 		delete(r.blobs, b.h)
