@@ -39,6 +39,7 @@ func fromPhrase(t *testing.T, p *gridtest.ClusterPeer) seal.VaultSecrets {
 // keys and with those of the phrase; it fails when friends cannot give the data,
 // and says when the last one passed.
 func TestDrill(t *testing.T) {
+	skipShort(t)
 	gridtest.Run(t, gridtest.ClusterConfig{Peers: 4}, func(t *testing.T, c *gridtest.Cluster) {
 		you := c.Peers[0]
 		if r, err := you.Drill(t.Context(), 0, seal.VaultSecrets{}); err != nil || r.OK {
@@ -77,6 +78,7 @@ func TestDrill(t *testing.T) {
 // TestDrillsByItself: the peer drills as the configuration says, on a write-only
 // device by opening segments.
 func TestDrillsByItself(t *testing.T) {
+	skipShort(t)
 	gridtest.Run(t, gridtest.ClusterConfig{Peers: 3, WriteOnly: true, Reconfigure: func(_ int, c *node.Config) { c.Drill.Every = 10 * time.Second }},
 		func(t *testing.T, c *gridtest.Cluster) {
 			you := c.Peers[0]

@@ -11,6 +11,7 @@ import (
 // TestDropLasts: what a donor dropped is placed elsewhere and does not come back,
 // after a restart neither, until the donor undoes it.
 func TestDropLasts(t *testing.T) {
+	skipShort(t)
 	gridtest.Run(t, repairing(8, "2+2", nil), func(t *testing.T, c *gridtest.Cluster) {
 		owner := c.Peers[0]
 		backUp(t, owner)

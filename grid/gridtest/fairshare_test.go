@@ -15,6 +15,7 @@ import (
 // TestFairShare: an owner who gives little is refused beyond its share, with
 // the numbers; one whom the donors name may keep more; status tells the limit.
 func TestFairShare(t *testing.T) {
+	skipShort(t)
 	gridtest.Run(t, gridtest.ClusterConfig{Peers: 4, Reconfigure: func(i int, c *node.Config) {
 		c.Redundancy, c.Store.Allowance, c.Store.Owners = "1+2", 100e3, []string{"PEER-3=20MB"}
 		switch i {
@@ -56,6 +57,7 @@ func TestFairShare(t *testing.T) {
 
 // TestFairShareRefuses: who gives nothing has the allowance and no more.
 func TestFairShareRefuses(t *testing.T) {
+	skipShort(t)
 	gridtest.Run(t, gridtest.ClusterConfig{Peers: 4, Reconfigure: func(i int, c *node.Config) {
 		c.Redundancy, c.Store.Allowance = "1+2", 1e6
 		if i == 0 {

@@ -13,6 +13,7 @@ import (
 // publishes thousands of empty heads, deletes everything, litters and tries to
 // write over what is there. The phrase and one friend bring back every snapshot.
 func TestRansomware(t *testing.T) {
+	skipShort(t)
 	for _, junk := range []bool{false, true} {
 		t.Run("junk="+strconv.FormatBool(junk), func(t *testing.T) {
 			gridtest.Run(t, gridtest.ClusterConfig{Peers: 4}, func(t *testing.T, c *gridtest.Cluster) {

@@ -58,6 +58,7 @@ func restoreOf(t *testing.T, p *gridtest.ClusterPeer, snapshot, target string) (
 // and address a new device finds the vault, restores, and goes on with it,
 // deduplicating; the old device, should it come back, is refused and told why.
 func TestRecover(t *testing.T) {
+	skipShort(t)
 	gridtest.Run(t, gridtest.ClusterConfig{Peers: 5}, func(t *testing.T, c *gridtest.Cluster) {
 		old := c.Peers[0]
 		dir := source(t, "first", strings.Repeat("second", 100_000))
@@ -104,6 +105,7 @@ func TestRecover(t *testing.T) {
 // TestRecoverRefusals: another owner's words, a vault whose device is up, and a
 // member that is not there are each told in words, and nothing is made.
 func TestRecoverRefusals(t *testing.T) {
+	skipShort(t)
 	gridtest.Run(t, gridtest.ClusterConfig{Peers: 3}, func(t *testing.T, c *gridtest.Cluster) {
 		you := c.Peers[0]
 		dir := source(t, "text")
@@ -148,6 +150,7 @@ func TestRecoverRefusals(t *testing.T) {
 // TestRecoverRemovesOld: the old device is taken out of the grid with the recovery,
 // by a statement that the new one signs.
 func TestRecoverRemovesOld(t *testing.T) {
+	skipShort(t)
 	gridtest.Run(t, gridtest.ClusterConfig{Peers: 4}, func(t *testing.T, c *gridtest.Cluster) {
 		old := c.Peers[0] // it founded the grid and admitted the others
 		dir := source(t, "text")

@@ -120,6 +120,15 @@ func waitHealthy(t *testing.T, c *gridtest.Cluster, n int, within time.Duration,
 	}
 }
 
+// skipShort leaves a test of whole peers over days out of short runs, which the
+// race detector does not survive.
+func skipShort(t *testing.T) {
+	t.Helper()
+	if testing.Short() {
+		t.Skip("takes whole peers through days")
+	}
+}
+
 // backUp makes a tree of some megabytes and backs it up.
 func backUp(t *testing.T, p *gridtest.ClusterPeer) (source string) {
 	t.Helper()
@@ -164,6 +173,7 @@ func wantRestored(t *testing.T, p *gridtest.ClusterPeer, source string) {
 // TestRepairWithoutTheOwner: the owner is away; two of eight holders lose everything
 // and the others rebuild it, then two more; the owner comes back and restores.
 func TestRepairWithoutTheOwner(t *testing.T) {
+	skipShort(t)
 	gridtest.Run(t, repairing(9, "4+2", nil), func(t *testing.T, c *gridtest.Cluster) {
 		owner := c.Peers[0]
 		source := backUp(t, owner)
@@ -219,6 +229,7 @@ func misbehaving(redundancy string, peers int) (gridtest.ClusterConfig, **storag
 // none. It is found by the challenges that the formula says, and what it should
 // have is placed elsewhere.
 func TestAuditFindsWhoKeepsNothing(t *testing.T) {
+	skipShort(t)
 	config, faulty := misbehaving("2+3", 8)
 	gridtest.Run(t, config, func(t *testing.T, c *gridtest.Cluster) {
 		liar := c.Peers[3]
@@ -254,6 +265,7 @@ func backUpTo(t *testing.T, owner, holder *gridtest.ClusterPeer) (source string)
 
 // TestReadsFindWhoOnlyProves: a holder answers audits and refuses to be read.
 func TestReadsFindWhoOnlyProves(t *testing.T) {
+	skipShort(t)
 	config, faulty := misbehaving("2+3", 8)
 	gridtest.Run(t, config, func(t *testing.T, c *gridtest.Cluster) {
 		liar := c.Peers[3]
@@ -274,6 +286,7 @@ func TestReadsFindWhoOnlyProves(t *testing.T) {
 // rebuild the others. When it heals there are duplicates and nothing worse, and
 // repair comes to rest.
 func TestPartitionOnlyDuplicates(t *testing.T) {
+	skipShort(t)
 	gridtest.Run(t, repairing(9, "1+5", nil), func(t *testing.T, c *gridtest.Cluster) {
 		source := backUp(t, c.Peers[0])
 		c.Peers[0].Stop()
@@ -327,6 +340,7 @@ func allShards(t *testing.T, c *gridtest.Cluster) (all []storage.ShardID) {
 // has to rebuild anything; another gives less than it holds, and gives the rest
 // to others.
 func TestDrainHandsOver(t *testing.T) {
+	skipShort(t)
 	gridtest.Run(t, repairing(8, "2+3", nil), func(t *testing.T, c *gridtest.Cluster) {
 		source := backUp(t, c.Peers[0])
 		friends := slices.SortedFunc(slices.Values(c.Peers[1:]), func(a, b *gridtest.ClusterPeer) int {

@@ -17,6 +17,7 @@ import (
 // forgotten by its rules, one that fails is said to, and a peer that was off for
 // long catches up once.
 func TestSetsRunThemselves(t *testing.T) {
+	skipShort(t)
 	source := t.TempDir()
 	if err := os.WriteFile(filepath.Join(source, "file"), []byte("content"), 0o600); err != nil {
 		t.Fatal(err)

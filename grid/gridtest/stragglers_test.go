@@ -16,6 +16,7 @@ import (
 // its redundancy. What is the friend's waits in the spool, across a restart of
 // the owner, and is sent when the friend is back.
 func TestStragglersFollow(t *testing.T) {
+	skipShort(t)
 	gridtest.Run(t, repairing(5, "auto", nil), func(t *testing.T, c *gridtest.Cluster) {
 		owner, friend := c.Peers[0], c.Peers[2]
 		source := t.TempDir()
@@ -61,6 +62,7 @@ func TestStragglersFollow(t *testing.T) {
 // restored, and is completed when they are back, not only at the next round of
 // repair.
 func TestPartialBackup(t *testing.T) {
+	skipShort(t)
 	seldom := func(_ int, c *node.Config) { c.Repair.Interval = 24 * time.Hour }
 	gridtest.Run(t, repairing(5, "auto", seldom), func(t *testing.T, c *gridtest.Cluster) {
 		owner := c.Peers[0]

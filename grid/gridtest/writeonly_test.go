@@ -25,6 +25,7 @@ const secretBytes = 20_000
 // TestWriteOnlyAgainstThief: whoever has all files of a write-only device reads
 // what is still on it, and nothing else; friends take no deletion from it.
 func TestWriteOnlyAgainstThief(t *testing.T) {
+	skipShort(t)
 	// On the real clock: what a backup remembers of files depends on their times.
 	// They are there well before the first one.
 	gone, here := make([]byte, secretBytes), make([]byte, secretBytes)

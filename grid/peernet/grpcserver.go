@@ -74,6 +74,9 @@ func (s *Server) Run(ctx context.Context, drain time.Duration) error {
 	case err := <-ended:
 		s.server.Stop()
 		s.handlers.Wait()
+		if ctx.Err() != nil {
+			return nil // the network was quicker to close
+		}
 		return err
 	case <-ctx.Done():
 	}
@@ -81,7 +84,7 @@ func (s *Server) Run(ctx context.Context, drain time.Duration) error {
 	s.server.GracefulStop()
 	hurry.Stop()
 	s.handlers.Wait()
-	if err := <-ended; err != nil && !errors.Is(err, grpc.ErrServerStopped) {
+	if err := <-ended; err != nil && !errors.Is(err, grpc.ErrServerStopped) && !errors.Is(err, net.ErrClosed) {
 		return err
 	}
 	return nil
