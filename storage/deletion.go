@@ -216,3 +216,30 @@ func readRising(b []byte, count int) ([]SegmentID, error) {
 	}
 	return ids, nil
 }
+
+// maxDeletionPages bounds what one store may answer about one vault.
+const maxDeletionPages = 256
+
+// EachDeletions calls take with the pages of deletions of a vault that one store
+// has with numbers above after, verified and belonging together. ask gives the next page, as DeletionStore.Deletions does. Errors:
+// that of ask, ErrCorrupt, ErrDenied.
+func EachDeletions(owner grid.OwnerID, vault VaultID, after uint64, ask func(after uint64) ([][]byte, error), take func(raw [][]byte, deletions []SignedDeletion)) error {
+	for range maxDeletionPages {
+		raw, err := ask(after)
+		if err != nil || len(raw) == 0 {
+			return err
+		}
+		deletions, err := ParseDeletions(raw)
+		if err != nil {
+			return err
+		}
+		for _, d := range deletions {
+			if d.Owner != owner || d.Vault != vault || d.Number <= after {
+				return fmt.Errorf("%w: deletion %d of vault %s, asked for those of %s after %d", ErrCorrupt, d.Number, d.Vault.Short(), vault.Short(), after)
+			}
+		}
+		take(raw, deletions)
+		after = deletions[len(deletions)-1].Number
+	}
+	return nil
+}

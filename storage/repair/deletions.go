@@ -16,9 +16,7 @@ import (
 const (
 	// askForDeletions is how many members a round asks, for each vault, for
 	// deletions that this peer missed; at the start all are asked.
-	askForDeletions = 3
-	// maxDeletionPages bounds what one member may answer about one vault.
-	maxDeletionPages   = 256
+	askForDeletions    = 3
 	deletionTimeout    = 30 * time.Second
 	deletionsAtOnce    = 8
 	deletedAskedAtMost = 4 // of those who say that a segment is deleted, asked for the proof
@@ -100,25 +98,9 @@ func (r *Repairer) fetchFrom(ctx context.Context, peer grid.PeerID, v shardstore
 	if err != nil {
 		return err
 	}
-	after := v.Deletions
-	for range maxDeletionPages {
-		raw, err := store.Deletions(ctx, v.Owner, v.Vault, after)
-		if err != nil || len(raw) == 0 {
-			return err
-		}
-		deletions, err := storage.ParseDeletions(raw)
-		if err != nil {
-			return err
-		}
-		for _, d := range deletions {
-			if d.Vault != v.Vault || d.Owner != v.Owner || d.Number <= after {
-				return storage.ErrCorrupt
-			}
-		}
-		r.takeDeletions(ctx, peer, raw)
-		after = deletions[len(deletions)-1].Number
-	}
-	return nil
+	return storage.EachDeletions(v.Owner, v.Vault, v.Deletions,
+		func(after uint64) ([][]byte, error) { return store.Deletions(ctx, v.Owner, v.Vault, after) },
+		func(raw [][]byte, _ []storage.SignedDeletion) { r.takeDeletions(ctx, peer, raw) })
 }
 
 // takeDeletions stores deletions, together or, when one is refused, each.

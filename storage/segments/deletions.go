@@ -2,14 +2,10 @@ package segments
 
 import (
 	"context"
-	"fmt"
 
 	"gotong/grid"
 	"gotong/storage"
 )
-
-// maxDeletionPages bounds what one member may answer about one vault.
-const maxDeletionPages = 256
 
 // Deletions calls each with the deletions of a vault that the members keep, with
 // their signatures verified, those of several members more than once. It returns
@@ -35,29 +31,14 @@ func (s *Segments) deletionsOf(ctx context.Context, peer grid.PeerID, owner grid
 	if err != nil {
 		return err
 	}
-	after := uint64(0)
-	for range maxDeletionPages {
-		raw, err := func() ([][]byte, error) {
-			ctx, cancel := context.WithTimeout(ctx, s.cfg.AskTimeout)
-			defer cancel()
-			return store.Deletions(ctx, owner, vault, after)
-		}()
-		if err != nil || len(raw) == 0 {
-			return err
-		}
-		deletions, err := storage.ParseDeletions(raw)
-		if err != nil {
-			return err
-		}
-		for _, d := range deletions {
-			if d.Owner != owner || d.Vault != vault || d.Number <= after {
-				return fmt.Errorf("%w: deletion %d of vault %s, asked for those of %s after %d", storage.ErrCorrupt, d.Number, d.Vault.Short(), vault.Short(), after)
-			}
-		}
+	ask := func(after uint64) ([][]byte, error) {
+		ctx, cancel := context.WithTimeout(ctx, s.cfg.AskTimeout)
+		defer cancel()
+		return store.Deletions(ctx, owner, vault, after)
+	}
+	return storage.EachDeletions(owner, vault, 0, ask, func(_ [][]byte, deletions []storage.SignedDeletion) {
 		for _, d := range deletions {
 			each(d)
 		}
-		after = deletions[len(deletions)-1].Number
-	}
-	return nil
+	})
 }

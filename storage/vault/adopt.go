@@ -217,17 +217,10 @@ func inTrash(s *segments.Survey) bool {
 // index knows, those too that no snapshot needs: what is new may lean on them.
 func (v *Vault) everySegment(ctx context.Context) iter.Seq2[SegmentInfo, error] {
 	return func(yield func(SegmentInfo, error) bool) {
-		parts, err := v.index.parts()
-		if err != nil {
-			yield(SegmentInfo{}, err)
+		if !v.yieldParts(yield) {
 			return
 		}
-		for _, part := range parts {
-			if !yield(part.row.info(), nil) {
-				return
-			}
-		}
-		err = v.index.eachSegmentInBatches(ctx, 0, func(row segmentRow) bool { return yield(row.info(), nil) })
+		err := v.index.eachSegmentInBatches(ctx, 0, func(row segmentRow) bool { return yield(row.info(), nil) })
 		if err != nil {
 			yield(SegmentInfo{}, err)
 		}

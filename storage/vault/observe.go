@@ -38,6 +38,22 @@ type Observation struct {
 	SurvivesSites             int
 }
 
+// yieldParts yields the segments of the catalogue itself. It reports whether the
+// caller wants more; an error is the last that it gets.
+func (v *Vault) yieldParts(yield func(SegmentInfo, error) bool) bool {
+	parts, err := v.index.parts()
+	if err != nil {
+		yield(SegmentInfo{}, err)
+		return false
+	}
+	for _, part := range parts {
+		if !yield(part.row.info(), nil) {
+			return false
+		}
+	}
+	return true
+}
+
 // Segments yields what the vault needs, or one error last: the segments of
 // snapshots and of the catalogue, and those of a backup that is running or was
 // interrupted lately. The vault may change meanwhile.
@@ -47,15 +63,8 @@ func (v *Vault) Segments(ctx context.Context) iter.Seq2[SegmentInfo, error] {
 			yield(SegmentInfo{}, err)
 			return
 		}
-		parts, err := v.index.parts()
-		if err != nil {
-			yield(SegmentInfo{}, err)
+		if !v.yieldParts(yield) {
 			return
-		}
-		for _, part := range parts {
-			if !yield(part.row.info(), nil) {
-				return
-			}
 		}
 		needed, from, err := v.index.needed()
 		if err != nil {
