@@ -163,6 +163,7 @@ func TestOutputsAreFetchedVerifiedAndReleased(t *testing.T) {
 		pool := &fakePool{}
 		writes := func(w *fakeWorker) {
 			w.run = func(_ context.Context, o scheduler.Order) tasks.Result {
+				time.Sleep(time.Millisecond) // in the bubble, so that neither worker does all tasks alone
 				text := fmt.Sprint("output of ", o.Index)
 				return tasks.Result{State: tasks.StateDone, Outputs: []tasks.Output{w.output("a/b", text), w.output("c", text)}}
 			}
