@@ -23,13 +23,34 @@ const (
 	MaxPartBytes   = 255       // one part of such a path
 )
 
-// Spec says what a task runs. Two equal Specs give equal results.
+// Runtime says what runs a task. The list is closed.
+type Runtime string
+
+// The runtimes.
+const (
+	// RuntimeWASI runs a WASI preview 1 module in the sandbox, on every system.
+	// A Spec without a runtime means it.
+	RuntimeWASI Runtime = "wasi"
+	// RuntimeNative runs a Linux command, where the donor allowed that.
+	RuntimeNative Runtime = "native"
+)
+
+// Valid reports whether r is in the list, or empty.
+func (r Runtime) Valid() bool { return r == "" || r == RuntimeWASI || r == RuntimeNative }
+
+// Spec says what a task runs. Two Specs with one ID give equal results.
 type Spec struct {
-	Module ContentID // a WASI preview 1 module
-	Args   []string  // arguments after the program's name
-	Inputs []Input   // files that appear read-only below /in
-	Limits Limits
+	Runtime   Runtime   // empty: RuntimeWASI
+	Module    ContentID // a WASI preview 1 module; zero for RuntimeNative
+	Args      []string  // arguments after the program's name; of RuntimeNative with the program first
+	Inputs    []Input   // files that appear read-only below /in
+	Stdin     ContentID // what standard input gives; zero: it is empty
+	StdinSize int64     // bytes
+	Limits    Limits
 }
+
+// Native reports whether s is a Linux command.
+func (s Spec) Native() bool { return s.Runtime == RuntimeNative }
 
 // Input is one file below /in.
 type Input struct {
@@ -42,8 +63,18 @@ type Input struct {
 // Limits must be complete (see Limits.WithDefaults).
 func (s Spec) Validate() error {
 	var faults []error
-	if s.Module.IsZero() {
+	switch {
+	case !s.Runtime.Valid():
+		faults = append(faults, fmt.Errorf("unknown runtime %q", s.Runtime))
+	case s.Native() && !s.Module.IsZero():
+		faults = append(faults, errors.New("a native command with a module"))
+	case s.Native() && len(s.Args) == 0:
+		faults = append(faults, errors.New("no command"))
+	case !s.Native() && s.Module.IsZero():
 		faults = append(faults, errors.New("no module"))
+	}
+	if s.StdinSize < 0 || (s.Stdin.IsZero() && s.StdinSize != 0) {
+		faults = append(faults, errors.New("standard input: no content"))
 	}
 	faults = append(faults, s.validateArgs(), s.validateInputs(), s.Limits.Validate())
 	if err := errors.Join(faults...); err != nil {
@@ -123,23 +154,47 @@ func ValidName(name string) bool {
 	return true
 }
 
-// Contents returns the module and the inputs, each once, module first.
+// Contents returns the module, the inputs and the standard input, each once,
+// module first.
 func (s Spec) Contents() []ContentID {
-	ids := make([]ContentID, 0, 1+len(s.Inputs))
-	ids = append(ids, s.Module)
-	for _, in := range s.Inputs {
-		if !slices.Contains(ids, in.Content) {
-			ids = append(ids, in.Content)
+	ids := make([]ContentID, 0, 2+len(s.Inputs))
+	add := func(id ContentID) {
+		if !id.IsZero() && !slices.Contains(ids, id) {
+			ids = append(ids, id)
 		}
 	}
+	add(s.Module)
+	for _, in := range s.Inputs {
+		add(in.Content)
+	}
+	add(s.Stdin)
 	return ids
 }
 
+// ID returns a hash of everything that determines the result: what Seed covers,
+// the runtime and the limits.
+func (s Spec) ID() [32]byte {
+	seed, l := s.Seed(), s.Limits
+	runtime := s.Runtime
+	if runtime == "" {
+		runtime = RuntimeWASI
+	}
+	buf := make([]byte, 0, 192)
+	buf = append(buf, "gotong spec v1\x00"...)
+	buf = appendString(buf, string(runtime))
+	buf = append(buf, seed[:]...)
+	for _, v := range []int64{l.MemoryBytes, int64(l.Wall), l.StdoutBytes, l.StderrBytes, l.OutputBytes, int64(l.OutputFiles)} {
+		buf = binary.AppendVarint(buf, v)
+	}
+	return sha256.Sum256(buf)
+}
+
 // Seed returns the seed of the randomness that the task sees: a hash of
-// module, arguments and inputs. So tasks that differ in an argument draw
-// different numbers, and one task draws the same numbers on every peer.
+// module, arguments, inputs and standard input. So tasks that differ in an
+// argument draw different numbers, and one task draws the same numbers on every
+// peer.
 func (s Spec) Seed() [32]byte {
-	size := len("gotong seed v1\x00") + idBytes + 2*binary.MaxVarintLen64
+	size := len("gotong seed v1\x00") + 2*idBytes + 2*binary.MaxVarintLen64
 	for _, arg := range s.Args {
 		size += len(arg) + binary.MaxVarintLen64
 	}
@@ -157,6 +212,9 @@ func (s Spec) Seed() [32]byte {
 	for _, in := range s.Inputs {
 		buf = appendString(buf, in.Name)
 		buf = append(buf, in.Content[:]...)
+	}
+	if !s.Stdin.IsZero() {
+		buf = append(buf, s.Stdin[:]...)
 	}
 	return sha256.Sum256(buf)
 }

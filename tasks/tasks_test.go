@@ -87,6 +87,10 @@ func TestSpecValidate(t *testing.T) {
 		"must be positive":   func(s *Spec) { s.Limits.OutputFiles = 0 },
 		"time limit 168h0m1": func(s *Spec) { s.Limits.Wall = MaxWall + time.Second },
 		"memory limit":       func(s *Spec) { s.Limits.MemoryBytes = MaxMemoryBytes + 1 },
+		"unknown runtime":    func(s *Spec) { s.Runtime = "lisp" },
+		"with a module":      func(s *Spec) { s.Runtime = RuntimeNative },
+		"no command":         func(s *Spec) { s.Runtime, s.Module, s.Args = RuntimeNative, ContentID{}, nil },
+		"standard input":     func(s *Spec) { s.StdinSize = 1 },
 	} {
 		s := validSpec()
 		change(&s)
@@ -111,6 +115,7 @@ func TestSeedDependsOnWhatRuns(t *testing.T) {
 		"fewer inputs":   func(s *Spec) { s.Inputs = s.Inputs[:1] },
 		"input name":     func(s *Spec) { s.Inputs[0].Name = "x/z" },
 		"input":          func(s *Spec) { s.Inputs[0].Content[0]++ },
+		"standard input": func(s *Spec) { s.Stdin[0]++ },
 	} {
 		s := validSpec()
 		change(&s)
@@ -123,6 +128,33 @@ func TestSeedDependsOnWhatRuns(t *testing.T) {
 	s.Limits.Wall++
 	if s.Seed() != validSpec().Seed() {
 		t.Error("the seed depends on a limit")
+	}
+}
+
+func TestIDDependsOnAllThatCounts(t *testing.T) {
+	wasi := validSpec()
+	wasi.Runtime = RuntimeWASI
+	if wasi.ID() != validSpec().ID() {
+		t.Error("the default runtime has another id than its name")
+	}
+	ids := map[[32]byte]string{validSpec().ID(): "unchanged"}
+	for name, change := range map[string]func(*Spec){
+		"runtime":        func(s *Spec) { s.Runtime = RuntimeNative },
+		"argument":       func(s *Spec) { s.Args[0] = "b" },
+		"standard input": func(s *Spec) { s.Stdin[0]++ },
+		"memory":         func(s *Spec) { s.Limits.MemoryBytes++ },
+		"time":           func(s *Spec) { s.Limits.Wall++ },
+		"stdout":         func(s *Spec) { s.Limits.StdoutBytes++ },
+		"stderr":         func(s *Spec) { s.Limits.StderrBytes++ },
+		"output":         func(s *Spec) { s.Limits.OutputBytes++ },
+		"files":          func(s *Spec) { s.Limits.OutputFiles++ },
+	} {
+		s := validSpec()
+		change(&s)
+		if other, same := ids[s.ID()]; same {
+			t.Errorf("%s: the same id as %s", name, other)
+		}
+		ids[s.ID()] = name
 	}
 }
 

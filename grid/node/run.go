@@ -50,9 +50,10 @@ func newJob(start *controlv1.RunStart, files *uploads) (scheduler.Job, error) {
 	limits := tasks.CeilingLimits()
 	limits.MemoryBytes = int64(start.MemoryBytes)
 	limits.Wall = time.Duration(start.TimeoutMillis) * time.Millisecond
+	args := argsOf(start)
 	job := scheduler.Job{
 		Header: scheduler.Header{Job: tasks.NewJobID(), Module: files.files[0].content, Inputs: files.inputs(), Limits: limits},
-		Count:  1, Args: argsOf(start), Outputs: start.Outputs,
+		Count:  1, Task: func(i int) scheduler.Part { return scheduler.Part{Args: args(i)} }, Outputs: start.Outputs,
 	}
 	if start.HasItems {
 		job.Count = len(start.Items)

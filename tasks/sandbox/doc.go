@@ -14,7 +14,7 @@
 // Inside the child a guest gets WASI preview 1 with nothing real behind it: a
 // clock that starts at a fixed time and moves one millisecond per reading (a
 // sleep moves it, and returns at once), randomness from the request's seed, no
-// environment, an empty standard input, captured outputs, and a file system
+// environment, a staged file or nothing as standard input, captured outputs, and a file system
 // whose tree lives in memory: /in, read-only, and /out. Guest paths never
 // reach the host; file contents live in flat files named by the sandbox.
 //

@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"gotong/tasks"
+	"gotong/tasks/guests"
 )
 
 // stage puts data where a request finds it as an input called name.
@@ -93,6 +94,29 @@ func TestInputs(t *testing.T) {
 	}
 	if o := run(t, c, "cat", "/in/a.txt"); o.State != tasks.StateFailed {
 		t.Error("a request sees the inputs of another")
+	}
+}
+
+func TestStandardInput(t *testing.T) {
+	c := start(t, "probe", func(cfg *Config) {
+		cfg.Module, cfg.Limits.StdoutBytes = guests.Module(guests.Cat), 1<<20
+	})
+	text := bytes.Repeat([]byte("a line of standard input\n"), 10_000)
+	in := stage(t, c, "x", text)
+	o := do(t, c, Request{Stdin: in.Content, StdinSize: in.Size})
+	wantDone(t, o)
+	if !bytes.Equal(o.Stdout, text) {
+		t.Errorf("%d bytes of %d came through", len(o.Stdout), len(text))
+	}
+	if o := do(t, c, Request{}); o.State != tasks.StateDone || len(o.Stdout) != 0 {
+		t.Errorf("without standard input: %+v", o)
+	}
+	o = do(t, c, Request{Args: []string{"-", "x"}, Inputs: []tasks.Input{in}, Stdin: in.Content, StdinSize: 7})
+	if want := "a line " + string(text); o.State != tasks.StateDone || string(o.Stdout) != want {
+		t.Errorf("beside an input: %s, %d bytes, want %d", o.State, len(o.Stdout), len(want))
+	}
+	if o := do(t, c, Request{Stdin: tasks.ContentID{1}, StdinSize: 1}); o.State != tasks.StateFailed {
+		t.Errorf("not staged: %+v", o)
 	}
 }
 

@@ -17,6 +17,7 @@ func sampleTask() taskMessage {
 	return taskMessage{
 		Args: []string{"a", "", "ü"}, Seed: [32]byte{1, 2},
 		Inputs: []tasks.Input{{Name: "x", Content: tasks.ContentID{9}, Size: 1 << 40}, {Name: "y/z"}},
+		Stdin:  tasks.ContentID{8}, StdinSize: 1 << 33,
 	}
 }
 

@@ -36,6 +36,7 @@ type guest struct {
 	memory allocator
 	clock  clock
 	random random
+	stdin  stdin
 	stdout capture
 	stderr capture
 	store  *fileStore
@@ -55,6 +56,7 @@ const engineName = "wazero-" + engineVersion
 func compile(module []byte, limits tasks.Limits, store *fileStore) (*guest, error) {
 	g := &guest{
 		store:  store,
+		stdin:  stdin{store: store},
 		memory: allocator{limit: uint64(limits.MemoryBytes) / tasks.PageBytes * tasks.PageBytes},
 		stdout: capture{stream: "standard output", max: int(limits.StdoutBytes)},
 		stderr: capture{stream: "standard error", max: int(limits.StderrBytes)},
@@ -80,6 +82,7 @@ func compile(module []byte, limits tasks.Limits, store *fileStore) (*guest, erro
 	g.config = g.clock.configure(wazero.NewModuleConfig().
 		WithName("").
 		WithStartFunctions(startFunction).
+		WithStdin(&g.stdin).
 		WithStdout(&g.stdout).
 		WithStderr(&g.stderr).
 		WithRandSource(&g.random).
@@ -117,10 +120,12 @@ func (g *guest) run(t taskMessage) resultMessage {
 	g.stderr.reset()
 	g.store.reset()
 	g.tree.reset(t.Inputs)
+	g.stdin.reset(t.Stdin, t.StdinSize)
 	g.args = append(append(g.args[:0], programName), t.Args...)
 	start := time.Now()
 	r := g.classify(g.call())
 	r.Elapsed = time.Since(start)
+	g.stdin.close()
 	r.Stdout, r.Stderr = g.stdout.buf, g.stderr.buf
 	if r.ExitCode >= 0 {
 		r.Files = g.tree.files()

@@ -98,9 +98,11 @@ func parseReady(b []byte) (r ready, err error) {
 
 // taskMessage asks for one run.
 type taskMessage struct {
-	Args   []string
-	Inputs []tasks.Input
-	Seed   [32]byte
+	Args      []string
+	Inputs    []tasks.Input
+	Stdin     tasks.ContentID
+	StdinSize int64
+	Seed      [32]byte
 }
 
 func (t taskMessage) append(b []byte) []byte {
@@ -115,7 +117,8 @@ func (t taskMessage) append(b []byte) []byte {
 		b = append(b, in.Content[:]...)
 		b = appendUint(b, uint64(in.Size))
 	}
-	return b
+	b = append(b, t.Stdin[:]...)
+	return appendUint(b, uint64(t.StdinSize))
 }
 
 func parseTask(b []byte) (t taskMessage, err error) {
@@ -133,6 +136,8 @@ func parseTask(b []byte) (t taskMessage, err error) {
 		in.Size = d.int(1<<63 - 1)
 		t.Inputs = append(t.Inputs, in)
 	}
+	d.array(t.Stdin[:])
+	t.StdinSize = d.int(1<<63 - 1)
 	return t, d.err()
 }
 

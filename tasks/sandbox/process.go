@@ -71,7 +71,10 @@ const (
 type Request struct {
 	Args   []string
 	Inputs []tasks.Input // staged before: see Child.InputPath
-	Seed   [32]byte
+	// Stdin names what standard input gives, staged like an input; zero: nothing.
+	Stdin     tasks.ContentID
+	StdinSize int64
+	Seed      [32]byte
 }
 
 // File is one file that a run left below /out.

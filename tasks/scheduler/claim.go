@@ -38,6 +38,7 @@ type claim struct {
 	candidate Candidate
 	worker    Worker
 	ledger    *ledger
+	contents  Contents
 	stage     *stage
 	logger    *slog.Logger
 	wake      chan struct{} // 1 token: orders may be waiting
@@ -45,9 +46,15 @@ type claim struct {
 	fetching  chan struct{} // fetchesAtOnce tokens
 	slots     int
 
+	puts       puts
+	supplyWake chan struct{} // 1 token: tasks may wait for contents
+
 	// Guarded by ledger.mu.
 	out       map[int]*handed // copies that the worker has
 	sequence  uint64
+	ownBytes  int64    // of contents of their own that they have
+	supplies  []supply // wait for their contents
+	supplied  []Order  // have them now, to be sent
 	cancels   []int
 	releases  []int
 	closing   string
@@ -62,22 +69,27 @@ type claim struct {
 
 // handed is a copy of a task that a worker has.
 type handed struct {
-	entry    *entry
-	sequence uint64
-	at       time.Time
-	fetching bool // ended; its outputs are being read
+	entry     *entry
+	sequence  uint64
+	at        time.Time
+	ownBytes  int64
+	supplying bool // not sent yet: its contents are on their way
+	fetching  bool // ended; its outputs are being read
 }
 
-func newClaim(candidate Candidate, worker Worker, l *ledger, st *stage, logger *slog.Logger) *claim {
+func newClaim(candidate Candidate, worker Worker, l *ledger, contents Contents, st *stage, logger *slog.Logger) *claim {
 	return &claim{
-		candidate: candidate,
-		worker:    worker,
-		ledger:    l,
-		stage:     st,
-		logger:    logger.With("peer", candidate.Peer, "job", l.job.Job),
-		wake:      make(chan struct{}, 1),
-		fetching:  make(chan struct{}, fetchesAtOnce),
-		out:       map[int]*handed{},
+		contents:   contents,
+		puts:       puts{sent: map[tasks.ContentID]*put{}},
+		supplyWake: make(chan struct{}, 1),
+		candidate:  candidate,
+		worker:     worker,
+		ledger:     l,
+		stage:      st,
+		logger:     logger.With("peer", candidate.Peer, "job", l.job.Job),
+		wake:       make(chan struct{}, 1),
+		fetching:   make(chan struct{}, fetchesAtOnce),
+		out:        map[int]*handed{},
 	}
 }
 
@@ -99,6 +111,9 @@ func (c *claim) run(ctx context.Context) error {
 
 	var wg sync.WaitGroup
 	wg.Go(func() { c.stop(c.send(ctx, session)) })
+	for range putsAtOnce {
+		wg.Go(func() { c.supply(ctx) })
+	}
 	c.stop(c.receive(ctx, session, lease, &wg))
 	wg.Wait()
 	why := context.Cause(ctx)
@@ -207,7 +222,7 @@ func (c *claim) inOrder() []*handed {
 // computing reports whether the worker has tasks that it has not ended.
 func (c *claim) computing() bool {
 	for _, h := range c.out {
-		if !h.fetching {
+		if !h.fetching && !h.supplying {
 			return true
 		}
 	}
@@ -216,7 +231,7 @@ func (c *claim) computing() bool {
 
 // cancel asks the worker to stop a task whose result is no longer wanted.
 func (c *claim) cancel(index int) {
-	if h := c.out[index]; h != nil && !h.fetching {
+	if h := c.out[index]; h != nil && !h.fetching && !h.supplying {
 		c.cancels = append(c.cancels, index)
 		c.wakeUp()
 	}

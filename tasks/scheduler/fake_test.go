@@ -330,7 +330,7 @@ func newJob(count int) (scheduler.Job, fakeContents) {
 			Limits: tasks.DefaultLimits(),
 		},
 		Count: count,
-		Args:  func(index int) []string { return []string{fmt.Sprint(index)} },
+		Task:  func(index int) scheduler.Part { return scheduler.Part{Args: []string{fmt.Sprint(index)}} },
 	}, contents
 }
 

@@ -51,34 +51,51 @@ const (
 func (l *ledger) orders(c *claim, now time.Time) Orders {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	o := Orders{Cancel: c.cancels, Release: c.releases}
-	c.cancels, c.releases = nil, nil
+	o := Orders{Tasks: c.supplied, Cancel: c.cancels, Release: c.releases}
+	c.supplied, c.cancels, c.releases = nil, nil, nil
 	room := l.roomAt(c)
-	for bytes := 0; len(o.Tasks) < room && bytes < orderBytes; {
+	for given, bytes := 0, 0; given < room && bytes < orderBytes; {
+		if c.ownBytes >= supplyBytes && len(c.out) >= c.slots {
+			break
+		}
 		e := l.pick(c, now)
 		if e == nil {
 			c.starved = true
 			break
 		}
-		spec := l.job.Spec(e.index)
-		if err := validArgs(spec); err != nil {
+		part := l.job.Task(e.index)
+		if err := l.job.Check(part); err != nil {
 			l.settle(e, &Accepted{Result: l.impossible(e.index, err)})
 			delete(l.active, e.index)
 			continue
 		}
-		l.handTo(c, e, now)
-		o.Tasks = append(o.Tasks, Order{e.index, spec})
-		for _, arg := range spec.Args {
-			bytes += len(arg) + 16
+		given++
+		bytes += part.bytes()
+		h := l.handTo(c, e, now)
+		order := l.job.Order(e.index, part)
+		if own := part.contents(); len(own) > 0 {
+			h.ownBytes = part.contentBytes()
+			c.ownBytes += h.ownBytes
+			if !c.puts.have(own) {
+				c.toSupply(h, order)
+				continue
+			}
 		}
+		o.Tasks = append(o.Tasks, order)
 	}
 	return o
 }
 
-// validArgs checks what differs between the tasks of a job.
-func validArgs(s tasks.Spec) error {
-	s.Inputs = nil
-	return s.Validate()
+// bytes returns about how much room p takes in a message.
+func (p Part) bytes() int {
+	n := 0
+	for _, arg := range p.Args {
+		n += len(arg) + 16
+	}
+	for _, in := range p.Inputs {
+		n += len(in.Name) + 64
+	}
+	return n
 }
 
 func (l *ledger) impossible(index int, err error) tasks.Result {
@@ -247,7 +264,7 @@ func (l *ledger) oneSite() bool {
 }
 
 // handTo notes that c has a copy of e.
-func (l *ledger) handTo(c *claim, e *entry, now time.Time) {
+func (l *ledger) handTo(c *claim, e *entry, now time.Time) *handed {
 	if len(e.holders) == 0 {
 		e.since = now
 	}
@@ -257,7 +274,9 @@ func (l *ledger) handTo(c *claim, e *entry, now time.Time) {
 	}
 	l.copies++
 	c.sequence++
-	c.out[e.index] = &handed{entry: e, at: now, sequence: c.sequence}
+	h := &handed{entry: e, at: now, sequence: c.sequence}
+	c.out[e.index] = h
+	return h
 }
 
 // wanted returns how many more slots the job could use now.

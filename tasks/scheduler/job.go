@@ -41,39 +41,37 @@ const (
 	WorkerWait = 2 * time.Minute
 )
 
-// Job is a batch of tasks that differ only in their arguments. Its limits must
-// be complete, see tasks.Limits.WithDefaults.
+// Job is a batch of tasks that differ in their Part. Its limits must be
+// complete, see tasks.DefaultLimits.
 type Job struct {
 	Header
 	Count int // number of tasks
-	// Args returns the arguments of a task. It must always give the same for
-	// one index and is called by one goroutine at a time.
-	Args func(index int) []string
+	// Task returns what a task has of its own. It must always give the same for
+	// one index, quickly, and is called by one goroutine at a time.
+	Task func(index int) Part
 	// Outputs asks for the files that tasks leave below /out.
 	Outputs bool
 }
 
 // Spec returns what one task runs.
-func (j Job) Spec(index int) tasks.Spec { return j.Header.Spec(j.Args(index)) }
+func (j Job) Spec(index int) tasks.Spec { return j.Header.Spec(j.Task(index)) }
 
 // Validate reports what makes the whole job impossible, wrapping
 // tasks.ErrInvalid. A task whose own arguments are invalid ends as failed.
 func (j Job) Validate() error {
 	switch {
-	case j.Job.IsZero():
-		return fmt.Errorf("%w: no job id", tasks.ErrInvalid)
 	case j.Count < 0 || j.Count > MaxTasks:
 		return fmt.Errorf("%w: %d tasks, at most %d", tasks.ErrInvalid, j.Count, MaxTasks)
-	case j.Args == nil:
-		return fmt.Errorf("%w: no arguments", tasks.ErrInvalid)
+	case j.Task == nil:
+		return fmt.Errorf("%w: no tasks", tasks.ErrInvalid)
 	}
-	return j.Header.Spec(nil).Validate()
+	return j.Header.Validate()
 }
 
 // Config says how a job is run. Zero fields mean the documented constants.
 type Config struct {
 	Pool     Pool     // required
-	Contents Contents // module and inputs of the job; required
+	Contents Contents // module, inputs and standard inputs; required
 	// Dir is where outputs wait for their delivery, in a directory of the
 	// run's own that is removed at its end. Required when Job.Outputs is set.
 	Dir string
@@ -92,7 +90,8 @@ type Config struct {
 	Logger   *slog.Logger // nil: discard
 }
 
-// Contents opens the module and the inputs of a job where it is submitted.
+// Contents opens the contents of a job, and of its tasks, where it is driven.
+// Its methods are safe for concurrent use.
 type Contents interface {
 	// OpenContent returns the bytes and their number. The caller closes.
 	OpenContent(id tasks.ContentID) (io.ReadCloser, int64, error)

@@ -89,14 +89,18 @@ func (l *ledger) leave(c *claim, why string) {
 	defer l.mu.Unlock()
 	delete(l.claims, c)
 	held := c.inOrder()
-	c.out = nil
+	c.out, c.supplies, c.supplied = nil, nil, nil
 	l.copies -= len(held)
 	// The worker starts tasks in the order in which they were sent, so only
 	// the first of them can have been running: the others lost no attempt.
-	for i, h := range held {
+	sent := 0
+	for _, h := range held {
+		if !h.supplying {
+			sent++
+		}
 		l.release(h.entry, c)
 		if !h.entry.accepted {
-			l.again(h.entry, c.candidate.Peer, why, i < c.slots || h.fetching)
+			l.again(h.entry, c.candidate.Peer, why, h.fetching || (!h.supplying && sent <= c.slots))
 		}
 	}
 	l.wakeAll()

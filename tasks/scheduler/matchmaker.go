@@ -162,7 +162,7 @@ func (m *matchmaker) attempt(ctx context.Context, pair []Candidate) {
 		return
 	}
 	m.attemptOver(1)
-	c := newClaim(best.candidate, best.worker, m.ledger, m.stage, m.logger)
+	c := newClaim(best.candidate, best.worker, m.ledger, m.cfg.Contents, m.stage, m.logger)
 	start := time.Now()
 	why := c.run(ctx)
 	m.claimOver(c, time.Since(start))

@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"slices"
 	"time"
-
-	"gotong/tasks"
 )
 
 // answer is what a candidate said.
@@ -96,26 +94,9 @@ func (m *matchmaker) supply(ctx context.Context, a answer) error {
 		if !slices.Contains(a.offer.Missing, id) {
 			continue
 		}
-		if err := m.put(ctx, a.worker, id); err != nil {
+		if err := putContent(ctx, m.cfg.Contents, a.worker, id); err != nil {
 			return fmt.Errorf("content %s: %w", id.Short(), err)
 		}
 	}
 	return nil
-}
-
-func (m *matchmaker) put(ctx context.Context, w Worker, id tasks.ContentID) error {
-	r, size, err := m.cfg.Contents.OpenContent(id)
-	if err != nil {
-		return err
-	}
-	defer r.Close()
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	idle := time.AfterFunc(contentIdle, func() { cancel(fmt.Errorf("took nothing for %s", contentIdle)) })
-	defer idle.Stop()
-	err = w.PutContent(ctx, id, size, &watched{r, idle})
-	if err != nil && ctx.Err() != nil {
-		return context.Cause(ctx)
-	}
-	return err
 }

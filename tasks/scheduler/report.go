@@ -45,6 +45,7 @@ func (l *ledger) report(c *claim, r Report, now time.Time) ([]fetch, error) {
 			return nil, err
 		}
 		l.drop(c, h)
+		c.puts.forget(l.job.Task(back.Index).contents()) // that may be why
 		l.retryElsewhere(c, h, back.Why, false)
 	}
 	if r.Closing != "" {
@@ -68,7 +69,7 @@ func (l *ledger) over(c *claim) error {
 // take finds the copy of a task that c holds.
 func (l *ledger) take(c *claim, index int) (*handed, error) {
 	h := c.out[index]
-	if h == nil || h.fetching {
+	if h == nil || h.fetching || h.supplying {
 		return nil, fmt.Errorf("%w: result of task %d, which it does not have", ErrViolation, index)
 	}
 	return h, nil
@@ -106,6 +107,7 @@ func (l *ledger) fetched(c *claim, a *Accepted, err error, now time.Time) error 
 // drop takes a copy away from c.
 func (l *ledger) drop(c *claim, h *handed) {
 	delete(c.out, h.entry.index)
+	c.ownBytes -= h.ownBytes
 	l.copies--
 	l.release(h.entry, c)
 }

@@ -203,11 +203,11 @@ func TestImpossibleArgumentsFailTheirTaskAlone(t *testing.T) {
 		pool := &fakePool{}
 		pool.add(1, nil)
 		job, contents := newJob(5)
-		job.Args = func(index int) []string {
+		job.Task = func(index int) scheduler.Part {
 			if index == 2 {
-				return []string{"a\x00b"}
+				return scheduler.Part{Args: []string{"a\x00b"}}
 			}
-			return nil
+			return scheduler.Part{}
 		}
 		results, sum := runJob(t, pool, job, scheduler.Config{}, contents)
 		if sum.Done != 4 || sum.Failed != 1 || results[2].State != tasks.StateFailed {

@@ -2,7 +2,9 @@ package scheduler
 
 import (
 	"context"
+	"fmt"
 	"io"
+	"slices"
 
 	"gotong/grid"
 	"gotong/tasks"
@@ -10,18 +12,82 @@ import (
 
 // Header is what the tasks of a job have in common.
 type Header struct {
-	Job    tasks.JobID
-	Module tasks.ContentID
-	Inputs []tasks.Input
-	Limits tasks.Limits
+	Job     tasks.JobID
+	Runtime tasks.Runtime
+	Module  tasks.ContentID
+	Inputs  []tasks.Input
+	Limits  tasks.Limits
 }
 
-// Contents returns the module and the inputs, each once.
-func (h Header) Contents() []tasks.ContentID { return h.Spec(nil).Contents() }
+// Contents returns the module and the inputs that all tasks have, each once.
+func (h Header) Contents() []tasks.ContentID { return h.Spec(Part{}).Contents() }
 
-// Spec returns what a task with these arguments runs. It shares h.Inputs.
-func (h Header) Spec(args []string) tasks.Spec {
-	return tasks.Spec{Module: h.Module, Args: args, Inputs: h.Inputs, Limits: h.Limits}
+// Spec returns what a task with this part of its own runs. It shares the slices
+// of both where it can.
+func (h Header) Spec(p Part) tasks.Spec {
+	inputs := h.Inputs
+	switch {
+	case len(inputs) == 0:
+		inputs = p.Inputs
+	case len(p.Inputs) > 0:
+		inputs = slices.Concat(inputs, p.Inputs)
+	}
+	return tasks.Spec{
+		Runtime: h.Runtime, Module: h.Module, Args: p.Args, Inputs: inputs,
+		Stdin: p.Stdin, StdinSize: p.StdinSize, Limits: h.Limits,
+	}
+}
+
+// Validate reports what is wrong with every task of the job, wrapping
+// tasks.ErrInvalid.
+func (h Header) Validate() error {
+	if h.Job.IsZero() {
+		return fmt.Errorf("%w: no job id", tasks.ErrInvalid)
+	}
+	var p Part
+	if h.Runtime == tasks.RuntimeNative {
+		p.Args = []string{"the program, which each task names"}
+	}
+	return h.Spec(p).Validate()
+}
+
+// Check reports what is wrong with a task of a job whose header is valid,
+// wrapping tasks.ErrInvalid, or the part's own error.
+func (h Header) Check(p Part) error {
+	if p.Err != nil {
+		return p.Err
+	}
+	if len(p.Inputs) == 0 {
+		h.Inputs = nil // checked once, with the header
+	}
+	return h.Spec(p).Validate()
+}
+
+// Part is what one task has of its own.
+type Part struct {
+	Args      []string
+	Inputs    []tasks.Input // beside those of the header
+	Stdin     tasks.ContentID
+	StdinSize int64
+	// Err says why there can be no such task: it ends as failed.
+	Err error
+}
+
+// contents returns what only the tasks that name it need.
+func (p Part) contents() []tasks.ContentID {
+	if len(p.Inputs) == 0 && p.Stdin.IsZero() {
+		return nil // most often
+	}
+	return tasks.Spec{Inputs: p.Inputs, Stdin: p.Stdin}.Contents()
+}
+
+// contentBytes returns the size of contents.
+func (p Part) contentBytes() int64 {
+	n := p.StdinSize
+	for _, in := range p.Inputs {
+		n += in.Size
+	}
+	return n
 }
 
 // Pool knows the peers that may work. Its methods are safe for concurrent use.
@@ -78,11 +144,15 @@ type Session interface {
 	Recv() (Report, error)
 }
 
-// Order is one task to run.
+// Order is one task to run; see Header.Order.
 type Order struct {
 	Index int
 	Spec  tasks.Spec
+	Part  Part // of Spec, beside what the header says
 }
+
+// Order returns the order to run a task.
+func (h Header) Order(index int, p Part) Order { return Order{index, h.Spec(p), p} }
 
 // Orders travel to the worker together. Empty orders are a sign of life.
 type Orders struct {

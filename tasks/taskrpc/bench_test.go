@@ -26,7 +26,7 @@ func BenchmarkNoop(b *testing.B) {
 			job := scheduler.Job{
 				Header: header(r),
 				Count:  b.N,
-				Args:   func(int) []string { return []string{"item"} },
+				Task:   func(int) scheduler.Part { return scheduler.Part{Args: []string{"item"}} },
 			}
 			b.ReportAllocs()
 			b.ResetTimer()

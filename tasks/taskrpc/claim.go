@@ -86,8 +86,11 @@ func (c *claim) take(o scheduler.Orders) error {
 
 func (c *claim) enqueue(order scheduler.Order) error {
 	bytes := 64
-	for _, arg := range order.Spec.Args {
+	for _, arg := range order.Part.Args {
 		bytes += len(arg) + 16
+	}
+	for _, in := range order.Part.Inputs {
+		bytes += len(in.Name) + 64
 	}
 	switch {
 	case c.known[order.Index]:

@@ -63,8 +63,9 @@ func parseIndex(raw uint64) (int, error) {
 
 func headerToProto(h scheduler.Header) *tasksv1.Header {
 	out := &tasksv1.Header{
-		Job:    h.Job[:],
-		Module: h.Module[:],
+		Job:     h.Job[:],
+		Runtime: string(h.Runtime),
+		Inputs:  inputsToProto(h.Inputs),
 		Limits: &tasksv1.Limits{
 			MemoryBytes: h.Limits.MemoryBytes,
 			WallNanos:   int64(h.Limits.Wall),
@@ -74,30 +75,55 @@ func headerToProto(h scheduler.Header) *tasksv1.Header {
 			OutputFiles: int64(h.Limits.OutputFiles),
 		},
 	}
-	for i := range h.Inputs {
-		in := &h.Inputs[i]
-		out.Inputs = append(out.Inputs, &tasksv1.Input{Name: in.Name, Content: in.Content[:], Size: in.Size})
+	if !h.Module.IsZero() {
+		out.Module = h.Module[:]
 	}
 	return out
 }
 
-// headerFromProto checks all that tasks.Spec.Validate checks.
+func inputsToProto(list []tasks.Input) []*tasksv1.Input {
+	var out []*tasksv1.Input
+	for i := range list {
+		in := &list[i]
+		out = append(out, &tasksv1.Input{Name: in.Name, Content: in.Content[:], Size: in.Size})
+	}
+	return out
+}
+
+func inputsFromProto(list []*tasksv1.Input) ([]tasks.Input, error) {
+	if len(list) > tasks.MaxInputs {
+		return nil, invalid("%d inputs", len(list))
+	}
+	var out []tasks.Input
+	for _, in := range list {
+		id, ok := parseContentID(in.GetContent())
+		if !ok {
+			return nil, invalid("bad content id of input %q", clip(in.GetName()))
+		}
+		out = append(out, tasks.Input{Name: in.Name, Content: id, Size: in.Size})
+	}
+	return out, nil
+}
+
+// parseOptionalID reads a content id that may be absent, which is zero.
+func parseOptionalID(raw []byte) (id tasks.ContentID, ok bool) {
+	if len(raw) == 0 {
+		return id, true
+	}
+	return parseContentID(raw)
+}
+
+// headerFromProto checks all that Header.Validate checks.
 func headerFromProto(p *tasksv1.Header) (h scheduler.Header, err error) {
 	var okJob, okModule bool
 	h.Job, okJob = parseJobID(p.GetJob())
-	h.Module, okModule = parseContentID(p.GetModule())
-	if !okJob || !okModule || h.Job.IsZero() || p.Limits == nil {
+	h.Module, okModule = parseOptionalID(p.GetModule())
+	if !okJob || !okModule || p.Limits == nil {
 		return h, invalid("incomplete job")
 	}
-	if len(p.Inputs) > tasks.MaxInputs {
-		return h, invalid("%d inputs", len(p.Inputs))
-	}
-	for _, in := range p.Inputs {
-		id, ok := parseContentID(in.GetContent())
-		if !ok {
-			return h, invalid("bad content id of input %q", clip(in.GetName()))
-		}
-		h.Inputs = append(h.Inputs, tasks.Input{Name: in.Name, Content: id, Size: in.Size})
+	h.Runtime = tasks.Runtime(p.Runtime)
+	if h.Inputs, err = inputsFromProto(p.Inputs); err != nil {
+		return h, err
 	}
 	l := p.Limits
 	if l.OutputFiles > tasks.MaxOutputFiles {
@@ -111,15 +137,18 @@ func headerFromProto(p *tasksv1.Header) (h scheduler.Header, err error) {
 		OutputBytes: l.OutputBytes,
 		OutputFiles: int(l.OutputFiles),
 	}
-	return h, h.Spec(nil).Validate()
+	return h, h.Validate()
 }
 
 func ordersToProto(o scheduler.Orders) *tasksv1.WorkRequest {
 	out := &tasksv1.WorkRequest{Cancel: indicesToProto(o.Cancel), Release: indicesToProto(o.Release)}
 	for _, order := range o.Tasks {
-		t := &tasksv1.Task{Index: uint64(order.Index)}
-		for _, arg := range order.Spec.Args {
+		t := &tasksv1.Task{Index: uint64(order.Index), Inputs: inputsToProto(order.Part.Inputs), StdinSize: order.Part.StdinSize}
+		for _, arg := range order.Part.Args {
 			t.Args = append(t.Args, []byte(arg))
+		}
+		if !order.Part.Stdin.IsZero() {
+			t.Stdin = order.Part.Stdin[:]
 		}
 		out.Tasks = append(out.Tasks, t)
 	}
@@ -144,14 +173,14 @@ func ordersFromProto(p *tasksv1.WorkRequest, h scheduler.Header) (o scheduler.Or
 		if err != nil {
 			return o, err
 		}
-		args := make([]string, len(t.Args))
-		for i, arg := range t.Args {
-			args[i] = string(arg)
-		}
-		if err := checkArgs(h, args); err != nil {
+		part, err := partFromProto(t)
+		if err != nil {
 			return o, err
 		}
-		o.Tasks = append(o.Tasks, scheduler.Order{Index: index, Spec: h.Spec(args)})
+		if err := h.Check(part); err != nil {
+			return o, err
+		}
+		o.Tasks = append(o.Tasks, h.Order(index, part))
 	}
 	if o.Cancel, err = indicesFromProto(p.Cancel); err != nil {
 		return o, err
@@ -160,10 +189,20 @@ func ordersFromProto(p *tasksv1.WorkRequest, h scheduler.Header) (o scheduler.Or
 	return o, err
 }
 
-// checkArgs checks what differs between the tasks of a job.
-func checkArgs(h scheduler.Header, args []string) error {
-	h.Inputs = nil
-	return h.Spec(args).Validate()
+func partFromProto(t *tasksv1.Task) (p scheduler.Part, err error) {
+	p.Args = make([]string, len(t.Args))
+	for i, arg := range t.Args {
+		p.Args[i] = string(arg)
+	}
+	if p.Inputs, err = inputsFromProto(t.Inputs); err != nil {
+		return p, err
+	}
+	var ok bool
+	if p.Stdin, ok = parseOptionalID(t.Stdin); !ok {
+		return p, invalid("bad content id of standard input")
+	}
+	p.StdinSize = t.StdinSize
+	return p, nil
 }
 
 func indicesFromProto(list []uint64) ([]int, error) {

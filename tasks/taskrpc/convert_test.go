@@ -55,7 +55,14 @@ func TestHeaderAndOrdersRoundTrip(t *testing.T) {
 		t.Errorf("%+v, %v", got, err)
 	}
 	o := scheduler.Orders{
-		Tasks:  []scheduler.Order{{Index: 5, Spec: h.Spec([]string{"x", "\xff"})}},
+		Tasks: []scheduler.Order{
+			h.Order(5, scheduler.Part{Args: []string{"x", "\xff"}}),
+			h.Order(6, scheduler.Part{
+				Args:   []string{"y"},
+				Inputs: []tasks.Input{{Name: "own", Content: tasks.ContentID{9}, Size: 3}},
+				Stdin:  tasks.ContentID{8}, StdinSize: 2,
+			}),
+		},
 		Cancel: []int{1, 2}, Release: []int{3},
 	}
 	orders, err := ordersFromProto(ordersToProto(o), h)
@@ -152,14 +159,16 @@ func FuzzWorkRequest(f *testing.F) {
 		f.Add(raw)
 	}
 	add(&tasksv1.WorkRequest{Begin: headerToProto(h)})
-	add(ordersToProto(scheduler.Orders{Tasks: []scheduler.Order{{Index: 1, Spec: h.Spec([]string{"x"})}}, Cancel: []int{2}, Release: []int{3}}))
+	add(ordersToProto(scheduler.Orders{Tasks: []scheduler.Order{h.Order(1, scheduler.Part{
+		Args: []string{"x"}, Inputs: []tasks.Input{{Name: "own", Content: tasks.ContentID{9}, Size: 3}}, Stdin: tasks.ContentID{8}, StdinSize: 2,
+	})}, Cancel: []int{2}, Release: []int{3}}))
 	f.Fuzz(func(t *testing.T, raw []byte) {
 		var p tasksv1.WorkRequest
 		if proto.Unmarshal(raw, &p) != nil {
 			return
 		}
 		if got, err := headerFromProto(p.Begin); err == nil {
-			if err := got.Spec(nil).Validate(); err != nil {
+			if err := got.Validate(); err != nil {
 				t.Fatalf("accepted an invalid header: %v", err)
 			}
 		}

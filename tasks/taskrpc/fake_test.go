@@ -202,7 +202,7 @@ func header(r *fakeRunner) scheduler.Header {
 }
 
 func order(h scheduler.Header, index int) scheduler.Order {
-	return scheduler.Order{Index: index, Spec: h.Spec([]string{fmt.Sprint(index)})}
+	return h.Order(index, scheduler.Part{Args: []string{fmt.Sprint(index)}})
 }
 
 // waits returns a run function that ends when the task is cancelled or after d.

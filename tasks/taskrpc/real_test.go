@@ -78,7 +78,7 @@ func realJob(contents *fakeRunner, guest string, count int, args func(int) []str
 	limits.Wall = time.Minute
 	return scheduler.Job{
 		Header: scheduler.Header{Job: tasks.NewJobID(), Module: contents.add(guests.Module(guest)), Limits: limits},
-		Count:  count, Args: args,
+		Count:  count, Task: func(i int) scheduler.Part { return scheduler.Part{Args: args(i)} },
 	}
 }
 

@@ -100,7 +100,7 @@ func (s *Service) admit(h scheduler.Header) (slots int, err error) {
 	if slots <= 0 {
 		return 0, fmt.Errorf("%s: %w", cmp.Or(why, "gives no slots for tasks"), tasks.ErrRefused)
 	}
-	return slots, s.cfg.Runner.Check(h.Spec(nil))
+	return slots, s.cfg.Runner.Check(h.Spec(scheduler.Part{}))
 }
 
 // open begins a claim.

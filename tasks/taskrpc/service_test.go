@@ -102,7 +102,7 @@ func TestWholeJob(t *testing.T) {
 		job := scheduler.Job{
 			Header: scheduler.Header{Job: tasks.JobID{1}, Module: contents.add(module), Limits: tasks.DefaultLimits()},
 			Count:  500, Outputs: true,
-			Args: func(i int) []string { return []string{fmt.Sprint(i)} },
+			Task: func(i int) scheduler.Part { return scheduler.Part{Args: []string{fmt.Sprint(i)}} },
 		}
 		cfg := scheduler.Config{Pool: pool{w.peer: way}, Contents: contents, Dir: t.TempDir()}
 		sum, err := scheduler.Run(t.Context(), job, cfg, func(a *scheduler.Accepted) error {

@@ -108,28 +108,28 @@ func (w *Worker) rememberFault(k key, fault *sandbox.ModuleError) {
 	w.faults[k] = fault
 }
 
-// stage makes inputs appear where the sandbox reads them.
-func (b *box) stage(inputs []tasks.Input) error {
+// stage makes the inputs of a task appear where the sandbox reads them.
+func (b *box) stage(inputs []tasks.ContentID) error {
 	if len(inputs) == 0 {
 		return nil
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.trim(len(inputs))
-	for i, in := range inputs {
-		if _, there := b.staged[in.Content]; !there {
-			if err := b.store.stageAt(in.Content, b.child.InputPath(in.Content)); err != nil {
+	for i, id := range inputs {
+		if _, there := b.staged[id]; !there {
+			if err := b.store.stageAt(id, b.child.InputPath(id)); err != nil {
 				b.releaseLocked(inputs[:i])
-				return fmt.Errorf("stage input %q: %w", in.Name, err)
+				return fmt.Errorf("stage input %s: %w", id.Short(), err)
 			}
 		}
-		b.staged[in.Content]++
+		b.staged[id]++
 	}
 	return nil
 }
 
 // unstage says that a task no longer needs its inputs. They stay for the next.
-func (b *box) unstage(inputs []tasks.Input) {
+func (b *box) unstage(inputs []tasks.ContentID) {
 	if len(inputs) == 0 {
 		return
 	}
@@ -138,9 +138,9 @@ func (b *box) unstage(inputs []tasks.Input) {
 	b.releaseLocked(inputs)
 }
 
-func (b *box) releaseLocked(inputs []tasks.Input) {
-	for _, in := range inputs {
-		b.staged[in.Content]--
+func (b *box) releaseLocked(inputs []tasks.ContentID) {
+	for _, id := range inputs {
+		b.staged[id]--
 	}
 }
 

@@ -14,6 +14,7 @@ type job struct {
 	key      key
 	done     func(tasks.Result)
 	contents []tasks.ContentID // pinned
+	inputs   []tasks.ContentID // of them, what the guest reads; not the module
 
 	run       *sandbox.Run // while it is in a sandbox
 	turns     int          // how often it was taken from the queue

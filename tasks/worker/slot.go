@@ -196,15 +196,15 @@ func (s *slot) serve(ctx context.Context, launcher *sandbox.Launcher, e *job) er
 	if err := s.openBox(ctx, launcher, e.key); err != nil {
 		return err
 	}
-	b, inputs := s.box, e.task.Spec.Inputs
-	if err := b.stage(inputs); err != nil {
+	b, spec := s.box, e.task.Spec
+	if err := b.stage(e.inputs); err != nil {
 		return err
 	}
 	run, err := b.child.Submit(
-		sandbox.Request{Args: e.task.Spec.Args, Inputs: inputs, Seed: e.task.Spec.Seed()},
+		sandbox.Request{Args: spec.Args, Inputs: spec.Inputs, Stdin: spec.Stdin, StdinSize: spec.StdinSize, Seed: spec.Seed()},
 		func(o sandbox.Outcome) { s.outcome(ctx, b, e, o) })
 	if err != nil {
-		b.unstage(inputs)
+		b.unstage(e.inputs)
 		return err
 	}
 	s.worker.mu.Lock()
@@ -267,7 +267,7 @@ func faultResult(fault *sandbox.ModuleError) tasks.Result {
 // outcome takes what a sandbox says of its oldest task. It is called by the
 // sandbox's reader and must not block.
 func (s *slot) outcome(ctx context.Context, b *box, e *job, o sandbox.Outcome) {
-	b.unstage(e.task.Spec.Inputs)
+	b.unstage(e.inputs)
 	switch s.worker.judge(s, e, o) {
 	case useOutcome:
 		b.collect(ctx, s.worker, e, o)

@@ -270,7 +270,11 @@ func (w *Worker) accept(e *job) error {
 	if err := e.key.limits.Within(w.cfg.Limits); err != nil {
 		return fmt.Errorf("%w: %w", tasks.ErrRefused, err)
 	}
+	if e.task.Spec.Native() {
+		return fmt.Errorf("%w: it runs no native commands", tasks.ErrRefused)
+	}
 	e.contents = e.task.Spec.Contents()
+	e.inputs = tasks.Spec{Inputs: e.task.Spec.Inputs, Stdin: e.task.Spec.Stdin}.Contents()
 	if err := w.store.pin(e.contents); err != nil {
 		return err
 	}

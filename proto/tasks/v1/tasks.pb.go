@@ -214,6 +214,7 @@ type Header struct {
 	Module        []byte                 `protobuf:"bytes,2,opt,name=module,proto3" json:"module,omitempty"`
 	Inputs        []*Input               `protobuf:"bytes,3,rep,name=inputs,proto3" json:"inputs,omitempty"`
 	Limits        *Limits                `protobuf:"bytes,4,opt,name=limits,proto3" json:"limits,omitempty"`
+	Runtime       string                 `protobuf:"bytes,5,opt,name=runtime,proto3" json:"runtime,omitempty"` // wasi or native; empty: wasi
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -274,6 +275,13 @@ func (x *Header) GetLimits() *Limits {
 		return x.Limits
 	}
 	return nil
+}
+
+func (x *Header) GetRuntime() string {
+	if x != nil {
+		return x.Runtime
+	}
+	return ""
 }
 
 // Input is one file below /in.
@@ -799,6 +807,9 @@ type Task struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Index         uint64                 `protobuf:"varint,1,opt,name=index,proto3" json:"index,omitempty"`
 	Args          [][]byte               `protobuf:"bytes,2,rep,name=args,proto3" json:"args,omitempty"`
+	Inputs        []*Input               `protobuf:"bytes,3,rep,name=inputs,proto3" json:"inputs,omitempty"` // beside those of the header
+	Stdin         []byte                 `protobuf:"bytes,4,opt,name=stdin,proto3" json:"stdin,omitempty"`   // content of standard input; empty: it is empty
+	StdinSize     int64                  `protobuf:"varint,5,opt,name=stdin_size,json=stdinSize,proto3" json:"stdin_size,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -845,6 +856,27 @@ func (x *Task) GetArgs() [][]byte {
 		return x.Args
 	}
 	return nil
+}
+
+func (x *Task) GetInputs() []*Input {
+	if x != nil {
+		return x.Inputs
+	}
+	return nil
+}
+
+func (x *Task) GetStdin() []byte {
+	if x != nil {
+		return x.Stdin
+	}
+	return nil
+}
+
+func (x *Task) GetStdinSize() int64 {
+	if x != nil {
+		return x.StdinSize
+	}
+	return 0
 }
 
 // WorkResponse carries any number of reports at once; an empty one is a sign
@@ -1291,12 +1323,13 @@ var File_tasks_v1_tasks_proto protoreflect.FileDescriptor
 
 const file_tasks_v1_tasks_proto_rawDesc = "" +
 	"\n" +
-	"\x14tasks/v1/tasks.proto\x12\x0fgotong.tasks.v1\"\x93\x01\n" +
+	"\x14tasks/v1/tasks.proto\x12\x0fgotong.tasks.v1\"\xad\x01\n" +
 	"\x06Header\x12\x10\n" +
 	"\x03job\x18\x01 \x01(\fR\x03job\x12\x16\n" +
 	"\x06module\x18\x02 \x01(\fR\x06module\x12.\n" +
 	"\x06inputs\x18\x03 \x03(\v2\x16.gotong.tasks.v1.InputR\x06inputs\x12/\n" +
-	"\x06limits\x18\x04 \x01(\v2\x17.gotong.tasks.v1.LimitsR\x06limits\"I\n" +
+	"\x06limits\x18\x04 \x01(\v2\x17.gotong.tasks.v1.LimitsR\x06limits\x12\x18\n" +
+	"\aruntime\x18\x05 \x01(\tR\aruntime\"I\n" +
 	"\x05Input\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
 	"\acontent\x18\x02 \x01(\fR\acontent\x12\x12\n" +
@@ -1330,10 +1363,14 @@ const file_tasks_v1_tasks_proto_rawDesc = "" +
 	"\x05begin\x18\x01 \x01(\v2\x17.gotong.tasks.v1.HeaderR\x05begin\x12+\n" +
 	"\x05tasks\x18\x02 \x03(\v2\x15.gotong.tasks.v1.TaskR\x05tasks\x12\x16\n" +
 	"\x06cancel\x18\x03 \x03(\x04R\x06cancel\x12\x18\n" +
-	"\arelease\x18\x04 \x03(\x04R\arelease\"0\n" +
+	"\arelease\x18\x04 \x03(\x04R\arelease\"\x95\x01\n" +
 	"\x04Task\x12\x14\n" +
 	"\x05index\x18\x01 \x01(\x04R\x05index\x12\x12\n" +
-	"\x04args\x18\x02 \x03(\fR\x04args\"\xc5\x01\n" +
+	"\x04args\x18\x02 \x03(\fR\x04args\x12.\n" +
+	"\x06inputs\x18\x03 \x03(\v2\x16.gotong.tasks.v1.InputR\x06inputs\x12\x14\n" +
+	"\x05stdin\x18\x04 \x01(\fR\x05stdin\x12\x1d\n" +
+	"\n" +
+	"stdin_size\x18\x05 \x01(\x03R\tstdinSize\"\xc5\x01\n" +
 	"\fWorkResponse\x12,\n" +
 	"\x05grant\x18\x01 \x01(\v2\x16.gotong.tasks.v1.GrantR\x05grant\x12\x18\n" +
 	"\aresults\x18\x02 \x03(\fR\aresults\x12\x1c\n" +
@@ -1445,25 +1482,26 @@ var file_tasks_v1_tasks_proto_depIdxs = []int32{
 	3,  // 2: gotong.tasks.v1.OfferRequest.header:type_name -> gotong.tasks.v1.Header
 	3,  // 3: gotong.tasks.v1.WorkRequest.begin:type_name -> gotong.tasks.v1.Header
 	13, // 4: gotong.tasks.v1.WorkRequest.tasks:type_name -> gotong.tasks.v1.Task
-	15, // 5: gotong.tasks.v1.WorkResponse.grant:type_name -> gotong.tasks.v1.Grant
-	16, // 6: gotong.tasks.v1.WorkResponse.returned:type_name -> gotong.tasks.v1.Returned
-	0,  // 7: gotong.tasks.v1.Result.state:type_name -> gotong.tasks.v1.State
-	1,  // 8: gotong.tasks.v1.Result.limit:type_name -> gotong.tasks.v1.Limit
-	18, // 9: gotong.tasks.v1.Result.outputs:type_name -> gotong.tasks.v1.Output
-	2,  // 10: gotong.tasks.v1.Problem.kind:type_name -> gotong.tasks.v1.Kind
-	6,  // 11: gotong.tasks.v1.Tasks.Offer:input_type -> gotong.tasks.v1.OfferRequest
-	8,  // 12: gotong.tasks.v1.Tasks.PutContent:input_type -> gotong.tasks.v1.PutContentRequest
-	12, // 13: gotong.tasks.v1.Tasks.Work:input_type -> gotong.tasks.v1.WorkRequest
-	10, // 14: gotong.tasks.v1.Tasks.GetOutput:input_type -> gotong.tasks.v1.GetOutputRequest
-	7,  // 15: gotong.tasks.v1.Tasks.Offer:output_type -> gotong.tasks.v1.OfferResponse
-	9,  // 16: gotong.tasks.v1.Tasks.PutContent:output_type -> gotong.tasks.v1.PutContentResponse
-	14, // 17: gotong.tasks.v1.Tasks.Work:output_type -> gotong.tasks.v1.WorkResponse
-	11, // 18: gotong.tasks.v1.Tasks.GetOutput:output_type -> gotong.tasks.v1.GetOutputResponse
-	15, // [15:19] is the sub-list for method output_type
-	11, // [11:15] is the sub-list for method input_type
-	11, // [11:11] is the sub-list for extension type_name
-	11, // [11:11] is the sub-list for extension extendee
-	0,  // [0:11] is the sub-list for field type_name
+	4,  // 5: gotong.tasks.v1.Task.inputs:type_name -> gotong.tasks.v1.Input
+	15, // 6: gotong.tasks.v1.WorkResponse.grant:type_name -> gotong.tasks.v1.Grant
+	16, // 7: gotong.tasks.v1.WorkResponse.returned:type_name -> gotong.tasks.v1.Returned
+	0,  // 8: gotong.tasks.v1.Result.state:type_name -> gotong.tasks.v1.State
+	1,  // 9: gotong.tasks.v1.Result.limit:type_name -> gotong.tasks.v1.Limit
+	18, // 10: gotong.tasks.v1.Result.outputs:type_name -> gotong.tasks.v1.Output
+	2,  // 11: gotong.tasks.v1.Problem.kind:type_name -> gotong.tasks.v1.Kind
+	6,  // 12: gotong.tasks.v1.Tasks.Offer:input_type -> gotong.tasks.v1.OfferRequest
+	8,  // 13: gotong.tasks.v1.Tasks.PutContent:input_type -> gotong.tasks.v1.PutContentRequest
+	12, // 14: gotong.tasks.v1.Tasks.Work:input_type -> gotong.tasks.v1.WorkRequest
+	10, // 15: gotong.tasks.v1.Tasks.GetOutput:input_type -> gotong.tasks.v1.GetOutputRequest
+	7,  // 16: gotong.tasks.v1.Tasks.Offer:output_type -> gotong.tasks.v1.OfferResponse
+	9,  // 17: gotong.tasks.v1.Tasks.PutContent:output_type -> gotong.tasks.v1.PutContentResponse
+	14, // 18: gotong.tasks.v1.Tasks.Work:output_type -> gotong.tasks.v1.WorkResponse
+	11, // 19: gotong.tasks.v1.Tasks.GetOutput:output_type -> gotong.tasks.v1.GetOutputResponse
+	16, // [16:20] is the sub-list for method output_type
+	12, // [12:16] is the sub-list for method input_type
+	12, // [12:12] is the sub-list for extension type_name
+	12, // [12:12] is the sub-list for extension extendee
+	0,  // [0:12] is the sub-list for field type_name
 }
 
 func init() { file_tasks_v1_tasks_proto_init() }
