@@ -29,6 +29,8 @@ func FuzzHeader(f *testing.F) {
 	f.Add(raw[:len(raw)-ed25519.SignatureSize])
 	later := laterHeader(f, 2, 10)
 	f.Add(later[:len(later)-ed25519.SignatureSize])
+	ofJob := device.JobSegment(f, jobGrant(f), storage.Redundancy{K: 2, N: 3}, 64, "a").Header.Raw
+	f.Add(ofJob[:len(ofJob)-ed25519.SignatureSize])
 	f.Fuzz(func(t *testing.T, body []byte) {
 		signed := identity.Sign(device.Key, storage.DomainHeader, body)
 		s, err := storage.ParseSignedHeader(append(bytes.Clone(body), signed.Signature...))
@@ -43,6 +45,29 @@ func FuzzHeader(f *testing.F) {
 		}
 		again, err := storage.SignHeader(device.Key, s.Header)
 		if err != nil || again.ID != s.ID || !bytes.Equal(again.Raw, s.Raw) {
+			t.Fatalf("encodes to other bytes: %v", err)
+		}
+	})
+}
+
+// FuzzJobGrant does the same for job grants.
+func FuzzJobGrant(f *testing.F) {
+	signed, err := identity.ParseSigned(jobGrant(f))
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(signed.Body)
+	f.Fuzz(func(t *testing.T, body []byte) {
+		raw := identity.Sign(device.Key, storage.DomainJob, body).Encode()
+		g, err := storage.OpenJobGrant(raw)
+		if err != nil {
+			return
+		}
+		if err := g.Validate(); err != nil || g.Owner != device.Owner || g.Signer != device.Peer {
+			t.Fatalf("accepted: %v", err)
+		}
+		again, err := storage.SignJobGrant(device.Key, g.JobGrant)
+		if err != nil || !bytes.Equal(again, raw) {
 			t.Fatalf("encodes to other bytes: %v", err)
 		}
 	})

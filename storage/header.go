@@ -23,9 +23,8 @@ const (
 // Layout of a header; docs/format.md is its description. Everything up to and
 // with the grant is the fixed prefix, which every later version keeps.
 const (
-	headerVersion   = 1
-	headerFixed     = 144 // bytes before the roots
-	grantDelegation = 1   // grant kind
+	headerVersion = 1
+	headerFixed   = 144 // bytes before the roots
 
 	offHeaderVersion  = 4
 	offHeaderLength   = 6
@@ -46,12 +45,26 @@ const (
 
 var headerMagic = [4]byte{'g', 't', 's', 'g'}
 
+// GrantKind says what Header.Grant is. It is encoded one higher.
+type GrantKind uint8
+
+// The kinds of grants.
+const (
+	// GrantDelegation: a delegation of the owner to the signer.
+	GrantDelegation GrantKind = iota
+	// GrantJob: a job grant, under which any member may sign. The vault is the
+	// job's id, Expires is set and not after the grant's, and Floor is 0: what
+	// was made for a job may go at any time from then on.
+	GrantJob
+)
+
 // Header describes a segment. It is immutable, travels with every shard, and
 // its hash is the SegmentID.
 type Header struct {
 	Vault      VaultID
 	Owner      grid.OwnerID
-	Grant      []byte // encoded identity.Signed delegation of Owner to the signer
+	Kind       GrantKind // of Grant
+	Grant      []byte    // encoded identity.Signed, by which the signer may write for Owner
 	Redundancy Redundancy
 	Bytes      int        // length of the segment before it was padded with zeros to K×ShardBytes
 	ShardBytes int        // length of each shard
@@ -81,6 +94,9 @@ func (h Header) Validate() error {
 	return nil
 }
 
+// Expired reports whether the segment is of no use any more at now.
+func (h Header) Expired(now time.Time) bool { return !h.Expires.IsZero() && !now.Before(h.Expires) }
+
 // SignedHeader is a header whose id and signature hold. Only SignHeader and
 // the Parse functions make valid ones, and one of ParseKnownHeader allows
 // nothing: see Allows.
@@ -90,7 +106,8 @@ type SignedHeader struct {
 	Version    int // of the format
 	Signer     grid.PeerID
 	SignerKey  ed25519.PublicKey
-	Delegation identity.Delegation // what Grant says; zero after ParseKnownHeader
+	Delegation identity.Delegation // what Grant says; zero after ParseKnownHeader, and for GrantJob
+	JobGrant   SignedJobGrant      // the same for GrantJob
 	Raw        []byte              // the exact bytes with the signature; do not change
 }
 
@@ -98,8 +115,14 @@ type SignedHeader struct {
 func (s SignedHeader) IsZero() bool { return s.ID.IsZero() }
 
 // Allows returns nil when the grant lets the signer write in grid g at now,
-// else an error that is ErrDenied.
+// and the segment has not expired, else an error that is ErrDenied.
 func (s SignedHeader) Allows(g grid.GridID, now time.Time) error {
+	if s.Expired(now) {
+		return fmt.Errorf("%w: the segment expired %s", ErrDenied, s.Expires.UTC().Format(time.RFC3339))
+	}
+	if s.Kind == GrantJob {
+		return s.JobGrant.Allows(g, now)
+	}
 	return allows(s.Delegation, s.Signer, grid.CapWrite, g, now)
 }
 
@@ -150,12 +173,33 @@ func (s *SignedHeader) verify() error {
 	if err := signed.Verify(DomainHeader); err != nil {
 		return fmt.Errorf("%w: %w", ErrDenied, err)
 	}
-	if kind := body[offHeaderKind]; kind != grantDelegation {
-		return fmt.Errorf("%w: grant of unknown kind %d", ErrDenied, kind)
+	var err error
+	switch s.Kind {
+	case GrantDelegation:
+		s.Delegation, err = openGrant(s.Grant, s.Owner, s.Signer, grid.CapWrite)
+	case GrantJob:
+		s.JobGrant, err = s.openJob()
+	default:
+		err = fmt.Errorf("%w: grant of unknown kind %d", ErrDenied, body[offHeaderKind])
 	}
-	d, err := openGrant(s.Grant, s.Owner, s.Signer, grid.CapWrite)
-	s.Delegation = d
 	return err
+}
+
+// openJob verifies the job grant and that the header keeps to it.
+func (s *SignedHeader) openJob() (SignedJobGrant, error) {
+	g, err := OpenJobGrant(s.Grant)
+	if err != nil {
+		return g, err
+	}
+	switch {
+	case g.Owner != s.Owner || VaultID(g.Job) != s.Vault:
+		return g, fmt.Errorf("%w: grant is for job %s of owner %s", ErrDenied, VaultID(g.Job).Short(), g.Owner.Short())
+	case s.Expires.IsZero() || s.Expires.After(g.Expires):
+		return g, fmt.Errorf("%w: segment of a job that outlives its grant", ErrDenied)
+	case s.Floor != 0:
+		return g, fmt.Errorf("%w: segment of a job with a floor of %s", ErrDenied, s.Floor)
+	}
+	return g, nil
 }
 
 func splitSignature(raw []byte) (body, signature []byte) {
@@ -173,7 +217,7 @@ func encodeHeader(h Header, signer ed25519.PublicKey) []byte {
 	b = binary.BigEndian.AppendUint16(b, uint16(len(h.Grant)))
 	b = binary.BigEndian.AppendUint32(b, uint32(h.ShardBytes))
 	b = binary.BigEndian.AppendUint32(b, uint32(h.Bytes))
-	b = append(b, grantDelegation, 0, 0, 0)
+	b = append(b, byte(h.Kind)+1, 0, 0, 0)
 	b = appendUnix(b, h.Created)
 	b = appendSeconds(b, h.Floor)
 	b = appendUnix(b, h.Expires)
@@ -216,6 +260,7 @@ func decodeHeader(raw []byte) (SignedHeader, error) {
 		Header: Header{
 			Vault:      VaultID(body[offHeaderVault:]),
 			Owner:      grid.OwnerID(body[offHeaderOwner:]),
+			Kind:       GrantKind(body[offHeaderKind] - 1),
 			Grant:      body[end-grantBytes : end : end],
 			Redundancy: Redundancy{K: int(body[offHeaderK]), N: n},
 			Bytes:      int(binary.BigEndian.Uint32(body[offHeaderBytes:])),

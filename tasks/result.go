@@ -76,10 +76,13 @@ const (
 	MaxWhyBytes = 1 << 10
 	// MaxResultBytes bounds a Result however it is encoded: output texts,
 	// inline data, and the list of output names at their longest in practice.
-	MaxResultBytes = MaxStdoutBytes + MaxStderrBytes + InlineOutputBytes + MaxOutputNames + 64<<10
+	MaxResultBytes = MaxStdoutBytes + MaxStderrBytes + InlineOutputBytes + MaxOutputNames + MaxStoredBytes + 64<<10
 	// MaxOutputNames bounds the sum of the lengths of the names of all outputs
 	// of a task, with 64 bytes added for each.
 	MaxOutputNames = 512 << 10
+	// MaxStoredBytes bounds what Output.Stored says of all outputs of a task,
+	// with 34 bytes for each segment and holder.
+	MaxStoredBytes = 512 << 10
 )
 
 // Result says how one task ended.
@@ -102,7 +105,10 @@ type Output struct {
 	Name    string // slash-separated path below /out; ValidName
 	Size    int64  // bytes
 	Content ContentID
-	Data    []byte // the bytes when they ride inline, else nil: ask the worker for Content
+	Data    []byte // the bytes when they ride inline, else nil
+	// Stored is where the worker stored it, when it did not come inline and the
+	// job asks for that; else nil: ask the worker for Content.
+	Stored *Stored
 }
 
 // Inline reports whether the bytes of o came with the result.
@@ -129,10 +135,11 @@ func (r Result) Validate() error {
 }
 
 func (r Result) validateOutputs() error {
-	inline, names, last := 0, 0, ""
+	inline, names, stored, last := 0, 0, 0, ""
 	for i, out := range r.Outputs {
 		inline += len(out.Data)
 		names += len(out.Name) + 64
+		stored += out.Stored.bytes()
 		switch {
 		case !ValidName(out.Name):
 			return fmt.Errorf("%w: output name %q", ErrInvalid, out.Name)
@@ -140,10 +147,12 @@ func (r Result) validateOutputs() error {
 			return fmt.Errorf("%w: outputs not sorted at %q", ErrInvalid, out.Name)
 		case out.Size < 0 || out.Content.IsZero() || (len(out.Data) > 0 && !out.Inline()):
 			return fmt.Errorf("%w: output %q has no content", ErrInvalid, out.Name)
+		case out.Stored != nil && (out.Stored.Size != out.Size || out.Stored.Validate() != nil):
+			return fmt.Errorf("%w: output %q is not where it says", ErrInvalid, out.Name)
 		}
 		last = out.Name
 	}
-	if inline > InlineOutputBytes || names > MaxOutputNames {
+	if inline > InlineOutputBytes || names > MaxOutputNames || stored > MaxStoredBytes {
 		return fmt.Errorf("%w: outputs too long for one result", ErrInvalid)
 	}
 	return nil

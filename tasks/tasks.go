@@ -7,7 +7,7 @@
 // and no environment. So the same Spec gives the same Result on every machine,
 // and asking another peer to run it again is always safe.
 //
-// The package imports the standard library and grid only.
+// The package imports the standard library, grid and storage only.
 package tasks
 
 import (

@@ -6,6 +6,7 @@ import (
 	"io"
 
 	"gotong/tasks"
+	"gotong/tasks/taskrpc"
 	"gotong/tasks/worker"
 )
 
@@ -31,7 +32,7 @@ func (r runner) Slots() (n int, why string) {
 }
 
 // Check returns why tasks like this are not run here.
-func (r runner) Check(spec tasks.Spec) error {
+func (r runner) Check(_ taskrpc.Asker, spec tasks.Spec) error {
 	switch {
 	case spec.Limits.MemoryBytes > r.limits.MemoryBytes:
 		return fmt.Errorf("%w: its donor allows tasks %s of memory", tasks.ErrRefused, Size(r.limits.MemoryBytes))
@@ -42,8 +43,8 @@ func (r runner) Check(spec tasks.Spec) error {
 }
 
 // Do runs a task to its end.
-func (r runner) Do(ctx context.Context, task tasks.Task) (tasks.Result, error) {
-	return r.worker.Do(ctx, task)
+func (r runner) Do(ctx context.Context, work taskrpc.Work) (tasks.Result, error) {
+	return r.worker.Do(ctx, work.Task)
 }
 
 // Missing returns those contents that are not here.
@@ -52,7 +53,7 @@ func (r runner) Missing(ids []tasks.ContentID) []tasks.ContentID {
 }
 
 // PutContent stores a content.
-func (r runner) PutContent(ctx context.Context, id tasks.ContentID, size int64, from io.Reader) error {
+func (r runner) PutContent(ctx context.Context, _ taskrpc.Asker, id tasks.ContentID, size int64, from io.Reader) error {
 	if r.slots == 0 {
 		return fmt.Errorf("%w: %s", tasks.ErrRefused, noSlots)
 	}

@@ -50,7 +50,9 @@ func (p *Peer) openTasks() error {
 		return err
 	}
 	w.runner = runner{w.worker, p.cfg.Slots, p.taskLimits()}
-	w.service = taskrpc.NewService(taskrpc.Config{Runner: w.runner, Key: p.node.Private(), Caller: caller, Logger: p.logger})
+	w.service = taskrpc.NewService(taskrpc.Config{
+		Runner: w.runner, Key: p.node.Private(), Caller: caller, Authorize: p.authorizeJob, Logger: p.logger,
+	})
 	w.local = w.service.Local()
 	p.work = w
 	return nil

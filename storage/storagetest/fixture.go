@@ -70,6 +70,40 @@ func (s Segment) ID(index int) storage.ShardID {
 // segments.
 func (d Device) Segment(t testing.TB, vault storage.VaultID, r storage.Redundancy, shardBytes int, seed string) Segment {
 	t.Helper()
+	return d.segment(t, storage.Header{
+		Vault: vault, Owner: d.Owner, Grant: d.Grant, Redundancy: r, ShardBytes: shardBytes, Floor: 7 * 24 * time.Hour,
+	}, seed)
+}
+
+// JobGrant signs a job grant of d that is valid at any time of a test.
+func (d Device) JobGrant(t testing.TB, job [32]byte, outputBytes int64) []byte {
+	t.Helper()
+	now := time.Now().Truncate(time.Second)
+	raw, err := storage.SignJobGrant(d.Key, storage.JobGrant{
+		Job: job, Owner: d.Owner, Created: now, Expires: now.Add(30 * 24 * time.Hour), OutputBytes: outputBytes, Delegation: d.Grant,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return raw
+}
+
+// JobSegment makes a segment of the job of a grant, signed by d, which need not
+// be of the job's owner. It expires with the grant.
+func (d Device) JobSegment(t testing.TB, grant []byte, r storage.Redundancy, shardBytes int, seed string) Segment {
+	t.Helper()
+	g, err := storage.OpenJobGrant(grant)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return d.segment(t, storage.Header{
+		Vault: g.Job, Owner: g.Owner, Kind: storage.GrantJob, Grant: grant, Redundancy: r, ShardBytes: shardBytes, Expires: g.Expires,
+	}, seed)
+}
+
+func (d Device) segment(t testing.TB, like storage.Header, seed string) Segment {
+	t.Helper()
+	r, shardBytes := like.Redundancy, like.ShardBytes
 	rng := rand.NewChaCha8(blake3.Sum256([]byte(seed)))
 	s := Segment{Shards: make([][]byte, r.N)}
 	roots := make([][32]byte, r.N)
@@ -78,10 +112,8 @@ func (d Device) Segment(t testing.TB, vault storage.VaultID, r storage.Redundanc
 		_, _ = rng.Read(s.Shards[i])
 		roots[i] = blake3.Sum256(s.Shards[i])
 	}
-	header, err := storage.SignHeader(d.Key, storage.Header{
-		Vault: vault, Owner: d.Owner, Grant: d.Grant, Redundancy: r, Bytes: r.K * shardBytes,
-		ShardBytes: shardBytes, Roots: roots, Created: time.Unix(1_700_000_000, 0), Floor: 7 * 24 * time.Hour,
-	})
+	like.Bytes, like.Roots, like.Created = r.K*shardBytes, roots, time.Unix(1_700_000_000, 0)
+	header, err := storage.SignHeader(d.Key, like)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -120,7 +120,7 @@ func (w *fakeWorker) Offer(ctx context.Context, h scheduler.Header) (scheduler.O
 	return offer, nil
 }
 
-func (w *fakeWorker) PutContent(_ context.Context, id tasks.ContentID, size int64, r io.Reader) error {
+func (w *fakeWorker) PutContent(_ context.Context, _ scheduler.Header, id tasks.ContentID, size int64, r io.Reader) error {
 	data, err := io.ReadAll(r)
 	if err != nil || int64(len(data)) != size || blake3.Sum256(data) != id {
 		return errors.Join(tasks.ErrContent, err)

@@ -95,6 +95,9 @@ func (p Part) bytes() int {
 	for _, in := range p.Inputs {
 		n += len(in.Name) + 64
 	}
+	for _, stored := range p.Stored {
+		n += 64 + 34*(len(stored.Segments)+len(stored.Holders))
+	}
 	return n
 }
 

@@ -88,13 +88,13 @@ func better(a, b Offer) bool {
 	return len(a.Missing) < len(b.Missing)
 }
 
-// supply sends the contents of the job that the worker lacks.
+// supply sends the contents of the job that the worker lacks and cannot fetch.
 func (m *matchmaker) supply(ctx context.Context, a answer) error {
 	for _, id := range m.ledger.job.Contents() {
-		if !slices.Contains(a.offer.Missing, id) {
+		if _, stored := m.ledger.job.Stored[id]; stored || !slices.Contains(a.offer.Missing, id) {
 			continue
 		}
-		if err := putContent(ctx, m.cfg.Contents, a.worker, id); err != nil {
+		if err := putContent(ctx, m.cfg.Contents, a.worker, m.ledger.job.Header, id); err != nil {
 			return fmt.Errorf("content %s: %w", id.Short(), err)
 		}
 	}

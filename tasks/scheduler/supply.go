@@ -145,7 +145,7 @@ func (c *claim) putAll(ctx context.Context, ids []tasks.ContentID) error {
 	for _, id := range ids {
 		sent, mine := c.puts.begin(id)
 		if mine {
-			c.puts.end(id, sent, putContent(ctx, c.contents, c.worker, id))
+			c.puts.end(id, sent, putContent(ctx, c.contents, c.worker, c.ledger.job.Header, id))
 		}
 		select {
 		case <-sent.over:
@@ -160,7 +160,7 @@ func (c *claim) putAll(ctx context.Context, ids []tasks.ContentID) error {
 }
 
 // putContent sends one content to a worker.
-func putContent(ctx context.Context, from Contents, to Worker, id tasks.ContentID) error {
+func putContent(ctx context.Context, from Contents, to Worker, h Header, id tasks.ContentID) error {
 	r, size, err := from.OpenContent(id)
 	if err != nil {
 		return sourceError{err}
@@ -170,7 +170,7 @@ func putContent(ctx context.Context, from Contents, to Worker, id tasks.ContentI
 	defer cancel(nil)
 	idle := time.AfterFunc(contentIdle, func() { cancel(fmt.Errorf("took nothing for %s", contentIdle)) })
 	defer idle.Stop()
-	err = to.PutContent(ctx, id, size, &watched{r, idle})
+	err = to.PutContent(ctx, h, id, size, &watched{r, idle})
 	if err != nil && ctx.Err() != nil {
 		return context.Cause(ctx)
 	}

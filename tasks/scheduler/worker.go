@@ -17,6 +17,15 @@ type Header struct {
 	Module  tasks.ContentID
 	Inputs  []tasks.Input
 	Limits  tasks.Limits
+
+	Grant []byte    // see storage.JobGrant; workers take no job without
+	Key   tasks.Key // of the job, when something of it is stored
+	// Stored is where contents of the job are stored: the worker fetches these
+	// itself. The others are handed to it.
+	Stored map[tasks.ContentID]tasks.Stored
+	// StoreOutputs asks the worker to store outputs that are too large to ride
+	// inline, under the grant, rather than to keep them until they are fetched.
+	StoreOutputs bool
 }
 
 // Contents returns the module and the inputs that all tasks have, each once.
@@ -69,23 +78,36 @@ type Part struct {
 	Inputs    []tasks.Input // beside those of the header
 	Stdin     tasks.ContentID
 	StdinSize int64
+	// Stored is where contents of the task are stored, beyond Header.Stored.
+	Stored map[tasks.ContentID]tasks.Stored
 	// Err says why there can be no such task: it ends as failed.
 	Err error
 }
 
-// contents returns what only the tasks that name it need.
+// contents returns what only the tasks that name it need and no worker can
+// fetch.
 func (p Part) contents() []tasks.ContentID {
 	if len(p.Inputs) == 0 && p.Stdin.IsZero() {
 		return nil // most often
 	}
-	return tasks.Spec{Inputs: p.Inputs, Stdin: p.Stdin}.Contents()
+	return slices.DeleteFunc(tasks.Spec{Inputs: p.Inputs, Stdin: p.Stdin}.Contents(), p.stored)
+}
+
+func (p Part) stored(id tasks.ContentID) bool {
+	_, ok := p.Stored[id]
+	return ok
 }
 
 // contentBytes returns the size of contents.
 func (p Part) contentBytes() int64 {
-	n := p.StdinSize
+	n := int64(0)
+	if !p.stored(p.Stdin) {
+		n = p.StdinSize
+	}
 	for _, in := range p.Inputs {
-		n += in.Size
+		if !p.stored(in.Content) {
+			n += in.Size
+		}
 	}
 	return n
 }
@@ -120,9 +142,9 @@ type Worker interface {
 	// Offer asks whether the worker would take tasks of the job. It reserves
 	// nothing.
 	Offer(ctx context.Context, h Header) (Offer, error)
-	// PutContent hands over one content; nil means that the worker verified
-	// and has it.
-	PutContent(ctx context.Context, id tasks.ContentID, size int64, r io.Reader) error
+	// PutContent hands over one content of the job; nil means that the worker
+	// verified and has it.
+	PutContent(ctx context.Context, h Header, id tasks.ContentID, size int64, r io.Reader) error
 	// Claim takes slots for the job until ctx is cancelled.
 	Claim(ctx context.Context, h Header) (Session, error)
 	// OpenOutput reads an output of a task of a claim that is still open. The

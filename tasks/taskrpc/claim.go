@@ -6,7 +6,6 @@ import (
 	"slices"
 	"time"
 
-	"gotong/grid"
 	"gotong/tasks"
 	"gotong/tasks/scheduler"
 )
@@ -15,7 +14,7 @@ import (
 // fields are guarded by service.mu.
 type claim struct {
 	service *Service
-	caller  grid.PeerID
+	job     Job
 	header  scheduler.Header
 	ctx     context.Context // of its tasks
 	cancel  context.CancelCauseFunc
@@ -46,9 +45,9 @@ type outcome struct {
 	raw    []byte
 }
 
-func newClaim(s *Service, caller grid.PeerID, h scheduler.Header) *claim {
+func newClaim(s *Service, job Job, h scheduler.Header) *claim {
 	c := &claim{
-		service: s, caller: caller, header: h,
+		service: s, job: job, header: h,
 		wake:    make(chan struct{}, 1),
 		known:   map[int]bool{},
 		running: map[int]context.CancelFunc{},
@@ -91,6 +90,9 @@ func (c *claim) enqueue(order scheduler.Order) error {
 	}
 	for _, in := range order.Part.Inputs {
 		bytes += len(in.Name) + 64
+	}
+	for _, stored := range order.Part.Stored {
+		bytes += 64 + 34*(len(stored.Segments)+len(stored.Holders))
 	}
 	switch {
 	case c.known[order.Index]:

@@ -52,14 +52,14 @@ func (c *Client) Offer(ctx context.Context, h scheduler.Header) (scheduler.Offer
 }
 
 // PutContent implements scheduler.Worker.
-func (c *Client) PutContent(ctx context.Context, id tasks.ContentID, size int64, r io.Reader) error {
+func (c *Client) PutContent(ctx context.Context, h scheduler.Header, id tasks.ContentID, size int64, r io.Reader) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel() // ends the stream when reading fails half-way
 	stream, err := c.rpc.PutContent(ctx)
 	if err != nil {
 		return fromStatus(err)
 	}
-	m := &tasksv1.PutContentRequest{Content: id[:], Size: size}
+	m := &tasksv1.PutContentRequest{Content: id[:], Size: size, Grant: h.Grant}
 	for {
 		buf := make([]byte, pieceBytes)
 		n, err := io.ReadFull(r, buf)

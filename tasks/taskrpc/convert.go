@@ -8,6 +8,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	tasksv1 "gotong/proto/tasks/v1"
+	"gotong/storage"
 	"gotong/tasks"
 	"gotong/tasks/scheduler"
 )
@@ -74,6 +75,12 @@ func headerToProto(h scheduler.Header) *tasksv1.Header {
 			OutputBytes: h.Limits.OutputBytes,
 			OutputFiles: int64(h.Limits.OutputFiles),
 		},
+		Grant:        h.Grant,
+		Stored:       storedToProto(h.Stored),
+		StoreOutputs: h.StoreOutputs,
+	}
+	if !h.Key.IsZero() {
+		out.Key = h.Key[:]
 	}
 	if !h.Module.IsZero() {
 		out.Module = h.Module[:]
@@ -137,13 +144,24 @@ func headerFromProto(p *tasksv1.Header) (h scheduler.Header, err error) {
 		OutputBytes: l.OutputBytes,
 		OutputFiles: int(l.OutputFiles),
 	}
+	if len(p.Grant) > storage.MaxGrantBytes || (len(p.Key) != 0 && len(p.Key) != len(h.Key)) {
+		return h, invalid("grant or key of a job")
+	}
+	h.Grant, h.StoreOutputs = p.Grant, p.StoreOutputs
+	copy(h.Key[:], p.Key)
+	if h.Stored, err = storedFromProto(p.Stored); err != nil {
+		return h, err
+	}
+	if h.Key.IsZero() && (h.StoreOutputs || len(h.Stored) > 0) {
+		return h, invalid("a job with stored contents and no key")
+	}
 	return h, h.Validate()
 }
 
 func ordersToProto(o scheduler.Orders) *tasksv1.WorkRequest {
 	out := &tasksv1.WorkRequest{Cancel: indicesToProto(o.Cancel), Release: indicesToProto(o.Release)}
 	for _, order := range o.Tasks {
-		t := &tasksv1.Task{Index: uint64(order.Index), Inputs: inputsToProto(order.Part.Inputs), StdinSize: order.Part.StdinSize}
+		t := &tasksv1.Task{Index: uint64(order.Index), Inputs: inputsToProto(order.Part.Inputs), StdinSize: order.Part.StdinSize, Stored: storedToProto(order.Part.Stored)}
 		for _, arg := range order.Part.Args {
 			t.Args = append(t.Args, []byte(arg))
 		}
@@ -180,6 +198,9 @@ func ordersFromProto(p *tasksv1.WorkRequest, h scheduler.Header) (o scheduler.Or
 		if err := h.Check(part); err != nil {
 			return o, err
 		}
+		if h.Key.IsZero() && len(part.Stored) > 0 {
+			return o, invalid("a job with stored contents and no key")
+		}
 		o.Tasks = append(o.Tasks, h.Order(index, part))
 	}
 	if o.Cancel, err = indicesFromProto(p.Cancel); err != nil {
@@ -202,7 +223,8 @@ func partFromProto(t *tasksv1.Task) (p scheduler.Part, err error) {
 		return p, invalid("bad content id of standard input")
 	}
 	p.StdinSize = t.StdinSize
-	return p, nil
+	p.Stored, err = storedFromProto(t.Stored)
+	return p, err
 }
 
 func indicesFromProto(list []uint64) ([]int, error) {
@@ -234,7 +256,11 @@ func encodeResult(r tasks.Result, seed [32]byte) ([]byte, error) {
 	}
 	for i := range r.Outputs {
 		o := &r.Outputs[i]
-		out.Outputs = append(out.Outputs, &tasksv1.Output{Name: o.Name, Size: o.Size, Content: o.Content[:], Data: o.Data})
+		output := &tasksv1.Output{Name: o.Name, Size: o.Size, Content: o.Content[:], Data: o.Data}
+		if o.Stored != nil {
+			output.Stored = oneStoredToProto(nil, *o.Stored)
+		}
+		out.Outputs = append(out.Outputs, output)
 	}
 	return proto.Marshal(out)
 }
@@ -287,7 +313,15 @@ func outputsFromProto(list []*tasksv1.Output) ([]tasks.Output, error) {
 		if !ok {
 			return nil, invalid("bad content id of output %q", clip(o.GetName()))
 		}
-		out = append(out, tasks.Output{Name: o.Name, Size: o.Size, Content: id, Data: o.Data})
+		output := tasks.Output{Name: o.Name, Size: o.Size, Content: id, Data: o.Data}
+		if o.Stored != nil {
+			_, stored, err := oneStoredFromProto(o.Stored)
+			if err != nil {
+				return nil, err
+			}
+			output.Stored = &stored
+		}
+		out = append(out, output)
 	}
 	return out, nil
 }

@@ -20,6 +20,8 @@ import (
 
 	"gotong/grid"
 	tasksv1 "gotong/proto/tasks/v1"
+	"gotong/storage"
+	"gotong/storage/storagetest"
 	"gotong/tasks"
 	"gotong/tasks/scheduler"
 	"gotong/tasks/taskrpc"
@@ -51,11 +53,12 @@ func newRunner(slots int) *fakeRunner {
 	}
 }
 
-func (r *fakeRunner) Slots() (int, string)   { return r.slots, r.why }
-func (r *fakeRunner) Check(tasks.Spec) error { return r.check }
-func (r *fakeRunner) Release(tasks.TaskID)   { r.mu.Lock(); defer r.mu.Unlock(); r.released++ }
+func (r *fakeRunner) Slots() (int, string)                  { return r.slots, r.why }
+func (r *fakeRunner) Check(taskrpc.Asker, tasks.Spec) error { return r.check }
+func (r *fakeRunner) Release(tasks.TaskID)                  { r.mu.Lock(); defer r.mu.Unlock(); r.released++ }
 
-func (r *fakeRunner) Do(ctx context.Context, t tasks.Task) (tasks.Result, error) {
+func (r *fakeRunner) Do(ctx context.Context, w taskrpc.Work) (tasks.Result, error) {
+	t := w.Task
 	cancelled := tasks.Result{State: tasks.StateCancelled, ExitCode: tasks.NoExitCode}
 	select {
 	case r.free <- struct{}{}:
@@ -91,7 +94,7 @@ func (r *fakeRunner) Missing(ids []tasks.ContentID) (missing []tasks.ContentID) 
 	return missing
 }
 
-func (r *fakeRunner) PutContent(_ context.Context, id tasks.ContentID, size int64, from io.Reader) error {
+func (r *fakeRunner) PutContent(_ context.Context, _ taskrpc.Asker, id tasks.ContentID, size int64, from io.Reader) error {
 	data, err := io.ReadAll(io.LimitReader(from, size+1))
 	if err != nil {
 		return err
@@ -138,8 +141,9 @@ func newWorker(t testing.TB, runner taskrpc.Runner) *servedWorker {
 	public, key, _ := ed25519.GenerateKey(nil)
 	w := &servedWorker{peer: grid.PeerIDOf(public), conns: bufconn.Listen(1 << 20)}
 	w.service = taskrpc.NewService(taskrpc.Config{
-		Runner: runner,
-		Key:    key,
+		Runner:    runner,
+		Key:       key,
+		Authorize: func(g storage.SignedJobGrant) error { return g.Allows(submitter.Grid, time.Now()) },
 		Caller: func(ctx context.Context) (grid.PeerID, error) {
 			md, _ := metadata.FromIncomingContext(ctx)
 			if v := md.Get(callerKey); len(v) == 1 {
@@ -198,7 +202,23 @@ func (p pool) Worker(peer grid.PeerID) (scheduler.Worker, error) { return p[peer
 
 // header returns a job whose module the runner has.
 func header(r *fakeRunner) scheduler.Header {
-	return scheduler.Header{Job: tasks.JobID{1}, Module: r.add([]byte("module")), Limits: tasks.DefaultLimits()}
+	return granted(scheduler.Header{Job: tasks.JobID{1}, Module: r.add([]byte("module")), Limits: tasks.DefaultLimits()})
+}
+
+// submitter is the owner of all jobs, with its device.
+var submitter = storagetest.NewDevice("submitter")
+
+// granted returns h with a grant for its job.
+func granted(h scheduler.Header) scheduler.Header {
+	now := time.Now()
+	raw, err := storage.SignJobGrant(submitter.Key, storage.JobGrant{
+		Job: h.Job, Owner: submitter.Owner, Created: now, Expires: now.Add(365 * 24 * time.Hour), Delegation: submitter.Grant,
+	})
+	if err != nil {
+		panic(err)
+	}
+	h.Grant = raw
+	return h
 }
 
 func order(h scheduler.Header, index int) scheduler.Order {

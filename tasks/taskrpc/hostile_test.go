@@ -150,7 +150,7 @@ func TestTransferThatStandsStillIsCut(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := stream.Send(&tasksv1.PutContentRequest{Content: h.Module[:], Size: 100, Data: []byte("half")}); err != nil {
+		if err := stream.Send(&tasksv1.PutContentRequest{Grant: h.Grant, Content: h.Module[:], Size: 100, Data: []byte("half")}); err != nil {
 			t.Fatal(err)
 		}
 		time.Sleep(time.Minute)
@@ -172,7 +172,7 @@ func TestTransfersOfACallerAreBounded(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			stream.Send(&tasksv1.PutContentRequest{Content: h.Module[:], Size: 100})
+			stream.Send(&tasksv1.PutContentRequest{Grant: h.Grant, Content: h.Module[:], Size: 100})
 			go func() {
 				if err := stream.RecvMsg(&tasksv1.PutContentResponse{}); status.Code(err) == codes.ResourceExhausted {
 					refused++
@@ -195,6 +195,7 @@ func TestClaimsOfACallerAreBounded(t *testing.T) {
 		n := 0
 		for ; n < 100 && err == nil; n++ {
 			h.Job = tasks.JobID{byte(n + 1)}
+			h = granted(h)
 			_, err = client.Claim(t.Context(), h)
 		}
 		if !errors.Is(err, tasks.ErrBusy) || n > 50 {

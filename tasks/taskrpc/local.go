@@ -23,11 +23,15 @@ type local struct {
 }
 
 func (l *local) Offer(_ context.Context, h scheduler.Header) (scheduler.Offer, error) {
-	return l.service.offer(h)
+	return l.service.offer(l.self, h)
 }
 
-func (l *local) PutContent(ctx context.Context, id tasks.ContentID, size int64, r io.Reader) error {
-	return l.service.cfg.Runner.PutContent(ctx, id, size, r)
+func (l *local) PutContent(ctx context.Context, h scheduler.Header, id tasks.ContentID, size int64, r io.Reader) error {
+	asker, err := l.service.asker(l.self, h.Grant)
+	if err != nil {
+		return err
+	}
+	return l.service.cfg.Runner.PutContent(ctx, asker, id, size, r)
 }
 
 func (l *local) OpenOutput(_ context.Context, task tasks.TaskID, id tasks.ContentID) (io.ReadCloser, error) {

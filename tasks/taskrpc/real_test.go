@@ -34,12 +34,15 @@ type realRunner struct {
 	slots int
 }
 
-func (r realRunner) Slots() (int, string)   { return r.slots, "" }
-func (r realRunner) Check(tasks.Spec) error { return r.Ready() }
+func (r realRunner) Slots() (int, string)                  { return r.slots, "" }
+func (r realRunner) Check(taskrpc.Asker, tasks.Spec) error { return r.Ready() }
+func (r realRunner) Do(ctx context.Context, w taskrpc.Work) (tasks.Result, error) {
+	return r.Worker.Do(ctx, w.Task)
+}
 func (r realRunner) Missing(ids []tasks.ContentID) []tasks.ContentID {
 	return r.Store().Missing(ids)
 }
-func (r realRunner) PutContent(ctx context.Context, id tasks.ContentID, size int64, from io.Reader) error {
+func (r realRunner) PutContent(ctx context.Context, _ taskrpc.Asker, id tasks.ContentID, size int64, from io.Reader) error {
 	return r.Store().Put(ctx, id, size, from)
 }
 func (r realRunner) OpenContent(id tasks.ContentID) (io.ReadCloser, int64, error) {
@@ -77,7 +80,7 @@ func realJob(contents *fakeRunner, guest string, count int, args func(int) []str
 	limits := tasks.DefaultLimits()
 	limits.Wall = time.Minute
 	return scheduler.Job{
-		Header: scheduler.Header{Job: tasks.NewJobID(), Module: contents.add(guests.Module(guest)), Limits: limits},
+		Header: granted(scheduler.Header{Job: tasks.NewJobID(), Module: contents.add(guests.Module(guest)), Limits: limits}),
 		Count:  count, Task: func(i int) scheduler.Part { return scheduler.Part{Args: args(i)} },
 	}
 }

@@ -14,6 +14,7 @@ import (
 
 	"gotong/grid"
 	tasksv1 "gotong/proto/tasks/v1"
+	"gotong/storage"
 	"gotong/tasks"
 	"gotong/tasks/scheduler"
 )
@@ -32,7 +33,10 @@ type Config struct {
 	// Caller says who calls, from the connection; an error (such as
 	// grid.ErrNotMember) refuses the call.
 	Caller func(ctx context.Context) (grid.PeerID, error)
-	Logger *slog.Logger // nil: discard
+	// Authorize says whether a verified grant of a job holds here and now: its
+	// grid, its time, its owner.
+	Authorize func(storage.SignedJobGrant) error
+	Logger    *slog.Logger // nil: discard
 }
 
 // Service lets members run tasks on this peer. Register it as the Tasks
@@ -48,6 +52,7 @@ type Service struct {
 	running   int      // tasks handed to the runner
 	mean      time.Duration
 	transfers map[grid.PeerID]int
+	grants    map[string]storage.SignedJobGrant // verified, by their bytes
 	closing   string
 	quiet     chan struct{} // 1 token while closing: a claim has less to report
 }
@@ -58,7 +63,7 @@ func NewService(cfg Config) *Service {
 	if logger == nil {
 		logger = slog.New(slog.DiscardHandler)
 	}
-	return &Service{cfg: cfg, logger: logger, transfers: map[grid.PeerID]int{}, quiet: make(chan struct{}, 1)}
+	return &Service{cfg: cfg, logger: logger, transfers: map[grid.PeerID]int{}, grants: map[string]storage.SignedJobGrant{}, quiet: make(chan struct{}, 1)}
 }
 
 // Busy returns how many slots are in use.
@@ -70,8 +75,8 @@ func (s *Service) Busy() int {
 }
 
 // offer answers what the peer could take of a job.
-func (s *Service) offer(h scheduler.Header) (scheduler.Offer, error) {
-	slots, err := s.admit(h)
+func (s *Service) offer(caller grid.PeerID, h scheduler.Header) (scheduler.Offer, error) {
+	_, slots, err := s.admit(caller, h)
 	if err != nil {
 		return scheduler.Offer{}, err
 	}
@@ -88,28 +93,35 @@ func (s *Service) offer(h scheduler.Header) (scheduler.Offer, error) {
 	}, nil
 }
 
-// admit applies the donor's rules to a job.
-func (s *Service) admit(h scheduler.Header) (slots int, err error) {
+// admit applies the donor's rules to a job, once its grant was verified.
+func (s *Service) admit(caller grid.PeerID, h scheduler.Header) (job Job, slots int, err error) {
 	s.mu.Lock()
 	closing := s.closing
 	s.mu.Unlock()
 	if closing != "" {
-		return 0, fmt.Errorf("%s: %w", closing, tasks.ErrStopped)
+		return job, 0, fmt.Errorf("%s: %w", closing, tasks.ErrStopped)
+	}
+	if job, err = s.job(caller, h); err != nil {
+		return job, 0, err
 	}
 	slots, why := s.cfg.Runner.Slots()
 	if slots <= 0 {
-		return 0, fmt.Errorf("%s: %w", cmp.Or(why, "gives no slots for tasks"), tasks.ErrRefused)
+		return job, 0, fmt.Errorf("%s: %w", cmp.Or(why, "gives no slots for tasks"), tasks.ErrRefused)
 	}
-	return slots, s.cfg.Runner.Check(h.Spec(scheduler.Part{}))
+	return job, slots, s.cfg.Runner.Check(job.Asker, h.Spec(scheduler.Part{}))
 }
 
 // open begins a claim.
 func (s *Service) open(caller grid.PeerID, h scheduler.Header) (*claim, int, error) {
-	slots, err := s.admit(h)
+	job, slots, err := s.admit(caller, h)
 	if err != nil {
 		return nil, 0, err
 	}
-	if missing := s.cfg.Runner.Missing(h.Contents()); len(missing) > 0 {
+	missing := slices.DeleteFunc(s.cfg.Runner.Missing(h.Contents()), func(id tasks.ContentID) bool {
+		_, stored := h.Stored[id]
+		return stored
+	})
+	if len(missing) > 0 {
 		return nil, 0, &tasks.MissingContent{IDs: missing}
 	}
 	s.mu.Lock()
@@ -117,18 +129,18 @@ func (s *Service) open(caller grid.PeerID, h scheduler.Header) (*claim, int, err
 	own := 0
 	for _, c := range slices.Clone(s.claims) {
 		switch {
-		case c.caller != caller && c.header.Job == h.Job:
-			return nil, 0, fmt.Errorf("another peer runs a job of this id here: %w", tasks.ErrRefused)
+		case c.job.Peer != caller && c.header.Job == h.Job:
+			return nil, 0, fmt.Errorf("another peer drives this job here: %w", tasks.ErrBusy)
 		case c.header.Job == h.Job:
 			s.end(c, errReplaced) // the caller lost it and has come back
-		case c.caller == caller:
+		case c.job.Peer == caller:
 			own++
 		}
 	}
 	if len(s.claims) >= claimsMax || own >= claimsPerCaller {
 		return nil, 0, fmt.Errorf("%d claims are open, %d of them yours: %w", len(s.claims), own, tasks.ErrBusy)
 	}
-	c := newClaim(s, caller, h)
+	c := newClaim(s, job, h)
 	c.closing = s.closing // Drain may have begun since admit
 	s.claims = append(s.claims, c)
 	s.logger.Info("claim opened", "peer", caller, "job", h.Job)
@@ -157,7 +169,7 @@ func (s *Service) end(c *claim, why error) {
 		c.release(index)
 	}
 	s.hush()
-	s.logger.Info("claim closed", "peer", c.caller, "job", c.header.Job, "why", why)
+	s.logger.Info("claim closed", "peer", c.job.Peer, "job", c.header.Job, "why", why)
 }
 
 // dispatch starts tasks while the runner has room, one of each caller in turn.
@@ -193,7 +205,7 @@ func (s *Service) lastInTurn(served *claim) {
 		switch {
 		case c == served:
 			return 2
-		case c.caller == served.caller:
+		case c.job.Peer == served.job.Peer:
 			return 1
 		}
 		return 0
@@ -209,7 +221,7 @@ func (s *Service) start(c *claim, order scheduler.Order) {
 	s.tasks.Go(func() {
 		defer cancel()
 		task := tasks.Task{ID: tasks.TaskID{Job: c.header.Job, Index: order.Index}, Spec: order.Spec}
-		result, err := s.cfg.Runner.Do(ctx, task)
+		result, err := s.cfg.Runner.Do(ctx, Work{Job: c.job, Task: task, Stored: []map[tasks.ContentID]tasks.Stored{c.header.Stored, order.Part.Stored}})
 		s.finish(c, task, result, err)
 	})
 }
@@ -255,7 +267,7 @@ func (s *Service) learn(elapsed time.Duration) {
 func (s *Service) openOutput(caller grid.PeerID, task tasks.TaskID, id tasks.ContentID) (io.ReadCloser, error) {
 	s.mu.Lock()
 	allowed := slices.ContainsFunc(s.claims, func(c *claim) bool {
-		return c.caller == caller && c.header.Job == task.Job &&
+		return c.job.Peer == caller && c.header.Job == task.Job &&
 			slices.ContainsFunc(c.held[task.Index].Outputs, func(o tasks.Output) bool { return o.Content == id })
 	})
 	s.mu.Unlock()

@@ -100,7 +100,7 @@ func TestWholeJob(t *testing.T) {
 		module := bytes.Repeat([]byte("module"), 200_000)
 		contents := newRunner(1)
 		job := scheduler.Job{
-			Header: scheduler.Header{Job: tasks.JobID{1}, Module: contents.add(module), Limits: tasks.DefaultLimits()},
+			Header: granted(scheduler.Header{Job: tasks.JobID{1}, Module: contents.add(module), Limits: tasks.DefaultLimits()}),
 			Count:  500, Outputs: true,
 			Task: func(i int) scheduler.Part { return scheduler.Part{Args: []string{fmt.Sprint(i)}} },
 		}
@@ -168,7 +168,7 @@ func TestStrangersGetNothing(t *testing.T) {
 		h, stranger := header(r), w.client(t, "")
 		_, offer := stranger.Offer(t.Context(), h)
 		_, claim := stranger.Claim(t.Context(), h)
-		put := stranger.PutContent(t.Context(), h.Module, 6, strings.NewReader("module"))
+		put := stranger.PutContent(t.Context(), h, h.Module, 6, strings.NewReader("module"))
 		out, err := stranger.OpenOutput(t.Context(), tasks.TaskID{Job: h.Job}, h.Module)
 		if err == nil {
 			_, err = out.Read(make([]byte, 1))
@@ -184,14 +184,14 @@ func TestStrangersGetNothing(t *testing.T) {
 func TestContentIsVerified(t *testing.T) {
 	eachWay(t, 1, func(t *testing.T, r *fakeRunner, _ *servedWorker, way scheduler.Worker) {
 		h := header(r)
-		if err := way.PutContent(t.Context(), h.Module, 6, strings.NewReader("module")); err != nil {
+		if err := way.PutContent(t.Context(), h, h.Module, 6, strings.NewReader("module")); err != nil {
 			t.Error(err)
 		}
-		if err := way.PutContent(t.Context(), h.Module, 7, strings.NewReader("another")); !errors.Is(err, tasks.ErrContent) {
+		if err := way.PutContent(t.Context(), h, h.Module, 7, strings.NewReader("another")); !errors.Is(err, tasks.ErrContent) {
 			t.Errorf("wrong bytes: %v", err)
 		}
 		broken := io.MultiReader(strings.NewReader("mod"), errReader{})
-		if err := way.PutContent(t.Context(), h.Module, 6, broken); !errors.Is(err, errRead) {
+		if err := way.PutContent(t.Context(), h, h.Module, 6, broken); !errors.Is(err, errRead) {
 			t.Errorf("source that fails: %v", err)
 		}
 	})
@@ -236,7 +236,7 @@ func TestOutputsAreOnlyForTheirCaller(t *testing.T) {
 		if err := read("b"); !errors.Is(err, tasks.ErrNoContent) {
 			t.Errorf("another caller: %v", err)
 		}
-		if _, err := w.client(t, "b").Claim(t.Context(), h); !errors.Is(err, tasks.ErrRefused) {
+		if _, err := w.client(t, "b").Claim(t.Context(), h); !errors.Is(err, tasks.ErrBusy) {
 			t.Errorf("another caller's claim of the same job: %v", err)
 		}
 		s.Send(scheduler.Orders{Release: []int{0}})
@@ -255,6 +255,7 @@ func TestCallersHaveTurns(t *testing.T) {
 		h := header(r)
 		for i, name := range []string{"a", "b"} {
 			h.Job = tasks.JobID{byte(i + 1)}
+			h = granted(h)
 			s, err := w.client(t, name).Claim(t.Context(), h)
 			if err != nil {
 				t.Fatal(err)

@@ -14,14 +14,15 @@ import (
 
 // Offer implements the Tasks service.
 func (s *Service) Offer(ctx context.Context, p *tasksv1.OfferRequest) (*tasksv1.OfferResponse, error) {
-	if _, err := s.cfg.Caller(ctx); err != nil {
+	caller, err := s.cfg.Caller(ctx)
+	if err != nil {
 		return nil, toStatus(err)
 	}
 	h, err := headerFromProto(p.GetHeader())
 	if err != nil {
 		return nil, toStatus(err)
 	}
-	offer, err := s.offer(h)
+	offer, err := s.offer(caller, h)
 	if err != nil {
 		return nil, toStatus(err)
 	}

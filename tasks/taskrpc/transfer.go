@@ -55,7 +55,7 @@ func (s *Service) transfer(ctx context.Context) (caller grid.PeerID, end func(),
 
 // PutContent implements the Tasks service.
 func (s *Service) PutContent(stream grpc.ClientStreamingServer[tasksv1.PutContentRequest, tasksv1.PutContentResponse]) error {
-	_, end, err := s.transfer(stream.Context())
+	caller, end, err := s.transfer(stream.Context())
 	if err != nil {
 		return toStatus(err)
 	}
@@ -72,8 +72,12 @@ func (s *Service) PutContent(stream grpc.ClientStreamingServer[tasksv1.PutConten
 		if !ok || id.IsZero() || first.Size < 0 || first.Size > maxContentBytes {
 			return invalid("content without a proper name or size")
 		}
+		asker, err := s.asker(caller, first.Grant)
+		if err != nil {
+			return err
+		}
 		r := &pieces{stream: stream, touch: touch, rest: first.Data}
-		return s.cfg.Runner.PutContent(stream.Context(), id, first.Size, r)
+		return s.cfg.Runner.PutContent(stream.Context(), asker, id, first.Size, r)
 	})
 	if err != nil {
 		return toStatus(err)
@@ -94,7 +98,7 @@ func (p *pieces) Read(dst []byte) (int, error) {
 		if err != nil {
 			return 0, err // io.EOF at the end
 		}
-		if len(m.Content) > 0 || m.Size != 0 {
+		if len(m.Content) > 0 || m.Size != 0 || len(m.Grant) > 0 {
 			return 0, invalid("a content is named once")
 		}
 		p.rest = m.Data

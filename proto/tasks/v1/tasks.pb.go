@@ -214,7 +214,11 @@ type Header struct {
 	Module        []byte                 `protobuf:"bytes,2,opt,name=module,proto3" json:"module,omitempty"`
 	Inputs        []*Input               `protobuf:"bytes,3,rep,name=inputs,proto3" json:"inputs,omitempty"`
 	Limits        *Limits                `protobuf:"bytes,4,opt,name=limits,proto3" json:"limits,omitempty"`
-	Runtime       string                 `protobuf:"bytes,5,opt,name=runtime,proto3" json:"runtime,omitempty"` // wasi or native; empty: wasi
+	Runtime       string                 `protobuf:"bytes,5,opt,name=runtime,proto3" json:"runtime,omitempty"`                                // wasi or native; empty: wasi
+	Grant         []byte                 `protobuf:"bytes,6,opt,name=grant,proto3" json:"grant,omitempty"`                                    // docs/format.md, Job grant
+	Key           []byte                 `protobuf:"bytes,7,opt,name=key,proto3" json:"key,omitempty"`                                        // of the job, 32 bytes, when something of it is stored
+	Stored        []*Stored              `protobuf:"bytes,8,rep,name=stored,proto3" json:"stored,omitempty"`                                  // contents that the peer fetches itself
+	StoreOutputs  bool                   `protobuf:"varint,9,opt,name=store_outputs,json=storeOutputs,proto3" json:"store_outputs,omitempty"` // outputs that are not inline are to be stored
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -284,6 +288,103 @@ func (x *Header) GetRuntime() string {
 	return ""
 }
 
+func (x *Header) GetGrant() []byte {
+	if x != nil {
+		return x.Grant
+	}
+	return nil
+}
+
+func (x *Header) GetKey() []byte {
+	if x != nil {
+		return x.Key
+	}
+	return nil
+}
+
+func (x *Header) GetStored() []*Stored {
+	if x != nil {
+		return x.Stored
+	}
+	return nil
+}
+
+func (x *Header) GetStoreOutputs() bool {
+	if x != nil {
+		return x.StoreOutputs
+	}
+	return false
+}
+
+// Stored says where a content is stored: docs/format.md, Contents of jobs.
+type Stored struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Content       []byte                 `protobuf:"bytes,1,opt,name=content,proto3" json:"content,omitempty"` // not in an Output
+	Size          int64                  `protobuf:"varint,2,opt,name=size,proto3" json:"size,omitempty"`
+	Segments      [][]byte               `protobuf:"bytes,3,rep,name=segments,proto3" json:"segments,omitempty"` // in the order of the content
+	Holders       [][]byte               `protobuf:"bytes,4,rep,name=holders,proto3" json:"holders,omitempty"`   // peers that were given shards of them; a hint
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Stored) Reset() {
+	*x = Stored{}
+	mi := &file_tasks_v1_tasks_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Stored) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Stored) ProtoMessage() {}
+
+func (x *Stored) ProtoReflect() protoreflect.Message {
+	mi := &file_tasks_v1_tasks_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Stored.ProtoReflect.Descriptor instead.
+func (*Stored) Descriptor() ([]byte, []int) {
+	return file_tasks_v1_tasks_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *Stored) GetContent() []byte {
+	if x != nil {
+		return x.Content
+	}
+	return nil
+}
+
+func (x *Stored) GetSize() int64 {
+	if x != nil {
+		return x.Size
+	}
+	return 0
+}
+
+func (x *Stored) GetSegments() [][]byte {
+	if x != nil {
+		return x.Segments
+	}
+	return nil
+}
+
+func (x *Stored) GetHolders() [][]byte {
+	if x != nil {
+		return x.Holders
+	}
+	return nil
+}
+
 // Input is one file below /in.
 type Input struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -296,7 +397,7 @@ type Input struct {
 
 func (x *Input) Reset() {
 	*x = Input{}
-	mi := &file_tasks_v1_tasks_proto_msgTypes[1]
+	mi := &file_tasks_v1_tasks_proto_msgTypes[2]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -308,7 +409,7 @@ func (x *Input) String() string {
 func (*Input) ProtoMessage() {}
 
 func (x *Input) ProtoReflect() protoreflect.Message {
-	mi := &file_tasks_v1_tasks_proto_msgTypes[1]
+	mi := &file_tasks_v1_tasks_proto_msgTypes[2]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -321,7 +422,7 @@ func (x *Input) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Input.ProtoReflect.Descriptor instead.
 func (*Input) Descriptor() ([]byte, []int) {
-	return file_tasks_v1_tasks_proto_rawDescGZIP(), []int{1}
+	return file_tasks_v1_tasks_proto_rawDescGZIP(), []int{2}
 }
 
 func (x *Input) GetName() string {
@@ -359,7 +460,7 @@ type Limits struct {
 
 func (x *Limits) Reset() {
 	*x = Limits{}
-	mi := &file_tasks_v1_tasks_proto_msgTypes[2]
+	mi := &file_tasks_v1_tasks_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -371,7 +472,7 @@ func (x *Limits) String() string {
 func (*Limits) ProtoMessage() {}
 
 func (x *Limits) ProtoReflect() protoreflect.Message {
-	mi := &file_tasks_v1_tasks_proto_msgTypes[2]
+	mi := &file_tasks_v1_tasks_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -384,7 +485,7 @@ func (x *Limits) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Limits.ProtoReflect.Descriptor instead.
 func (*Limits) Descriptor() ([]byte, []int) {
-	return file_tasks_v1_tasks_proto_rawDescGZIP(), []int{2}
+	return file_tasks_v1_tasks_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *Limits) GetMemoryBytes() int64 {
@@ -438,7 +539,7 @@ type OfferRequest struct {
 
 func (x *OfferRequest) Reset() {
 	*x = OfferRequest{}
-	mi := &file_tasks_v1_tasks_proto_msgTypes[3]
+	mi := &file_tasks_v1_tasks_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -450,7 +551,7 @@ func (x *OfferRequest) String() string {
 func (*OfferRequest) ProtoMessage() {}
 
 func (x *OfferRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_tasks_v1_tasks_proto_msgTypes[3]
+	mi := &file_tasks_v1_tasks_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -463,7 +564,7 @@ func (x *OfferRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OfferRequest.ProtoReflect.Descriptor instead.
 func (*OfferRequest) Descriptor() ([]byte, []int) {
-	return file_tasks_v1_tasks_proto_rawDescGZIP(), []int{3}
+	return file_tasks_v1_tasks_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *OfferRequest) GetHeader() *Header {
@@ -484,7 +585,7 @@ type OfferResponse struct {
 
 func (x *OfferResponse) Reset() {
 	*x = OfferResponse{}
-	mi := &file_tasks_v1_tasks_proto_msgTypes[4]
+	mi := &file_tasks_v1_tasks_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -496,7 +597,7 @@ func (x *OfferResponse) String() string {
 func (*OfferResponse) ProtoMessage() {}
 
 func (x *OfferResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_tasks_v1_tasks_proto_msgTypes[4]
+	mi := &file_tasks_v1_tasks_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -509,7 +610,7 @@ func (x *OfferResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OfferResponse.ProtoReflect.Descriptor instead.
 func (*OfferResponse) Descriptor() ([]byte, []int) {
-	return file_tasks_v1_tasks_proto_rawDescGZIP(), []int{4}
+	return file_tasks_v1_tasks_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *OfferResponse) GetSlots() uint32 {
@@ -538,13 +639,14 @@ type PutContentRequest struct {
 	Content       []byte                 `protobuf:"bytes,1,opt,name=content,proto3" json:"content,omitempty"` // first message only
 	Size          int64                  `protobuf:"varint,2,opt,name=size,proto3" json:"size,omitempty"`      // first message only
 	Data          []byte                 `protobuf:"bytes,3,opt,name=data,proto3" json:"data,omitempty"`
+	Grant         []byte                 `protobuf:"bytes,4,opt,name=grant,proto3" json:"grant,omitempty"` // of the job for which it is; first message only
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *PutContentRequest) Reset() {
 	*x = PutContentRequest{}
-	mi := &file_tasks_v1_tasks_proto_msgTypes[5]
+	mi := &file_tasks_v1_tasks_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -556,7 +658,7 @@ func (x *PutContentRequest) String() string {
 func (*PutContentRequest) ProtoMessage() {}
 
 func (x *PutContentRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_tasks_v1_tasks_proto_msgTypes[5]
+	mi := &file_tasks_v1_tasks_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -569,7 +671,7 @@ func (x *PutContentRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PutContentRequest.ProtoReflect.Descriptor instead.
 func (*PutContentRequest) Descriptor() ([]byte, []int) {
-	return file_tasks_v1_tasks_proto_rawDescGZIP(), []int{5}
+	return file_tasks_v1_tasks_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *PutContentRequest) GetContent() []byte {
@@ -593,6 +695,13 @@ func (x *PutContentRequest) GetData() []byte {
 	return nil
 }
 
+func (x *PutContentRequest) GetGrant() []byte {
+	if x != nil {
+		return x.Grant
+	}
+	return nil
+}
+
 type PutContentResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -601,7 +710,7 @@ type PutContentResponse struct {
 
 func (x *PutContentResponse) Reset() {
 	*x = PutContentResponse{}
-	mi := &file_tasks_v1_tasks_proto_msgTypes[6]
+	mi := &file_tasks_v1_tasks_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -613,7 +722,7 @@ func (x *PutContentResponse) String() string {
 func (*PutContentResponse) ProtoMessage() {}
 
 func (x *PutContentResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_tasks_v1_tasks_proto_msgTypes[6]
+	mi := &file_tasks_v1_tasks_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -626,7 +735,7 @@ func (x *PutContentResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PutContentResponse.ProtoReflect.Descriptor instead.
 func (*PutContentResponse) Descriptor() ([]byte, []int) {
-	return file_tasks_v1_tasks_proto_rawDescGZIP(), []int{6}
+	return file_tasks_v1_tasks_proto_rawDescGZIP(), []int{7}
 }
 
 type GetOutputRequest struct {
@@ -640,7 +749,7 @@ type GetOutputRequest struct {
 
 func (x *GetOutputRequest) Reset() {
 	*x = GetOutputRequest{}
-	mi := &file_tasks_v1_tasks_proto_msgTypes[7]
+	mi := &file_tasks_v1_tasks_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -652,7 +761,7 @@ func (x *GetOutputRequest) String() string {
 func (*GetOutputRequest) ProtoMessage() {}
 
 func (x *GetOutputRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_tasks_v1_tasks_proto_msgTypes[7]
+	mi := &file_tasks_v1_tasks_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -665,7 +774,7 @@ func (x *GetOutputRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetOutputRequest.ProtoReflect.Descriptor instead.
 func (*GetOutputRequest) Descriptor() ([]byte, []int) {
-	return file_tasks_v1_tasks_proto_rawDescGZIP(), []int{7}
+	return file_tasks_v1_tasks_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *GetOutputRequest) GetJob() []byte {
@@ -698,7 +807,7 @@ type GetOutputResponse struct {
 
 func (x *GetOutputResponse) Reset() {
 	*x = GetOutputResponse{}
-	mi := &file_tasks_v1_tasks_proto_msgTypes[8]
+	mi := &file_tasks_v1_tasks_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -710,7 +819,7 @@ func (x *GetOutputResponse) String() string {
 func (*GetOutputResponse) ProtoMessage() {}
 
 func (x *GetOutputResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_tasks_v1_tasks_proto_msgTypes[8]
+	mi := &file_tasks_v1_tasks_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -723,7 +832,7 @@ func (x *GetOutputResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetOutputResponse.ProtoReflect.Descriptor instead.
 func (*GetOutputResponse) Descriptor() ([]byte, []int) {
-	return file_tasks_v1_tasks_proto_rawDescGZIP(), []int{8}
+	return file_tasks_v1_tasks_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *GetOutputResponse) GetData() []byte {
@@ -747,7 +856,7 @@ type WorkRequest struct {
 
 func (x *WorkRequest) Reset() {
 	*x = WorkRequest{}
-	mi := &file_tasks_v1_tasks_proto_msgTypes[9]
+	mi := &file_tasks_v1_tasks_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -759,7 +868,7 @@ func (x *WorkRequest) String() string {
 func (*WorkRequest) ProtoMessage() {}
 
 func (x *WorkRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_tasks_v1_tasks_proto_msgTypes[9]
+	mi := &file_tasks_v1_tasks_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -772,7 +881,7 @@ func (x *WorkRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WorkRequest.ProtoReflect.Descriptor instead.
 func (*WorkRequest) Descriptor() ([]byte, []int) {
-	return file_tasks_v1_tasks_proto_rawDescGZIP(), []int{9}
+	return file_tasks_v1_tasks_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *WorkRequest) GetBegin() *Header {
@@ -810,13 +919,14 @@ type Task struct {
 	Inputs        []*Input               `protobuf:"bytes,3,rep,name=inputs,proto3" json:"inputs,omitempty"` // beside those of the header
 	Stdin         []byte                 `protobuf:"bytes,4,opt,name=stdin,proto3" json:"stdin,omitempty"`   // content of standard input; empty: it is empty
 	StdinSize     int64                  `protobuf:"varint,5,opt,name=stdin_size,json=stdinSize,proto3" json:"stdin_size,omitempty"`
+	Stored        []*Stored              `protobuf:"bytes,6,rep,name=stored,proto3" json:"stored,omitempty"` // contents of the task that the peer fetches itself
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Task) Reset() {
 	*x = Task{}
-	mi := &file_tasks_v1_tasks_proto_msgTypes[10]
+	mi := &file_tasks_v1_tasks_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -828,7 +938,7 @@ func (x *Task) String() string {
 func (*Task) ProtoMessage() {}
 
 func (x *Task) ProtoReflect() protoreflect.Message {
-	mi := &file_tasks_v1_tasks_proto_msgTypes[10]
+	mi := &file_tasks_v1_tasks_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -841,7 +951,7 @@ func (x *Task) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Task.ProtoReflect.Descriptor instead.
 func (*Task) Descriptor() ([]byte, []int) {
-	return file_tasks_v1_tasks_proto_rawDescGZIP(), []int{10}
+	return file_tasks_v1_tasks_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Task) GetIndex() uint64 {
@@ -879,6 +989,13 @@ func (x *Task) GetStdinSize() int64 {
 	return 0
 }
 
+func (x *Task) GetStored() []*Stored {
+	if x != nil {
+		return x.Stored
+	}
+	return nil
+}
+
 // WorkResponse carries any number of reports at once; an empty one is a sign
 // of life.
 type WorkResponse struct {
@@ -896,7 +1013,7 @@ type WorkResponse struct {
 
 func (x *WorkResponse) Reset() {
 	*x = WorkResponse{}
-	mi := &file_tasks_v1_tasks_proto_msgTypes[11]
+	mi := &file_tasks_v1_tasks_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -908,7 +1025,7 @@ func (x *WorkResponse) String() string {
 func (*WorkResponse) ProtoMessage() {}
 
 func (x *WorkResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_tasks_v1_tasks_proto_msgTypes[11]
+	mi := &file_tasks_v1_tasks_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -921,7 +1038,7 @@ func (x *WorkResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WorkResponse.ProtoReflect.Descriptor instead.
 func (*WorkResponse) Descriptor() ([]byte, []int) {
-	return file_tasks_v1_tasks_proto_rawDescGZIP(), []int{11}
+	return file_tasks_v1_tasks_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *WorkResponse) GetGrant() *Grant {
@@ -970,7 +1087,7 @@ type Grant struct {
 
 func (x *Grant) Reset() {
 	*x = Grant{}
-	mi := &file_tasks_v1_tasks_proto_msgTypes[12]
+	mi := &file_tasks_v1_tasks_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -982,7 +1099,7 @@ func (x *Grant) String() string {
 func (*Grant) ProtoMessage() {}
 
 func (x *Grant) ProtoReflect() protoreflect.Message {
-	mi := &file_tasks_v1_tasks_proto_msgTypes[12]
+	mi := &file_tasks_v1_tasks_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -995,7 +1112,7 @@ func (x *Grant) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Grant.ProtoReflect.Descriptor instead.
 func (*Grant) Descriptor() ([]byte, []int) {
-	return file_tasks_v1_tasks_proto_rawDescGZIP(), []int{12}
+	return file_tasks_v1_tasks_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Grant) GetSlots() uint32 {
@@ -1023,7 +1140,7 @@ type Returned struct {
 
 func (x *Returned) Reset() {
 	*x = Returned{}
-	mi := &file_tasks_v1_tasks_proto_msgTypes[13]
+	mi := &file_tasks_v1_tasks_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1035,7 +1152,7 @@ func (x *Returned) String() string {
 func (*Returned) ProtoMessage() {}
 
 func (x *Returned) ProtoReflect() protoreflect.Message {
-	mi := &file_tasks_v1_tasks_proto_msgTypes[13]
+	mi := &file_tasks_v1_tasks_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1048,7 +1165,7 @@ func (x *Returned) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Returned.ProtoReflect.Descriptor instead.
 func (*Returned) Descriptor() ([]byte, []int) {
-	return file_tasks_v1_tasks_proto_rawDescGZIP(), []int{13}
+	return file_tasks_v1_tasks_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Returned) GetIndex() uint64 {
@@ -1085,7 +1202,7 @@ type Result struct {
 
 func (x *Result) Reset() {
 	*x = Result{}
-	mi := &file_tasks_v1_tasks_proto_msgTypes[14]
+	mi := &file_tasks_v1_tasks_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1097,7 +1214,7 @@ func (x *Result) String() string {
 func (*Result) ProtoMessage() {}
 
 func (x *Result) ProtoReflect() protoreflect.Message {
-	mi := &file_tasks_v1_tasks_proto_msgTypes[14]
+	mi := &file_tasks_v1_tasks_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1110,7 +1227,7 @@ func (x *Result) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Result.ProtoReflect.Descriptor instead.
 func (*Result) Descriptor() ([]byte, []int) {
-	return file_tasks_v1_tasks_proto_rawDescGZIP(), []int{14}
+	return file_tasks_v1_tasks_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Result) GetJob() []byte {
@@ -1202,14 +1319,15 @@ type Output struct {
 	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
 	Size          int64                  `protobuf:"varint,2,opt,name=size,proto3" json:"size,omitempty"`
 	Content       []byte                 `protobuf:"bytes,3,opt,name=content,proto3" json:"content,omitempty"`
-	Data          []byte                 `protobuf:"bytes,4,opt,name=data,proto3" json:"data,omitempty"` // the file itself when it is small
+	Data          []byte                 `protobuf:"bytes,4,opt,name=data,proto3" json:"data,omitempty"`     // the file itself when it is small
+	Stored        *Stored                `protobuf:"bytes,5,opt,name=stored,proto3" json:"stored,omitempty"` // where the peer stored it, when it did
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Output) Reset() {
 	*x = Output{}
-	mi := &file_tasks_v1_tasks_proto_msgTypes[15]
+	mi := &file_tasks_v1_tasks_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1221,7 +1339,7 @@ func (x *Output) String() string {
 func (*Output) ProtoMessage() {}
 
 func (x *Output) ProtoReflect() protoreflect.Message {
-	mi := &file_tasks_v1_tasks_proto_msgTypes[15]
+	mi := &file_tasks_v1_tasks_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1234,7 +1352,7 @@ func (x *Output) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Output.ProtoReflect.Descriptor instead.
 func (*Output) Descriptor() ([]byte, []int) {
-	return file_tasks_v1_tasks_proto_rawDescGZIP(), []int{15}
+	return file_tasks_v1_tasks_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *Output) GetName() string {
@@ -1265,6 +1383,13 @@ func (x *Output) GetData() []byte {
 	return nil
 }
 
+func (x *Output) GetStored() *Stored {
+	if x != nil {
+		return x.Stored
+	}
+	return nil
+}
+
 // Problem travels in the status of a failed call: which of the errors that
 // both sides know it is.
 type Problem struct {
@@ -1277,7 +1402,7 @@ type Problem struct {
 
 func (x *Problem) Reset() {
 	*x = Problem{}
-	mi := &file_tasks_v1_tasks_proto_msgTypes[16]
+	mi := &file_tasks_v1_tasks_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1289,7 +1414,7 @@ func (x *Problem) String() string {
 func (*Problem) ProtoMessage() {}
 
 func (x *Problem) ProtoReflect() protoreflect.Message {
-	mi := &file_tasks_v1_tasks_proto_msgTypes[16]
+	mi := &file_tasks_v1_tasks_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1302,7 +1427,7 @@ func (x *Problem) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Problem.ProtoReflect.Descriptor instead.
 func (*Problem) Descriptor() ([]byte, []int) {
-	return file_tasks_v1_tasks_proto_rawDescGZIP(), []int{16}
+	return file_tasks_v1_tasks_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *Problem) GetKind() Kind {
@@ -1323,13 +1448,22 @@ var File_tasks_v1_tasks_proto protoreflect.FileDescriptor
 
 const file_tasks_v1_tasks_proto_rawDesc = "" +
 	"\n" +
-	"\x14tasks/v1/tasks.proto\x12\x0fgotong.tasks.v1\"\xad\x01\n" +
+	"\x14tasks/v1/tasks.proto\x12\x0fgotong.tasks.v1\"\xab\x02\n" +
 	"\x06Header\x12\x10\n" +
 	"\x03job\x18\x01 \x01(\fR\x03job\x12\x16\n" +
 	"\x06module\x18\x02 \x01(\fR\x06module\x12.\n" +
 	"\x06inputs\x18\x03 \x03(\v2\x16.gotong.tasks.v1.InputR\x06inputs\x12/\n" +
 	"\x06limits\x18\x04 \x01(\v2\x17.gotong.tasks.v1.LimitsR\x06limits\x12\x18\n" +
-	"\aruntime\x18\x05 \x01(\tR\aruntime\"I\n" +
+	"\aruntime\x18\x05 \x01(\tR\aruntime\x12\x14\n" +
+	"\x05grant\x18\x06 \x01(\fR\x05grant\x12\x10\n" +
+	"\x03key\x18\a \x01(\fR\x03key\x12/\n" +
+	"\x06stored\x18\b \x03(\v2\x17.gotong.tasks.v1.StoredR\x06stored\x12#\n" +
+	"\rstore_outputs\x18\t \x01(\bR\fstoreOutputs\"l\n" +
+	"\x06Stored\x12\x18\n" +
+	"\acontent\x18\x01 \x01(\fR\acontent\x12\x12\n" +
+	"\x04size\x18\x02 \x01(\x03R\x04size\x12\x1a\n" +
+	"\bsegments\x18\x03 \x03(\fR\bsegments\x12\x18\n" +
+	"\aholders\x18\x04 \x03(\fR\aholders\"I\n" +
 	"\x05Input\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
 	"\acontent\x18\x02 \x01(\fR\acontent\x12\x12\n" +
@@ -1347,11 +1481,12 @@ const file_tasks_v1_tasks_proto_rawDesc = "" +
 	"\rOfferResponse\x12\x14\n" +
 	"\x05slots\x18\x01 \x01(\rR\x05slots\x12\x12\n" +
 	"\x04free\x18\x02 \x01(\rR\x04free\x12\x18\n" +
-	"\amissing\x18\x03 \x03(\fR\amissing\"U\n" +
+	"\amissing\x18\x03 \x03(\fR\amissing\"k\n" +
 	"\x11PutContentRequest\x12\x18\n" +
 	"\acontent\x18\x01 \x01(\fR\acontent\x12\x12\n" +
 	"\x04size\x18\x02 \x01(\x03R\x04size\x12\x12\n" +
-	"\x04data\x18\x03 \x01(\fR\x04data\"\x14\n" +
+	"\x04data\x18\x03 \x01(\fR\x04data\x12\x14\n" +
+	"\x05grant\x18\x04 \x01(\fR\x05grant\"\x14\n" +
 	"\x12PutContentResponse\"T\n" +
 	"\x10GetOutputRequest\x12\x10\n" +
 	"\x03job\x18\x01 \x01(\fR\x03job\x12\x14\n" +
@@ -1363,14 +1498,15 @@ const file_tasks_v1_tasks_proto_rawDesc = "" +
 	"\x05begin\x18\x01 \x01(\v2\x17.gotong.tasks.v1.HeaderR\x05begin\x12+\n" +
 	"\x05tasks\x18\x02 \x03(\v2\x15.gotong.tasks.v1.TaskR\x05tasks\x12\x16\n" +
 	"\x06cancel\x18\x03 \x03(\x04R\x06cancel\x12\x18\n" +
-	"\arelease\x18\x04 \x03(\x04R\arelease\"\x95\x01\n" +
+	"\arelease\x18\x04 \x03(\x04R\arelease\"\xc6\x01\n" +
 	"\x04Task\x12\x14\n" +
 	"\x05index\x18\x01 \x01(\x04R\x05index\x12\x12\n" +
 	"\x04args\x18\x02 \x03(\fR\x04args\x12.\n" +
 	"\x06inputs\x18\x03 \x03(\v2\x16.gotong.tasks.v1.InputR\x06inputs\x12\x14\n" +
 	"\x05stdin\x18\x04 \x01(\fR\x05stdin\x12\x1d\n" +
 	"\n" +
-	"stdin_size\x18\x05 \x01(\x03R\tstdinSize\"\xc5\x01\n" +
+	"stdin_size\x18\x05 \x01(\x03R\tstdinSize\x12/\n" +
+	"\x06stored\x18\x06 \x03(\v2\x17.gotong.tasks.v1.StoredR\x06stored\"\xc5\x01\n" +
 	"\fWorkResponse\x12,\n" +
 	"\x05grant\x18\x01 \x01(\v2\x16.gotong.tasks.v1.GrantR\x05grant\x12\x18\n" +
 	"\aresults\x18\x02 \x03(\fR\aresults\x12\x1c\n" +
@@ -1396,12 +1532,13 @@ const file_tasks_v1_tasks_proto_rawDesc = "" +
 	"\aoutputs\x18\n" +
 	" \x03(\v2\x17.gotong.tasks.v1.OutputR\aoutputs\x12#\n" +
 	"\relapsed_nanos\x18\v \x01(\x03R\felapsedNanos\x12\x16\n" +
-	"\x06engine\x18\f \x01(\tR\x06engine\"^\n" +
+	"\x06engine\x18\f \x01(\tR\x06engine\"\x8f\x01\n" +
 	"\x06Output\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
 	"\x04size\x18\x02 \x01(\x03R\x04size\x12\x18\n" +
 	"\acontent\x18\x03 \x01(\fR\acontent\x12\x12\n" +
-	"\x04data\x18\x04 \x01(\fR\x04data\"N\n" +
+	"\x04data\x18\x04 \x01(\fR\x04data\x12/\n" +
+	"\x06stored\x18\x05 \x01(\v2\x17.gotong.tasks.v1.StoredR\x06stored\"N\n" +
 	"\aProblem\x12)\n" +
 	"\x04kind\x18\x01 \x01(\x0e2\x15.gotong.tasks.v1.KindR\x04kind\x12\x18\n" +
 	"\amissing\x18\x02 \x03(\fR\amissing*v\n" +
@@ -1453,55 +1590,59 @@ func file_tasks_v1_tasks_proto_rawDescGZIP() []byte {
 }
 
 var file_tasks_v1_tasks_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_tasks_v1_tasks_proto_msgTypes = make([]protoimpl.MessageInfo, 17)
+var file_tasks_v1_tasks_proto_msgTypes = make([]protoimpl.MessageInfo, 18)
 var file_tasks_v1_tasks_proto_goTypes = []any{
 	(State)(0),                 // 0: gotong.tasks.v1.State
 	(Limit)(0),                 // 1: gotong.tasks.v1.Limit
 	(Kind)(0),                  // 2: gotong.tasks.v1.Kind
 	(*Header)(nil),             // 3: gotong.tasks.v1.Header
-	(*Input)(nil),              // 4: gotong.tasks.v1.Input
-	(*Limits)(nil),             // 5: gotong.tasks.v1.Limits
-	(*OfferRequest)(nil),       // 6: gotong.tasks.v1.OfferRequest
-	(*OfferResponse)(nil),      // 7: gotong.tasks.v1.OfferResponse
-	(*PutContentRequest)(nil),  // 8: gotong.tasks.v1.PutContentRequest
-	(*PutContentResponse)(nil), // 9: gotong.tasks.v1.PutContentResponse
-	(*GetOutputRequest)(nil),   // 10: gotong.tasks.v1.GetOutputRequest
-	(*GetOutputResponse)(nil),  // 11: gotong.tasks.v1.GetOutputResponse
-	(*WorkRequest)(nil),        // 12: gotong.tasks.v1.WorkRequest
-	(*Task)(nil),               // 13: gotong.tasks.v1.Task
-	(*WorkResponse)(nil),       // 14: gotong.tasks.v1.WorkResponse
-	(*Grant)(nil),              // 15: gotong.tasks.v1.Grant
-	(*Returned)(nil),           // 16: gotong.tasks.v1.Returned
-	(*Result)(nil),             // 17: gotong.tasks.v1.Result
-	(*Output)(nil),             // 18: gotong.tasks.v1.Output
-	(*Problem)(nil),            // 19: gotong.tasks.v1.Problem
+	(*Stored)(nil),             // 4: gotong.tasks.v1.Stored
+	(*Input)(nil),              // 5: gotong.tasks.v1.Input
+	(*Limits)(nil),             // 6: gotong.tasks.v1.Limits
+	(*OfferRequest)(nil),       // 7: gotong.tasks.v1.OfferRequest
+	(*OfferResponse)(nil),      // 8: gotong.tasks.v1.OfferResponse
+	(*PutContentRequest)(nil),  // 9: gotong.tasks.v1.PutContentRequest
+	(*PutContentResponse)(nil), // 10: gotong.tasks.v1.PutContentResponse
+	(*GetOutputRequest)(nil),   // 11: gotong.tasks.v1.GetOutputRequest
+	(*GetOutputResponse)(nil),  // 12: gotong.tasks.v1.GetOutputResponse
+	(*WorkRequest)(nil),        // 13: gotong.tasks.v1.WorkRequest
+	(*Task)(nil),               // 14: gotong.tasks.v1.Task
+	(*WorkResponse)(nil),       // 15: gotong.tasks.v1.WorkResponse
+	(*Grant)(nil),              // 16: gotong.tasks.v1.Grant
+	(*Returned)(nil),           // 17: gotong.tasks.v1.Returned
+	(*Result)(nil),             // 18: gotong.tasks.v1.Result
+	(*Output)(nil),             // 19: gotong.tasks.v1.Output
+	(*Problem)(nil),            // 20: gotong.tasks.v1.Problem
 }
 var file_tasks_v1_tasks_proto_depIdxs = []int32{
-	4,  // 0: gotong.tasks.v1.Header.inputs:type_name -> gotong.tasks.v1.Input
-	5,  // 1: gotong.tasks.v1.Header.limits:type_name -> gotong.tasks.v1.Limits
-	3,  // 2: gotong.tasks.v1.OfferRequest.header:type_name -> gotong.tasks.v1.Header
-	3,  // 3: gotong.tasks.v1.WorkRequest.begin:type_name -> gotong.tasks.v1.Header
-	13, // 4: gotong.tasks.v1.WorkRequest.tasks:type_name -> gotong.tasks.v1.Task
-	4,  // 5: gotong.tasks.v1.Task.inputs:type_name -> gotong.tasks.v1.Input
-	15, // 6: gotong.tasks.v1.WorkResponse.grant:type_name -> gotong.tasks.v1.Grant
-	16, // 7: gotong.tasks.v1.WorkResponse.returned:type_name -> gotong.tasks.v1.Returned
-	0,  // 8: gotong.tasks.v1.Result.state:type_name -> gotong.tasks.v1.State
-	1,  // 9: gotong.tasks.v1.Result.limit:type_name -> gotong.tasks.v1.Limit
-	18, // 10: gotong.tasks.v1.Result.outputs:type_name -> gotong.tasks.v1.Output
-	2,  // 11: gotong.tasks.v1.Problem.kind:type_name -> gotong.tasks.v1.Kind
-	6,  // 12: gotong.tasks.v1.Tasks.Offer:input_type -> gotong.tasks.v1.OfferRequest
-	8,  // 13: gotong.tasks.v1.Tasks.PutContent:input_type -> gotong.tasks.v1.PutContentRequest
-	12, // 14: gotong.tasks.v1.Tasks.Work:input_type -> gotong.tasks.v1.WorkRequest
-	10, // 15: gotong.tasks.v1.Tasks.GetOutput:input_type -> gotong.tasks.v1.GetOutputRequest
-	7,  // 16: gotong.tasks.v1.Tasks.Offer:output_type -> gotong.tasks.v1.OfferResponse
-	9,  // 17: gotong.tasks.v1.Tasks.PutContent:output_type -> gotong.tasks.v1.PutContentResponse
-	14, // 18: gotong.tasks.v1.Tasks.Work:output_type -> gotong.tasks.v1.WorkResponse
-	11, // 19: gotong.tasks.v1.Tasks.GetOutput:output_type -> gotong.tasks.v1.GetOutputResponse
-	16, // [16:20] is the sub-list for method output_type
-	12, // [12:16] is the sub-list for method input_type
-	12, // [12:12] is the sub-list for extension type_name
-	12, // [12:12] is the sub-list for extension extendee
-	0,  // [0:12] is the sub-list for field type_name
+	5,  // 0: gotong.tasks.v1.Header.inputs:type_name -> gotong.tasks.v1.Input
+	6,  // 1: gotong.tasks.v1.Header.limits:type_name -> gotong.tasks.v1.Limits
+	4,  // 2: gotong.tasks.v1.Header.stored:type_name -> gotong.tasks.v1.Stored
+	3,  // 3: gotong.tasks.v1.OfferRequest.header:type_name -> gotong.tasks.v1.Header
+	3,  // 4: gotong.tasks.v1.WorkRequest.begin:type_name -> gotong.tasks.v1.Header
+	14, // 5: gotong.tasks.v1.WorkRequest.tasks:type_name -> gotong.tasks.v1.Task
+	5,  // 6: gotong.tasks.v1.Task.inputs:type_name -> gotong.tasks.v1.Input
+	4,  // 7: gotong.tasks.v1.Task.stored:type_name -> gotong.tasks.v1.Stored
+	16, // 8: gotong.tasks.v1.WorkResponse.grant:type_name -> gotong.tasks.v1.Grant
+	17, // 9: gotong.tasks.v1.WorkResponse.returned:type_name -> gotong.tasks.v1.Returned
+	0,  // 10: gotong.tasks.v1.Result.state:type_name -> gotong.tasks.v1.State
+	1,  // 11: gotong.tasks.v1.Result.limit:type_name -> gotong.tasks.v1.Limit
+	19, // 12: gotong.tasks.v1.Result.outputs:type_name -> gotong.tasks.v1.Output
+	4,  // 13: gotong.tasks.v1.Output.stored:type_name -> gotong.tasks.v1.Stored
+	2,  // 14: gotong.tasks.v1.Problem.kind:type_name -> gotong.tasks.v1.Kind
+	7,  // 15: gotong.tasks.v1.Tasks.Offer:input_type -> gotong.tasks.v1.OfferRequest
+	9,  // 16: gotong.tasks.v1.Tasks.PutContent:input_type -> gotong.tasks.v1.PutContentRequest
+	13, // 17: gotong.tasks.v1.Tasks.Work:input_type -> gotong.tasks.v1.WorkRequest
+	11, // 18: gotong.tasks.v1.Tasks.GetOutput:input_type -> gotong.tasks.v1.GetOutputRequest
+	8,  // 19: gotong.tasks.v1.Tasks.Offer:output_type -> gotong.tasks.v1.OfferResponse
+	10, // 20: gotong.tasks.v1.Tasks.PutContent:output_type -> gotong.tasks.v1.PutContentResponse
+	15, // 21: gotong.tasks.v1.Tasks.Work:output_type -> gotong.tasks.v1.WorkResponse
+	12, // 22: gotong.tasks.v1.Tasks.GetOutput:output_type -> gotong.tasks.v1.GetOutputResponse
+	19, // [19:23] is the sub-list for method output_type
+	15, // [15:19] is the sub-list for method input_type
+	15, // [15:15] is the sub-list for extension type_name
+	15, // [15:15] is the sub-list for extension extendee
+	0,  // [0:15] is the sub-list for field type_name
 }
 
 func init() { file_tasks_v1_tasks_proto_init() }
@@ -1515,7 +1656,7 @@ func file_tasks_v1_tasks_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_tasks_v1_tasks_proto_rawDesc), len(file_tasks_v1_tasks_proto_rawDesc)),
 			NumEnums:      3,
-			NumMessages:   17,
+			NumMessages:   18,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
