@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"time"
 
+	"gotong/grid"
 	"gotong/tasks"
 )
 
@@ -81,6 +82,20 @@ type Config struct {
 	AsTheyCome  bool
 	Window      int
 	BufferBytes int64
+	// Verify says how results are checked.
+	Verify tasks.Verify
+	// Trust is how many checked results in a row were right, by peer, when the
+	// job ran before. VerifyAdaptive starts from it.
+	Trust map[grid.PeerID]int
+	// Known, if set, returns the result of a task that need not run, or nil: it
+	// was accepted when the job ran before, or is remembered from other jobs.
+	// It is asked once for each task, by one goroutine, with tasks.Spec.ID. A
+	// result of another verification than this run's is for Known to refuse.
+	Known func(spec [32]byte, index int) *Accepted
+	// Caught, if set, hears of each peer that gave a wrong result, from the
+	// goroutine that receives results and before any that follows from it. An
+	// error ends the run.
+	Caught func(Caught) error
 	// WorkerWait: see the constant.
 	WorkerWait time.Duration
 	// Progress, if set, is called from time to time and at the end; it must
@@ -133,6 +148,9 @@ func (c Config) Validate() error {
 	check(c.Window >= 0 && c.Window <= MaxWindow, "window %d is not between 1 and %d", c.Window, MaxWindow)
 	check(c.BufferBytes >= 0, "buffer of %d bytes", c.BufferBytes)
 	check(c.WorkerWait >= 0, "negative wait for workers")
+	if err := c.Verify.Validate(); err != nil {
+		faults = append(faults, err)
+	}
 	return errors.Join(faults...)
 }
 
@@ -154,6 +172,10 @@ type Summary struct {
 	Retried    int // times that a task was handed out again after an attempt failed
 	Duplicated int // times that a running task was started a second time
 	Dropped    int // results that came after their task was accepted
+	Remembered int // of those that ended, taken from Config.Known
+	Checked    int // of those that ended, on whose result distinct sites agree
+	Caught     int // peers that gave a wrong result
+	Voided     int // results of such peers that no longer stood when they were caught
 	Peers      int // that gave at least one accepted result
 	Elapsed    time.Duration
 	// Refusals says in words why peers took no tasks, at most one line each.

@@ -27,6 +27,20 @@ type Accepted struct {
 	Proof    Proof // zero when the task was given up or never ran
 	Attempts int   // runs, the accepted one included
 
+	// Votes are those who gave this result, its own peer first. Evidence is
+	// what others gave instead and is wrong: the peers are caught, see
+	// Config.Caught.
+	Votes    []Vote
+	Evidence []Vote
+	// Checked: as many distinct sites agree as the verification wants.
+	Checked bool
+	// FromCache: nothing ran, Config.Known had it.
+	FromCache bool
+	// Replaces is not zero when the task was delivered before, with a result
+	// of a peer that was caught since: the digest of that result. It may be
+	// the digest of this one too.
+	Replaces [32]byte
+
 	staged *staged
 }
 
