@@ -136,7 +136,7 @@ func (l *ledger) windowOf(c *claim) int {
 
 // unassigned returns how many tasks could be handed out now.
 func (l *ledger) unassigned() int {
-	return len(l.retry) + max(0, min(l.job.Count, l.delivered+l.window)-l.next)
+	return len(l.retry) + l.unseen()
 }
 
 func (l *ledger) slots() int {
@@ -157,7 +157,8 @@ func (l *ledger) pick(c *claim, now time.Time) *entry {
 	if e := l.pickAgain(func(e *entry) bool { return !tried(e) }); e != nil {
 		return e
 	}
-	if l.gaveUp == "" && l.next < l.job.Count && l.next < l.delivered+l.window && l.fits(l.next) {
+	l.skipKnown()
+	if l.gaveUp == "" && l.next < l.looked && l.next < l.delivered+l.window && l.fits(l.next) {
 		e := &entry{index: l.next}
 		l.active[e.index] = e
 		l.next++

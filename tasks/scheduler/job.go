@@ -151,6 +151,7 @@ func (c Config) Validate() error {
 	if err := c.Verify.Validate(); err != nil {
 		faults = append(faults, err)
 	}
+	check(!c.Verify.Votes(), "results are not compared yet")
 	return errors.Join(faults...)
 }
 

@@ -21,25 +21,28 @@ type ledger struct {
 	bufferBytes int64
 	ordered     bool
 	deliverable chan struct{} // 1 token: something became ready
+	room        chan struct{} // 1 token: lookUp may go on
 
-	mu        sync.Mutex
-	next      int            // lowest index never handed out
-	active    map[int]*entry // handed out or waiting in retry, not settled
-	retry     []*entry       // to be handed out again, by index
-	claims    map[*claim]struct{}
-	waiting   map[int]*Accepted // accepted, out of order
-	ready     []*Accepted       // to be delivered, in this order
-	low       int               // ordered: lowest index without an accepted result
-	delivered int
-	buffered  int64 // bytes in waiting, ready and the receiver's hands
-	staged    int64 // bytes of their outputs in the stage
-	gaveUp    string
-	copies    int           // at workers
-	mean      time.Duration // of all tasks' run time
-	meanBytes int           // of all results' size
-	times     sample        // from hand-out to result
-	sum       Summary
-	workers   map[grid.PeerID]bool
+	mu         sync.Mutex
+	next       int            // lowest index never handed out
+	looked     int            // tasks below were looked up by lookUp
+	knownAhead map[int]bool   // of those, not below next: need not run
+	active     map[int]*entry // handed out or waiting in retry, not settled
+	retry      []*entry       // to be handed out again, by index
+	claims     map[*claim]struct{}
+	waiting    map[int]*Accepted // accepted, out of order
+	ready      []*Accepted       // to be delivered, in this order
+	low        int               // ordered: lowest index without an accepted result
+	delivered  int
+	buffered   int64 // bytes in waiting, ready and the receiver's hands
+	staged     int64 // bytes of their outputs in the stage
+	gaveUp     string
+	copies     int           // at workers
+	mean       time.Duration // of all tasks' run time
+	meanBytes  int           // of all results' size
+	times      sample        // from hand-out to result
+	sum        Summary
+	workers    map[grid.PeerID]bool
 }
 
 // entry is a task that was handed out at least once.
@@ -55,18 +58,24 @@ type entry struct {
 }
 
 func newLedger(job Job, cfg Config) *ledger {
-	return &ledger{
+	l := &ledger{
 		job:         job,
 		window:      cfg.Window,
 		bufferBytes: cfg.BufferBytes,
 		ordered:     !cfg.AsTheyCome,
 		deliverable: make(chan struct{}, 1),
+		room:        make(chan struct{}, 1),
+		knownAhead:  map[int]bool{},
 		active:      map[int]*entry{},
 		claims:      map[*claim]struct{}{},
 		waiting:     map[int]*Accepted{},
 		workers:     map[grid.PeerID]bool{},
 		sum:         Summary{Tasks: job.Count},
 	}
+	if cfg.Known == nil {
+		l.looked = job.Count
+	}
+	return l
 }
 
 // join adds a claim.
@@ -195,9 +204,6 @@ func (l *ledger) count(a *Accepted) {
 	default:
 		l.sum.Lost++
 	}
-	if !a.Peer.IsZero() {
-		l.workers[a.Peer] = true
-	}
 }
 
 func (l *ledger) signal() {
@@ -234,6 +240,12 @@ func (l *ledger) done(a *Accepted) {
 	defer l.mu.Unlock()
 	l.delivered++
 	l.occupy(a, -1)
+	l.signalRoom()
+	l.wakeStarved()
+}
+
+// wakeStarved wakes the claims that found nothing to do.
+func (l *ledger) wakeStarved() {
 	for c := range l.claims {
 		if c.starved {
 			c.starved = false
@@ -263,9 +275,11 @@ func (l *ledger) loseRest() {
 		delete(l.active, e.index)
 	}
 	l.retry = nil
-	for l.next < l.job.Count && l.next < l.delivered+l.window {
+	l.skipKnown()
+	for l.next < l.looked && l.next < l.delivered+l.window {
 		l.settle(&entry{index: l.next}, &Accepted{Result: l.lost(l.next, l.gaveUp)})
 		l.next++
+		l.skipKnown()
 	}
 }
 

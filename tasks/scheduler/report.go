@@ -132,6 +132,7 @@ func (l *ledger) end(c *claim, h *handed, a *Accepted, now time.Time) {
 	default:
 		l.measure(c, h, a, now)
 		h.entry.attempts++
+		a.Votes = []Vote{{c.candidate.Peer, c.candidate.Site, a.Result.Digest(), a.Engine, a.Proof}}
 		l.settle(h.entry, a)
 		l.release(h.entry, c)
 	}
@@ -152,6 +153,7 @@ func (l *ledger) retryElsewhere(c *claim, h *handed, why string, attempted bool)
 func (l *ledger) measure(c *claim, h *handed, a *Accepted, now time.Time) {
 	c.losses = 0
 	c.accepted++
+	l.workers[c.candidate.Peer] = true
 	l.times.add(now.Sub(h.at))
 	elapsed := max(1, min(a.Elapsed, now.Sub(h.at)))
 	c.mean = blend(c.mean, elapsed)

@@ -37,6 +37,9 @@ func Run(ctx context.Context, job Job, cfg Config, receive func(*Accepted) error
 	work, stop := context.WithCancelCause(ctx)
 	var wg sync.WaitGroup
 	wg.Go(func() { m.run(work) })
+	if cfg.Known != nil {
+		wg.Go(func() { l.lookUp(work, cfg.Known) })
+	}
 	err := deliver(ctx, l, receive)
 	stop(errFinished)
 	wg.Wait()
