@@ -1444,6 +1444,1177 @@ func (x *Problem) GetMissing() [][]byte {
 	return nil
 }
 
+// Plan says what a job is. It never changes; it is signed by the device that
+// submitted it.
+type Plan struct {
+	state            protoimpl.MessageState `protogen:"open.v1"`
+	Job              []byte                 `protobuf:"bytes,1,opt,name=job,proto3" json:"job,omitempty"`
+	Name             string                 `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
+	Owner            []byte                 `protobuf:"bytes,3,opt,name=owner,proto3" json:"owner,omitempty"`
+	Submitter        []byte                 `protobuf:"bytes,4,opt,name=submitter,proto3" json:"submitter,omitempty"`
+	CreatedUnix      int64                  `protobuf:"varint,5,opt,name=created_unix,json=createdUnix,proto3" json:"created_unix,omitempty"`
+	ExpiresUnix      int64                  `protobuf:"varint,6,opt,name=expires_unix,json=expiresUnix,proto3" json:"expires_unix,omitempty"`                // when stored contents and results may go, at the latest
+	RetentionSeconds int64                  `protobuf:"varint,7,opt,name=retention_seconds,json=retentionSeconds,proto3" json:"retention_seconds,omitempty"` // how long results stay after the end
+	Keepers          string                 `protobuf:"bytes,8,opt,name=keepers,proto3" json:"keepers,omitempty"`                                            // mine, friends or any
+	Priority         int32                  `protobuf:"varint,9,opt,name=priority,proto3" json:"priority,omitempty"`                                         // higher first
+	Key              []byte                 `protobuf:"bytes,10,opt,name=key,proto3" json:"key,omitempty"`                                                   // of the job: opens its stored contents
+	Grant            []byte                 `protobuf:"bytes,11,opt,name=grant,proto3" json:"grant,omitempty"`
+	Steps            []*Step                `protobuf:"bytes,12,rep,name=steps,proto3" json:"steps,omitempty"`
+	unknownFields    protoimpl.UnknownFields
+	sizeCache        protoimpl.SizeCache
+}
+
+func (x *Plan) Reset() {
+	*x = Plan{}
+	mi := &file_tasks_v1_tasks_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Plan) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Plan) ProtoMessage() {}
+
+func (x *Plan) ProtoReflect() protoreflect.Message {
+	mi := &file_tasks_v1_tasks_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Plan.ProtoReflect.Descriptor instead.
+func (*Plan) Descriptor() ([]byte, []int) {
+	return file_tasks_v1_tasks_proto_rawDescGZIP(), []int{18}
+}
+
+func (x *Plan) GetJob() []byte {
+	if x != nil {
+		return x.Job
+	}
+	return nil
+}
+
+func (x *Plan) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Plan) GetOwner() []byte {
+	if x != nil {
+		return x.Owner
+	}
+	return nil
+}
+
+func (x *Plan) GetSubmitter() []byte {
+	if x != nil {
+		return x.Submitter
+	}
+	return nil
+}
+
+func (x *Plan) GetCreatedUnix() int64 {
+	if x != nil {
+		return x.CreatedUnix
+	}
+	return 0
+}
+
+func (x *Plan) GetExpiresUnix() int64 {
+	if x != nil {
+		return x.ExpiresUnix
+	}
+	return 0
+}
+
+func (x *Plan) GetRetentionSeconds() int64 {
+	if x != nil {
+		return x.RetentionSeconds
+	}
+	return 0
+}
+
+func (x *Plan) GetKeepers() string {
+	if x != nil {
+		return x.Keepers
+	}
+	return ""
+}
+
+func (x *Plan) GetPriority() int32 {
+	if x != nil {
+		return x.Priority
+	}
+	return 0
+}
+
+func (x *Plan) GetKey() []byte {
+	if x != nil {
+		return x.Key
+	}
+	return nil
+}
+
+func (x *Plan) GetGrant() []byte {
+	if x != nil {
+		return x.Grant
+	}
+	return nil
+}
+
+func (x *Plan) GetSteps() []*Step {
+	if x != nil {
+		return x.Steps
+	}
+	return nil
+}
+
+type Step struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Needs         []*Need                `protobuf:"bytes,2,rep,name=needs,proto3" json:"needs,omitempty"`
+	Runtime       string                 `protobuf:"bytes,3,opt,name=runtime,proto3" json:"runtime,omitempty"`
+	Module        []byte                 `protobuf:"bytes,4,opt,name=module,proto3" json:"module,omitempty"`
+	Args          [][]byte               `protobuf:"bytes,5,rep,name=args,proto3" json:"args,omitempty"` // templates
+	Common        []*Input               `protobuf:"bytes,6,rep,name=common,proto3" json:"common,omitempty"`
+	Items         *Items                 `protobuf:"bytes,7,opt,name=items,proto3" json:"items,omitempty"`
+	Limits        *Limits                `protobuf:"bytes,8,opt,name=limits,proto3" json:"limits,omitempty"`
+	Verify        string                 `protobuf:"bytes,9,opt,name=verify,proto3" json:"verify,omitempty"`
+	Where         string                 `protobuf:"bytes,10,opt,name=where,proto3" json:"where,omitempty"`
+	Outputs       bool                   `protobuf:"varint,11,opt,name=outputs,proto3" json:"outputs,omitempty"`
+	Retries       uint32                 `protobuf:"varint,12,opt,name=retries,proto3" json:"retries,omitempty"`
+	MaxPeers      uint32                 `protobuf:"varint,13,opt,name=max_peers,json=maxPeers,proto3" json:"max_peers,omitempty"`
+	OnFailure     string                 `protobuf:"bytes,14,opt,name=on_failure,json=onFailure,proto3" json:"on_failure,omitempty"`
+	Stored        []*StoredContent       `protobuf:"bytes,15,rep,name=stored,proto3" json:"stored,omitempty"`
+	NoCache       bool                   `protobuf:"varint,16,opt,name=no_cache,json=noCache,proto3" json:"no_cache,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Step) Reset() {
+	*x = Step{}
+	mi := &file_tasks_v1_tasks_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Step) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Step) ProtoMessage() {}
+
+func (x *Step) ProtoReflect() protoreflect.Message {
+	mi := &file_tasks_v1_tasks_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Step.ProtoReflect.Descriptor instead.
+func (*Step) Descriptor() ([]byte, []int) {
+	return file_tasks_v1_tasks_proto_rawDescGZIP(), []int{19}
+}
+
+func (x *Step) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Step) GetNeeds() []*Need {
+	if x != nil {
+		return x.Needs
+	}
+	return nil
+}
+
+func (x *Step) GetRuntime() string {
+	if x != nil {
+		return x.Runtime
+	}
+	return ""
+}
+
+func (x *Step) GetModule() []byte {
+	if x != nil {
+		return x.Module
+	}
+	return nil
+}
+
+func (x *Step) GetArgs() [][]byte {
+	if x != nil {
+		return x.Args
+	}
+	return nil
+}
+
+func (x *Step) GetCommon() []*Input {
+	if x != nil {
+		return x.Common
+	}
+	return nil
+}
+
+func (x *Step) GetItems() *Items {
+	if x != nil {
+		return x.Items
+	}
+	return nil
+}
+
+func (x *Step) GetLimits() *Limits {
+	if x != nil {
+		return x.Limits
+	}
+	return nil
+}
+
+func (x *Step) GetVerify() string {
+	if x != nil {
+		return x.Verify
+	}
+	return ""
+}
+
+func (x *Step) GetWhere() string {
+	if x != nil {
+		return x.Where
+	}
+	return ""
+}
+
+func (x *Step) GetOutputs() bool {
+	if x != nil {
+		return x.Outputs
+	}
+	return false
+}
+
+func (x *Step) GetRetries() uint32 {
+	if x != nil {
+		return x.Retries
+	}
+	return 0
+}
+
+func (x *Step) GetMaxPeers() uint32 {
+	if x != nil {
+		return x.MaxPeers
+	}
+	return 0
+}
+
+func (x *Step) GetOnFailure() string {
+	if x != nil {
+		return x.OnFailure
+	}
+	return ""
+}
+
+func (x *Step) GetStored() []*StoredContent {
+	if x != nil {
+		return x.Stored
+	}
+	return nil
+}
+
+func (x *Step) GetNoCache() bool {
+	if x != nil {
+		return x.NoCache
+	}
+	return false
+}
+
+// Need is a step whose results this one takes in.
+type Need struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Step          uint32                 `protobuf:"varint,1,opt,name=step,proto3" json:"step,omitempty"`     // place in the plan; before the step that needs it
+	Gather        bool                   `protobuf:"varint,2,opt,name=gather,proto3" json:"gather,omitempty"` // all of its tasks; else that of the same index
+	Stdin         bool                   `protobuf:"varint,3,opt,name=stdin,proto3" json:"stdin,omitempty"`   // their standard output is the standard input
+	Files         bool                   `protobuf:"varint,4,opt,name=files,proto3" json:"files,omitempty"`   // what they left below /out is below /in/NAME
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Need) Reset() {
+	*x = Need{}
+	mi := &file_tasks_v1_tasks_proto_msgTypes[20]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Need) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Need) ProtoMessage() {}
+
+func (x *Need) ProtoReflect() protoreflect.Message {
+	mi := &file_tasks_v1_tasks_proto_msgTypes[20]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Need.ProtoReflect.Descriptor instead.
+func (*Need) Descriptor() ([]byte, []int) {
+	return file_tasks_v1_tasks_proto_rawDescGZIP(), []int{20}
+}
+
+func (x *Need) GetStep() uint32 {
+	if x != nil {
+		return x.Step
+	}
+	return 0
+}
+
+func (x *Need) GetGather() bool {
+	if x != nil {
+		return x.Gather
+	}
+	return false
+}
+
+func (x *Need) GetStdin() bool {
+	if x != nil {
+		return x.Stdin
+	}
+	return false
+}
+
+func (x *Need) GetFiles() bool {
+	if x != nil {
+		return x.Files
+	}
+	return false
+}
+
+// Items is a list of items, one for each task of a step: here when it is
+// small, else a content.
+type Items struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Count         uint64                 `protobuf:"varint,1,opt,name=count,proto3" json:"count,omitempty"`
+	Content       []byte                 `protobuf:"bytes,2,opt,name=content,proto3" json:"content,omitempty"`
+	Size          int64                  `protobuf:"varint,3,opt,name=size,proto3" json:"size,omitempty"`
+	Data          []byte                 `protobuf:"bytes,4,opt,name=data,proto3" json:"data,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Items) Reset() {
+	*x = Items{}
+	mi := &file_tasks_v1_tasks_proto_msgTypes[21]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Items) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Items) ProtoMessage() {}
+
+func (x *Items) ProtoReflect() protoreflect.Message {
+	mi := &file_tasks_v1_tasks_proto_msgTypes[21]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Items.ProtoReflect.Descriptor instead.
+func (*Items) Descriptor() ([]byte, []int) {
+	return file_tasks_v1_tasks_proto_rawDescGZIP(), []int{21}
+}
+
+func (x *Items) GetCount() uint64 {
+	if x != nil {
+		return x.Count
+	}
+	return 0
+}
+
+func (x *Items) GetContent() []byte {
+	if x != nil {
+		return x.Content
+	}
+	return nil
+}
+
+func (x *Items) GetSize() int64 {
+	if x != nil {
+		return x.Size
+	}
+	return 0
+}
+
+func (x *Items) GetData() []byte {
+	if x != nil {
+		return x.Data
+	}
+	return nil
+}
+
+// StoredContent is a content in sealed segments of the job.
+type StoredContent struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Content       []byte                 `protobuf:"bytes,1,opt,name=content,proto3" json:"content,omitempty"`
+	Size          int64                  `protobuf:"varint,2,opt,name=size,proto3" json:"size,omitempty"`
+	Segments      [][]byte               `protobuf:"bytes,3,rep,name=segments,proto3" json:"segments,omitempty"`
+	Holders       [][]byte               `protobuf:"bytes,4,rep,name=holders,proto3" json:"holders,omitempty"` // a hint
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *StoredContent) Reset() {
+	*x = StoredContent{}
+	mi := &file_tasks_v1_tasks_proto_msgTypes[22]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *StoredContent) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*StoredContent) ProtoMessage() {}
+
+func (x *StoredContent) ProtoReflect() protoreflect.Message {
+	mi := &file_tasks_v1_tasks_proto_msgTypes[22]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use StoredContent.ProtoReflect.Descriptor instead.
+func (*StoredContent) Descriptor() ([]byte, []int) {
+	return file_tasks_v1_tasks_proto_rawDescGZIP(), []int{22}
+}
+
+func (x *StoredContent) GetContent() []byte {
+	if x != nil {
+		return x.Content
+	}
+	return nil
+}
+
+func (x *StoredContent) GetSize() int64 {
+	if x != nil {
+		return x.Size
+	}
+	return 0
+}
+
+func (x *StoredContent) GetSegments() [][]byte {
+	if x != nil {
+		return x.Segments
+	}
+	return nil
+}
+
+func (x *StoredContent) GetHolders() [][]byte {
+	if x != nil {
+		return x.Holders
+	}
+	return nil
+}
+
+// Item is one line of a list of items.
+type Item struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Words         [][]byte               `protobuf:"bytes,1,rep,name=words,proto3" json:"words,omitempty"`
+	Inputs        []*Input               `protobuf:"bytes,2,rep,name=inputs,proto3" json:"inputs,omitempty"` // files of this task alone
+	Stdin         []byte                 `protobuf:"bytes,3,opt,name=stdin,proto3" json:"stdin,omitempty"`
+	StdinSize     int64                  `protobuf:"varint,4,opt,name=stdin_size,json=stdinSize,proto3" json:"stdin_size,omitempty"`
+	Stored        []*StoredContent       `protobuf:"bytes,5,rep,name=stored,proto3" json:"stored,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Item) Reset() {
+	*x = Item{}
+	mi := &file_tasks_v1_tasks_proto_msgTypes[23]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Item) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Item) ProtoMessage() {}
+
+func (x *Item) ProtoReflect() protoreflect.Message {
+	mi := &file_tasks_v1_tasks_proto_msgTypes[23]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Item.ProtoReflect.Descriptor instead.
+func (*Item) Descriptor() ([]byte, []int) {
+	return file_tasks_v1_tasks_proto_rawDescGZIP(), []int{23}
+}
+
+func (x *Item) GetWords() [][]byte {
+	if x != nil {
+		return x.Words
+	}
+	return nil
+}
+
+func (x *Item) GetInputs() []*Input {
+	if x != nil {
+		return x.Inputs
+	}
+	return nil
+}
+
+func (x *Item) GetStdin() []byte {
+	if x != nil {
+		return x.Stdin
+	}
+	return nil
+}
+
+func (x *Item) GetStdinSize() int64 {
+	if x != nil {
+		return x.StdinSize
+	}
+	return 0
+}
+
+func (x *Item) GetStored() []*StoredContent {
+	if x != nil {
+		return x.Stored
+	}
+	return nil
+}
+
+// Record is what a driver of a job writes into its journal at once.
+type Record struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Epoch         uint64                 `protobuf:"varint,1,opt,name=epoch,proto3" json:"epoch,omitempty"`
+	Driver        []byte                 `protobuf:"bytes,2,opt,name=driver,proto3" json:"driver,omitempty"`
+	AtUnixNanos   int64                  `protobuf:"varint,3,opt,name=at_unix_nanos,json=atUnixNanos,proto3" json:"at_unix_nanos,omitempty"`
+	Generation    uint32                 `protobuf:"varint,4,opt,name=generation,proto3" json:"generation,omitempty"` // how often failed tasks were begun anew before
+	Peers         [][]byte               `protobuf:"bytes,5,rep,name=peers,proto3" json:"peers,omitempty"`            // those that the fields below refer to
+	Batches       []*Batch               `protobuf:"bytes,6,rep,name=batches,proto3" json:"batches,omitempty"`        // signatures over results of this record
+	Results       []*TaskResult          `protobuf:"bytes,7,rep,name=results,proto3" json:"results,omitempty"`
+	Evidence      []*TaskResult          `protobuf:"bytes,8,rep,name=evidence,proto3" json:"evidence,omitempty"` // signed results that were found wrong
+	Trust         []*Trust               `protobuf:"bytes,9,rep,name=trust,proto3" json:"trust,omitempty"`
+	Begun         bool                   `protobuf:"varint,10,opt,name=begun,proto3" json:"begun,omitempty"` // the driver begins
+	Cancelled     *Cancelled             `protobuf:"bytes,11,opt,name=cancelled,proto3" json:"cancelled,omitempty"`
+	Retried       *Retried               `protobuf:"bytes,12,opt,name=retried,proto3" json:"retried,omitempty"` // begins this record's generation
+	Ended         *Ended                 `protobuf:"bytes,13,opt,name=ended,proto3" json:"ended,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Record) Reset() {
+	*x = Record{}
+	mi := &file_tasks_v1_tasks_proto_msgTypes[24]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Record) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Record) ProtoMessage() {}
+
+func (x *Record) ProtoReflect() protoreflect.Message {
+	mi := &file_tasks_v1_tasks_proto_msgTypes[24]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Record.ProtoReflect.Descriptor instead.
+func (*Record) Descriptor() ([]byte, []int) {
+	return file_tasks_v1_tasks_proto_rawDescGZIP(), []int{24}
+}
+
+func (x *Record) GetEpoch() uint64 {
+	if x != nil {
+		return x.Epoch
+	}
+	return 0
+}
+
+func (x *Record) GetDriver() []byte {
+	if x != nil {
+		return x.Driver
+	}
+	return nil
+}
+
+func (x *Record) GetAtUnixNanos() int64 {
+	if x != nil {
+		return x.AtUnixNanos
+	}
+	return 0
+}
+
+func (x *Record) GetGeneration() uint32 {
+	if x != nil {
+		return x.Generation
+	}
+	return 0
+}
+
+func (x *Record) GetPeers() [][]byte {
+	if x != nil {
+		return x.Peers
+	}
+	return nil
+}
+
+func (x *Record) GetBatches() []*Batch {
+	if x != nil {
+		return x.Batches
+	}
+	return nil
+}
+
+func (x *Record) GetResults() []*TaskResult {
+	if x != nil {
+		return x.Results
+	}
+	return nil
+}
+
+func (x *Record) GetEvidence() []*TaskResult {
+	if x != nil {
+		return x.Evidence
+	}
+	return nil
+}
+
+func (x *Record) GetTrust() []*Trust {
+	if x != nil {
+		return x.Trust
+	}
+	return nil
+}
+
+func (x *Record) GetBegun() bool {
+	if x != nil {
+		return x.Begun
+	}
+	return false
+}
+
+func (x *Record) GetCancelled() *Cancelled {
+	if x != nil {
+		return x.Cancelled
+	}
+	return nil
+}
+
+func (x *Record) GetRetried() *Retried {
+	if x != nil {
+		return x.Retried
+	}
+	return nil
+}
+
+func (x *Record) GetEnded() *Ended {
+	if x != nil {
+		return x.Ended
+	}
+	return nil
+}
+
+// Batch is a worker's signature over the results of one message.
+type Batch struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Key           []byte                 `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"`
+	Signature     []byte                 `protobuf:"bytes,2,opt,name=signature,proto3" json:"signature,omitempty"`
+	Hashes        []byte                 `protobuf:"bytes,3,opt,name=hashes,proto3" json:"hashes,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Batch) Reset() {
+	*x = Batch{}
+	mi := &file_tasks_v1_tasks_proto_msgTypes[25]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Batch) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Batch) ProtoMessage() {}
+
+func (x *Batch) ProtoReflect() protoreflect.Message {
+	mi := &file_tasks_v1_tasks_proto_msgTypes[25]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Batch.ProtoReflect.Descriptor instead.
+func (*Batch) Descriptor() ([]byte, []int) {
+	return file_tasks_v1_tasks_proto_rawDescGZIP(), []int{25}
+}
+
+func (x *Batch) GetKey() []byte {
+	if x != nil {
+		return x.Key
+	}
+	return nil
+}
+
+func (x *Batch) GetSignature() []byte {
+	if x != nil {
+		return x.Signature
+	}
+	return nil
+}
+
+func (x *Batch) GetHashes() []byte {
+	if x != nil {
+		return x.Hashes
+	}
+	return nil
+}
+
+// TaskResult is an encoded Result with the worker's word for it.
+type TaskResult struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Index         uint64                 `protobuf:"varint,1,opt,name=index,proto3" json:"index,omitempty"`  // of the task in the job
+	Raw           []byte                 `protobuf:"bytes,2,opt,name=raw,proto3" json:"raw,omitempty"`       // the Result as it was signed
+	Stored        *StoredContent         `protobuf:"bytes,3,opt,name=stored,proto3" json:"stored,omitempty"` // where raw is when it is not here
+	State         State                  `protobuf:"varint,4,opt,name=state,proto3,enum=gotong.tasks.v1.State" json:"state,omitempty"`
+	Peer          uint32                 `protobuf:"varint,5,opt,name=peer,proto3" json:"peer,omitempty"`         // place in Record.peers + 1; 0: nobody ran it
+	Batch         uint32                 `protobuf:"varint,6,opt,name=batch,proto3" json:"batch,omitempty"`       // place in Record.batches + 1; 0: nobody signed it
+	Position      uint32                 `protobuf:"varint,7,opt,name=position,proto3" json:"position,omitempty"` // in the batch
+	Attempts      uint32                 `protobuf:"varint,8,opt,name=attempts,proto3" json:"attempts,omitempty"`
+	Checked       bool                   `protobuf:"varint,9,opt,name=checked,proto3" json:"checked,omitempty"` // others were asked and agreed
+	Cached        bool                   `protobuf:"varint,10,opt,name=cached,proto3" json:"cached,omitempty"`  // remembered from an earlier job
+	Votes         []*TaskResult          `protobuf:"bytes,11,rep,name=votes,proto3" json:"votes,omitempty"`     // of those who agreed
+	Site          string                 `protobuf:"bytes,12,opt,name=site,proto3" json:"site,omitempty"`       // of a vote
+	Outputs       []*StoredContent       `protobuf:"bytes,13,rep,name=outputs,proto3" json:"outputs,omitempty"` // where the outputs are
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TaskResult) Reset() {
+	*x = TaskResult{}
+	mi := &file_tasks_v1_tasks_proto_msgTypes[26]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TaskResult) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TaskResult) ProtoMessage() {}
+
+func (x *TaskResult) ProtoReflect() protoreflect.Message {
+	mi := &file_tasks_v1_tasks_proto_msgTypes[26]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TaskResult.ProtoReflect.Descriptor instead.
+func (*TaskResult) Descriptor() ([]byte, []int) {
+	return file_tasks_v1_tasks_proto_rawDescGZIP(), []int{26}
+}
+
+func (x *TaskResult) GetIndex() uint64 {
+	if x != nil {
+		return x.Index
+	}
+	return 0
+}
+
+func (x *TaskResult) GetRaw() []byte {
+	if x != nil {
+		return x.Raw
+	}
+	return nil
+}
+
+func (x *TaskResult) GetStored() *StoredContent {
+	if x != nil {
+		return x.Stored
+	}
+	return nil
+}
+
+func (x *TaskResult) GetState() State {
+	if x != nil {
+		return x.State
+	}
+	return State_STATE_UNSPECIFIED
+}
+
+func (x *TaskResult) GetPeer() uint32 {
+	if x != nil {
+		return x.Peer
+	}
+	return 0
+}
+
+func (x *TaskResult) GetBatch() uint32 {
+	if x != nil {
+		return x.Batch
+	}
+	return 0
+}
+
+func (x *TaskResult) GetPosition() uint32 {
+	if x != nil {
+		return x.Position
+	}
+	return 0
+}
+
+func (x *TaskResult) GetAttempts() uint32 {
+	if x != nil {
+		return x.Attempts
+	}
+	return 0
+}
+
+func (x *TaskResult) GetChecked() bool {
+	if x != nil {
+		return x.Checked
+	}
+	return false
+}
+
+func (x *TaskResult) GetCached() bool {
+	if x != nil {
+		return x.Cached
+	}
+	return false
+}
+
+func (x *TaskResult) GetVotes() []*TaskResult {
+	if x != nil {
+		return x.Votes
+	}
+	return nil
+}
+
+func (x *TaskResult) GetSite() string {
+	if x != nil {
+		return x.Site
+	}
+	return ""
+}
+
+func (x *TaskResult) GetOutputs() []*StoredContent {
+	if x != nil {
+		return x.Outputs
+	}
+	return nil
+}
+
+type Trust struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Peer          uint32                 `protobuf:"varint,1,opt,name=peer,proto3" json:"peer,omitempty"` // place in Record.peers + 1
+	Value         int64                  `protobuf:"varint,2,opt,name=value,proto3" json:"value,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Trust) Reset() {
+	*x = Trust{}
+	mi := &file_tasks_v1_tasks_proto_msgTypes[27]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Trust) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Trust) ProtoMessage() {}
+
+func (x *Trust) ProtoReflect() protoreflect.Message {
+	mi := &file_tasks_v1_tasks_proto_msgTypes[27]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Trust.ProtoReflect.Descriptor instead.
+func (*Trust) Descriptor() ([]byte, []int) {
+	return file_tasks_v1_tasks_proto_rawDescGZIP(), []int{27}
+}
+
+func (x *Trust) GetPeer() uint32 {
+	if x != nil {
+		return x.Peer
+	}
+	return 0
+}
+
+func (x *Trust) GetValue() int64 {
+	if x != nil {
+		return x.Value
+	}
+	return 0
+}
+
+type Cancelled struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Why           string                 `protobuf:"bytes,1,opt,name=why,proto3" json:"why,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Cancelled) Reset() {
+	*x = Cancelled{}
+	mi := &file_tasks_v1_tasks_proto_msgTypes[28]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Cancelled) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Cancelled) ProtoMessage() {}
+
+func (x *Cancelled) ProtoReflect() protoreflect.Message {
+	mi := &file_tasks_v1_tasks_proto_msgTypes[28]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Cancelled.ProtoReflect.Descriptor instead.
+func (*Cancelled) Descriptor() ([]byte, []int) {
+	return file_tasks_v1_tasks_proto_rawDescGZIP(), []int{28}
+}
+
+func (x *Cancelled) GetWhy() string {
+	if x != nil {
+		return x.Why
+	}
+	return ""
+}
+
+// Retried lists runs of tasks that are to be run again.
+type Retried struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Ranges        []*Range               `protobuf:"bytes,1,rep,name=ranges,proto3" json:"ranges,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Retried) Reset() {
+	*x = Retried{}
+	mi := &file_tasks_v1_tasks_proto_msgTypes[29]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Retried) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Retried) ProtoMessage() {}
+
+func (x *Retried) ProtoReflect() protoreflect.Message {
+	mi := &file_tasks_v1_tasks_proto_msgTypes[29]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Retried.ProtoReflect.Descriptor instead.
+func (*Retried) Descriptor() ([]byte, []int) {
+	return file_tasks_v1_tasks_proto_rawDescGZIP(), []int{29}
+}
+
+func (x *Retried) GetRanges() []*Range {
+	if x != nil {
+		return x.Ranges
+	}
+	return nil
+}
+
+type Range struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	From          uint64                 `protobuf:"varint,1,opt,name=from,proto3" json:"from,omitempty"`
+	Count         uint64                 `protobuf:"varint,2,opt,name=count,proto3" json:"count,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Range) Reset() {
+	*x = Range{}
+	mi := &file_tasks_v1_tasks_proto_msgTypes[30]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Range) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Range) ProtoMessage() {}
+
+func (x *Range) ProtoReflect() protoreflect.Message {
+	mi := &file_tasks_v1_tasks_proto_msgTypes[30]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Range.ProtoReflect.Descriptor instead.
+func (*Range) Descriptor() ([]byte, []int) {
+	return file_tasks_v1_tasks_proto_rawDescGZIP(), []int{30}
+}
+
+func (x *Range) GetFrom() uint64 {
+	if x != nil {
+		return x.From
+	}
+	return 0
+}
+
+func (x *Range) GetCount() uint64 {
+	if x != nil {
+		return x.Count
+	}
+	return 0
+}
+
+type Ended struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Done          bool                   `protobuf:"varint,1,opt,name=done,proto3" json:"done,omitempty"` // else it failed
+	Why           string                 `protobuf:"bytes,2,opt,name=why,proto3" json:"why,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Ended) Reset() {
+	*x = Ended{}
+	mi := &file_tasks_v1_tasks_proto_msgTypes[31]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Ended) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Ended) ProtoMessage() {}
+
+func (x *Ended) ProtoReflect() protoreflect.Message {
+	mi := &file_tasks_v1_tasks_proto_msgTypes[31]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Ended.ProtoReflect.Descriptor instead.
+func (*Ended) Descriptor() ([]byte, []int) {
+	return file_tasks_v1_tasks_proto_rawDescGZIP(), []int{31}
+}
+
+func (x *Ended) GetDone() bool {
+	if x != nil {
+		return x.Done
+	}
+	return false
+}
+
+func (x *Ended) GetWhy() string {
+	if x != nil {
+		return x.Why
+	}
+	return ""
+}
+
 var File_tasks_v1_tasks_proto protoreflect.FileDescriptor
 
 const file_tasks_v1_tasks_proto_rawDesc = "" +
@@ -1541,7 +2712,112 @@ const file_tasks_v1_tasks_proto_rawDesc = "" +
 	"\x06stored\x18\x05 \x01(\v2\x17.gotong.tasks.v1.StoredR\x06stored\"N\n" +
 	"\aProblem\x12)\n" +
 	"\x04kind\x18\x01 \x01(\x0e2\x15.gotong.tasks.v1.KindR\x04kind\x12\x18\n" +
-	"\amissing\x18\x02 \x03(\fR\amissing*v\n" +
+	"\amissing\x18\x02 \x03(\fR\amissing\"\xde\x02\n" +
+	"\x04Plan\x12\x10\n" +
+	"\x03job\x18\x01 \x01(\fR\x03job\x12\x12\n" +
+	"\x04name\x18\x02 \x01(\tR\x04name\x12\x14\n" +
+	"\x05owner\x18\x03 \x01(\fR\x05owner\x12\x1c\n" +
+	"\tsubmitter\x18\x04 \x01(\fR\tsubmitter\x12!\n" +
+	"\fcreated_unix\x18\x05 \x01(\x03R\vcreatedUnix\x12!\n" +
+	"\fexpires_unix\x18\x06 \x01(\x03R\vexpiresUnix\x12+\n" +
+	"\x11retention_seconds\x18\a \x01(\x03R\x10retentionSeconds\x12\x18\n" +
+	"\akeepers\x18\b \x01(\tR\akeepers\x12\x1a\n" +
+	"\bpriority\x18\t \x01(\x05R\bpriority\x12\x10\n" +
+	"\x03key\x18\n" +
+	" \x01(\fR\x03key\x12\x14\n" +
+	"\x05grant\x18\v \x01(\fR\x05grant\x12+\n" +
+	"\x05steps\x18\f \x03(\v2\x15.gotong.tasks.v1.StepR\x05steps\"\x8d\x04\n" +
+	"\x04Step\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12+\n" +
+	"\x05needs\x18\x02 \x03(\v2\x15.gotong.tasks.v1.NeedR\x05needs\x12\x18\n" +
+	"\aruntime\x18\x03 \x01(\tR\aruntime\x12\x16\n" +
+	"\x06module\x18\x04 \x01(\fR\x06module\x12\x12\n" +
+	"\x04args\x18\x05 \x03(\fR\x04args\x12.\n" +
+	"\x06common\x18\x06 \x03(\v2\x16.gotong.tasks.v1.InputR\x06common\x12,\n" +
+	"\x05items\x18\a \x01(\v2\x16.gotong.tasks.v1.ItemsR\x05items\x12/\n" +
+	"\x06limits\x18\b \x01(\v2\x17.gotong.tasks.v1.LimitsR\x06limits\x12\x16\n" +
+	"\x06verify\x18\t \x01(\tR\x06verify\x12\x14\n" +
+	"\x05where\x18\n" +
+	" \x01(\tR\x05where\x12\x18\n" +
+	"\aoutputs\x18\v \x01(\bR\aoutputs\x12\x18\n" +
+	"\aretries\x18\f \x01(\rR\aretries\x12\x1b\n" +
+	"\tmax_peers\x18\r \x01(\rR\bmaxPeers\x12\x1d\n" +
+	"\n" +
+	"on_failure\x18\x0e \x01(\tR\tonFailure\x126\n" +
+	"\x06stored\x18\x0f \x03(\v2\x1e.gotong.tasks.v1.StoredContentR\x06stored\x12\x19\n" +
+	"\bno_cache\x18\x10 \x01(\bR\anoCache\"^\n" +
+	"\x04Need\x12\x12\n" +
+	"\x04step\x18\x01 \x01(\rR\x04step\x12\x16\n" +
+	"\x06gather\x18\x02 \x01(\bR\x06gather\x12\x14\n" +
+	"\x05stdin\x18\x03 \x01(\bR\x05stdin\x12\x14\n" +
+	"\x05files\x18\x04 \x01(\bR\x05files\"_\n" +
+	"\x05Items\x12\x14\n" +
+	"\x05count\x18\x01 \x01(\x04R\x05count\x12\x18\n" +
+	"\acontent\x18\x02 \x01(\fR\acontent\x12\x12\n" +
+	"\x04size\x18\x03 \x01(\x03R\x04size\x12\x12\n" +
+	"\x04data\x18\x04 \x01(\fR\x04data\"s\n" +
+	"\rStoredContent\x12\x18\n" +
+	"\acontent\x18\x01 \x01(\fR\acontent\x12\x12\n" +
+	"\x04size\x18\x02 \x01(\x03R\x04size\x12\x1a\n" +
+	"\bsegments\x18\x03 \x03(\fR\bsegments\x12\x18\n" +
+	"\aholders\x18\x04 \x03(\fR\aholders\"\xb9\x01\n" +
+	"\x04Item\x12\x14\n" +
+	"\x05words\x18\x01 \x03(\fR\x05words\x12.\n" +
+	"\x06inputs\x18\x02 \x03(\v2\x16.gotong.tasks.v1.InputR\x06inputs\x12\x14\n" +
+	"\x05stdin\x18\x03 \x01(\fR\x05stdin\x12\x1d\n" +
+	"\n" +
+	"stdin_size\x18\x04 \x01(\x03R\tstdinSize\x126\n" +
+	"\x06stored\x18\x05 \x03(\v2\x1e.gotong.tasks.v1.StoredContentR\x06stored\"\x92\x04\n" +
+	"\x06Record\x12\x14\n" +
+	"\x05epoch\x18\x01 \x01(\x04R\x05epoch\x12\x16\n" +
+	"\x06driver\x18\x02 \x01(\fR\x06driver\x12\"\n" +
+	"\rat_unix_nanos\x18\x03 \x01(\x03R\vatUnixNanos\x12\x1e\n" +
+	"\n" +
+	"generation\x18\x04 \x01(\rR\n" +
+	"generation\x12\x14\n" +
+	"\x05peers\x18\x05 \x03(\fR\x05peers\x120\n" +
+	"\abatches\x18\x06 \x03(\v2\x16.gotong.tasks.v1.BatchR\abatches\x125\n" +
+	"\aresults\x18\a \x03(\v2\x1b.gotong.tasks.v1.TaskResultR\aresults\x127\n" +
+	"\bevidence\x18\b \x03(\v2\x1b.gotong.tasks.v1.TaskResultR\bevidence\x12,\n" +
+	"\x05trust\x18\t \x03(\v2\x16.gotong.tasks.v1.TrustR\x05trust\x12\x14\n" +
+	"\x05begun\x18\n" +
+	" \x01(\bR\x05begun\x128\n" +
+	"\tcancelled\x18\v \x01(\v2\x1a.gotong.tasks.v1.CancelledR\tcancelled\x122\n" +
+	"\aretried\x18\f \x01(\v2\x18.gotong.tasks.v1.RetriedR\aretried\x12,\n" +
+	"\x05ended\x18\r \x01(\v2\x16.gotong.tasks.v1.EndedR\x05ended\"O\n" +
+	"\x05Batch\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\fR\x03key\x12\x1c\n" +
+	"\tsignature\x18\x02 \x01(\fR\tsignature\x12\x16\n" +
+	"\x06hashes\x18\x03 \x01(\fR\x06hashes\"\xaf\x03\n" +
+	"\n" +
+	"TaskResult\x12\x14\n" +
+	"\x05index\x18\x01 \x01(\x04R\x05index\x12\x10\n" +
+	"\x03raw\x18\x02 \x01(\fR\x03raw\x126\n" +
+	"\x06stored\x18\x03 \x01(\v2\x1e.gotong.tasks.v1.StoredContentR\x06stored\x12,\n" +
+	"\x05state\x18\x04 \x01(\x0e2\x16.gotong.tasks.v1.StateR\x05state\x12\x12\n" +
+	"\x04peer\x18\x05 \x01(\rR\x04peer\x12\x14\n" +
+	"\x05batch\x18\x06 \x01(\rR\x05batch\x12\x1a\n" +
+	"\bposition\x18\a \x01(\rR\bposition\x12\x1a\n" +
+	"\battempts\x18\b \x01(\rR\battempts\x12\x18\n" +
+	"\achecked\x18\t \x01(\bR\achecked\x12\x16\n" +
+	"\x06cached\x18\n" +
+	" \x01(\bR\x06cached\x121\n" +
+	"\x05votes\x18\v \x03(\v2\x1b.gotong.tasks.v1.TaskResultR\x05votes\x12\x12\n" +
+	"\x04site\x18\f \x01(\tR\x04site\x128\n" +
+	"\aoutputs\x18\r \x03(\v2\x1e.gotong.tasks.v1.StoredContentR\aoutputs\"1\n" +
+	"\x05Trust\x12\x12\n" +
+	"\x04peer\x18\x01 \x01(\rR\x04peer\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\x03R\x05value\"\x1d\n" +
+	"\tCancelled\x12\x10\n" +
+	"\x03why\x18\x01 \x01(\tR\x03why\"9\n" +
+	"\aRetried\x12.\n" +
+	"\x06ranges\x18\x01 \x03(\v2\x16.gotong.tasks.v1.RangeR\x06ranges\"1\n" +
+	"\x05Range\x12\x12\n" +
+	"\x04from\x18\x01 \x01(\x04R\x04from\x12\x14\n" +
+	"\x05count\x18\x02 \x01(\x04R\x05count\"-\n" +
+	"\x05Ended\x12\x12\n" +
+	"\x04done\x18\x01 \x01(\bR\x04done\x12\x10\n" +
+	"\x03why\x18\x02 \x01(\tR\x03why*v\n" +
 	"\x05State\x12\x15\n" +
 	"\x11STATE_UNSPECIFIED\x10\x00\x12\x0e\n" +
 	"\n" +
@@ -1590,7 +2866,7 @@ func file_tasks_v1_tasks_proto_rawDescGZIP() []byte {
 }
 
 var file_tasks_v1_tasks_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_tasks_v1_tasks_proto_msgTypes = make([]protoimpl.MessageInfo, 18)
+var file_tasks_v1_tasks_proto_msgTypes = make([]protoimpl.MessageInfo, 32)
 var file_tasks_v1_tasks_proto_goTypes = []any{
 	(State)(0),                 // 0: gotong.tasks.v1.State
 	(Limit)(0),                 // 1: gotong.tasks.v1.Limit
@@ -1613,6 +2889,20 @@ var file_tasks_v1_tasks_proto_goTypes = []any{
 	(*Result)(nil),             // 18: gotong.tasks.v1.Result
 	(*Output)(nil),             // 19: gotong.tasks.v1.Output
 	(*Problem)(nil),            // 20: gotong.tasks.v1.Problem
+	(*Plan)(nil),               // 21: gotong.tasks.v1.Plan
+	(*Step)(nil),               // 22: gotong.tasks.v1.Step
+	(*Need)(nil),               // 23: gotong.tasks.v1.Need
+	(*Items)(nil),              // 24: gotong.tasks.v1.Items
+	(*StoredContent)(nil),      // 25: gotong.tasks.v1.StoredContent
+	(*Item)(nil),               // 26: gotong.tasks.v1.Item
+	(*Record)(nil),             // 27: gotong.tasks.v1.Record
+	(*Batch)(nil),              // 28: gotong.tasks.v1.Batch
+	(*TaskResult)(nil),         // 29: gotong.tasks.v1.TaskResult
+	(*Trust)(nil),              // 30: gotong.tasks.v1.Trust
+	(*Cancelled)(nil),          // 31: gotong.tasks.v1.Cancelled
+	(*Retried)(nil),            // 32: gotong.tasks.v1.Retried
+	(*Range)(nil),              // 33: gotong.tasks.v1.Range
+	(*Ended)(nil),              // 34: gotong.tasks.v1.Ended
 }
 var file_tasks_v1_tasks_proto_depIdxs = []int32{
 	5,  // 0: gotong.tasks.v1.Header.inputs:type_name -> gotong.tasks.v1.Input
@@ -1630,19 +2920,39 @@ var file_tasks_v1_tasks_proto_depIdxs = []int32{
 	19, // 12: gotong.tasks.v1.Result.outputs:type_name -> gotong.tasks.v1.Output
 	4,  // 13: gotong.tasks.v1.Output.stored:type_name -> gotong.tasks.v1.Stored
 	2,  // 14: gotong.tasks.v1.Problem.kind:type_name -> gotong.tasks.v1.Kind
-	7,  // 15: gotong.tasks.v1.Tasks.Offer:input_type -> gotong.tasks.v1.OfferRequest
-	9,  // 16: gotong.tasks.v1.Tasks.PutContent:input_type -> gotong.tasks.v1.PutContentRequest
-	13, // 17: gotong.tasks.v1.Tasks.Work:input_type -> gotong.tasks.v1.WorkRequest
-	11, // 18: gotong.tasks.v1.Tasks.GetOutput:input_type -> gotong.tasks.v1.GetOutputRequest
-	8,  // 19: gotong.tasks.v1.Tasks.Offer:output_type -> gotong.tasks.v1.OfferResponse
-	10, // 20: gotong.tasks.v1.Tasks.PutContent:output_type -> gotong.tasks.v1.PutContentResponse
-	15, // 21: gotong.tasks.v1.Tasks.Work:output_type -> gotong.tasks.v1.WorkResponse
-	12, // 22: gotong.tasks.v1.Tasks.GetOutput:output_type -> gotong.tasks.v1.GetOutputResponse
-	19, // [19:23] is the sub-list for method output_type
-	15, // [15:19] is the sub-list for method input_type
-	15, // [15:15] is the sub-list for extension type_name
-	15, // [15:15] is the sub-list for extension extendee
-	0,  // [0:15] is the sub-list for field type_name
+	22, // 15: gotong.tasks.v1.Plan.steps:type_name -> gotong.tasks.v1.Step
+	23, // 16: gotong.tasks.v1.Step.needs:type_name -> gotong.tasks.v1.Need
+	5,  // 17: gotong.tasks.v1.Step.common:type_name -> gotong.tasks.v1.Input
+	24, // 18: gotong.tasks.v1.Step.items:type_name -> gotong.tasks.v1.Items
+	6,  // 19: gotong.tasks.v1.Step.limits:type_name -> gotong.tasks.v1.Limits
+	25, // 20: gotong.tasks.v1.Step.stored:type_name -> gotong.tasks.v1.StoredContent
+	5,  // 21: gotong.tasks.v1.Item.inputs:type_name -> gotong.tasks.v1.Input
+	25, // 22: gotong.tasks.v1.Item.stored:type_name -> gotong.tasks.v1.StoredContent
+	28, // 23: gotong.tasks.v1.Record.batches:type_name -> gotong.tasks.v1.Batch
+	29, // 24: gotong.tasks.v1.Record.results:type_name -> gotong.tasks.v1.TaskResult
+	29, // 25: gotong.tasks.v1.Record.evidence:type_name -> gotong.tasks.v1.TaskResult
+	30, // 26: gotong.tasks.v1.Record.trust:type_name -> gotong.tasks.v1.Trust
+	31, // 27: gotong.tasks.v1.Record.cancelled:type_name -> gotong.tasks.v1.Cancelled
+	32, // 28: gotong.tasks.v1.Record.retried:type_name -> gotong.tasks.v1.Retried
+	34, // 29: gotong.tasks.v1.Record.ended:type_name -> gotong.tasks.v1.Ended
+	25, // 30: gotong.tasks.v1.TaskResult.stored:type_name -> gotong.tasks.v1.StoredContent
+	0,  // 31: gotong.tasks.v1.TaskResult.state:type_name -> gotong.tasks.v1.State
+	29, // 32: gotong.tasks.v1.TaskResult.votes:type_name -> gotong.tasks.v1.TaskResult
+	25, // 33: gotong.tasks.v1.TaskResult.outputs:type_name -> gotong.tasks.v1.StoredContent
+	33, // 34: gotong.tasks.v1.Retried.ranges:type_name -> gotong.tasks.v1.Range
+	7,  // 35: gotong.tasks.v1.Tasks.Offer:input_type -> gotong.tasks.v1.OfferRequest
+	9,  // 36: gotong.tasks.v1.Tasks.PutContent:input_type -> gotong.tasks.v1.PutContentRequest
+	13, // 37: gotong.tasks.v1.Tasks.Work:input_type -> gotong.tasks.v1.WorkRequest
+	11, // 38: gotong.tasks.v1.Tasks.GetOutput:input_type -> gotong.tasks.v1.GetOutputRequest
+	8,  // 39: gotong.tasks.v1.Tasks.Offer:output_type -> gotong.tasks.v1.OfferResponse
+	10, // 40: gotong.tasks.v1.Tasks.PutContent:output_type -> gotong.tasks.v1.PutContentResponse
+	15, // 41: gotong.tasks.v1.Tasks.Work:output_type -> gotong.tasks.v1.WorkResponse
+	12, // 42: gotong.tasks.v1.Tasks.GetOutput:output_type -> gotong.tasks.v1.GetOutputResponse
+	39, // [39:43] is the sub-list for method output_type
+	35, // [35:39] is the sub-list for method input_type
+	35, // [35:35] is the sub-list for extension type_name
+	35, // [35:35] is the sub-list for extension extendee
+	0,  // [0:35] is the sub-list for field type_name
 }
 
 func init() { file_tasks_v1_tasks_proto_init() }
@@ -1656,7 +2966,7 @@ func file_tasks_v1_tasks_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_tasks_v1_tasks_proto_rawDesc), len(file_tasks_v1_tasks_proto_rawDesc)),
 			NumEnums:      3,
-			NumMessages:   18,
+			NumMessages:   32,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

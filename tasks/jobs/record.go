@@ -1,0 +1,155 @@
+package jobs
+
+import (
+	"crypto/ed25519"
+	"fmt"
+	"time"
+
+	"github.com/zeebo/blake3"
+
+	"gotong/grid"
+	"gotong/grid/identity"
+	"gotong/tasks"
+	"gotong/tasks/scheduler"
+	"gotong/tasks/taskrpc"
+)
+
+// Bounds of a record.
+const (
+	// MaxRecordBytes bounds an encoded record, so that it fits one message.
+	MaxRecordBytes = 3<<20 + 768<<10
+	// MaxRecordResults bounds the results of one record, evidence and votes
+	// included.
+	MaxRecordResults = 8192
+	// MaxWhyBytes bounds reasons.
+	MaxWhyBytes = 1 << 10
+	// maxRanges bounds Retried of one record.
+	maxRanges = 1 << 16
+	// maxRecordPeers bounds the peers that one record names.
+	maxRecordPeers = 4096
+	// maxVotes bounds the votes of one result.
+	maxVotes = 32
+	// maxSiteBytes bounds Result.Site.
+	maxSiteBytes = 128
+)
+
+// Record is what a driver of a job writes into its journal at once. What it
+// says holds in whatever order the records of a job are read.
+type Record struct {
+	Epoch  uint64      // of the driver; a later driver has a higher one
+	Driver grid.PeerID // who wrote it
+	At     time.Time
+	// Generation counts how often ended tasks were begun anew. Results of a
+	// lower generation than the one in which their task was begun anew do not
+	// count.
+	Generation uint32
+
+	Begun     bool       // the driver begins
+	Results   []Result   // accepted
+	Evidence  []Result   // signed, and found wrong
+	Trust     []Trust    // what the driver thinks of workers now
+	Retried   []Range    // these tasks are to be run again, in this generation
+	Cancelled *Cancelled // the owner no longer wants the job
+	Ended     *Ended
+}
+
+// Result is how a task ended, with the worker's word for it.
+type Result struct {
+	Index  int // of the task in the job
+	State  tasks.State
+	Peer   grid.PeerID // who ran it; zero: nobody
+	Site   string      // of Peer, where that counts
+	Raw    []byte      // encoded as taskrpc.EncodeResult does; nil: it is a stored content
+	RawID  tasks.ContentID
+	Stored *tasks.Stored // where Raw is when it is nil
+	// Batch and Position are the worker's signature; nil: nobody signed it.
+	Batch    *Batch
+	Position int
+	Attempts int
+	Checked  bool                              // others were asked and agreed
+	Cached   bool                              // remembered from an earlier job
+	Votes    []Result                          // of those who agreed
+	Outputs  map[tasks.ContentID]tasks.Stored // where outputs are that are not in Raw
+}
+
+// Batch is a worker's signature over the results of one message.
+type Batch struct {
+	Key       ed25519.PublicKey
+	Signature []byte
+	Hashes    []byte // BLAKE3 hashes of the encoded results, joined
+}
+
+// Trust is what a driver thinks of a worker: how many of its results in a row
+// were found right.
+type Trust struct {
+	Peer  grid.PeerID
+	Value int
+}
+
+// Range is Count indexes from From on.
+type Range struct{ From, Count int }
+
+// Cancelled says that the owner no longer wants the job.
+type Cancelled struct{ Why string }
+
+// Ended says how the job ended.
+type Ended struct {
+	Done bool // else it failed
+	Why  string
+}
+
+// NewResult returns the record of an accepted result. Its index is that of the
+// task in the job already.
+func NewResult(a *scheduler.Accepted) (Result, error) {
+	r := Result{Index: a.Task.Index, State: a.State, Peer: a.Peer, Attempts: a.Attempts}
+	if len(a.Proof.Raw) > 0 {
+		r.Raw, r.Position = a.Proof.Raw, a.Proof.Position
+		r.Batch = &Batch{a.Proof.Signed.Key, a.Proof.Signed.Signature, a.Proof.Signed.Body}
+		return r, nil
+	}
+	raw, err := taskrpc.EncodeResult(a.Result, [32]byte{})
+	r.Raw = raw
+	return r, err
+}
+
+// Decode returns the result itself. Raw must be there.
+func (r Result) Decode() (tasks.Result, error) {
+	out, _, err := taskrpc.DecodeResult(r.Raw)
+	if err != nil {
+		return out, err
+	}
+	out.Peer = r.Peer
+	if (out.Task.Index != r.Index && !r.Cached) || out.State != r.State {
+		return out, invalid("result of task %d in state %s stands under task %d in state %s", out.Task.Index, out.State, r.Index, r.State)
+	}
+	return out, nil
+}
+
+// Verify returns nil when the worker that the record names signed this result,
+// for this task of this job, or when nobody ran the task. Raw must be there.
+// It does not say that the worker was honest.
+func (r Result) Verify(job tasks.JobID) error {
+	out, err := r.Decode()
+	switch {
+	case err != nil:
+		return err
+	case out.Task.Job != job && !r.Cached: // a remembered one is of the job that ran it
+		return invalid("result of another job")
+	case r.Batch == nil && (!r.Peer.IsZero() || r.State == tasks.StateDone):
+		return fmt.Errorf("result of task %d without a signature: %w", r.Index, identity.ErrBadSignature)
+	case r.Batch == nil:
+		return nil
+	}
+	return scheduler.Proof{
+		Signed:   identity.Signed{Key: r.Batch.Key, Signature: r.Batch.Signature, Body: r.Batch.Hashes},
+		Position: r.Position, Raw: r.Raw,
+	}.Verify(r.Peer)
+}
+
+// id returns the hash of the encoded result.
+func (r Result) id() tasks.ContentID {
+	if r.Raw != nil {
+		return blake3.Sum256(r.Raw)
+	}
+	return r.RawID
+}
