@@ -66,9 +66,9 @@ type Result struct {
 	Batch    *Batch
 	Position int
 	Attempts int
-	Checked  bool                              // others were asked and agreed
-	Cached   bool                              // remembered from an earlier job
-	Votes    []Result                          // of those who agreed
+	Checked  bool                             // others were asked and agreed
+	Cached   bool                             // remembered from an earlier job
+	Votes    []Result                         // of those who agreed
 	Outputs  map[tasks.ContentID]tasks.Stored // where outputs are that are not in Raw
 }
 

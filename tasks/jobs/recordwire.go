@@ -3,7 +3,6 @@ package jobs
 import (
 	"crypto/ed25519"
 	"encoding/binary"
-	"maps"
 	"strings"
 	"time"
 
@@ -306,32 +305,6 @@ func (d *decoder) rest(r *Record) error {
 // clip makes a text of others short and valid.
 func clip(s string) string {
 	return strings.ToValidUTF8(s[:min(len(s), MaxWhyBytes)], "\uFFFD")
-}
-
-// size estimates the bytes of an encoded result, from above; its signature
-// apart.
-func (r Result) size() int {
-	n := 128 + len(r.Raw) + len(r.Site)
-	if r.Stored != nil {
-		n += storedSize(*r.Stored)
-	}
-	for stored := range maps.Values(r.Outputs) {
-		n += storedSize(stored)
-	}
-	for _, v := range r.Votes {
-		n += v.size()
-	}
-	return n
-}
-
-func storedSize(s tasks.Stored) int { return 64 + (hashBytes+2)*(len(s.Segments)+len(s.Holders)) }
-
-// size estimates the bytes of an encoded signature, from above.
-func (b *Batch) size() int {
-	if b == nil {
-		return 0
-	}
-	return len(b.Hashes) + 128
 }
 
 // hashOf names a result among others of its task.

@@ -61,8 +61,8 @@ type State struct {
 	cancelled  map[uint32]string // by generation
 	ended      map[uint32]map[driver]endOf
 	trust      map[grid.PeerID]trustOf
-	evidence   int
-	first      time.Time // of any record
+	evidence   map[uint64]struct{} // hashes of wrong results
+	first      time.Time           // of any record
 	last       time.Time
 }
 
@@ -91,6 +91,18 @@ func (d driver) compare(o driver) int {
 type endOf struct {
 	ended Ended
 	at    time.Time
+}
+
+// compareEnds orders what one driver said of the end: the one that counts is the
+// least.
+func compareEnds(a, b endOf) int {
+	switch {
+	case a.ended.Done && !b.ended.Done:
+		return -1
+	case b.ended.Done && !a.ended.Done:
+		return 1
+	}
+	return cmp.Or(a.at.Compare(b.at), cmp.Compare(a.ended.Why, b.ended.Why))
 }
 
 type trustOf struct {
@@ -125,6 +137,7 @@ func NewState(p Plan) *State {
 	s := &State{
 		plan: p, tasks: make([]entry, p.Tasks()), driverAt: map[driver]uint16{}, peerAt: map[grid.PeerID]uint16{},
 		cancelled: map[uint32]string{}, ended: map[uint32]map[driver]endOf{}, trust: map[grid.PeerID]trustOf{},
+		evidence: map[uint64]struct{}{},
 	}
 	for _, step := range p.Steps {
 		s.steps = append(s.steps, Counts{Tasks: step.Items.Count})
@@ -134,7 +147,7 @@ func NewState(p Plan) *State {
 
 // bounds of what a stranger's records may make the state remember.
 const (
-	maxDrivers     = 1<<16 - 1
+	maxDrivers     = 1 << 15
 	maxStatePeers  = 1<<16 - 1
 	maxGenerations = 1 << 10
 )
@@ -191,7 +204,11 @@ func (s *State) apply(r *Record, place int64) {
 	for _, res := range r.Results {
 		s.result(res, r.Generation, who, place)
 	}
-	s.evidence += len(r.Evidence)
+	for _, res := range r.Evidence {
+		if len(s.evidence) < maxStatePeers {
+			s.evidence[res.hashOf()] = struct{}{}
+		}
+	}
 	for _, t := range r.Trust {
 		s.trusts(t, by, r.At)
 	}
@@ -229,7 +246,7 @@ func (s *State) ends(r *Record, by driver) {
 			of = map[driver]endOf{}
 			s.ended[r.Generation] = of
 		}
-		if old, ok := of[by]; !ok || r.At.Before(old.at) {
+		if old, ok := of[by]; !ok || compareEnds(endOf{*r.Ended, r.At}, old) < 0 {
 			of[by] = endOf{*r.Ended, r.At}
 		}
 	}
@@ -443,7 +460,7 @@ func (s *State) Epoch() (uint64, grid.PeerID) { return s.epoch, s.epochOf }
 func (s *State) Generation() uint32 { return s.generation }
 
 // Evidence returns how many wrong results were found.
-func (s *State) Evidence() int { return s.evidence }
+func (s *State) Evidence() int { return len(s.evidence) }
 
 // Trust returns what drivers think of workers.
 func (s *State) Trust() map[grid.PeerID]int {

@@ -31,6 +31,7 @@ var layers = [][]string{
 	{"grid/gridtest"},
 	{"grid/localgrid"},
 	{"grid/node"},
+	{"tasks/jobs"},
 	{"tasks/taskrpc"},
 	{"tasks/scheduler"},
 	{"tasks/worker"},
