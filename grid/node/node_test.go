@@ -28,7 +28,7 @@ func TestEveryMethodHasARule(t *testing.T) {
 	gridv1.RegisterGridServer(&services, gridv1.UnimplementedGridServer{})
 	shardsv1.RegisterShardsServer(&services, shardsv1.UnimplementedShardsServer{})
 	tasksv1.RegisterTasksServer(&services, tasksv1.UnimplementedTasksServer{})
-	table := rules()
+	table := methodRules()
 	if err := table.Check(&services); err != nil {
 		t.Error(err)
 	}
@@ -36,7 +36,7 @@ func TestEveryMethodHasARule(t *testing.T) {
 		t.Errorf("only %d methods were seen", len(table))
 	}
 	for name := range table {
-		without := rules()
+		without := methodRules()
 		delete(without, name)
 		if err := without.Check(&services); !errors.Is(err, peernet.ErrRules) {
 			t.Errorf("a missing rule for %s is not noticed: %v", name, err)

@@ -312,5 +312,5 @@ func (p *Peer) newServer() (*peernet.Server, error) {
 	gridv1.RegisterGridServer(&services, p.membership.Service())
 	shardsv1.RegisterShardsServer(&services, p.shards)
 	p.work.register(&services)
-	return peernet.NewServer(p.net, rules(), &services, grpc.ForceServerCodecV2(shardrpc.Codec()))
+	return peernet.NewServer(p.net, methodRules(), &services, grpc.ForceServerCodecV2(shardrpc.Codec()))
 }

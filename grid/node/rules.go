@@ -7,10 +7,10 @@ import (
 	tasksv1 "gotong/proto/tasks/v1"
 )
 
-// rules is the closed table of who may call what. Every method is open to
+// methodRules is the closed table of who may call what. Every method is open to
 // active members only; what depends on the request (whose shard, whose head,
 // whose claim) is checked by the service itself.
-func rules() peernet.Rules {
+func methodRules() peernet.Rules {
 	return peernet.Rules{
 		gridv1.Grid_SyncRoster_FullMethodName:   peernet.AnyMember,
 		gridv1.Grid_OfferRecords_FullMethodName: peernet.AnyMember,
