@@ -27,6 +27,15 @@ const (
 	near = 256 << 10
 	// maxRuns segments are remembered for that.
 	maxRuns = 1024
+
+	// Who has read aheadAfter of an object in a row gets the next bytes fetched
+	// before they are asked for, at most aheadBytes and a quarter of what is
+	// kept. Reads of one sequence may come a little out of order, as those of a
+	// kernel that itself reads ahead do. maxSequences objects are remembered.
+	aheadAfter   = 2 << 20
+	aheadBytes   = 24 << 20
+	aheadJump    = 4 << 20
+	maxSequences = 256
 )
 
 // Random reads parts of objects in any order. It fetches single blobs, straight
@@ -38,17 +47,27 @@ type Random struct {
 	limit int
 	slots chan struct{}
 
-	mu    sync.Mutex
-	blobs map[[32]byte]*list.Element // of *keptBlob, in use
-	use   list.List                  // latest first
-	bytes int                        // of all that is kept
-	runs  map[uint32]*run
-	long  bool // somebody reads whole segments in a row
+	mu        sync.Mutex
+	blobs     map[[32]byte]*list.Element // of *keptBlob, in use
+	use       list.List                  // latest first
+	bytes     int                        // of all that is kept
+	runs      map[uint32]*run
+	long      bool                   // somebody reads whole segments in a row
+	sequences map[[32]byte]*sequence // by object
+}
+
+// sequence is how an object was read lately.
+type sequence struct {
+	next  uint64 // where the reader is
+	read  uint64 // bytes in a row
+	ahead uint64 // what lies before this was sent for
+	busy  bool   // somebody is sending for the next bytes
 }
 
 // keptBlob is a blob that is kept, or on its way.
 type keptBlob struct {
 	h     [32]byte
+	whole bool          // its whole segment is worth fetching
 	ready chan struct{} // closed when the rest is there
 	plain []byte
 	err   error
@@ -79,7 +98,7 @@ func (v *Vault) NewRandom(ctx context.Context, limit int) (*Random, error) {
 	}
 	return &Random{
 		r: reader, limit: limit, slots: make(chan struct{}, rangesAtOnce),
-		blobs: map[[32]byte]*list.Element{}, runs: map[uint32]*run{},
+		blobs: map[[32]byte]*list.Element{}, runs: map[uint32]*run{}, sequences: map[[32]byte]*sequence{},
 	}, nil
 }
 
@@ -90,10 +109,14 @@ func (r *Random) Close() { r.r.Close() }
 // holders so far.
 func (r *Random) Fetched() uint64 { return r.r.fetched.Load() }
 
-// ReadAt reads len(p) bytes of an object from off on, as io.ReaderAt does.
+// ReadAt reads len(p) bytes of an object from off on, as io.ReaderAt does. For
+// who reads on and on it fetches ahead.
 func (r *Random) ReadAt(ctx context.Context, ref Ref, p []byte, off int64) (n int, err error) {
 	if off < 0 {
 		return 0, fmt.Errorf("offset %d is before the object", off)
+	}
+	if ref.Depth > 0 { // else it is one blob
+		r.readAhead(ref, uint64(off), uint64(len(p)))
 	}
 	for n < len(p) {
 		at := uint64(off) + uint64(n)
@@ -111,6 +134,49 @@ func (r *Random) ReadAt(ctx context.Context, ref Ref, p []byte, off int64) (n in
 		n += copy(p[n:], b.plain[at-start:])
 	}
 	return n, nil
+}
+
+// readAhead notes a read and sends for what comes next.
+func (r *Random) readAhead(ref Ref, off, length uint64) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	s := r.sequences[ref.Hash]
+	if s == nil {
+		if len(r.sequences) >= maxSequences {
+			clear(r.sequences)
+		}
+		s = &sequence{}
+		r.sequences[ref.Hash] = s
+	}
+	if off > s.next+aheadJump || off+aheadJump < s.next {
+		s.next, s.read, s.ahead = off, 0, 0
+	}
+	s.next, s.read = max(s.next, off+length), s.read+length
+	window := min(aheadBytes, uint64(r.limit)/4)
+	from, to := max(s.ahead, s.next), min(s.next+window, ref.Size)
+	if s.busy || s.read < aheadAfter || from >= to {
+		return
+	}
+	s.busy, s.ahead = true, to
+	r.r.wg.Go(func() {
+		r.sendFor(ref, from, to)
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		s.busy = false
+	})
+}
+
+// sendFor begins to fetch the blobs of a part of an object. A blob that cannot
+// be had is no concern before it is read.
+func (r *Random) sendFor(ref Ref, from, to uint64) {
+	for from < to {
+		leaf, start, err := r.leafAt(r.r.ctx, ref, from)
+		if err != nil {
+			return
+		}
+		r.claim(leaf.Hash)
+		from = start + leaf.Size
+	}
 }
 
 // WriteObject writes the whole object to w.
@@ -180,18 +246,39 @@ func (r *Random) blob(ctx context.Context, leaf Ref) (*keptBlob, error) {
 	return b, b.err
 }
 
-// claim returns the blob that is kept or on its way, else sends for it.
+// claim returns the blob that is kept or on its way, else sends for it. Whether
+// its whole segment is worth fetching is decided here, in the order of the
+// claims.
 func (r *Random) claim(h [32]byte) *keptBlob {
+	if b := r.kept(h); b != nil {
+		return b
+	}
+	at, err := r.r.locate(h)
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if e, ok := r.blobs[h]; ok {
-		r.use.MoveToFront(e)
-		return e.Value.(*keptBlob)
+	if b := r.keptLocked(h); b != nil {
+		return b
 	}
-	b := &keptBlob{h: h, ready: make(chan struct{})}
+	b := &keptBlob{h: h, ready: make(chan struct{}), whole: err == nil && r.inARow(at)}
 	r.blobs[h] = r.use.PushFront(b)
 	r.r.wg.Go(func() { r.load(b) })
 	return b
+}
+
+func (r *Random) kept(h [32]byte) *keptBlob {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.keptLocked(h)
+}
+
+// keptLocked is kept; r.mu is held.
+func (r *Random) keptLocked(h [32]byte) *keptBlob {
+	e, ok := r.blobs[h]
+	if !ok {
+		return nil
+	}
+	r.use.MoveToFront(e)
+	return e.Value.(*keptBlob)
 }
 
 // load fetches a blob. One that could not be had is not kept: the next read
@@ -202,7 +289,7 @@ func (r *Random) load(b *keptBlob) {
 	var err error
 	select {
 	case r.slots <- struct{}{}:
-		plain, err = r.fetch(b.h)
+		plain, err = r.fetch(b)
 		<-r.slots
 	case <-r.r.ctx.Done():
 		err = context.Cause(r.r.ctx)
@@ -229,15 +316,12 @@ func (r *Random) load(b *keptBlob) {
 
 // fetch returns the plaintext of a blob: by a range of its segment, whose bytes
 // the encryption vouches for, or from the whole segment.
-func (r *Random) fetch(h [32]byte) ([]byte, error) {
+func (r *Random) fetch(b *keptBlob) ([]byte, error) {
 	v := r.r.v
-	for again := 0; again <= maxMoves; again++ {
-		at, err := r.r.locate(h)
+	for again := 0; again <= maxMoves && !b.whole; again++ {
+		at, err := r.r.locate(b.h)
 		if err != nil {
 			return nil, err
-		}
-		if r.inARow(at) {
-			break
 		}
 		row, err := v.row(at.segment)
 		if errors.Is(err, errNoSegment) { // a prune moved the blob
@@ -252,12 +336,12 @@ func (r *Random) fetch(h [32]byte) ([]byte, error) {
 		}
 		r.r.fetched.Add(uint64(len(data)))
 		at.offset = 0 // in data
-		if plain, _, err := v.openBlob(nil, nil, h, at, data); err == nil {
+		if plain, _, err := v.openBlob(nil, nil, b.h, at, data); err == nil {
 			return plain, nil
 		}
 		break
 	}
-	return r.whole(h)
+	return r.whole(b.h)
 }
 
 // whole returns a blob out of its segment, which is fetched unless it is there.
@@ -272,10 +356,8 @@ func (r *Random) whole(h [32]byte) ([]byte, error) {
 }
 
 // inARow notes that a blob is read, and reports whether its whole segment is
-// worth fetching, or is there.
+// worth fetching, or is there; r.mu is held.
 func (r *Random) inARow(at location) bool {
-	r.mu.Lock()
-	defer r.mu.Unlock()
 	s := r.runs[at.segment]
 	fresh := s == nil
 	if fresh {

@@ -91,6 +91,51 @@ func TestLongReadTakesSegments(t *testing.T) {
 	}
 }
 
+// TestReadAhead: who reads on and on finds the next bytes there already, and no
+// segment is fetched twice for that; who jumps about has nothing fetched ahead.
+func TestReadAhead(t *testing.T) {
+	f := newFixture(t)
+	content := randomBytes(7, 80<<20)
+	ref, _ := f.backup(content)
+	read := func(r *Random, off int) {
+		p := make([]byte, 128<<10)
+		if _, err := r.ReadAt(t.Context(), ref, p, int64(off)); err != nil || !bytes.Equal(p, content[off:off+len(p)]) {
+			t.Fatal(off, err)
+		}
+	}
+	there := func(r *Random, off uint64) bool {
+		leaf, _, err := r.leafAt(t.Context(), ref, off)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return r.kept(leaf.Hash) != nil
+	}
+	r := f.random(0)
+	for off := 0; off < 3<<20; off += 128 << 10 {
+		read(r, off)
+	}
+	r.r.wg.Wait()
+	if !there(r, 12<<20) || there(r, 60<<20) {
+		t.Error("not the next bytes were fetched ahead")
+	}
+	for off := 3 << 20; off < len(content); off += 128 << 10 {
+		read(r, off)
+	}
+	for id, n := range f.segments.gets {
+		if n > 1 {
+			t.Errorf("segment %s was fetched %d times", id.Short(), n)
+		}
+	}
+	jumps := f.random(0)
+	for _, off := range []int{1 << 20, 30 << 20, 60 << 20, 10 << 20, 50 << 20} {
+		read(jumps, off)
+	}
+	jumps.r.wg.Wait()
+	if n := jumps.Fetched(); n > 5*maxBlobBytes+64<<10 {
+		t.Errorf("%d bytes were fetched for five small reads", n)
+	}
+}
+
 // TestRandomFallsBack: what a range cannot give, or gives wrong, comes from the
 // whole segment; what nobody gives is an error that passes.
 func TestRandomFallsBack(t *testing.T) {
