@@ -40,7 +40,7 @@ func (p *Peer) giving() *controlv1.Giving {
 func (p *Peer) heldFor(owner grid.OwnerID, held shardstore.Holding) *controlv1.HeldFor {
 	out := &controlv1.HeldFor{
 		Owner: owner.String(), Names: p.namesOfOwner(owner), Bytes: uint64(max(held.Total(), 0)), TrashBytes: uint64(max(held.TrashBytes, 0)),
-		Shards: uint64(held.Shards + held.TrashShards),
+		Shards: uint64(held.Shards + held.TrashShards), JobBytes: uint64(max(held.JobBytes, 0)),
 	}
 	if limit := p.fair.limit(owner); limit < math.MaxInt64 {
 		out.Limited, out.LimitBytes = true, uint64(limit)

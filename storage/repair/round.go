@@ -18,6 +18,7 @@ type patient struct {
 	owner      grid.OwnerID
 	vault      storage.VaultID // zero: not known
 	held       []int           // shards of it on this peer
+	job        bool            // of a job: it expires, and is never deleted
 	row        *Row            // of the own vault
 	hints      []storage.Holder
 	evidence   Evidence
@@ -158,7 +159,7 @@ func (r *Repairer) admit(ctx context.Context, ids []storage.SegmentID) ([]*patie
 			return nil, err
 		}
 		if p := wanted[held.ID]; p != nil {
-			p.held, p.vault, p.owner = held.Shards, held.Vault, held.Owner
+			p.held, p.vault, p.owner, p.job = held.Shards, held.Vault, held.Owner, held.Job
 		}
 	}
 	if r.cfg.Rows != nil {
@@ -234,7 +235,7 @@ func (r *Repairer) triage(patients []*patient, scene Scene, sum *Summary) (due, 
 		case d.waits:
 			sum.Waiting++
 		case scene.Now.Before(d.next):
-		case p.row == nil && (!r.synced[p.vault] || !v.Retrievable()):
+		case p.row == nil && (!(p.job || r.synced[p.vault]) || !v.Retrievable()):
 		default:
 			due = append(due, p)
 		}

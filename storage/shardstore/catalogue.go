@@ -28,6 +28,7 @@ type catalogue struct {
 	trash    map[storage.SegmentID]*segment // deleted, within their floor
 	bad      map[storage.SegmentID][]shard  // set aside; counted in used only
 	owners   map[grid.OwnerID]*usage
+	jobs     map[vaultKey]int64 // payload of the shards of each job, those being written too
 	claims   map[storage.ShardID]chan struct{}
 	shards   int   // stored
 	trashed  int   // in the trash
@@ -44,10 +45,12 @@ type catalogue struct {
 type generation uint64
 
 type segment struct {
-	vault  unique.Handle[storage.VaultID]
-	owner  *usage
-	floor  time.Duration
-	shards []shard // by index
+	vault   unique.Handle[storage.VaultID]
+	owner   *usage
+	floor   time.Duration
+	expires int64   // in Unix seconds; 0: never
+	job     bool    // of a job
+	shards  []shard // by index
 }
 
 type shard struct {
@@ -73,6 +76,7 @@ type usage struct {
 	bytes     int64 // stored
 	trash     int64 // in the trash
 	reserved  int64 // being written
+	jobs      int64 // of all these, of jobs
 	heads     int64 // bytes of head files
 	deletions int64 // bytes of files of deletions
 }
@@ -89,6 +93,7 @@ func newCatalogue(cfg Config) *catalogue {
 		trash:      map[storage.SegmentID]*segment{},
 		bad:        map[storage.SegmentID][]shard{},
 		owners:     map[grid.OwnerID]*usage{},
+		jobs:       map[vaultKey]int64{},
 		claims:     map[storage.ShardID]chan struct{}{},
 	}
 }
@@ -177,6 +182,11 @@ func (c *catalogue) reserve(header storage.SignedHeader, index int, free int64) 
 		return storage.ErrExists
 	case limit >= 0 && account.total()+size > limit:
 		return fmt.Errorf("owner %s has %d of %d bytes here, %d of them in the trash%s: %w", header.Owner.Short(), account.total(), limit, account.trash, c.explain(header.Owner), storage.ErrQuota)
+	}
+	if err := c.mayStoreForJob(header, account, size, limit); err != nil {
+		return err
+	}
+	switch {
 	case c.capacity > 0 && c.used+c.reserved+size > c.capacity:
 		return fmt.Errorf("%d of %d pledged bytes are used: %w", c.used+c.reserved, c.capacity, storage.ErrFull)
 	case c.reserved+size > free:
@@ -184,10 +194,19 @@ func (c *catalogue) reserve(header storage.SignedHeader, index int, free int64) 
 	case c.writers >= maxWriters:
 		return fmt.Errorf("%d shards are being written already: %w", maxWriters, storage.ErrFull)
 	}
+	c.book(header, account, 1)
+	return nil
+}
+
+// book counts a shard that is being written in, with sign 1, or out, with −1.
+func (c *catalogue) book(header storage.SignedHeader, account *usage, sign int) {
+	size := int64(sign) * fileSize(header.ShardBytes)
 	account.reserved += size
 	c.reserved += size
-	c.writers++
-	return nil
+	c.writers += sign
+	if header.Kind == storage.GrantJob {
+		c.accountJob(vaultKey{header.Owner, header.Vault}, account, size, int64(sign*header.ShardBytes))
+	}
 }
 
 // explain says why an owner's limit is what it is.
@@ -202,10 +221,7 @@ func (c *catalogue) explain(owner grid.OwnerID) string {
 func (c *catalogue) release(header storage.SignedHeader) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	size := fileSize(header.ShardBytes)
-	c.usageOf(header.Owner).reserved -= size
-	c.reserved -= size
-	c.writers--
+	c.book(header, c.usageOf(header.Owner), -1)
 }
 
 // add enters a stored shard.
@@ -226,14 +242,20 @@ func (c *catalogue) addTrash(header storage.SignedHeader, index int, since time.
 }
 
 func (c *catalogue) describe(header storage.SignedHeader) segment {
-	return segment{vault: unique.Make(header.Vault), owner: c.usageOf(header.Owner), floor: header.Floor}
+	like := segment{vault: unique.Make(header.Vault), owner: c.usageOf(header.Owner), floor: header.Floor, job: header.Kind == storage.GrantJob}
+	if !header.Expires.IsZero() {
+		like.expires = header.Expires.Unix()
+	}
+	return like
 }
 
 // insert enters a shard of a segment that is like of; c.mu is held for writing.
 func (c *catalogue) insert(into map[storage.SegmentID]*segment, id storage.SegmentID, like segment, sh shard) bool {
 	s := into[id]
 	if s == nil {
-		s = &segment{vault: like.vault, owner: like.owner, floor: like.floor}
+		s = &segment{}
+		*s = like
+		s.shards = nil
 		into[id] = s
 	}
 	at, found := findShard(s.shards, sh.index)
@@ -241,14 +263,17 @@ func (c *catalogue) insert(into map[storage.SegmentID]*segment, id storage.Segme
 		return false
 	}
 	s.shards = slices.Insert(s.shards, at, sh)
-	c.account(s.owner, sh, 1)
+	c.account(s, sh, 1)
 	return true
 }
 
 // account counts a shard in, with sign 1, or out, with −1.
-func (c *catalogue) account(u *usage, sh shard, sign int) {
-	size := int64(sign) * sh.bytes
+func (c *catalogue) account(s *segment, sh shard, sign int) {
+	u, size := s.owner, int64(sign)*sh.bytes
 	c.used += size
+	if s.job {
+		c.accountJob(vaultKey{u.owner, s.vault.Value()}, u, size, int64(sign)*(sh.bytes-payloadOffset))
+	}
 	if sh.since == 0 {
 		u.shards, u.bytes, c.shards = u.shards+sign, u.bytes+size, c.shards+sign
 	} else {
@@ -283,7 +308,7 @@ func (c *catalogue) take(id storage.SegmentID, sh shard) (*segment, bool) {
 	if len(s.shards) == 0 {
 		delete(from, id)
 	}
-	c.account(s.owner, sh, -1)
+	c.account(s, sh, -1)
 	return s, true
 }
 

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"iter"
 	"slices"
+	"time"
 
 	"gotong/grid"
 	"gotong/storage"
@@ -18,11 +19,13 @@ type Held struct {
 	ID     storage.SegmentID
 	Vault  storage.VaultID
 	Owner  grid.OwnerID
+	Job    bool  // of a job: its vault is the job's id, and nobody deletes it
 	Shards []int // rising; those in the trash are not among them
 }
 
 // Segments yields the segments of which shards are stored, ordered by id, or one
-// error last. It reads no file. What is stored meanwhile may be missing.
+// error last. It reads no file. What is stored meanwhile may be missing; what
+// has expired is left out, because nobody wants it repaired.
 func (s *Store) Segments(ctx context.Context) iter.Seq2[Held, error] {
 	return func(yield func(Held, error) bool) {
 		for _, id := range s.cat.ids() {
@@ -31,10 +34,10 @@ func (s *Store) Segments(ctx context.Context) iter.Seq2[Held, error] {
 				return
 			}
 			like, stored, _ := s.cat.of(id)
-			if len(stored) == 0 {
-				continue // gone meanwhile
+			if len(stored) == 0 || like.expired(time.Now().Unix()) {
+				continue // gone meanwhile, or soon
 			}
-			held := Held{ID: id, Vault: like.vault.Value(), Owner: like.owner.owner, Shards: make([]int, len(stored))}
+			held := Held{ID: id, Vault: like.vault.Value(), Owner: like.owner.owner, Job: like.job, Shards: make([]int, len(stored))}
 			for i, shard := range stored {
 				held.Shards[i] = shard.index
 			}
@@ -94,7 +97,7 @@ type HeldVault struct {
 }
 
 // Vaults returns the vaults of which shards are stored, are in the trash, or
-// were deleted, ordered by owner and id.
+// were deleted, ordered by owner and id. Jobs are not among them.
 func (s *Store) Vaults() []HeldVault {
 	all := map[vaultKey]*HeldVault{}
 	of := func(key vaultKey) *HeldVault {
@@ -105,10 +108,14 @@ func (s *Store) Vaults() []HeldVault {
 	}
 	s.cat.mu.RLock()
 	for _, seg := range s.cat.segments {
-		of(vaultKey{seg.owner.owner, seg.vault.Value()}).Segments++
+		if !seg.job {
+			of(vaultKey{seg.owner.owner, seg.vault.Value()}).Segments++
+		}
 	}
 	for _, seg := range s.cat.trash {
-		of(vaultKey{seg.owner.owner, seg.vault.Value()})
+		if !seg.job {
+			of(vaultKey{seg.owner.owner, seg.vault.Value()})
+		}
 	}
 	s.cat.mu.RUnlock()
 	s.deletions.mu.RLock()

@@ -74,7 +74,7 @@ func (h Holding) less(other Holding) Holding {
 	return Holding{
 		Shards: h.Shards - other.Shards, Bytes: h.Bytes - other.Bytes,
 		TrashShards: h.TrashShards - other.TrashShards, TrashBytes: h.TrashBytes - other.TrashBytes,
-		HeadBytes: h.HeadBytes - other.HeadBytes, DeletionBytes: h.DeletionBytes - other.DeletionBytes,
+		JobBytes: h.JobBytes - other.JobBytes, HeadBytes: h.HeadBytes - other.HeadBytes, DeletionBytes: h.DeletionBytes - other.DeletionBytes,
 	}
 }
 

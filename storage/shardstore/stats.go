@@ -26,6 +26,7 @@ type Holding struct {
 	Bytes         int64 // of the shards
 	TrashShards   int   // besides those
 	TrashBytes    int64
+	JobBytes      int64 // of all these shards, those of jobs
 	HeadBytes     int64
 	DeletionBytes int64
 }
@@ -55,7 +56,7 @@ func (s *Store) Stats() Stats {
 
 func (u *usage) holding() Holding {
 	return Holding{Shards: u.shards, Bytes: u.bytes, TrashShards: u.trashed, TrashBytes: u.trash,
-		HeadBytes: u.heads, DeletionBytes: u.deletions}
+		JobBytes: u.jobs, HeadBytes: u.heads, DeletionBytes: u.deletions}
 }
 
 // SetCapacity changes the pledge; 0 means no limit but the disk. What is stored

@@ -37,6 +37,7 @@ type Store struct {
 	log      *slog.Logger
 	lock     io.Closer
 	clock    *runClock
+	wall     wallClock
 	cat      *catalogue
 	heads    *headStore
 	trees    *treeCache

@@ -163,12 +163,17 @@ func (s *Store) Trash() map[grid.OwnerID]Trashed {
 }
 
 // EmptyTrash frees the shards in the trash whose floor has passed on the running
-// clock, or with all, which only the donor decides, every one. It also forgets
-// deletions that are too old to be remembered. It returns the bytes freed, also
-// beside an error, and is called from time to time.
+// clock, or with all, which only the donor decides, every one. It also frees
+// what has expired and forgets deletions that are too old to be remembered. It
+// returns the bytes freed, also beside an error, and is called from time to time.
 func (s *Store) EmptyTrash(ctx context.Context, all bool) (freed int64, err error) {
 	now := s.clock.now()
 	freed, err = s.emptyTrash(ctx, func(seg *segment, sh shard) bool { return all || sh.since+seg.floor <= now })
+	if err != nil {
+		return freed, err
+	}
+	gone, err := s.expire(ctx)
+	freed += gone
 	if err != nil {
 		return freed, err
 	}

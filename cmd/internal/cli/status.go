@@ -62,6 +62,8 @@ type heldForJSON struct {
 	Shards     uint64   `json:"shards"`
 	LimitBytes *uint64  `json:"limit_bytes"` // null: no limit
 
+	JobBytes uint64 `json:"job_bytes"` // of bytes, what is kept for jobs until it expires
+
 	GivenUp *time.Time `json:"given_up"` // since when nothing is taken of them; null: it is
 }
 
@@ -185,7 +187,7 @@ func timeOrNull(unix int64) *time.Time {
 }
 
 func newHeldForJSON(h *controlv1.HeldFor) heldForJSON {
-	out := heldForJSON{h.Owner, append([]string{}, h.Names...), h.Bytes, h.TrashBytes, h.Shards, nil, timeOrNull(h.GivenUpUnix)}
+	out := heldForJSON{h.Owner, append([]string{}, h.Names...), h.Bytes, h.TrashBytes, h.Shards, nil, h.JobBytes, timeOrNull(h.GivenUpUnix)}
 	if h.Limited {
 		out.LimitBytes = &h.LimitBytes
 	}
@@ -206,6 +208,9 @@ func heldText(h *controlv1.HeldFor) string {
 	}
 	if h.TrashBytes > 0 {
 		text += ", " + bytesText(h.TrashBytes) + " of it trash"
+	}
+	if h.JobBytes > 0 {
+		text += ", " + bytesText(h.JobBytes) + " of it for jobs"
 	}
 	return text
 }
