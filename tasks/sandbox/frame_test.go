@@ -155,11 +155,11 @@ func FuzzLimitTables(f *testing.F) {
 		f.Add(guestModule(f, name))
 	}
 	f.Fuzz(func(t *testing.T, module []byte) {
-		limited, err := limitTables(module)
+		limited, err := rewrite(module)
 		if err != nil {
 			return
 		}
-		again, err := limitTables(limited)
+		again, err := rewrite(limited)
 		if err != nil || !bytes.Equal(again, limited) {
 			t.Errorf("a limited module changed again: %v", err)
 		}

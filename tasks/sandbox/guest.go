@@ -69,7 +69,7 @@ func compile(module []byte, limits tasks.Limits, store *fileStore) (*guest, erro
 	if _, err := wasi_snapshot_preview1.Instantiate(g.ctx, g.runtime); err != nil {
 		return nil, err
 	}
-	module, err := limitTables(module)
+	module, err := rewrite(module)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", errModule, err)
 	}

@@ -1,12 +1,9 @@
 package sandbox
 
 import (
-	"bytes"
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"math"
-	"slices"
 )
 
 // maxTableEntries bounds all tables of a guest together. The engine has no
@@ -14,55 +11,9 @@ import (
 const maxTableEntries = 1 << 20
 
 const (
-	sectionTable     = 4
 	limitsWithoutMax = 0
 	limitsWithMax    = 1
 )
-
-// wasmHead is the magic number and the version.
-var wasmHead = []byte("\x00asm\x01\x00\x00\x00")
-
-var errWasm = errors.New("malformed module")
-
-// limitTables returns module with a maximum for every table, so that all of
-// them stay within maxTableEntries: a guest sees a larger table.grow fail. A
-// module that begins with more is refused, and so is one whose sections cannot
-// be followed; what else is malformed is left for the engine to refuse.
-func limitTables(module []byte) ([]byte, error) {
-	if !bytes.HasPrefix(module, wasmHead) {
-		return module, nil
-	}
-	for at := len(wasmHead); at < len(module); {
-		id := module[at]
-		size, body, err := takeSize(module, at+1)
-		if err != nil {
-			return nil, err
-		}
-		if uint64(len(module)-body) < uint64(size) {
-			return nil, errWasm
-		}
-		end := body + int(size)
-		if id == sectionTable {
-			section, err := limitTableSection(module[body:end])
-			if err != nil {
-				return nil, err
-			}
-			head := binary.AppendUvarint([]byte{sectionTable}, uint64(len(section)))
-			return slices.Concat(module[:at], head, section, module[end:]), nil
-		}
-		at = end
-	}
-	return module, nil
-}
-
-// takeSize reads an unsigned number of at most 32 bits at module[at:].
-func takeSize(module []byte, at int) (size uint32, next int, err error) {
-	v, n := binary.Uvarint(module[at:])
-	if n <= 0 || v > math.MaxUint32 {
-		return 0, 0, errWasm
-	}
-	return uint32(v), at + n, nil
-}
 
 // table is one entry of a table section.
 type table struct {
@@ -70,7 +21,10 @@ type table struct {
 	min, max uint32
 }
 
-func limitTableSection(b []byte) ([]byte, error) {
+// limitTables returns the body of a table section with a maximum for every
+// table, so that all of them stay within maxTableEntries: a guest sees a larger
+// table.grow fail. A module that begins with more is refused.
+func limitTables(b []byte) ([]byte, error) {
 	tables, err := parseTables(b)
 	if err != nil {
 		return nil, err
