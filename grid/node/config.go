@@ -17,6 +17,7 @@ import (
 	"gotong/storage"
 	"gotong/storage/segments"
 	"gotong/storage/shardstore"
+	"gotong/tasks/sandbox"
 )
 
 // Size is a number of bytes that is written and read with a unit: 200GB is
@@ -108,6 +109,8 @@ type TasksConfig struct {
 	MaxMemory  Size          `mapstructure:"max_memory"`  // of one guest
 	MaxTimeout time.Duration `mapstructure:"max_timeout"` // of one task
 	CacheBytes Size          `mapstructure:"cache_bytes"` // modules and inputs kept for later tasks
+
+	CompileCache Size `mapstructure:"compile_cache"` // machine code of modules; 0: each sandbox compiles
 }
 
 // RetentionConfig says how long data stays that is no longer wanted.
@@ -132,7 +135,7 @@ func DefaultConfig() Config {
 		Gossip:     GossipConfig{Preset: "lan"},
 		Store:      StoreConfig{KeepFree: 1e9, FairShare: true, Allowance: 1e9},
 		Backup:     BackupConfig{Spool: segments.DefaultSpoolBytes},
-		Tasks:      TasksConfig{MaxMemory: 1 << 30, MaxTimeout: time.Hour, CacheBytes: 2e9},
+		Tasks:      TasksConfig{MaxMemory: 1 << 30, MaxTimeout: time.Hour, CacheBytes: 2e9, CompileCache: 1e9},
 		Retention:  RetentionConfig{Floor: 7 * 24 * time.Hour, Removed: 30 * 24 * time.Hour, Deletions: shardstore.DefaultKeepDeletions},
 		Repair:     RepairConfig{Grace: 24 * time.Hour, Interval: 15 * time.Minute},
 		Audit:      AuditConfig{Interval: 6 * time.Hour, Groups: 4},
@@ -183,6 +186,9 @@ func (c Config) Validate() error {
 	oneOf("gossip.preset", c.Gossip.Preset, "lan", "wan", "local")
 	oneOf("log.level", c.Log.Level, "debug", "info", "warn", "error")
 	oneOf("log.format", c.Log.Format, "text", "json")
+	if c.Tasks.CompileCache != 0 && c.Tasks.CompileCache < sandbox.MinCacheBytes {
+		fault("tasks.compile_cache", "%s is less than %s", c.Tasks.CompileCache, Size(sandbox.MinCacheBytes))
+	}
 	if c.Tasks.MaxMemory < 1<<20 {
 		fault("tasks.max_memory", "%s is less than 1MiB", c.Tasks.MaxMemory)
 	}

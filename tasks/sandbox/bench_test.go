@@ -67,7 +67,7 @@ func pump(b *testing.B, c *Child, n int, args []string) {
 // pipes and scheduling.
 func BenchmarkGuest(b *testing.B) {
 	dir := b.TempDir()
-	for _, name := range []string{inputDir, outputDir} {
+	for _, name := range []string{inputDir, outputDir, codeDir} {
 		if err := os.Mkdir(filepath.Join(dir, name), 0o700); err != nil {
 			b.Fatal(err)
 		}
@@ -76,7 +76,7 @@ func BenchmarkGuest(b *testing.B) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	g, err := compile(guestModule(b, "noop"), testLimits(), store)
+	g, err := compile(guestModule(b, "noop"), testLimits(), store, nil)
 	if err != nil {
 		b.Fatal(err)
 	}

@@ -6,9 +6,12 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"runtime"
 	"runtime/debug"
 	"runtime/metrics"
+
+	"github.com/tetratelabs/wazero"
 )
 
 // ChildCommand is the hidden command of the binary whose main calls ChildMain.
@@ -76,15 +79,15 @@ func (c *child) serve() error {
 	if err != nil {
 		return err
 	}
-	layers, seal := lockDown(c.setup.Dir, c.setup.Limits)
+	layers, seal := lockDown(c.setup)
 	if err := c.send(frameHello, hello{layers}.append); err != nil {
 		return err
 	}
-	if c.setup.ModuleBytes == 0 || refuse(layers) != nil {
+	if c.setup.Duty == dutyReport || refuse(layers) != nil {
 		return nil
 	}
 	g, err := c.prepare(store, seal)
-	if g == nil {
+	if g == nil || c.setup.Duty == dutyCompile {
 		return err
 	}
 	return c.loop(g)
@@ -102,19 +105,38 @@ func (c *child) prepare(store *fileStore, seal func() error) (*guest, error) {
 	if err != nil {
 		return nil, err
 	}
-	g, err := compile(module, c.setup.Limits, store)
+	g, err := c.compile(module, store)
 	r := ready{Engine: engineName}
 	switch {
 	case errors.Is(err, errModule):
 		r.Fault = cut(err.Error(), maxReadyBytes/4)
 	case err != nil:
 		r.Broken = cut(err.Error(), maxReadyBytes/4)
+	case c.setup.Duty == dutyCompile: // nothing of the module ever runs here
 	default:
 		if err := seal(); err != nil {
 			g, r.Broken = nil, cut(err.Error(), maxReadyBytes/4)
 		}
 	}
 	return g, c.send(frameReady, r.append)
+}
+
+// compile makes the module ready, from staged code if there is some.
+func (c *child) compile(module []byte, store *fileStore) (*guest, error) {
+	if c.setup.Duty != dutyCompile && !c.setup.Code {
+		return compile(module, c.setup.Limits, store, nil)
+	}
+	cache, err := wazero.NewCompilationCacheWithDir(filepath.Join(c.setup.Dir, codeDir))
+	if err != nil && c.setup.Duty == dutyCompile {
+		return nil, err
+	}
+	if err == nil {
+		g, err := compile(module, c.setup.Limits, store, cache)
+		if err == nil || c.setup.Duty == dutyCompile {
+			return g, err
+		}
+	}
+	return compile(module, c.setup.Limits, store, nil) // code of no use
 }
 
 // loop runs tasks in the order in which they come. Reading and writing are

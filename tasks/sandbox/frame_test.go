@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"io"
+	"path/filepath"
 	"reflect"
 	"testing"
 	"time"
@@ -150,18 +151,34 @@ func FuzzParseFirstFrames(f *testing.F) {
 	})
 }
 
-func FuzzLimitTables(f *testing.F) {
+func FuzzParseSeal(f *testing.F) {
+	f.Add(codeSeal{Size: 5, MAC: [32]byte{1}, Place: [2]string{"wazero-v1-amd64-linux", "00ff"}}.append(nil))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		s, err := parseSeal(b)
+		if err != nil {
+			return
+		}
+		if again, err := parseSeal(s.append(nil)); err != nil || again != s {
+			t.Errorf("%+v came back as %+v, %v", s, again, err)
+		}
+		if filepath.Join("d", s.Place[0], s.Place[1]) != "d/"+s.Place[0]+"/"+s.Place[1] {
+			t.Errorf("%q leads elsewhere", s.Place)
+		}
+	})
+}
+
+func FuzzRewrite(f *testing.F) {
 	for _, name := range []string{"table", "bigtable", "probe", "trap"} {
 		f.Add(guestModule(f, name))
 	}
 	f.Fuzz(func(t *testing.T, module []byte) {
-		limited, err := rewrite(module)
+		written, err := rewrite(module)
 		if err != nil {
 			return
 		}
-		again, err := rewrite(limited)
-		if err != nil || !bytes.Equal(again, limited) {
-			t.Errorf("a limited module changed again: %v", err)
+		again, err := rewrite(written)
+		if err != nil || !bytes.Equal(again, written) {
+			t.Errorf("a rewritten module changed again: %v", err)
 		}
 	})
 }

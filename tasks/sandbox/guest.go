@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
+	"os"
 	"strings"
 	"time"
 
@@ -51,9 +53,10 @@ const engineVersion = "v1.12.0"
 // The processor is not part of it: guests compute the same on all.
 const engineName = "wazero-" + engineVersion
 
-// compile makes a module ready to run. An error that is errModule is the
-// module's fault; any other is ours.
-func compile(module []byte, limits tasks.Limits, store *fileStore) (*guest, error) {
+// compile makes a module ready to run; what the engine compiled before may be in
+// cache, which may be nil. An error that is errModule is the module's fault; any
+// other is ours.
+func compile(module []byte, limits tasks.Limits, store *fileStore, cache wazero.CompilationCache) (*guest, error) {
 	g := &guest{
 		store:  store,
 		stdin:  stdin{store: store},
@@ -65,7 +68,11 @@ func compile(module []byte, limits tasks.Limits, store *fileStore) (*guest, erro
 	g.ctx = experimental.WithCompilationWorkers(g.ctx, childProcessors)
 	g.tree = newTree(store, &g.clock)
 	// The compiler by name: the plain constructor falls back to an interpreter.
-	g.runtime = wazero.NewRuntimeWithConfig(g.ctx, wazero.NewRuntimeConfigCompiler().WithDebugInfoEnabled(false))
+	config := wazero.NewRuntimeConfigCompiler().WithDebugInfoEnabled(false)
+	if cache != nil {
+		config = config.WithCompilationCache(cache)
+	}
+	g.runtime = wazero.NewRuntimeWithConfig(g.ctx, config)
 	if _, err := wasi_snapshot_preview1.Instantiate(g.ctx, g.runtime); err != nil {
 		return nil, err
 	}
@@ -74,6 +81,9 @@ func compile(module []byte, limits tasks.Limits, store *fileStore) (*guest, erro
 		return nil, fmt.Errorf("%w: %w", errModule, err)
 	}
 	if g.compiled, err = g.runtime.CompileModule(g.ctx, module); err != nil {
+		if isFileError(err) {
+			return nil, err
+		}
 		return nil, fmt.Errorf("%w: %s", errModule, firstLine(err.Error()))
 	}
 	if err := g.check(); err != nil {
@@ -88,6 +98,13 @@ func compile(module []byte, limits tasks.Limits, store *fileStore) (*guest, erro
 		WithRandSource(&g.random).
 		WithFSConfig(wazero.NewFSConfig().(sysfs.FSConfig).WithSysFSMount(g.tree, "/")))
 	return g, nil
+}
+
+// isFileError tells a cache that cannot be read or written from a faulty module.
+func isFileError(err error) bool {
+	_, path := errors.AsType[*fs.PathError](err)
+	_, link := errors.AsType[*os.LinkError](err)
+	return path || link
 }
 
 // check refuses a compiled module that could never run, once for all tasks.

@@ -68,7 +68,7 @@ var testCommands = map[string]func(string) int{doomedParentCommand: doomedParent
 // doomedParent starts a child, sets it an endless task, says its number, and
 // waits to be killed.
 func doomedParent(dir string) int {
-	l, err := OpenLauncher("")
+	l, err := OpenLauncher(Options{})
 	if err != nil {
 		return 1
 	}
@@ -132,7 +132,7 @@ func waitGone(t *testing.T, pidfd int) {
 
 // TestClosedLauncherKills: the parent-death signal belongs to its thread.
 func TestClosedLauncherKills(t *testing.T) {
-	l, err := OpenLauncher("")
+	l, err := OpenLauncher(Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -216,7 +216,7 @@ func nativeProbe(dir string) int {
 		fmt.Println(firstStage(probeCommand, dir, innerStage))
 		return 1
 	}
-	layers, seal := lockDown(dir, testLimits())
+	layers, seal := lockDown(setup{Duty: dutyRun, Dir: dir, Limits: testLimits()})
 	if err := refuse(layers); err != nil {
 		fmt.Println(err)
 		return 1
@@ -319,7 +319,7 @@ func errnoOrNil(errno unix.Errno) error {
 // with the short list of what it may.
 func TestTakenOverChild(t *testing.T) {
 	dir := t.TempDir()
-	for _, name := range []string{inputDir, outputDir} {
+	for _, name := range []string{inputDir, outputDir, codeDir} {
 		if err := os.Mkdir(filepath.Join(dir, name), 0o700); err != nil {
 			t.Fatal(err)
 		}

@@ -11,18 +11,24 @@ import (
 const (
 	inputAccess  = landlock.AccessFSSet(ll.AccessFSReadFile | ll.AccessFSReadDir)
 	outputAccess = inputAccess | landlock.AccessFSSet(ll.AccessFSWriteFile|ll.AccessFSMakeReg|ll.AccessFSRemoveFile|ll.AccessFSTruncate)
+	codeAccess   = outputAccess | landlock.AccessFSSet(ll.AccessFSMakeDir)
 )
 
-// restrictPaths leaves the staging directory's in/ to be read and its out/ to
-// be read and written, nothing else, and forbids whatever else the kernel's
+// restrictPaths leaves the staging directory's in/ and code/ to be read and its
+// out/ to be read and written, code/ too while a child compiles, nothing else, and forbids whatever else the kernel's
 // version of Landlock can forbid.
-func restrictPaths(dir string) error {
+func restrictPaths(s setup) error {
 	abi, err := ll.LandlockGetABIVersion()
 	if err != nil || abi < 1 {
 		return errors.New("this kernel has no Landlock: Linux 5.13 or later with landlock among its security modules is needed")
 	}
+	code := inputAccess
+	if s.Duty == dutyCompile {
+		code = codeAccess
+	}
 	return landlock.V9.BestEffort().Restrict(
-		landlock.PathAccess(inputAccess, filepath.Join(dir, inputDir)),
-		landlock.PathAccess(outputAccess, filepath.Join(dir, outputDir)),
+		landlock.PathAccess(inputAccess, filepath.Join(s.Dir, inputDir)),
+		landlock.PathAccess(outputAccess, filepath.Join(s.Dir, outputDir)),
+		landlock.PathAccess(code, filepath.Join(s.Dir, codeDir)),
 	)
 }

@@ -26,21 +26,30 @@ const (
 // the parent-death signal as long as it is open.
 type Launcher struct {
 	executable string
+	cache      *Cache
 	requests   chan func()
 	ended      chan struct{}
 }
 
-// OpenLauncher returns a Launcher for the given binary, whose main hands
-// ChildCommand to ChildMain; empty means the running binary. The caller closes
-// it, after its children.
-func OpenLauncher(binary string) (*Launcher, error) {
+// Options say how a Launcher starts children.
+type Options struct {
+	// Executable is the binary whose main hands ChildCommand to ChildMain; empty
+	// means the running one.
+	Executable string
+	// Cache has compiled code; nil: each child compiles its module itself.
+	Cache *Cache
+}
+
+// OpenLauncher returns a Launcher. The caller closes it, after its children.
+func OpenLauncher(o Options) (*Launcher, error) {
+	binary := o.Executable
 	if binary == "" {
 		var err error
 		if binary, err = self(); err != nil {
 			return nil, fmt.Errorf("find the running program: %w", err)
 		}
 	}
-	l := &Launcher{executable: binary, requests: make(chan func()), ended: make(chan struct{})}
+	l := &Launcher{executable: binary, cache: o.Cache, requests: make(chan func()), ended: make(chan struct{})}
 	go l.run()
 	return l, nil
 }
@@ -92,29 +101,98 @@ type ModuleError struct {
 // Error returns the reason.
 func (e *ModuleError) Error() string { return e.Why }
 
-// Start starts a child, has it lock itself down and compile the module, and
-// returns it ready for requests. The caller closes it. The error is a
-// *ModuleError, wraps tasks.ErrSandbox when a required layer is missing, or is
-// a failure of this machine.
+// Start starts a child, has it lock itself down and compile the module, or load
+// its compiled code from the cache, and returns it ready for requests. The caller
+// closes it. The error is a *ModuleError, wraps tasks.ErrSandbox when a required
+// layer is missing, or is a failure of this machine.
 func (l *Launcher) Start(ctx context.Context, cfg Config) (*Child, error) {
-	c, err := l.spawn(ctx, cfg)
+	c, err := l.newChild(cfg)
 	if err != nil {
 		return nil, err
 	}
-	if err := c.compile(ctx, cfg); err != nil {
-		c.Close()
+	s := setup{Duty: dutyRun}
+	if s.Code, err = l.stageCode(ctx, cfg); err != nil {
+		c.discard()
+		return nil, err
+	}
+	if err := l.enter(ctx, c, cfg, s); err != nil {
 		return nil, err
 	}
 	c.serve()
 	return c, nil
 }
 
+// stageCode puts the module's compiled code into the staging directory; false
+// when there is none and the child has to compile.
+func (l *Launcher) stageCode(ctx context.Context, cfg Config) (bool, error) {
+	if l.cache == nil {
+		return false, nil
+	}
+	key := keyOfCode(cfg.Module)
+	for range maxCompilations {
+		if l.cache.stage(key, cfg.Dir) {
+			return true, nil
+		}
+		filled, err := l.cache.fill(ctx, key, func(dir string) error { return l.compileOnly(ctx, cfg, dir) })
+		if _, fault := errors.AsType[*ModuleError](err); fault || ctx.Err() != nil || errors.Is(err, tasks.ErrSandbox) {
+			return false, err
+		}
+		if err != nil {
+			l.cache.logger.Warn("compiled code cannot be kept; each sandbox compiles", "err", err)
+		}
+		if !filled {
+			return false, nil
+		}
+	}
+	return false, nil
+}
+
+// maxCompilations bounds how often a start waits for code that is gone again
+// when it looks.
+const maxCompilations = 4
+
+// compileOnly has a child leave the module's compiled code in dir.
+func (l *Launcher) compileOnly(ctx context.Context, cfg Config, dir string) error {
+	cfg.Dir = dir
+	c, err := l.newChild(cfg)
+	if err != nil {
+		return err
+	}
+	if err := l.enter(ctx, c, cfg, setup{Duty: dutyCompile}); err != nil {
+		return err
+	}
+	c.Close()
+	return nil
+}
+
+// enter starts the process of c and waits until it is ready. It closes c when it
+// fails.
+func (l *Launcher) enter(ctx context.Context, c *Child, cfg Config, s setup) error {
+	s.Dir, s.Limits, s.ModuleBytes = cfg.Dir, cfg.Limits, int64(len(cfg.Module))
+	if err := l.begin(ctx, c, s); err != nil {
+		return err
+	}
+	if err := refuse(c.layers); err != nil {
+		c.Close()
+		return err
+	}
+	if err := c.compile(ctx, cfg, s.Duty); err != nil {
+		c.Close()
+		return err
+	}
+	return nil
+}
+
 // Layers starts a child that only locks itself down and returns what it
 // reports, required layers that are missing included. The error says that it
 // could not be asked. The staging directory dir is as in Config.
 func (l *Launcher) Layers(ctx context.Context, dir string) ([]Layer, error) {
-	c, err := l.spawn(ctx, Config{Dir: dir, Limits: tasks.DefaultLimits()})
-	if c == nil {
+	cfg := Config{Dir: dir, Limits: tasks.DefaultLimits()}
+	c, err := l.newChild(cfg)
+	if err != nil {
+		return nil, err
+	}
+	if err := l.begin(ctx, c, setup{Duty: dutyReport, Dir: dir, Limits: cfg.Limits}); err != nil {
 		return nil, err
 	}
 	c.Close()
@@ -125,16 +203,14 @@ func (l *Launcher) Layers(ctx context.Context, dir string) ([]Layer, error) {
 // wraps tasks.ErrSandbox and says what is missing.
 func Refusal(layers []Layer) error { return refuse(layers) }
 
-// spawn starts the process and takes its hello. When only a required layer is
-// missing it returns the child with the error.
-func (l *Launcher) spawn(ctx context.Context, cfg Config) (*Child, error) {
-	c, err := l.newChild(cfg)
-	if err != nil {
-		return nil, err
+// begin starts the process of c and takes its hello. It closes c when it fails.
+func (l *Launcher) begin(ctx context.Context, c *Child, s setup) error {
+	if err := c.connect(l.start); err != nil {
+		c.discard()
+		return fmt.Errorf("start sandbox process: %w", err)
 	}
 	release := c.killAfter(ctx, startWall)
-	first := setup{Dir: cfg.Dir, Limits: cfg.Limits, ModuleBytes: int64(len(cfg.Module))}
-	body, err := c.exchange(frameSetup, first.append, frameHello, maxHelloBytes)
+	body, err := c.exchange(frameSetup, s.append, frameHello, maxHelloBytes)
 	release()
 	var h hello
 	if err == nil {
@@ -142,19 +218,14 @@ func (l *Launcher) spawn(ctx context.Context, cfg Config) (*Child, error) {
 	}
 	if err != nil {
 		c.Close()
-		return nil, c.startError(ctx, "start", err)
+		return c.startError(ctx, "start", err)
 	}
 	c.layers = h.Layers
-	if err := refuse(h.Layers); err != nil {
-		if len(cfg.Module) > 0 {
-			c.Close()
-			return nil, err
-		}
-		return c, err
-	}
-	return c, nil
+	return nil
 }
 
+// newChild makes the staging directory and what belongs to a child, and starts
+// nothing: see begin and discard.
 func (l *Launcher) newChild(cfg Config) (*Child, error) {
 	if err := cfg.Limits.Validate(); err != nil {
 		return nil, err
@@ -162,7 +233,7 @@ func (l *Launcher) newChild(cfg Config) (*Child, error) {
 	if len(cfg.Module) > tasks.MaxModuleBytes {
 		return nil, &ModuleError{Why: fmt.Sprintf("module of %d bytes, at most %d", len(cfg.Module), tasks.MaxModuleBytes)}
 	}
-	for _, name := range []string{inputDir, outputDir} {
+	for _, name := range []string{inputDir, outputDir, codeDir} {
 		if err := os.Mkdir(filepath.Join(cfg.Dir, name), 0o700); err != nil {
 			return nil, fmt.Errorf("staging directory: %w", err)
 		}
@@ -175,16 +246,11 @@ func (l *Launcher) newChild(cfg Config) (*Child, error) {
 	cmd.Env = []string{}
 	cmd.Dir = cfg.Dir
 	setProcess(cmd)
-	c := &Child{cmd: cmd, limits: cfg.Limits, dir: cfg.Dir, outputs: out, ended: make(chan struct{})}
-	if err := c.connect(l.start); err != nil {
-		out.Close()
-		return nil, fmt.Errorf("start sandbox process: %w", err)
-	}
-	return c, nil
+	return &Child{cmd: cmd, limits: cfg.Limits, dir: cfg.Dir, outputs: out, ended: make(chan struct{})}, nil
 }
 
 // compile sends the module and waits until it is ready.
-func (c *Child) compile(ctx context.Context, cfg Config) error {
+func (c *Child) compile(ctx context.Context, cfg Config, d duty) error {
 	wall := cfg.CompileWall
 	if wall == 0 {
 		wall = DefaultCompileWall
@@ -205,6 +271,9 @@ func (c *Child) compile(ctx context.Context, cfg Config) error {
 		return fmt.Errorf("%w: %s", tasks.ErrSandbox, r.Broken)
 	}
 	c.engine = r.Engine
+	if d == dutyCompile {
+		return nil
+	}
 	c.layers = append(c.layers, Layer{Name: LayerNoExec, Active: runtime.GOOS == "linux", Required: runtime.GOOS == "linux"})
 	return nil
 }

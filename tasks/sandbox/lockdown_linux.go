@@ -94,19 +94,19 @@ func dropCapabilities() {
 
 // lockDown gives up everything else and reports all layers but LayerNoExec.
 // That one is left to seal, to be called after compilation.
-func lockDown(dir string, limits tasks.Limits) (layers []Layer, seal func() error) {
+func lockDown(s setup) (layers []Layer, seal func() error) {
 	// Opened before the file system goes away.
 	statm, statmErr := os.Open("/proc/self/statm")
 	layers = []Layer{
 		layerOf(LayerProcess, true, checkGroup()),
 		layerOf(LayerParent, true, dieWithParent()),
 		layerOf(LayerIdle, false, checkIdle()),
-		layerOf(LayerRlimits, true, errors.Join(statmErr, limitMemoryAndFiles(limits))),
+		layerOf(LayerRlimits, true, errors.Join(statmErr, limitMemoryAndFiles(s))),
 		layerOf(LayerPrivileges, true, checkPrivileges()),
-		layerOf(LayerLandlock, true, restrictPaths(dir)),
-		layerOf(LayerSeccomp, true, loadFilter(runtimeFilter())),
+		layerOf(LayerLandlock, true, restrictPaths(s)),
+		layerOf(LayerSeccomp, true, loadFilter(runtimeFilter(s.Duty))),
 	}
-	return layers, func() error { return forbidNewCode(statm, limits) }
+	return layers, func() error { return forbidNewCode(statm, s.Limits) }
 }
 
 // forbidNewCode is the last step: memory is limited to what the module turned
@@ -153,7 +153,7 @@ func checkIdle() error {
 	return nil
 }
 
-func limitMemoryAndFiles(limits tasks.Limits) error {
+func limitMemoryAndFiles(s setup) error {
 	var got unix.Rlimit
 	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &got); err != nil || got.Max > limitOpenFiles {
 		return fmt.Errorf("open files: limit is %d, %v", got.Max, err)
@@ -161,11 +161,14 @@ func limitMemoryAndFiles(limits tasks.Limits) error {
 	if err := unix.Getrlimit(unix.RLIMIT_CORE, &got); err != nil || got.Max > 0 {
 		return fmt.Errorf("core dump: limit is %d, %v", got.Max, err)
 	}
-	size := uint64(limits.OutputBytes)
+	size := uint64(s.Limits.OutputBytes)
+	if s.Duty == dutyCompile {
+		size = maxCodeBytes
+	}
 	if err := unix.Setrlimit(unix.RLIMIT_FSIZE, &unix.Rlimit{Cur: size, Max: size}); err != nil {
 		return fmt.Errorf("file size: %w", err)
 	}
-	return setData(limitCompileData, limitCompileData+limitRunData+uint64(limits.MemoryBytes))
+	return setData(limitCompileData, limitCompileData+limitRunData+uint64(s.Limits.MemoryBytes))
 }
 
 // dataInUse returns the bytes that count against the limit on data, and closes

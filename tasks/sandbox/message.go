@@ -10,15 +10,28 @@ import (
 // binary, so another version means that the binary was replaced under us.
 const protocolVersion = 1
 
+// duty says what a child is for.
+type duty byte
+
+const (
+	dutyReport  duty = iota // report layers, then end
+	dutyRun                 // take a module, then requests
+	dutyCompile             // take a module, leave its compiled code, then end
+	dutyProbe               // try what no guest may do, then end
+)
+
 // setup is what a child learns before it locks itself down.
 type setup struct {
-	Dir         string // staging directory with in/ and out/
+	Duty        duty
+	Dir         string // staging directory with in/, out/ and code/
 	Limits      tasks.Limits
-	ModuleBytes int64 // 0: report layers, then end
+	ModuleBytes int64
+	Code        bool // compiled code is staged
 }
 
 func (s setup) append(b []byte) []byte {
 	b = appendUint(b, protocolVersion)
+	b = appendUint(b, uint64(s.Duty))
 	b = appendString(b, s.Dir)
 	b = appendUint(b, uint64(s.Limits.MemoryBytes))
 	b = appendUint(b, uint64(s.Limits.Wall))
@@ -26,7 +39,8 @@ func (s setup) append(b []byte) []byte {
 	b = appendUint(b, uint64(s.Limits.StderrBytes))
 	b = appendUint(b, uint64(s.Limits.OutputBytes))
 	b = appendUint(b, uint64(s.Limits.OutputFiles))
-	return appendUint(b, uint64(s.ModuleBytes))
+	b = appendUint(b, uint64(s.ModuleBytes))
+	return appendBool(b, s.Code)
 }
 
 func parseSetup(b []byte) (s setup, err error) {
@@ -34,6 +48,7 @@ func parseSetup(b []byte) (s setup, err error) {
 	if d.int(protocolVersion) != protocolVersion {
 		d.bad = true
 	}
+	s.Duty = duty(d.int(int64(dutyProbe)))
 	s.Dir = d.string(maxSetupBytes)
 	s.Limits = tasks.Limits{
 		MemoryBytes: d.int(tasks.MaxMemoryBytes),
@@ -44,6 +59,7 @@ func parseSetup(b []byte) (s setup, err error) {
 		OutputFiles: int(d.int(tasks.MaxOutputFiles)),
 	}
 	s.ModuleBytes = d.int(tasks.MaxModuleBytes)
+	s.Code = d.bool()
 	return s, d.err()
 }
 

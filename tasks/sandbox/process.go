@@ -161,6 +161,12 @@ func (c *Child) connect(start func(*exec.Cmd) error) error {
 	return start(c.cmd)
 }
 
+// discard gives up a child whose process was not started.
+func (c *Child) discard() {
+	c.outputs.Close()
+	close(c.ended)
+}
+
 // exchange sends one frame and takes the answer, before serve.
 func (c *Child) exchange(kind frameKind, body func([]byte) []byte, answer frameKind, bound int) ([]byte, error) {
 	if _, err := c.stdin.Write(appendFrame(nil, kind, body)); err != nil {

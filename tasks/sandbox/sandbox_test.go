@@ -25,7 +25,7 @@ func guestModule(t testing.TB, name string) []byte {
 
 func openLauncher(t testing.TB) *Launcher {
 	t.Helper()
-	l, err := OpenLauncher("")
+	l, err := OpenLauncher(Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -286,7 +286,7 @@ func TestStartCancelled(t *testing.T) {
 
 func TestStartOfSomethingElse(t *testing.T) {
 	for _, binary := range []string{"/nowhere/at/all", "/bin/true"} {
-		l, err := OpenLauncher(binary)
+		l, err := OpenLauncher(Options{Executable: binary})
 		if err != nil {
 			t.Fatal(err)
 		}

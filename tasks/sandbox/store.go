@@ -12,8 +12,9 @@ import (
 
 // Names below the staging directory of a child.
 const (
-	inputDir  = "in"  // read-only to the child; files named by tasks.ContentID
-	outputDir = "out" // files named by number
+	inputDir  = "in"   // read-only to the child; files named by tasks.ContentID
+	outputDir = "out"  // files named by number
+	codeDir   = "code" // compiled code as the engine keeps it; only a compile child writes it
 )
 
 // spillBytes is the size at which an output file moves from memory to disk.

@@ -20,7 +20,7 @@ func newTestTree(t interface {
 	Fatal(...any)
 }, dir string) *tree {
 	t.Helper()
-	for _, name := range []string{inputDir, outputDir} {
+	for _, name := range []string{inputDir, outputDir, codeDir} {
 		if err := os.MkdirAll(filepath.Join(dir, name), 0o700); err != nil {
 			t.Fatal(err)
 		}

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"gotong/tasks"
+	"gotong/tasks/sandbox"
 )
 
 // Config says how a worker works. Zero fields mean what DefaultConfig has.
@@ -26,6 +27,8 @@ type Config struct {
 	Limits tasks.Limits
 	// StoreBytes bounds the content store.
 	StoreBytes int64
+	// CodeBytes bounds the cache of compiled modules; 0: each sandbox compiles.
+	CodeBytes int64
 	// CompileWall is how long a module may compile; 0 means
 	// sandbox.DefaultCompileWall.
 	CompileWall time.Duration
@@ -92,6 +95,9 @@ func (c Config) Validate() error {
 	}
 	if c.Queue < c.Slots {
 		faults = append(faults, fmt.Errorf("queue: %d, want at least the %d slots", c.Queue, c.Slots))
+	}
+	if c.CodeBytes != 0 && c.CodeBytes < sandbox.MinCacheBytes {
+		faults = append(faults, fmt.Errorf("compiled code: %d bytes, want none or at least %d", c.CodeBytes, sandbox.MinCacheBytes))
 	}
 	if c.StoreBytes < 0 || c.CompileWall < 0 {
 		faults = append(faults, errors.New("negative bound"))

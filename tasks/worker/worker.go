@@ -26,13 +26,16 @@ const (
 	stallAfter = time.Second
 	// slotsDir is where sandboxes have their staging directories.
 	slotsDir = "slots"
+	// codeDir is where compiled modules are.
+	codeDir = "compiled"
 )
 
 // Worker runs tasks. See the package comment.
 type Worker struct {
 	cfg    Config
 	store  *Store
-	opened chan struct{} // closed when it is known whether tasks are accepted
+	code   *sandbox.Cache // nil: each sandbox compiles
+	opened chan struct{}  // closed when it is known whether tasks are accepted
 
 	mu      sync.Mutex
 	phase   phase
@@ -103,8 +106,14 @@ func New(cfg Config) (*Worker, error) {
 	if err != nil {
 		return nil, fmt.Errorf("worker: %w", err)
 	}
+	var code *sandbox.Cache
+	if cfg.CodeBytes > 0 {
+		if code, err = sandbox.OpenCache(filepath.Join(cfg.Dir, codeDir), cfg.CodeBytes, cfg.Logger); err != nil {
+			return nil, fmt.Errorf("worker: %w", err)
+		}
+	}
 	w := &Worker{
-		cfg: cfg, store: store, queue: newQueue(),
+		cfg: cfg, store: store, code: code, queue: newQueue(),
 		faults: make(map[key]*sandbox.ModuleError), held: make(map[tasks.TaskID]hold),
 		refusal: errNotRunning, opened: make(chan struct{}),
 	}
@@ -123,7 +132,7 @@ func (w *Worker) Store() *Store { return w.store }
 // lost, and returns nil. It may be called once. On a machine that cannot confine
 // a guest it goes on and refuses every task with the reason.
 func (w *Worker) Run(ctx context.Context) error {
-	launcher, err := sandbox.OpenLauncher(w.cfg.Executable)
+	launcher, err := sandbox.OpenLauncher(sandbox.Options{Executable: w.cfg.Executable, Cache: w.code})
 	if err != nil {
 		return fmt.Errorf("worker: %w", err)
 	}
