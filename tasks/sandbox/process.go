@@ -49,6 +49,8 @@ type Child struct {
 	headSince time.Time
 	timer     *time.Timer
 	armed     bool
+	held      time.Time     // since when the process is stopped; zero: it is not
+	headHeld  time.Duration // how long it was while the first of runs ran
 	cause     cause
 	reaped    bool
 	ended     chan struct{} // closed when the process is gone and every run is answered
@@ -213,7 +215,7 @@ func (c *Child) Submit(r Request, done func(Outcome)) (*Run, error) {
 	run := &Run{child: c, done: done}
 	c.runs = append(c.runs, run)
 	if len(c.runs) == 1 {
-		c.headSince = time.Now()
+		c.headSince, c.headHeld = time.Now(), 0
 		if !c.armed {
 			c.armed = true
 			c.timer.Reset(c.limits.Wall)
@@ -231,6 +233,10 @@ func (r *Run) Abandon() {
 	defer c.mu.Unlock()
 	if r.abandoned.IsZero() {
 		r.abandoned = time.Now()
+		if !c.held.IsZero() && len(c.runs) > 0 && c.runs[0] == r {
+			c.killLocked(causeAbandoned) // a held one would never end
+			return
+		}
 		if len(c.runs) > 0 {
 			c.armed = true
 			c.timer.Reset(abandonGrace)
@@ -242,7 +248,7 @@ func (r *Run) Abandon() {
 // looks again when that would be.
 func (c *Child) checkTime() {
 	c.mu.Lock()
-	if len(c.runs) == 0 || c.cause != causeNone {
+	if len(c.runs) == 0 || c.cause != causeNone || !c.held.IsZero() {
 		c.armed = false
 		c.mu.Unlock()
 		return
@@ -274,6 +280,11 @@ func later(a, b time.Time) time.Time {
 func (c *Child) kill(why cause) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.killLocked(why)
+}
+
+// killLocked is kill for callers that hold c.mu.
+func (c *Child) killLocked(why cause) {
 	if c.cause == causeNone {
 		c.cause = why
 	}
@@ -322,7 +333,8 @@ func (c *Child) answer(r resultMessage) bool {
 	}
 	run := c.runs[0]
 	c.runs = c.runs[:copy(c.runs, c.runs[1:])]
-	c.headSince = time.Now()
+	r.Elapsed = max(0, r.Elapsed-c.headHeld)
+	c.headSince, c.headHeld = time.Now(), 0
 	if len(c.runs) > 0 && !c.runs[0].abandoned.IsZero() {
 		c.armed = true
 		c.timer.Reset(abandonGrace)
@@ -341,7 +353,7 @@ func (c *Child) end() {
 		c.mu.Lock()
 		killGroup(c.cmd.Process)
 		c.reaped = true // the number may be another process's from now on
-		runs, since := c.runs, c.headSince
+		runs, ran := c.runs, c.ran(time.Now())
 		c.runs = nil
 		c.mu.Unlock()
 		if c.writer != nil {
@@ -352,7 +364,7 @@ func (c *Child) end() {
 		c.cmd.Wait() // its error is in ProcessState
 		for i, run := range runs {
 			if i == 0 {
-				run.done(c.death(run, time.Since(since)))
+				run.done(c.death(run, ran))
 			} else {
 				run.done(Outcome{NotRun: true})
 			}
