@@ -38,6 +38,7 @@ var layers = [][]string{
 	{"tasks/sandbox"},
 	{"tasks/rules"},
 	{"tasks/guests"},
+	{"tasks/batch"},
 	{"tasks"},
 	{"storage/mount"},
 	{"storage/snapshot"},
