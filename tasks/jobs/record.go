@@ -27,6 +27,8 @@ const (
 	maxRanges = 1 << 16
 	// maxRecordPeers bounds the peers that one record names.
 	maxRecordPeers = 4096
+	// maxRevision bounds Result.Revision.
+	maxRevision = 1 << 20
 	// maxVotes bounds the votes of one result.
 	maxVotes = 32
 	// maxSiteBytes bounds Result.Site.
@@ -55,21 +57,21 @@ type Record struct {
 
 // Result is how a task ended, with the worker's word for it.
 type Result struct {
-	Index  int // of the task in the job
-	State  tasks.State
-	Peer   grid.PeerID // who ran it; zero: nobody
-	Site   string      // of Peer, where that counts
-	Raw    []byte      // encoded as taskrpc.EncodeResult does; nil: it is a stored content
-	RawID  tasks.ContentID
-	Stored *tasks.Stored // where Raw is when it is nil
+	Index int // of the task in the job
+	State tasks.State
+	Peer  grid.PeerID // who ran it; zero: nobody
+	Site  string      // of Peer, where that counts
+	Raw   []byte      // encoded as taskrpc.EncodeResult does
 	// Batch and Position are the worker's signature; nil: nobody signed it.
 	Batch    *Batch
 	Position int
 	Attempts int
-	Checked  bool                             // others were asked and agreed
-	Cached   bool                             // remembered from an earlier job
-	Votes    []Result                         // of those who agreed
-	Outputs  map[tasks.ContentID]tasks.Stored // where outputs are that are not in Raw
+	Checked  bool     // others were asked and agreed
+	Cached   bool     // remembered from an earlier job
+	Votes    []Result // of those who agreed
+	// Revision counts the results of the task that stood before and were found
+	// unsound, in this generation.
+	Revision uint32
 }
 
 // Batch is a worker's signature over the results of one message.
@@ -98,21 +100,62 @@ type Ended struct {
 	Why  string
 }
 
-// NewResult returns the record of an accepted result. Its index is that of the
-// task in the job already.
-func NewResult(a *scheduler.Accepted) (Result, error) {
-	r := Result{Index: a.Task.Index, State: a.State, Peer: a.Peer, Attempts: a.Attempts}
+// newResult returns the record of an accepted result of the task with this
+// index in the job.
+func newResult(a *scheduler.Accepted, index int) (Result, error) {
+	r := Result{
+		Index: index, State: a.State, Peer: a.Peer, Attempts: a.Attempts, Checked: a.Checked, Cached: a.FromCache,
+	}
+	for _, v := range a.Votes {
+		if v.Peer == a.Peer {
+			r.Site = v.Site
+			continue
+		}
+		vote, err := newVote(v, index)
+		if err != nil {
+			return r, err
+		}
+		r.Votes = append(r.Votes, vote)
+	}
 	if len(a.Proof.Raw) > 0 {
-		r.Raw, r.Position = a.Proof.Raw, a.Proof.Position
-		r.Batch = &Batch{a.Proof.Signed.Key, a.Proof.Signed.Signature, a.Proof.Signed.Body}
+		r.prove(a.Proof)
 		return r, nil
 	}
-	raw, err := taskrpc.EncodeResult(a.Result, [32]byte{})
-	r.Raw = raw
+	out := a.Result
+	out.Task.Index = index
+	raw, err := taskrpc.EncodeResult(out, [32]byte{})
+	r.Raw, r.Peer = raw, grid.PeerID{}
 	return r, err
 }
 
-// Decode returns the result itself. Raw must be there.
+// newVote returns the record of what one peer said of a task.
+func newVote(v scheduler.Vote, index int) (Result, error) {
+	out, _, err := taskrpc.DecodeResult(v.Proof.Raw)
+	if err != nil {
+		return Result{}, err
+	}
+	r := Result{Index: index, State: out.State, Peer: v.Peer, Site: v.Site}
+	r.prove(v.Proof)
+	return r, nil
+}
+
+func (r *Result) prove(p scheduler.Proof) {
+	r.Raw, r.Position = p.Raw, p.Position
+	r.Batch = &Batch{p.Signed.Key, p.Signed.Signature, p.Signed.Body}
+}
+
+// proof returns the worker's word as the scheduler has it.
+func (r Result) proof() scheduler.Proof {
+	if r.Batch == nil {
+		return scheduler.Proof{}
+	}
+	return scheduler.Proof{
+		Signed:   identity.Signed{Key: r.Batch.Key, Signature: r.Batch.Signature, Body: r.Batch.Hashes},
+		Position: r.Position, Raw: r.Raw,
+	}
+}
+
+// Decode returns the result itself.
 func (r Result) Decode() (tasks.Result, error) {
 	out, _, err := taskrpc.DecodeResult(r.Raw)
 	if err != nil {
@@ -126,8 +169,7 @@ func (r Result) Decode() (tasks.Result, error) {
 }
 
 // Verify returns nil when the worker that the record names signed this result,
-// for this task of this job, or when nobody ran the task. Raw must be there.
-// It does not say that the worker was honest.
+// for this task of this job, or when nobody ran the task. It does not say that the worker was honest.
 func (r Result) Verify(job tasks.JobID) error {
 	out, err := r.Decode()
 	switch {
@@ -140,16 +182,8 @@ func (r Result) Verify(job tasks.JobID) error {
 	case r.Batch == nil:
 		return nil
 	}
-	return scheduler.Proof{
-		Signed:   identity.Signed{Key: r.Batch.Key, Signature: r.Batch.Signature, Body: r.Batch.Hashes},
-		Position: r.Position, Raw: r.Raw,
-	}.Verify(r.Peer)
+	return r.proof().Verify(r.Peer)
 }
 
 // id returns the hash of the encoded result.
-func (r Result) id() tasks.ContentID {
-	if r.Raw != nil {
-		return blake3.Sum256(r.Raw)
-	}
-	return r.RawID
-}
+func (r Result) id() [hashBytes]byte { return blake3.Sum256(r.Raw) }

@@ -108,10 +108,7 @@ func (e *encoder) result(r Result) *tasksv1.TaskResult {
 	m := &tasksv1.TaskResult{
 		Index: uint64(r.Index), Raw: r.Raw, State: statesToProto[r.State], Peer: e.peer(r.Peer), Batch: e.batch(r.Batch),
 		Position: uint32(r.Position), Attempts: uint32(r.Attempts), Checked: r.Checked, Cached: r.Cached, Site: r.Site,
-		Outputs: storedToProto(r.Outputs),
-	}
-	if r.Stored != nil && r.Raw == nil {
-		m.Stored = oneStoredToProto(r.RawID, *r.Stored)
+		Revision: r.Revision,
 	}
 	if m.Batch > 0 {
 		e.whole[m.Batch][r.Position] = true
@@ -137,7 +134,7 @@ type decoder struct {
 	in      *tasksv1.Record
 	peers   []grid.PeerID
 	batches []*Batch
-	hashes  []map[int]tasks.ContentID // of batches without their hashes
+	hashes  []map[int][hashBytes]byte // of batches without their hashes
 	results int
 }
 
@@ -188,7 +185,7 @@ func (d *decoder) tables() error {
 			return invalid("bad signature in a record")
 		}
 		d.batches = append(d.batches, &Batch{Key: b.Key, Signature: b.Signature, Hashes: b.Hashes})
-		d.hashes = append(d.hashes, map[int]tasks.ContentID{})
+		d.hashes = append(d.hashes, map[int][hashBytes]byte{})
 	}
 	return nil
 }
@@ -209,26 +206,23 @@ func (d *decoder) result(m *tasksv1.TaskResult, votes bool) (r Result, err error
 		return r, invalid("more than %d results in a record", MaxRecordResults)
 	}
 	state, known := statesFromProto[m.GetState()]
-	if !known || m.Index >= scheduler.MaxTasks || m.Position >= scheduler.MaxSignedResults || m.Attempts > 1<<20 ||
+	if !known || m.Index >= scheduler.MaxTasks || m.Position >= scheduler.MaxSignedResults || m.Attempts > 1<<20 || m.Revision > maxRevision ||
 		int(m.Peer) > len(d.peers) || int(m.Batch) > len(d.batches) || len(m.Votes) > maxVotes || len(m.Site) > maxSiteBytes {
 		return r, invalid("bad result in a record")
 	}
 	r = Result{
 		Index: int(m.Index), State: state, Raw: m.Raw, Position: int(m.Position), Attempts: int(m.Attempts),
-		Checked: m.Checked, Cached: m.Cached, Site: m.Site,
+		Checked: m.Checked, Cached: m.Cached, Site: m.Site, Revision: m.Revision,
 	}
 	if m.Peer > 0 {
 		r.Peer = d.peers[m.Peer-1]
 	}
-	if err := d.raw(m, &r); err != nil {
-		return r, err
+	if len(m.Raw) == 0 || len(m.Raw) > tasks.MaxResultBytes {
+		return r, invalid("result without its bytes in a record")
 	}
 	if m.Batch > 0 {
 		r.Batch = d.batches[m.Batch-1]
 		d.hashes[m.Batch-1][r.Position] = r.id()
-	}
-	if r.Outputs, err = storedFromProto(m.Outputs); err != nil {
-		return r, err
 	}
 	for _, v := range m.Votes {
 		if !votes {
@@ -241,22 +235,6 @@ func (d *decoder) result(m *tasksv1.TaskResult, votes bool) (r Result, err error
 		r.Votes = append(r.Votes, vote)
 	}
 	return r, nil
-}
-
-// raw takes in the encoded result, or the place where it is.
-func (d *decoder) raw(m *tasksv1.TaskResult, r *Result) error {
-	if m.Stored == nil {
-		if len(m.Raw) == 0 || len(m.Raw) > tasks.MaxResultBytes {
-			return invalid("result without its bytes in a record")
-		}
-		return nil
-	}
-	if len(m.Raw) > 0 {
-		return invalid("result twice in a record")
-	}
-	id, stored, err := oneStoredFromProto(m.Stored)
-	r.Raw, r.RawID, r.Stored = nil, id, &stored
-	return err
 }
 
 // complete computes the hashes of the batches that came without them.
@@ -305,6 +283,24 @@ func (d *decoder) rest(r *Record) error {
 // clip makes a text of others short and valid.
 func clip(s string) string {
 	return strings.ToValidUTF8(s[:min(len(s), MaxWhyBytes)], "\uFFFD")
+}
+
+// size estimates the bytes of an encoded result, from above; its signature
+// apart.
+func (r Result) size() int {
+	n := 128 + len(r.Raw) + len(r.Site)
+	for _, v := range r.Votes {
+		n += v.size() + v.Batch.size()
+	}
+	return n
+}
+
+// size estimates the bytes of an encoded signature, from above.
+func (b *Batch) size() int {
+	if b == nil {
+		return 0
+	}
+	return len(b.Hashes) + 128
 }
 
 // hashOf names a result among others of its task.

@@ -42,7 +42,7 @@ const (
 // state. It is not safe for concurrent use.
 //
 // Of two results of one task the one of the higher generation stands, then the
-// one of the lower epoch, then of the lower driver, then of the lower hash.
+// one of the higher revision, then of the lower epoch, then of the lower driver, then of the lower hash.
 type State struct {
 	plan  Plan
 	tasks []entry
@@ -72,6 +72,7 @@ type entry struct {
 	hash       uint64 // of the result
 	retried    uint32 // generation in which it was begun anew last; 0 never
 	generation uint32 // of the result
+	revision   uint32
 	driver     uint16
 	peer       uint16
 	state      uint8 // 0: no result; else place in taskStates
@@ -270,6 +271,7 @@ func (s *State) result(r Result, generation uint32, who uint16, place int64) {
 	if e.state != 0 {
 		newer := cmp.Or(
 			-cmp.Compare(generation, e.generation),
+			-cmp.Compare(r.Revision, e.revision),
 			s.drivers[who].compare(s.drivers[e.driver]),
 			cmp.Compare(hash, e.hash),
 		)
@@ -278,7 +280,7 @@ func (s *State) result(r Result, generation uint32, who uint16, place int64) {
 		}
 	}
 	s.count(r.Index, -1)
-	e.place, e.hash, e.generation, e.driver = place, hash, generation, who
+	e.place, e.hash, e.generation, e.revision, e.driver = place, hash, generation, r.Revision, who
 	e.state, e.peer = uint8(slices.Index(taskStates, r.State)), s.peerPlace(r.Peer)
 	s.count(r.Index, 1)
 }

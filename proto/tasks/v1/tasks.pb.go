@@ -2232,9 +2232,9 @@ func (x *Batch) GetHashes() []byte {
 // TaskResult is an encoded Result with the worker's word for it.
 type TaskResult struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Index         uint64                 `protobuf:"varint,1,opt,name=index,proto3" json:"index,omitempty"`  // of the task in the job
-	Raw           []byte                 `protobuf:"bytes,2,opt,name=raw,proto3" json:"raw,omitempty"`       // the Result as it was signed
-	Stored        *StoredContent         `protobuf:"bytes,3,opt,name=stored,proto3" json:"stored,omitempty"` // where raw is when it is not here
+	Index         uint64                 `protobuf:"varint,1,opt,name=index,proto3" json:"index,omitempty"`       // of the task in the job
+	Raw           []byte                 `protobuf:"bytes,2,opt,name=raw,proto3" json:"raw,omitempty"`            // the Result as it was signed
+	Revision      uint32                 `protobuf:"varint,3,opt,name=revision,proto3" json:"revision,omitempty"` // how many results of the task were found unsound before
 	State         State                  `protobuf:"varint,4,opt,name=state,proto3,enum=gotong.tasks.v1.State" json:"state,omitempty"`
 	Peer          uint32                 `protobuf:"varint,5,opt,name=peer,proto3" json:"peer,omitempty"`         // place in Record.peers + 1; 0: nobody ran it
 	Batch         uint32                 `protobuf:"varint,6,opt,name=batch,proto3" json:"batch,omitempty"`       // place in Record.batches + 1; 0: nobody signed it
@@ -2244,7 +2244,6 @@ type TaskResult struct {
 	Cached        bool                   `protobuf:"varint,10,opt,name=cached,proto3" json:"cached,omitempty"`  // remembered from an earlier job
 	Votes         []*TaskResult          `protobuf:"bytes,11,rep,name=votes,proto3" json:"votes,omitempty"`     // of those who agreed
 	Site          string                 `protobuf:"bytes,12,opt,name=site,proto3" json:"site,omitempty"`       // of a vote
-	Outputs       []*StoredContent       `protobuf:"bytes,13,rep,name=outputs,proto3" json:"outputs,omitempty"` // where the outputs are
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2293,11 +2292,11 @@ func (x *TaskResult) GetRaw() []byte {
 	return nil
 }
 
-func (x *TaskResult) GetStored() *StoredContent {
+func (x *TaskResult) GetRevision() uint32 {
 	if x != nil {
-		return x.Stored
+		return x.Revision
 	}
-	return nil
+	return 0
 }
 
 func (x *TaskResult) GetState() State {
@@ -2361,13 +2360,6 @@ func (x *TaskResult) GetSite() string {
 		return x.Site
 	}
 	return ""
-}
-
-func (x *TaskResult) GetOutputs() []*StoredContent {
-	if x != nil {
-		return x.Outputs
-	}
-	return nil
 }
 
 type Trust struct {
@@ -2788,12 +2780,12 @@ const file_tasks_v1_tasks_proto_rawDesc = "" +
 	"\x05Batch\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\fR\x03key\x12\x1c\n" +
 	"\tsignature\x18\x02 \x01(\fR\tsignature\x12\x16\n" +
-	"\x06hashes\x18\x03 \x01(\fR\x06hashes\"\xaf\x03\n" +
+	"\x06hashes\x18\x03 \x01(\fR\x06hashes\"\xd9\x02\n" +
 	"\n" +
 	"TaskResult\x12\x14\n" +
 	"\x05index\x18\x01 \x01(\x04R\x05index\x12\x10\n" +
-	"\x03raw\x18\x02 \x01(\fR\x03raw\x126\n" +
-	"\x06stored\x18\x03 \x01(\v2\x1e.gotong.tasks.v1.StoredContentR\x06stored\x12,\n" +
+	"\x03raw\x18\x02 \x01(\fR\x03raw\x12\x1a\n" +
+	"\brevision\x18\x03 \x01(\rR\brevision\x12,\n" +
 	"\x05state\x18\x04 \x01(\x0e2\x16.gotong.tasks.v1.StateR\x05state\x12\x12\n" +
 	"\x04peer\x18\x05 \x01(\rR\x04peer\x12\x14\n" +
 	"\x05batch\x18\x06 \x01(\rR\x05batch\x12\x1a\n" +
@@ -2803,8 +2795,7 @@ const file_tasks_v1_tasks_proto_rawDesc = "" +
 	"\x06cached\x18\n" +
 	" \x01(\bR\x06cached\x121\n" +
 	"\x05votes\x18\v \x03(\v2\x1b.gotong.tasks.v1.TaskResultR\x05votes\x12\x12\n" +
-	"\x04site\x18\f \x01(\tR\x04site\x128\n" +
-	"\aoutputs\x18\r \x03(\v2\x1e.gotong.tasks.v1.StoredContentR\aoutputs\"1\n" +
+	"\x04site\x18\f \x01(\tR\x04site\"1\n" +
 	"\x05Trust\x12\x12\n" +
 	"\x04peer\x18\x01 \x01(\rR\x04peer\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\x03R\x05value\"\x1d\n" +
@@ -2935,24 +2926,22 @@ var file_tasks_v1_tasks_proto_depIdxs = []int32{
 	31, // 27: gotong.tasks.v1.Record.cancelled:type_name -> gotong.tasks.v1.Cancelled
 	32, // 28: gotong.tasks.v1.Record.retried:type_name -> gotong.tasks.v1.Retried
 	34, // 29: gotong.tasks.v1.Record.ended:type_name -> gotong.tasks.v1.Ended
-	25, // 30: gotong.tasks.v1.TaskResult.stored:type_name -> gotong.tasks.v1.StoredContent
-	0,  // 31: gotong.tasks.v1.TaskResult.state:type_name -> gotong.tasks.v1.State
-	29, // 32: gotong.tasks.v1.TaskResult.votes:type_name -> gotong.tasks.v1.TaskResult
-	25, // 33: gotong.tasks.v1.TaskResult.outputs:type_name -> gotong.tasks.v1.StoredContent
-	33, // 34: gotong.tasks.v1.Retried.ranges:type_name -> gotong.tasks.v1.Range
-	7,  // 35: gotong.tasks.v1.Tasks.Offer:input_type -> gotong.tasks.v1.OfferRequest
-	9,  // 36: gotong.tasks.v1.Tasks.PutContent:input_type -> gotong.tasks.v1.PutContentRequest
-	13, // 37: gotong.tasks.v1.Tasks.Work:input_type -> gotong.tasks.v1.WorkRequest
-	11, // 38: gotong.tasks.v1.Tasks.GetOutput:input_type -> gotong.tasks.v1.GetOutputRequest
-	8,  // 39: gotong.tasks.v1.Tasks.Offer:output_type -> gotong.tasks.v1.OfferResponse
-	10, // 40: gotong.tasks.v1.Tasks.PutContent:output_type -> gotong.tasks.v1.PutContentResponse
-	15, // 41: gotong.tasks.v1.Tasks.Work:output_type -> gotong.tasks.v1.WorkResponse
-	12, // 42: gotong.tasks.v1.Tasks.GetOutput:output_type -> gotong.tasks.v1.GetOutputResponse
-	39, // [39:43] is the sub-list for method output_type
-	35, // [35:39] is the sub-list for method input_type
-	35, // [35:35] is the sub-list for extension type_name
-	35, // [35:35] is the sub-list for extension extendee
-	0,  // [0:35] is the sub-list for field type_name
+	0,  // 30: gotong.tasks.v1.TaskResult.state:type_name -> gotong.tasks.v1.State
+	29, // 31: gotong.tasks.v1.TaskResult.votes:type_name -> gotong.tasks.v1.TaskResult
+	33, // 32: gotong.tasks.v1.Retried.ranges:type_name -> gotong.tasks.v1.Range
+	7,  // 33: gotong.tasks.v1.Tasks.Offer:input_type -> gotong.tasks.v1.OfferRequest
+	9,  // 34: gotong.tasks.v1.Tasks.PutContent:input_type -> gotong.tasks.v1.PutContentRequest
+	13, // 35: gotong.tasks.v1.Tasks.Work:input_type -> gotong.tasks.v1.WorkRequest
+	11, // 36: gotong.tasks.v1.Tasks.GetOutput:input_type -> gotong.tasks.v1.GetOutputRequest
+	8,  // 37: gotong.tasks.v1.Tasks.Offer:output_type -> gotong.tasks.v1.OfferResponse
+	10, // 38: gotong.tasks.v1.Tasks.PutContent:output_type -> gotong.tasks.v1.PutContentResponse
+	15, // 39: gotong.tasks.v1.Tasks.Work:output_type -> gotong.tasks.v1.WorkResponse
+	12, // 40: gotong.tasks.v1.Tasks.GetOutput:output_type -> gotong.tasks.v1.GetOutputResponse
+	37, // [37:41] is the sub-list for method output_type
+	33, // [33:37] is the sub-list for method input_type
+	33, // [33:33] is the sub-list for extension type_name
+	33, // [33:33] is the sub-list for extension extendee
+	0,  // [0:33] is the sub-list for field type_name
 }
 
 func init() { file_tasks_v1_tasks_proto_init() }
