@@ -1,10 +1,16 @@
 package jobs
 
 import (
+	"errors"
 	"fmt"
+	"io"
+	"os"
 	"path/filepath"
 	"sync"
 
+	"github.com/zeebo/blake3"
+
+	"gotong/grid/disk"
 	"gotong/tasks"
 )
 
@@ -144,6 +150,38 @@ func (j *Job) Result(index int) (Result, bool, error) {
 // ContentPath returns where a copy of a content lies, if there is one.
 func (j *Job) ContentPath(id tasks.ContentID) string {
 	return filepath.Join(j.dir, contentsName, id.String())
+}
+
+// KeepContent copies a content into the job's directory, durably. Its hash is
+// checked.
+func (j *Job) KeepContent(id tasks.ContentID, from io.Reader) error {
+	path := j.ContentPath(id)
+	if _, err := os.Stat(path); err == nil {
+		return nil
+	}
+	dir := filepath.Dir(path)
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return err
+	}
+	f, err := os.CreateTemp(dir, "new-")
+	if err != nil {
+		return err
+	}
+	hash := blake3.New()
+	_, err = io.Copy(io.MultiWriter(f, hash), from)
+	if err == nil && tasks.ContentID(hash.Sum(nil)) != id {
+		err = tasks.ErrContent
+	}
+	if err == nil {
+		err = f.Sync()
+	}
+	if err = errors.Join(err, f.Close()); err == nil {
+		err = os.Rename(f.Name(), path)
+	}
+	if err != nil {
+		return errors.Join(err, os.Remove(f.Name()))
+	}
+	return disk.SyncDir(dir)
 }
 
 func (j *Job) close() error {
