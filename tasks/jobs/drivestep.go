@@ -196,7 +196,7 @@ func (r *stepRun) job(pool scheduler.Pool) (scheduler.Job, scheduler.Config, err
 	}
 	cfg := scheduler.Config{
 		Pool: numbered{pool, s.First}, Contents: r, Dir: r.dir, Peers: s.MaxPeers, AsTheyCome: true,
-		Verify: verify, Known: r.known, Caught: r.caught, Retries: s.Retries, Logger: r.Logger,
+		Verify: verify, Known: r.known, Caught: r.caught, Logger: r.Logger,
 		WorkerWait: max(time.Hour, time.Until(r.plan.Expires)),
 	}
 	r.Job.View(func(s *State) { cfg.Trust = s.Trust() })
@@ -209,7 +209,10 @@ func (r *stepRun) job(pool scheduler.Pool) (scheduler.Job, scheduler.Config, err
 // task returns what one task has of its own.
 func (r *stepRun) task(i int) scheduler.Part {
 	part, err := r.part(i)
-	if err != nil {
+	switch {
+	case errors.Is(err, batch.ErrSyntax): // they became too long; the scheduler refuses so many, and the task fails
+		return scheduler.Part{Args: make([]string, tasks.MaxArgs+1)}
+	case err != nil:
 		r.stop(fmt.Errorf("task %d: %w", i, err))
 		return scheduler.Part{}
 	}
@@ -218,14 +221,15 @@ func (r *stepRun) task(i int) scheduler.Part {
 
 func (r *stepRun) part(i int) (scheduler.Part, error) {
 	part := scheduler.Part{Stored: map[tasks.ContentID]tasks.Stored{}}
+	var err error
 	if r.items == nil {
-		part.Args = r.template.Expand(i+1, nil)
+		part.Args, err = r.template.Expand(i+1, nil)
 	} else {
-		item, err := r.items.Item(i)
-		if err != nil {
+		var item Item
+		if item, err = r.items.Item(i); err != nil {
 			return part, err
 		}
-		part.Args = r.template.Expand(i+1, item.Words)
+		part.Args, err = r.template.Expand(i+1, item.Words)
 		if !r.template.Marked() {
 			part.Args = append(part.Args, item.Words...)
 		}
@@ -233,6 +237,9 @@ func (r *stepRun) part(i int) (scheduler.Part, error) {
 		for id, stored := range item.Stored {
 			part.Stored[id] = stored
 		}
+	}
+	if err != nil {
+		return part, err
 	}
 	if !r.common.stdin.IsZero() {
 		part.Stdin, part.StdinSize = r.common.stdin, r.common.stdinSize
@@ -266,7 +273,17 @@ func (r *stepRun) receive(a *scheduler.Accepted) error {
 	local := a.Task.Index
 	defer r.files.drop(local)
 	index := r.step.First + local
-	_, have := r.accepted(local)
+	if a.Replaces != ([32]byte{}) {
+		if err := r.recorder.sync(); err != nil { // so that the state has what is replaced
+			return err
+		}
+	}
+	var have bool
+	var revision uint32
+	r.Job.View(func(s *State) {
+		_, have = s.Accepted(index)
+		revision = s.tasks[index].revision
+	})
 	if have && a.Replaces == ([32]byte{}) && a.FromCache {
 		return nil // it is in the journal
 	}
@@ -278,13 +295,7 @@ func (r *stepRun) receive(a *scheduler.Accepted) error {
 		return err
 	}
 	if have {
-		old, ok, err := r.Job.Result(index)
-		if err != nil {
-			return err
-		}
-		if ok {
-			res.Revision = old.Revision + 1
-		}
+		res.Revision = revision + 1
 	}
 	if err := r.recorder.add(res); err != nil {
 		return err

@@ -37,6 +37,15 @@ func inlineList(t testing.TB, items ...Item) Items {
 	return Items{Count: len(items), Content: tasks.ContentID{1, byte(len(items))}, Size: int64(buf.Len()), Data: buf.Bytes()}
 }
 
+// listOf is a list that rides in the plan, if it is small enough for that.
+func listOf(t testing.TB, n int) Items {
+	items := inlineList(t, words(n)...)
+	if items.Size > InlineItemsBytes {
+		items.Data = nil
+	}
+	return items
+}
+
 func words(n int) []Item {
 	items := make([]Item, n)
 	for i := range items {
@@ -56,7 +65,7 @@ func planOf(t testing.TB, counts ...int) Plan {
 	for i, n := range counts {
 		p.Steps = append(p.Steps, Step{
 			Name: fmt.Sprintf("step-%d", i), Runtime: tasks.RuntimeWASI, Module: tasks.ContentID{5}, Args: []string{"{}"},
-			Items: inlineList(t, words(n)...), Limits: tasks.DefaultLimits(), OnFailure: FailureFinish,
+			Items: listOf(t, n), Limits: tasks.DefaultLimits(), OnFailure: FailureFinish,
 		})
 	}
 	p.number()
