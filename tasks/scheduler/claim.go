@@ -75,6 +75,7 @@ type handed struct {
 	ownBytes  int64
 	supplying bool // not sent yet: its contents are on their way
 	fetching  bool // ended; its outputs are being read
+	cancelled bool // its result was not wanted any more
 }
 
 func newClaim(candidate Candidate, worker Worker, l *ledger, contents Contents, st *stage, logger *slog.Logger) *claim {
@@ -164,10 +165,11 @@ func (c *claim) receive(ctx context.Context, session Session, lease *time.Timer,
 			return c.reason(ctx, err)
 		}
 		lease.Reset(LeaseTTL)
-		for _, result := range r.Results {
-			if err := c.check(result.Result); err != nil {
+		for i := range r.Results {
+			if err := c.check(r.Results[i].Result); err != nil {
 				return err
 			}
+			r.Results[i].digest = r.Results[i].Digest()
 		}
 		fetches, err := c.ledger.report(c, r, time.Now())
 		for _, f := range fetches {
@@ -195,7 +197,7 @@ func (c *claim) check(r tasks.Result) error {
 
 // fetch reads the outputs of a result and reports it.
 func (c *claim) fetch(ctx context.Context, f fetch) {
-	a := &Accepted{Result: f.result.Result, Proof: f.result.Proof}
+	a := &Accepted{Result: f.result.Result, Proof: f.result.Proof, digest: f.result.digest}
 	var err error
 	select {
 	case c.fetching <- struct{}{}:
@@ -232,6 +234,7 @@ func (c *claim) computing() bool {
 // cancel asks the worker to stop a task whose result is no longer wanted.
 func (c *claim) cancel(index int) {
 	if h := c.out[index]; h != nil && !h.fetching && !h.supplying {
+		h.cancelled = true
 		c.cancels = append(c.cancels, index)
 		c.wakeUp()
 	}

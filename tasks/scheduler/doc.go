@@ -15,6 +15,16 @@
 // longest running tasks are started a second time on another site, and the
 // first valid result wins.
 //
+// Config.Verify has results compared (vote.go). A task runs on distinct sites
+// until as many agree on the digest of its result as the verification wants:
+// always that many for a quorum; with tasks.VerifyAdaptive two for peers that
+// have not earned trust and for a random share of the results of those that
+// have, one otherwise. Until then results are held. A peer that differs from
+// those who agree is caught: its word is kept as evidence, it gets no more
+// tasks, and what it said alone is void. A result that was delivered unchecked
+// and is voided later is delivered once more, with Accepted.Replaces; each task
+// has one standing result at any time.
+//
 // Memory is bounded by Config.Window and Config.BufferBytes: a caller that
 // takes results slowly slows the workers down.
 package scheduler

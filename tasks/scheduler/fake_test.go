@@ -93,6 +93,8 @@ type fakeWorker struct {
 	running  int
 	most     int // running at once
 	released int
+	opened   int // outputs read
+	lied     int
 	stopped  int // tasks whose context was cancelled
 }
 
@@ -135,6 +137,7 @@ func (w *fakeWorker) PutContent(_ context.Context, _ scheduler.Header, id tasks.
 func (w *fakeWorker) OpenOutput(_ context.Context, _ tasks.TaskID, id tasks.ContentID) (io.ReadCloser, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	w.opened++
 	data, ok := w.outputs[id]
 	if !ok {
 		return nil, tasks.ErrNoContent

@@ -65,8 +65,7 @@ func (l *ledger) orders(c *claim, now time.Time) Orders {
 		}
 		part := l.job.Task(e.index)
 		if err := l.job.Check(part); err != nil {
-			l.settle(e, &Accepted{Result: l.impossible(e.index, err)})
-			delete(l.active, e.index)
+			l.fail(e, err)
 			continue
 		}
 		given++
@@ -99,6 +98,13 @@ func (p Part) bytes() int {
 		n += 64 + 34*(len(stored.Segments)+len(stored.Holders))
 	}
 	return n
+}
+
+// fail settles a task that cannot be run.
+func (l *ledger) fail(e *entry, err error) {
+	a := &Accepted{Result: l.impossible(e.index, err), Attempts: e.attempts}
+	l.occupy(a, 1)
+	l.settle(e, a)
 }
 
 func (l *ledger) impossible(index int, err error) tasks.Result {
@@ -136,7 +142,7 @@ func (l *ledger) windowOf(c *claim) int {
 
 // unassigned returns how many tasks could be handed out now.
 func (l *ledger) unassigned() int {
-	return len(l.retry) + l.unseen()
+	return len(l.retry) + l.open.count + l.unseen()
 }
 
 func (l *ledger) slots() int {
@@ -150,11 +156,16 @@ func (l *ledger) slots() int {
 }
 
 // pick chooses a task for c and takes it off its queue: first those that must
-// run again and that its peer has not failed, then new ones, then the others
-// that must run again, at the tail a second copy. Nil: none now.
+// run again and that its peer has not failed, then those that other sites must
+// confirm, then new ones, then the others that must run again, at the tail a
+// second copy. Nil: none now.
 func (l *ledger) pick(c *claim, now time.Time) *entry {
 	tried := func(e *entry) bool { return slices.Contains(e.avoid, c.candidate.Peer) }
-	if e := l.pickAgain(func(e *entry) bool { return !tried(e) }); e != nil {
+	if e := l.pickAgain(func(e *entry) bool { return !tried(e) && l.mayVote(e, c) }); e != nil {
+		return e
+	}
+	if e := l.open.first(c, func(e *entry) bool { return l.fitsAgain(e) && l.mayVote(e, c) }); e != nil {
+		l.open.close(e)
 		return e
 	}
 	l.skipKnown()
@@ -164,10 +175,10 @@ func (l *ledger) pick(c *claim, now time.Time) *entry {
 		l.next++
 		return e
 	}
-	if e := l.pickAgain(func(e *entry) bool { return tried(e) && l.waitedEnough(e, now) }); e != nil {
+	if e := l.pickAgain(func(e *entry) bool { return tried(e) && l.mayVote(e, c) && l.waitedEnough(e, now) }); e != nil {
 		return e
 	}
-	if len(c.out) < c.slots && l.unassigned() == 0 {
+	if len(c.out) < c.slots && l.unassigned() == l.open.count {
 		if e := l.straggler(c, now); e != nil {
 			l.sum.Duplicated++
 			return e
@@ -179,8 +190,9 @@ func (l *ledger) pick(c *claim, now time.Time) *entry {
 // pickAgain takes the first task that must run again and may here.
 func (l *ledger) pickAgain(may func(*entry) bool) *entry {
 	for i, e := range l.retry {
-		if l.fits(e.index) && may(e) {
+		if l.fitsAgain(e) && may(e) {
 			l.retry = slices.Delete(l.retry, i, i+1)
+			e.inRetry = false
 			l.sum.Retried++
 			return e
 		}
@@ -196,6 +208,10 @@ func (l *ledger) fits(index int) bool {
 	return room || (l.ordered && index == l.delivered) || (l.copies == 0 && l.buffered+l.staged == 0)
 }
 
+// fitsAgain is fits for a task that was handed out before. One of which there
+// is a result always may run: its room is freed only when it is decided.
+func (l *ledger) fitsAgain(e *entry) bool { return len(e.ballots) > 0 || l.fits(e.index) }
+
 // waitedEnough reports whether e may go to a peer that failed it before.
 func (l *ledger) waitedEnough(e *entry, now time.Time) bool {
 	waited := now.Sub(e.queued)
@@ -208,7 +224,7 @@ func (l *ledger) waitedEnough(e *entry, now time.Time) bool {
 // untried reports whether a claimed peer has not failed e.
 func (l *ledger) untried(e *entry) bool {
 	for c := range l.claims {
-		if c.closing == "" && !slices.Contains(e.avoid, c.candidate.Peer) {
+		if c.closing == "" && !slices.Contains(e.avoid, c.candidate.Peer) && l.mayVote(e, c) {
 			return true
 		}
 	}
@@ -221,7 +237,7 @@ func (l *ledger) straggler(c *claim, now time.Time) *entry {
 	var oldest *entry
 	before := now.Add(-l.tailAge())
 	for _, e := range l.active {
-		if straggles(e, before) && l.mayCopy(e, c) && (oldest == nil || e.since.Before(oldest.since)) {
+		if l.straggles(e, before) && l.mayCopy(e, c) && (oldest == nil || e.since.Before(oldest.since)) {
 			oldest = e
 		}
 	}
@@ -229,9 +245,13 @@ func (l *ledger) straggler(c *claim, now time.Time) *entry {
 }
 
 // straggles reports whether e runs since before a time and may be copied.
-func straggles(e *entry, before time.Time) bool {
-	return !e.accepted && !e.since.After(before) &&
-		len(e.holders) > 0 && len(e.holders) < MaxCopies && e.attempts+len(e.holders) < MaxAttempts
+func (l *ledger) straggles(e *entry, before time.Time) bool {
+	if e.accepted || e.open || e.inRetry || e.since.After(before) || len(e.holders) == 0 || e.attempts+len(e.holders) >= MaxAttempts {
+		return false
+	}
+	_, agree := e.leading()
+	spare := len(e.holders) - (max(e.need, 1) - agree) // copies beyond those that may decide it
+	return spare < MaxCopies-1 && (!l.judge.verify.Votes() || len(e.ballots)+len(e.holders) < l.judge.most())
 }
 
 func (l *ledger) tailAge() time.Duration {
@@ -245,7 +265,7 @@ func (l *ledger) tailAge() time.Duration {
 // mayCopy reports whether c is another peer on another site than the copies of
 // e that run. Where all claims are on one site, another peer is enough.
 func (l *ledger) mayCopy(e *entry, c *claim) bool {
-	if slices.Contains(e.avoid, c.candidate.Peer) {
+	if slices.Contains(e.avoid, c.candidate.Peer) || !l.mayVote(e, c) {
 		return false
 	}
 	for _, h := range e.holders {
@@ -272,7 +292,11 @@ func (l *ledger) handTo(c *claim, e *entry, now time.Time) *handed {
 	if len(e.holders) == 0 {
 		e.since = now
 	}
+	if e.need == 0 {
+		e.need = l.judge.need(c.candidate.Peer)
+	}
 	e.holders = append(e.holders, c)
+	l.requeue(e)
 	if len(c.out) == 0 {
 		c.ended = now // it was idle, so it could not end a task before
 	}
@@ -301,13 +325,16 @@ func (l *ledger) wanted(now time.Time) int {
 		if n := open + running - l.slots(); n > 0 {
 			return n
 		}
+		if n := l.wantedVotes(); n > 0 {
+			return n
+		}
 	}
 	for _, e := range l.retry {
 		if !l.untried(e) {
 			return 1
 		}
 	}
-	return l.wantedForTail(open, now)
+	return l.wantedForTail(open-l.open.count, now)
 }
 
 // wantedForTail returns 1 when a task straggles and no idle slot may copy it.
@@ -317,7 +344,7 @@ func (l *ledger) wantedForTail(open int, now time.Time) int {
 	}
 	before := now.Add(-l.tailAge())
 	for _, e := range l.active {
-		if straggles(e, before) && !l.copyable(e) {
+		if l.straggles(e, before) && !l.copyable(e) {
 			return 1
 		}
 	}

@@ -84,8 +84,13 @@ type Config struct {
 	BufferBytes int64
 	// Verify says how results are checked.
 	Verify tasks.Verify
+	// Started: the job ran before, so sites that its verification needs and
+	// that are not there now are waited for, as workers are. Otherwise Run
+	// fails with ErrTooFewSites before anything runs.
+	Started bool
 	// Trust is how many checked results in a row were right, by peer, when the
-	// job ran before. VerifyAdaptive starts from it.
+	// job ran before; negative: the peer was caught. VerifyAdaptive starts from
+	// it.
 	Trust map[grid.PeerID]int
 	// Known, if set, returns the result of a task that need not run, or nil: it
 	// was accepted when the job ran before, or is remembered from other jobs.
@@ -151,7 +156,7 @@ func (c Config) Validate() error {
 	if err := c.Verify.Validate(); err != nil {
 		faults = append(faults, err)
 	}
-	check(!c.Verify.Votes(), "results are not compared yet")
+	check(c.Peers == 0 || !c.Verify.Votes() || c.Peers >= max(checkedBy, c.Verify.Need), "%d peers cannot check results by %s", c.Peers, c.Verify)
 	return errors.Join(faults...)
 }
 

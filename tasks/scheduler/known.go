@@ -56,7 +56,9 @@ func (l *ledger) lookedUp(index int, a *Accepted) {
 	a.Task.Job, a.Task.Index = l.job.Job, index
 	l.knownAhead[index] = true
 	l.sum.Remembered++
-	l.settle(&entry{index: index, attempts: a.Attempts}, a)
+	l.occupy(a, 1)
+	l.settle(&entry{index: index}, a)
+	l.noteUnchecked(a)
 }
 
 // skipKnown moves next over tasks that need not run.

@@ -29,12 +29,19 @@ type ledger struct {
 	knownAhead map[int]bool   // of those, not below next: need not run
 	active     map[int]*entry // handed out or waiting in retry, not settled
 	retry      []*entry       // to be handed out again, by index
+	open       openTasks      // wait for copies on further sites
 	claims     map[*claim]struct{}
 	waiting    map[int]*Accepted // accepted, out of order
 	ready      []*Accepted       // to be delivered, in this order
-	low        int               // ordered: lowest index without an accepted result
+	revised    []*Accepted       // to be delivered before those, again
+	caught     []Caught          // to be told before those
+	inHand     bool              // the receiver has one
+	revising   int               // delivered tasks that run again and are to be delivered again
+	judge      *judge
+	unchecked  map[grid.PeerID][]unchecked // accepted results, by peer, oldest first
+	low        int                         // ordered: lowest index without an accepted result
 	delivered  int
-	buffered   int64 // bytes in waiting, ready and the receiver's hands
+	buffered   int64 // bytes in ballots, waiting, ready and the receiver's hands
 	staged     int64 // bytes of their outputs in the stage
 	gaveUp     string
 	copies     int           // at workers
@@ -54,10 +61,20 @@ type entry struct {
 	why      string    // of the last failed attempt
 	since    time.Time // when the oldest of the present copies was handed out
 	queued   time.Time // when it went to retry
+	inRetry  bool
+	open     bool // in openTasks
+	place    int  // counts its places in openTasks
 	accepted bool
+
+	need     int      // sites that must agree; 0: not handed out since it was voided
+	ballots  []ballot // results until then
+	winner   []Vote   // once accepted: who gave the result
+	measured bool     // once accepted: tasks.Result.Measured
+	state    tasks.State
+	replaces [32]byte // digest of what was delivered before; zero: nothing was
 }
 
-func newLedger(job Job, cfg Config) *ledger {
+func newLedger(job Job, cfg Config, judge *judge) *ledger {
 	l := &ledger{
 		job:         job,
 		window:      cfg.Window,
@@ -66,6 +83,9 @@ func newLedger(job Job, cfg Config) *ledger {
 		deliverable: make(chan struct{}, 1),
 		room:        make(chan struct{}, 1),
 		knownAhead:  map[int]bool{},
+		open:        openTasks{sets: map[string]*openSet{}},
+		judge:       judge,
+		unchecked:   map[grid.PeerID][]unchecked{},
 		active:      map[int]*entry{},
 		claims:      map[*claim]struct{}{},
 		waiting:     map[int]*Accepted{},
@@ -83,13 +103,9 @@ func (l *ledger) join(c *claim) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.claims[c] = struct{}{}
-}
-
-// claimed reports whether any worker is claimed.
-func (l *ledger) claimed() bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return len(l.claims) > 0
+	if l.judge.caught[c.candidate.Peer] {
+		c.end(errLied)
+	}
 }
 
 // leave takes a claim out; what it held runs elsewhere.
@@ -109,7 +125,8 @@ func (l *ledger) leave(c *claim, why string) {
 		}
 		l.release(h.entry, c)
 		if !h.entry.accepted {
-			l.again(h.entry, c.candidate.Peer, why, h.fetching || (!h.supplying && sent <= c.slots))
+			attempted := h.fetching || (!h.supplying && sent <= c.slots)
+			l.again(h.entry, c.candidate.Peer, why, attempted && !l.judge.caught[c.candidate.Peer])
 		}
 	}
 	l.wakeAll()
@@ -134,16 +151,23 @@ func (l *ledger) again(e *entry, peer grid.PeerID, why string, attempted bool) {
 	}
 	switch {
 	case len(e.holders) > 0:
-		e.since = time.Now() // the copy that is left is the only one now
+		e.since = time.Now() // the copies that are left are the only ones now
 	case e.attempts >= MaxAttempts:
-		l.settle(e, &Accepted{Result: l.lost(e.index,
-			fmt.Sprintf("given up after %d attempts; the last on %s", e.attempts, e.why))})
-		delete(l.active, e.index)
-	default:
-		e.queued = time.Now()
-		i, _ := slices.BinarySearchFunc(l.retry, e.index, func(r *entry, index int) int { return r.index - index })
-		l.retry = slices.Insert(l.retry, i, e)
+		l.lose(e, fmt.Sprintf("given up after %d attempts; the last on %s", e.attempts, e.why))
+		return
 	}
+	l.requeue(e)
+}
+
+// lose settles e without a result.
+func (l *ledger) lose(e *entry, why string) {
+	a := &Accepted{Result: l.lostVotes(e, why), Attempts: e.attempts + len(e.ballots)}
+	for _, b := range e.ballots {
+		l.free(b.result)
+	}
+	e.ballots = nil
+	l.occupy(a, 1)
+	l.settle(e, a)
 }
 
 func (l *ledger) lost(index int, why string) tasks.Result {
@@ -163,26 +187,39 @@ func clip(s string, limit int) string {
 	return s
 }
 
-// settle accepts the one result of e and makes it ready for delivery.
+// settle accepts the one result of e, which occupies its room already, and
+// makes it ready for delivery.
 func (l *ledger) settle(e *entry, a *Accepted) {
-	e.accepted = true
-	a.Attempts = e.attempts
+	l.unqueue(e)
+	e.accepted, e.state = true, a.State
 	for _, holder := range e.holders {
 		holder.cancel(e.index)
 	}
-	l.count(a)
-	l.occupy(a, 1)
-	if !l.ordered {
-		l.ready = append(l.ready, a)
-		l.signal()
-		return
+	if len(e.holders) == 0 {
+		delete(l.active, e.index)
 	}
-	l.waiting[e.index] = a
+	l.count(a.State, 1)
+	if a.Checked {
+		l.sum.Checked++
+	}
+	switch a.Replaces = e.replaces; {
+	case a.Replaces != [32]byte{}:
+		l.revised = append(l.revised, a)
+	case l.ordered:
+		l.waiting[e.index] = a
+		l.line()
+	default:
+		l.ready = append(l.ready, a)
+	}
+	l.signal()
+}
+
+// line moves results from waiting to ready, in the order of tasks.
+func (l *ledger) line() {
 	for a, ok := l.waiting[l.low]; ok; a, ok = l.waiting[l.low] {
 		delete(l.waiting, l.low)
 		l.ready = append(l.ready, a)
 		l.low++
-		l.signal()
 	}
 }
 
@@ -193,16 +230,17 @@ func (l *ledger) occupy(a *Accepted, sign int64) {
 	l.staged += sign * staged
 }
 
-func (l *ledger) count(a *Accepted) {
-	switch a.State {
+// count adds n ended tasks to the summary.
+func (l *ledger) count(state tasks.State, n int) {
+	switch state {
 	case tasks.StateDone:
-		l.sum.Done++
+		l.sum.Done += n
 	case tasks.StateFailed:
-		l.sum.Failed++
+		l.sum.Failed += n
 	case tasks.StateLimit:
-		l.sum.Limited++
+		l.sum.Limited += n
 	default:
-		l.sum.Lost++
+		l.sum.Lost += n
 	}
 }
 
@@ -219,26 +257,38 @@ func (l *ledger) wakeAll() {
 	}
 }
 
-// pop returns the next result to deliver, nil when there is none yet, and
-// whether all have been delivered.
-func (l *ledger) pop() (a *Accepted, finished bool) {
+// pop returns the next result to deliver, or a peer that was caught; neither
+// when there is none yet; and whether all have been delivered.
+func (l *ledger) pop() (a *Accepted, caught *Caught, finished bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.loseRest()
-	if len(l.ready) == 0 {
-		return nil, l.delivered == l.job.Count
+	switch {
+	case len(l.caught) > 0:
+		caught, l.caught = &l.caught[0], l.caught[1:]
+	case len(l.revised) > 0:
+		a, l.revised[0] = l.revised[0], nil
+		l.revised = l.revised[1:]
+	case len(l.ready) > 0:
+		a, l.ready[0] = l.ready[0], nil
+		l.ready = l.ready[1:]
+	default:
+		return nil, nil, l.delivered == l.job.Count && l.revising == 0
 	}
-	a = l.ready[0]
-	l.ready[0] = nil
-	l.ready = l.ready[1:]
-	return a, false
+	l.inHand = a != nil
+	return a, caught, false
 }
 
 // done says that a popped result was taken; that makes room for others.
 func (l *ledger) done(a *Accepted) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.delivered++
+	l.inHand = false
+	if a.Replaces == [32]byte{} {
+		l.delivered++
+	} else {
+		l.revising--
+	}
 	l.occupy(a, -1)
 	l.signalRoom()
 	l.wakeStarved()
@@ -255,11 +305,14 @@ func (l *ledger) wakeStarved() {
 }
 
 // giveUp ends every task that no worker has as lost. It does nothing while a
-// claim is open.
+// worker has one, or may get one.
 func (l *ledger) giveUp(why string) {
+	if l.advancing() {
+		return
+	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if len(l.claims) == 0 && l.gaveUp == "" {
+	if l.copies == 0 && l.gaveUp == "" {
 		l.gaveUp = why
 		l.signal()
 	}
@@ -271,13 +324,17 @@ func (l *ledger) loseRest() {
 		return
 	}
 	for _, e := range l.retry {
-		l.settle(e, &Accepted{Result: l.lost(e.index, l.gaveUp)})
-		delete(l.active, e.index)
+		e.inRetry = false
 	}
 	l.retry = nil
+	for _, e := range l.active {
+		if !e.accepted && len(e.holders) == 0 {
+			l.lose(e, l.gaveUp)
+		}
+	}
 	l.skipKnown()
 	for l.next < l.looked && l.next < l.delivered+l.window {
-		l.settle(&entry{index: l.next}, &Accepted{Result: l.lost(l.next, l.gaveUp)})
+		l.lose(&entry{index: l.next}, l.gaveUp)
 		l.next++
 		l.skipKnown()
 	}

@@ -1,6 +1,7 @@
 package scheduler
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -92,7 +93,7 @@ func (m *matchmaker) run(ctx context.Context) {
 		m.ledger.tick(now)
 		wanted := m.ledger.wanted(now)
 		m.match(ctx, wanted, now)
-		if wanted == 0 || m.ledger.claimed() {
+		if wanted == 0 || m.ledger.advancing() {
 			helped = now
 		}
 		if now.Sub(helped) >= m.cfg.WorkerWait {
@@ -133,10 +134,24 @@ func (m *matchmaker) match(ctx context.Context, wanted int, now time.Time) {
 func (m *matchmaker) free(now time.Time) []Candidate {
 	candidates := slices.DeleteFunc(slices.Clone(m.cfg.Pool.Candidates()), func(c Candidate) bool {
 		s := m.standing(c.Peer)
-		return s.engaged || s.barred || now.Before(s.until)
+		return s.engaged || s.barred || now.Before(s.until) || m.ledger.isCaught(c.Peer)
 	})
 	m.rng.Shuffle(len(candidates), func(i, j int) { candidates[i], candidates[j] = candidates[j], candidates[i] })
+	if m.cfg.Verify.Votes() {
+		sites := m.ledger.claimedSites()
+		slices.SortStableFunc(candidates, func(a, b Candidate) int {
+			return cmp.Compare(rank(sites, a), rank(sites, b))
+		})
+	}
 	return candidates
+}
+
+// rank puts candidates on sites where nobody works yet before the others.
+func rank(sites map[string]bool, c Candidate) int {
+	if sites[c.Site] {
+		return 1
+	}
+	return 0
 }
 
 func (m *matchmaker) standing(peer grid.PeerID) *standing {

@@ -23,7 +23,7 @@ func (m *matchmaker) compare(ctx context.Context, pair []Candidate) (answer, boo
 	defer cancel()
 	answers := make(chan answer, len(pair))
 	for _, candidate := range pair {
-		m.wg.Go(func() { answers <- m.ask(asking, candidate) })
+		m.wg.Go(func() { answers <- ask(asking, m.cfg.Pool, m.ledger.job.Header, candidate) })
 	}
 	var best answer
 	found, grace := false, (<-chan time.Time)(nil)
@@ -64,11 +64,11 @@ func (m *matchmaker) freeLater(answers <-chan answer, left int) {
 	})
 }
 
-func (m *matchmaker) ask(ctx context.Context, candidate Candidate) answer {
+func ask(ctx context.Context, pool Pool, h Header, candidate Candidate) answer {
 	a := answer{candidate: candidate}
-	a.worker, a.err = m.cfg.Pool.Worker(candidate.Peer)
+	a.worker, a.err = pool.Worker(candidate.Peer)
 	if a.err == nil {
-		a.offer, a.err = a.worker.Offer(ctx, m.ledger.job.Header)
+		a.offer, a.err = a.worker.Offer(ctx, h)
 	}
 	switch {
 	case a.err == nil:

@@ -37,7 +37,7 @@ func (l *ledger) report(c *claim, r Report, now time.Time) ([]fetch, error) {
 			fetches = append(fetches, fetch{result})
 			continue
 		}
-		l.end(c, h, &Accepted{Result: result.Result, Proof: result.Proof}, now)
+		l.end(c, h, &Accepted{Result: result.Result, Proof: result.Proof, digest: result.digest}, now)
 	}
 	for _, back := range r.Returned {
 		h, err := l.take(c, back.Index)
@@ -57,6 +57,9 @@ func (l *ledger) report(c *claim, r Report, now time.Time) ([]fetch, error) {
 
 // over says why the claim should end now, if it should.
 func (l *ledger) over(c *claim) error {
+	if l.judge.caught[c.candidate.Peer] {
+		return errLied
+	}
 	if c.losses > lossesMax {
 		return fmt.Errorf("%w: %s", errUnable, c.lastLoss)
 	}
@@ -76,7 +79,7 @@ func (l *ledger) take(c *claim, index int) (*handed, error) {
 }
 
 func (l *ledger) needsFetch(h *handed, r SignedResult) bool {
-	if !l.job.Outputs || h.entry.accepted || !r.State.Final() {
+	if !l.job.Outputs || h.entry.accepted || !r.State.Final() || keeps(h.entry.ballots, r.digest) {
 		return false
 	}
 	for _, out := range r.Outputs {
@@ -121,20 +124,18 @@ func (l *ledger) end(c *claim, h *handed, a *Accepted, now time.Time) {
 	settled := h.entry.accepted
 	l.drop(c, h)
 	switch {
-	case settled:
+	case l.judge.caught[c.candidate.Peer]: // its word counts for nothing
 		a.discard()
-		if a.State.Final() {
-			l.sum.Dropped++
-		}
+		l.requeue(h.entry)
 	case !a.State.Final():
 		a.discard()
-		l.retryElsewhere(c, h, a.Why, true)
+		l.retryElsewhere(c, h, a.Why, !h.cancelled)
+	case settled:
+		l.sum.Dropped++
+		l.late(c, h.entry, a)
 	default:
 		l.measure(c, h, a, now)
-		h.entry.attempts++
-		a.Votes = []Vote{{c.candidate.Peer, c.candidate.Site, a.Result.Digest(), a.Engine, a.Proof}}
-		l.settle(h.entry, a)
-		l.release(h.entry, c)
+		l.vote(c, h.entry, a)
 	}
 }
 

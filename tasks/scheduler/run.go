@@ -22,6 +22,12 @@ func Run(ctx context.Context, job Job, cfg Config, receive func(*Accepted) error
 	if err := job.Validate(); err != nil {
 		return Summary{}, fmt.Errorf("run: %w", err)
 	}
+	if !cfg.Started {
+		if err := CheckSites(ctx, job, cfg); err != nil {
+			return Summary{}, fmt.Errorf("run: %w", err)
+		}
+	}
+	judge := newJudge(cfg)
 	cfg = cfg.withDefaults()
 	start := time.Now()
 	var st *stage
@@ -32,7 +38,7 @@ func Run(ctx context.Context, job Job, cfg Config, receive func(*Accepted) error
 		}
 		defer st.close()
 	}
-	l := newLedger(job, cfg)
+	l := newLedger(job, cfg, judge)
 	m := newMatchmaker(cfg, l, st)
 	work, stop := context.WithCancelCause(ctx)
 	var wg sync.WaitGroup
@@ -40,7 +46,7 @@ func Run(ctx context.Context, job Job, cfg Config, receive func(*Accepted) error
 	if cfg.Known != nil {
 		wg.Go(func() { l.lookUp(work, cfg.Known) })
 	}
-	err := deliver(ctx, l, receive)
+	err := deliver(ctx, l, cfg.Caught, receive)
 	stop(errFinished)
 	wg.Wait()
 	if cfg.Progress != nil {
@@ -51,15 +57,23 @@ func Run(ctx context.Context, job Job, cfg Config, receive func(*Accepted) error
 	return sum, err
 }
 
-// deliver hands results to receive until all were, or something ends it.
-func deliver(ctx context.Context, l *ledger, receive func(*Accepted) error) error {
+// deliver hands results to receive, and what was caught to tell, until all were, or something ends it.
+func deliver(ctx context.Context, l *ledger, tell func(Caught) error, receive func(*Accepted) error) error {
 	for {
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
-		a, finished := l.pop()
+		a, caught, finished := l.pop()
 		if finished {
 			return nil
+		}
+		if caught != nil {
+			if tell != nil {
+				if err := tell(*caught); err != nil {
+					return err
+				}
+			}
+			continue
 		}
 		if a == nil {
 			select {

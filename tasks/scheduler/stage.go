@@ -42,6 +42,7 @@ type Accepted struct {
 	Replaces [32]byte
 
 	staged *staged
+	digest [32]byte // of Result, when a worker gave it
 }
 
 // OpenOutput opens one of a.Outputs, whose bytes were verified. The caller

@@ -217,8 +217,7 @@ func (l *ledger) supplied(c *claim, s supply, err error, now time.Time) error {
 		c.supplied = append(c.supplied, s.order)
 	case errors.As(err, &source):
 		l.drop(c, h)
-		l.settle(h.entry, &Accepted{Result: l.impossible(h.entry.index, err)})
-		l.release(h.entry, c)
+		l.fail(h.entry, err)
 	case errors.Is(err, tasks.ErrBusy):
 		l.drop(c, h)
 		l.retryElsewhere(c, h, err.Error(), false)

@@ -1,7 +1,11 @@
 package scheduler
 
 import (
+	"fmt"
+	"slices"
+
 	"gotong/grid"
+	"gotong/tasks"
 )
 
 // Vote is what one peer says the result of a task is.
@@ -23,4 +27,176 @@ type Caught struct {
 	// nobody had checked. They run again and are delivered once more, with
 	// Accepted.Replaces set. Results of the peer that others confirmed stand.
 	Voided []int
+}
+
+// ballot is one result of a task that is not decided.
+type ballot struct {
+	vote     Vote
+	measured bool      // tasks.Result.Measured
+	result   *Accepted // nil: another ballot keeps the same, or it was delivered
+}
+
+func newBallot(c *claim, a *Accepted) ballot {
+	return ballot{
+		vote:     Vote{c.candidate.Peer, c.candidate.Site, a.digest, a.Engine, a.Proof},
+		measured: a.Measured(),
+		result:   a,
+	}
+}
+
+// vote takes in one result of a task. It is kept until as many sites agree as
+// the task needs.
+func (l *ledger) vote(c *claim, e *entry, a *Accepted) {
+	b := newBallot(c, a)
+	if e.need == 1 && l.judge.checks(b) {
+		e.need = checkedBy
+	}
+	if keeps(e.ballots, b.vote.Result) {
+		a.discard()
+		b.result = nil
+	} else {
+		l.occupy(a, 1)
+	}
+	e.ballots = append(e.ballots, b)
+	l.tally(e)
+}
+
+// keeps reports whether a ballot keeps a result with this digest.
+func keeps(ballots []ballot, digest [32]byte) bool {
+	return slices.ContainsFunc(ballots, func(b ballot) bool { return b.result != nil && b.vote.Result == digest })
+}
+
+// tally decides e when enough sites agree, or when they no longer can.
+func (l *ledger) tally(e *entry) {
+	digest, agree := e.leading()
+	switch {
+	case agree >= e.need:
+		l.accept(e, digest)
+	case e.need-agree > l.judge.most()-len(e.ballots):
+		l.disagree(e)
+	default:
+		l.requeue(e)
+	}
+}
+
+// leading returns the result on which most ballots agree, the earlier of two,
+// and how many do.
+func (e *entry) leading() (digest [32]byte, agree int) {
+	for _, b := range e.ballots {
+		n := 0
+		for _, other := range e.ballots {
+			if other.vote.Result == b.vote.Result {
+				n++
+			}
+		}
+		if n > agree {
+			digest, agree = b.vote.Result, n
+		}
+	}
+	return digest, agree
+}
+
+// wants returns how many more copies of e should be at workers now.
+func (l *ledger) wants(e *entry) int {
+	_, agree := e.leading()
+	open := min(max(e.need, 1)-agree, l.judge.most()-len(e.ballots))
+	return max(0, open-len(e.holders))
+}
+
+// accept settles e with the result that the leading ballots agree on.
+func (l *ledger) accept(e *entry, digest [32]byte) {
+	var a *Accepted
+	var votes []Vote
+	measured := false
+	for _, b := range e.ballots {
+		switch {
+		case b.vote.Result != digest:
+			continue
+		case b.result != nil:
+			a = b.result
+			votes = slices.Insert(votes, 0, b.vote)
+		default:
+			votes = append(votes, b.vote)
+		}
+		measured = b.measured
+	}
+	a.Votes, a.Checked = votes, len(votes) >= checkedBy
+	var wrong []Vote
+	for _, b := range e.ballots {
+		if b.vote.Result == digest {
+			continue
+		}
+		l.free(b.result)
+		if !b.measured && !measured && sameEngine(b.vote, votes) {
+			wrong = append(wrong, b.vote)
+		} else {
+			l.judge.doubt(b.vote.Peer)
+		}
+	}
+	if a.Checked {
+		l.judge.confirm(votes)
+	}
+	a.Evidence = wrong
+	a.Attempts = e.attempts + len(e.ballots)
+	e.winner, e.measured, e.ballots = votes, measured, nil
+	l.settle(e, a)
+	l.noteUnchecked(a)
+	for _, v := range wrong {
+		l.catch(Caught{Task: e.index, Vote: v, Against: votes})
+	}
+}
+
+// sameEngine reports whether one of those who agree ran the engine of v.
+// Results are comparable within one engine only.
+func sameEngine(v Vote, agree []Vote) bool {
+	return slices.ContainsFunc(agree, func(a Vote) bool { return a.Engine == v.Engine })
+}
+
+// disagree settles e as failed: enough sites can no longer agree, so nobody
+// knows who is right.
+func (l *ledger) disagree(e *entry) {
+	_, agree := e.leading()
+	a := &Accepted{Result: l.impossible(e.index, fmt.Errorf(
+		"peers disagree: %d sites ran it and at most %d gave the same result, %d must", len(e.ballots), agree, e.need))}
+	for _, b := range e.ballots {
+		a.Evidence = append(a.Evidence, b.vote)
+		l.judge.doubt(b.vote.Peer)
+		l.free(b.result)
+	}
+	a.Attempts = e.attempts + len(e.ballots)
+	e.ballots = nil
+	l.occupy(a, 1)
+	l.settle(e, a)
+}
+
+// late takes in a result that came after its task was settled. It is no vote,
+// but it may be evidence.
+func (l *ledger) late(c *claim, e *entry, a *Accepted) {
+	b := newBallot(c, a)
+	if !l.judge.verify.Votes() || len(e.winner) == 0 || b.vote.Result == e.winner[0].Result || b.measured || e.measured || !sameEngine(b.vote, e.winner) {
+		a.discard()
+		return
+	}
+	if len(e.winner) >= checkedBy {
+		a.discard()
+		l.catch(Caught{Task: e.index, Vote: b.vote, Against: e.winner})
+		return
+	}
+	l.dispute(e, b)
+}
+
+// free lets go of a result that is not needed.
+func (l *ledger) free(a *Accepted) {
+	if a != nil {
+		l.occupy(a, -1)
+		a.discard()
+	}
+}
+
+// lostVotes says why a task of which some sites gave a result has none.
+func (l *ledger) lostVotes(e *entry, why string) tasks.Result {
+	if e.need > 1 {
+		why = fmt.Sprintf("%d of the %d sites that must agree gave a result: %s", len(e.ballots), e.need, why)
+	}
+	return l.lost(e.index, why)
 }

@@ -197,6 +197,8 @@ type Report struct {
 type SignedResult struct {
 	tasks.Result
 	Proof Proof
+
+	digest [32]byte // of Result; set when it is checked
 }
 
 // Returned is a task that the worker gives back without having run it to an

@@ -1,0 +1,145 @@
+package scheduler
+
+import (
+	crand "crypto/rand"
+	"encoding/binary"
+	"math"
+	"math/rand/v2"
+
+	"gotong/grid"
+	"gotong/tasks"
+)
+
+// How results are checked adaptively.
+const (
+	// checkedBy is how many sites must agree for a result to be checked.
+	checkedBy = 2
+	// checkedMost is how many sites run a task that is checked, at most, until
+	// two agree.
+	checkedMost = 5
+	// trustAfter is how many checked results in a row must have been right
+	// before one is taken unchecked.
+	trustAfter = 10
+	// checkFloor is the least share of results that is checked.
+	checkFloor = 0.05
+	// detectExact is the share below which DetectWithin estimates.
+	detectExact = 1e-3
+)
+
+// judge decides how many sites must agree on a result.
+type judge struct {
+	verify tasks.Verify
+	random *rand.Rand // unpredictable for workers
+	trust  map[grid.PeerID]int
+	caught map[grid.PeerID]bool
+}
+
+func newJudge(cfg Config) *judge {
+	j := &judge{verify: cfg.Verify, trust: map[grid.PeerID]int{}, caught: map[grid.PeerID]bool{}}
+	for peer, trust := range cfg.Trust {
+		j.trust[peer] = max(0, trust)
+		if trust < 0 {
+			j.caught[peer] = true
+		}
+	}
+	var seed [32]byte
+	if cfg.Rand == nil {
+		crand.Read(seed[:]) // never fails (crypto/rand)
+	} else {
+		for i := range 4 {
+			binary.LittleEndian.PutUint64(seed[8*i:], cfg.Rand.Uint64())
+		}
+	}
+	j.random = rand.New(rand.NewChaCha8(seed))
+	return j
+}
+
+// adaptive reports whether results of trusted peers are taken unchecked.
+func (j *judge) adaptive() bool { return j.verify.Mode == tasks.VerifyAdaptive }
+
+// need returns how many sites must agree on a task of which peer gets the
+// first copy.
+func (j *judge) need(peer grid.PeerID) int {
+	switch {
+	case j.verify.Mode == tasks.VerifyQuorum:
+		return j.verify.Need
+	case j.verify.Mode == tasks.VerifyAdaptive && j.trust[peer] < trustAfter:
+		return checkedBy
+	}
+	return 1
+}
+
+// most returns how many sites may be asked for one task.
+func (j *judge) most() int {
+	switch j.verify.Mode {
+	case tasks.VerifyQuorum:
+		return j.verify.Of
+	case tasks.VerifyAdaptive:
+		return checkedMost
+	}
+	return 1
+}
+
+// checks reports whether a result that would do alone is checked. This is
+// decided when the worker has signed it, so a worker cannot tell.
+func (j *judge) checks(b ballot) bool {
+	return j.verify.Mode == tasks.VerifyAdaptive &&
+		(b.measured || j.random.Float64() < checkShare(j.trust[b.vote.Peer]))
+}
+
+// confirm notes that the voters agree.
+func (j *judge) confirm(votes []Vote) {
+	for _, v := range votes {
+		j.trust[v.Peer]++
+	}
+}
+
+// doubt takes a peer's trust, for a result that others do not share and that
+// is no proof of a lie.
+func (j *judge) doubt(peer grid.PeerID) { j.trust[peer] = 0 }
+
+// checkShare returns which share of the results of a peer is checked, given
+// how many checked ones in a row were right: all until trustAfter, then
+// trustAfter in so many, never less than checkFloor.
+func checkShare(trust int) float64 {
+	if trust < trustAfter {
+		return 1
+	}
+	return max(checkFloor, trustAfter/float64(trust))
+}
+
+// DetectWithin returns within how many results VerifyAdaptive finds a peer that
+// falsifies a share (0 … 1] of its results, except for a probability of risk
+// (0 … 1), when so many of its checked results in a row were right at first.
+// Results count once they were checked or accepted unchecked.
+//
+// Each result is checked with a probability q that the peer does not know, so
+// one is found false with q·share, and n results pass with ∏(1 − qᵢ·share):
+// spot-checking as analysed by Sarmenta (Sabotage-tolerance mechanisms for
+// volunteer computing systems, 2002), who has one q; here it falls with the
+// checks that passed, so the distribution over the trust reached is followed
+// step by step. For small shares the bound with q = checkFloor throughout is
+// returned: ln(1/risk) ÷ (checkFloor·share).
+func DetectWithin(share, risk float64, trust int) int {
+	if share < detectExact {
+		return int(math.Ceil(math.Log(1/risk) / (checkFloor * share)))
+	}
+	steady := int(trustAfter/checkFloor) + 1 // checkShare falls no further
+	at := make([]float64, steady+1)          // probability to be unfound with this trust
+	at[min(max(trust, 0), steady)] = 1
+	for n := 1; ; n++ {
+		unfound := 0.0
+		for t := steady; t >= 0; t-- {
+			q := checkShare(t)
+			passed := at[t] * q * (1 - share)
+			at[t] *= 1 - q
+			at[min(t+1, steady)] += passed
+		}
+		for _, p := range at {
+			unfound += p
+		}
+		if unfound <= risk {
+			return n
+		}
+	}
+}
