@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"google.golang.org/protobuf/proto"
 
@@ -21,8 +22,9 @@ const (
 	maxBatches = 2 + 2*(roster.MaxRosterBytes+maxRecordsBytes)/batchBytes
 )
 
-// sendBatches sends statements and records until the last batch.
-func sendBatches(ctx context.Context, conn JoinConn, statements, records [][]byte) error {
+// sendBatches sends statements, with the times at which they came, and records
+// until the last batch.
+func sendBatches(ctx context.Context, conn JoinConn, statements, records [][]byte, learnt map[roster.Hash]time.Time) error {
 	batch, size := &invitev1.Batch{}, 0
 	send := func() error {
 		if err := deadline(ctx, conn, FrameTimeout); err != nil {
@@ -34,12 +36,17 @@ func sendBatches(ctx context.Context, conn JoinConn, statements, records [][]byt
 	}
 	add := func(list *[][]byte, item []byte) error {
 		*list = append(*list, item)
-		if size += len(item) + 8; size < batchBytes {
+		if size += len(item) + 16; size < batchBytes {
 			return nil
 		}
 		return send()
 	}
 	for _, s := range statements {
+		seconds := int64(0)
+		if at, known := learnt[roster.HashOf(s)]; known {
+			seconds = at.Unix()
+		}
+		batch.Learnt = append(batch.Learnt, seconds)
 		if err := add(&batch.Statements, s); err != nil {
 			return err
 		}
@@ -53,28 +60,40 @@ func sendBatches(ctx context.Context, conn JoinConn, statements, records [][]byt
 	return send()
 }
 
+// received is what came in batches.
+type received struct {
+	statements, records [][]byte
+	learnt              map[roster.Hash]time.Time
+}
+
 // receiveBatches reads what sendBatches sent, within the bounds of a roster.
-func receiveBatches(ctx context.Context, conn JoinConn) (statements, records [][]byte, err error) {
+func receiveBatches(ctx context.Context, conn JoinConn) (received, error) {
+	got := received{learnt: map[roster.Hash]time.Time{}}
 	left := roster.MaxRosterBytes + maxRecordsBytes
 	for range maxBatches {
 		if err := deadline(ctx, conn, FrameTimeout); err != nil {
-			return nil, nil, err
+			return received{}, err
 		}
 		var batch invitev1.Batch
 		if err := readFrame(conn, &batch); err != nil {
-			return nil, nil, fmt.Errorf("receive the roster: %w", err)
+			return received{}, fmt.Errorf("receive the roster: %w", err)
 		}
 		if left -= proto.Size(&batch); left < 0 {
 			break
 		}
-		statements = append(statements, batch.GetStatements()...)
-		records = append(records, batch.GetRecords()...)
-		if len(statements) > roster.MaxStatements || len(records) > roster.MaxRecords {
+		for i, s := range batch.GetStatements() {
+			if i < len(batch.GetLearnt()) && batch.GetLearnt()[i] > 0 {
+				got.learnt[roster.HashOf(s)] = time.Unix(batch.GetLearnt()[i], 0)
+			}
+		}
+		got.statements = append(got.statements, batch.GetStatements()...)
+		got.records = append(got.records, batch.GetRecords()...)
+		if len(got.statements) > roster.MaxStatements || len(got.records) > roster.MaxRecords {
 			break
 		}
 		if batch.GetLast() {
-			return statements, records, nil
+			return got, nil
 		}
 	}
-	return nil, nil, errors.New("receive the roster: more than a roster may hold")
+	return received{}, errors.New("receive the roster: more than a roster may hold")
 }

@@ -26,13 +26,29 @@ var findContext = []byte("owner")
 // caller closes conn. Errors: grid.ErrNotMember when the member does not know
 // the owner, grid.ErrRemoved.
 func Find(ctx context.Context, conn JoinConn, owner ed25519.PrivateKey) (identity.Delegation, error) {
+	return find(ctx, conn, owner, false)
+}
+
+// Look is Find for an owner who may have been removed, and who has to see by
+// whom: it returns the other side's statements as well. The caller closes conn.
+func Look(ctx context.Context, conn JoinConn, owner ed25519.PrivateKey) (identity.Delegation, JoinResult, error) {
+	d, err := find(ctx, conn, owner, true)
+	if err != nil {
+		return d, JoinResult{}, err
+	}
+	defer withCancel(ctx, conn)()
+	result, err := receiveAny(ctx, conn, d.Grid)
+	return d, result, err
+}
+
+func find(ctx context.Context, conn JoinConn, owner ed25519.PrivateKey, wantRoster bool) (identity.Delegation, error) {
 	material, err := ownerMaterial(conn)
 	if err != nil {
 		return identity.Delegation{}, err
 	}
 	proof := identity.Sign(owner, DomainOwnerProof, material)
 	defer withCancel(ctx, conn)()
-	response, err := request(ctx, conn, &invitev1.Request{Ask: &invitev1.Request_Find{Find: &invitev1.Find{Proof: proof.Encode()}}})
+	response, err := request(ctx, conn, &invitev1.Request{Ask: &invitev1.Request_Find{Find: &invitev1.Find{Proof: proof.Encode(), WantRoster: wantRoster}}})
 	if err != nil {
 		return identity.Delegation{}, fmt.Errorf("find the owner: %w", err)
 	}
@@ -58,7 +74,8 @@ func ownerMaterial(conn JoinConn) ([]byte, error) {
 	return material, nil
 }
 
-// find answers an owner who proves to be one.
+// find answers an owner who proves to be one. Who was removed is told what the
+// statements are, to take back what was signed in their name, but no addresses.
 func (s *Server) find(conn JoinConn, m *invitev1.Find) (*invitev1.Response, error) {
 	proof, err := identity.ParseSigned(m.GetProof())
 	if err == nil {
@@ -75,10 +92,11 @@ func (s *Server) find(conn JoinConn, m *invitev1.Find) (*invitev1.Response, erro
 		return nil, fmt.Errorf("%w: proof of another session", ErrBadRequest)
 	}
 	view, owner := s.cfg.Roster.View(), grid.OwnerIDOf(proof.Key)
-	switch view.OwnerStatus(owner) {
-	case roster.StatusRemoved:
+	status := view.OwnerStatus(owner)
+	if status == roster.StatusRemoved && !m.GetWantRoster() {
 		return nil, grid.ErrRemoved
-	case roster.StatusUnknown:
+	}
+	if status == roster.StatusUnknown {
 		return nil, grid.ErrNotMember
 	}
 	newest, ok := view.NewestDelegation(owner)

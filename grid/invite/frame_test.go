@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"path/filepath"
 	"slices"
@@ -103,13 +104,15 @@ func TestLargeRosterCrosses(t *testing.T) {
 			statements = append(statements, bytes.Repeat([]byte{byte(i)}, roster.MaxStatementBytes))
 			records = append(records, bytes.Repeat([]byte{byte(i)}, roster.MaxRecordBytes))
 		}
+		at := time.Unix(1_700_000_000, 0)
+		learnt := map[roster.Hash]time.Time{roster.HashOf(statements[1]): at, roster.HashOf(statements[99]): at.Add(time.Hour)}
 		sent := make(chan error, 1)
-		go func() { sent <- sendBatches(t.Context(), pipeConn{ours, nil}, statements, records) }()
-		gotStatements, gotRecords, err := receiveBatches(t.Context(), pipeConn{theirs, nil})
+		go func() { sent <- sendBatches(t.Context(), pipeConn{ours, nil}, statements, records, learnt) }()
+		got, err := receiveBatches(t.Context(), pipeConn{theirs, nil})
 		if err := errors.Join(err, <-sent); err != nil {
 			t.Fatal(err)
 		}
-		if !slices.EqualFunc(gotStatements, statements, bytes.Equal) || !slices.EqualFunc(gotRecords, records, bytes.Equal) {
+		if !slices.EqualFunc(got.statements, statements, bytes.Equal) || !slices.EqualFunc(got.records, records, bytes.Equal) || !maps.Equal(got.learnt, learnt) {
 			t.Error("it changed on the way")
 		}
 	})
@@ -123,7 +126,7 @@ func TestEndlessAnswerIsCut(t *testing.T) {
 			for writeFrame(ours, &invitev1.Batch{}) == nil {
 			}
 		}()
-		if _, _, err := receiveBatches(t.Context(), pipeConn{theirs, nil}); err == nil {
+		if _, err := receiveBatches(t.Context(), pipeConn{theirs, nil}); err == nil {
 			t.Error("it came to an end")
 		}
 		ours.Close()
@@ -203,7 +206,7 @@ func (s *scripted) SetDeadline(time.Time) error { return nil }
 // FuzzReceive answers a joiner with any bytes.
 func FuzzReceive(f *testing.F) {
 	var answer bytes.Buffer
-	if err := sendBatches(context.Background(), pipeConn{&scriptedOut{out: &answer}, nil}, [][]byte{[]byte("statement")}, [][]byte{[]byte("record")}); err != nil {
+	if err := sendBatches(context.Background(), pipeConn{&scriptedOut{out: &answer}, nil}, [][]byte{[]byte("statement")}, [][]byte{[]byte("record")}, nil); err != nil {
 		f.Fatal(err)
 	}
 	f.Add(answer.Bytes())

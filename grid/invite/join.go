@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"time"
 
 	"gotong/grid"
 	"gotong/grid/identity"
@@ -22,6 +23,9 @@ type JoinParams struct {
 	// to this peer; grid and peer are filled in.
 	Delegation identity.Delegation
 	Record     grid.Record // of this peer; not sent while its Number is 0
+	// Disown is what Recover shows besides: the owner's word, by
+	// roster.SignDisown, that other peers of theirs were in other hands.
+	Disown []byte
 }
 
 // JoinResult is what a new member needs to begin: give Statements to
@@ -29,7 +33,9 @@ type JoinParams struct {
 type JoinResult struct {
 	Statements [][]byte
 	Records    [][]byte     // not verified yet
-	View       *roster.View // of the statements; this peer is active in it
+	View       *roster.View // of the statements; this peer is active in it, but in an answer to Look
+	// Learnt says when statements came to who answered, by its own word.
+	Learnt map[roster.Hash]time.Time
 }
 
 // Join redeems a code on a join connection to the code's inviter. After a lost
@@ -79,13 +85,19 @@ func (p JoinParams) fill(m *invitev1.Redeem, code Code) error {
 
 // Recover brings in another peer of an owner who is a member, without an
 // invite, by the owner's own word, on a join connection to any member: a second
-// device, or the replacement of a lost one. The caller closes conn.
+// device, or the replacement of a lost one. With a disown it does so too when
+// the owner, or the member that is asked, was removed by what that takes back.
+// The caller closes conn.
 func Recover(ctx context.Context, conn JoinConn, g grid.GridID, p JoinParams) (JoinResult, error) {
 	d := p.Delegation
 	d.Grid = g
+	statements := [][]byte{roster.SignDevice(p.OwnerKey, p.Node, d)}
+	if len(p.Disown) > 0 {
+		statements = append(statements, p.Disown)
+	}
 	defer withCancel(ctx, conn)()
 	_, err := request(ctx, conn, &invitev1.Request{Ask: &invitev1.Request_Introduce{Introduce: &invitev1.Introduce{
-		Statements: [][]byte{roster.SignDevice(p.OwnerKey, p.Node, d)}, WantRoster: true,
+		Statements: statements, WantRoster: true,
 	}}})
 	if err != nil {
 		return JoinResult{}, fmt.Errorf("recover: %w", err)
@@ -103,6 +115,17 @@ func Introduce(ctx context.Context, conn JoinConn, statements [][]byte) error {
 		return fmt.Errorf("introduce: %w", err)
 	}
 	return nil
+}
+
+// Refresh asks a member that counts this peer as one for its roster, whatever
+// this peer's own says. The caller closes conn.
+func Refresh(ctx context.Context, conn JoinConn, g grid.GridID, self grid.PeerID) (JoinResult, error) {
+	defer withCancel(ctx, conn)()
+	_, err := request(ctx, conn, &invitev1.Request{Ask: &invitev1.Request_Introduce{Introduce: &invitev1.Introduce{WantRoster: true}}})
+	if err != nil {
+		return JoinResult{}, fmt.Errorf("refresh the roster: %w", err)
+	}
+	return receive(ctx, conn, g, self)
 }
 
 // request sends one request and returns the response if it is a yes.
@@ -133,16 +156,22 @@ func ended(ctx context.Context, err error) error {
 
 // receive reads the roster and checks that it makes this peer a member.
 func receive(ctx context.Context, conn JoinConn, g grid.GridID, self grid.PeerID) (JoinResult, error) {
-	statements, records, err := receiveBatches(ctx, conn)
+	result, err := receiveAny(ctx, conn, g)
+	if err == nil && result.View.Status(self) != roster.StatusActive {
+		return JoinResult{}, fmt.Errorf("%w: the roster does not list this peer", ErrAnswer)
+	}
+	return result, err
+}
+
+// receiveAny reads a roster of the grid.
+func receiveAny(ctx context.Context, conn JoinConn, g grid.GridID) (JoinResult, error) {
+	got, err := receiveBatches(ctx, conn)
 	if err != nil {
 		return JoinResult{}, ended(ctx, err)
 	}
-	view, err := roster.Evaluate(g, statements)
+	view, err := roster.Evaluate(g, got.statements)
 	if err != nil {
 		return JoinResult{}, fmt.Errorf("%w: %w", ErrAnswer, err)
 	}
-	if view.Status(self) != roster.StatusActive {
-		return JoinResult{}, fmt.Errorf("%w: the roster does not list this peer", ErrAnswer)
-	}
-	return JoinResult{statements, records, view}, nil
+	return JoinResult{got.statements, got.records, view, got.learnt}, nil
 }

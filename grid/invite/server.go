@@ -98,15 +98,28 @@ func (s *Server) serve(ctx context.Context, conn JoinConn) error {
 		}
 		return err
 	}
-	response, sendRoster, err := s.ask(conn, &request)
+	response, then, err := s.ask(conn, &request)
 	if err != nil {
 		return errors.Join(err, s.answer(ctx, conn, &invitev1.Response{Status: statusOf(err), Message: reason(err)}))
 	}
-	if err := s.answer(ctx, conn, response); err != nil || !sendRoster {
+	if err := s.answer(ctx, conn, response); err != nil || then == sendNothing {
 		return err
 	}
-	return sendBatches(ctx, conn, s.cfg.Roster.All(), s.cfg.Records.All())
+	var records [][]byte
+	if then == sendAll {
+		records = s.cfg.Records.All()
+	}
+	return sendBatches(ctx, conn, s.cfg.Roster.All(), records, s.cfg.Roster.Learnt())
 }
+
+// follow is what goes out behind a response.
+type follow int
+
+const (
+	sendNothing follow = iota
+	sendStatements
+	sendAll // the records too
+)
 
 // reason is what the other side may read of an error: what its request lacked,
 // never what failed here.
@@ -125,19 +138,26 @@ func (s *Server) answer(ctx context.Context, conn JoinConn, r *invitev1.Response
 }
 
 // ask does what the request wants.
-func (s *Server) ask(conn JoinConn, r *invitev1.Request) (response *invitev1.Response, sendRoster bool, err error) {
+func (s *Server) ask(conn JoinConn, r *invitev1.Request) (*invitev1.Response, follow, error) {
 	switch ask := r.GetAsk().(type) {
 	case *invitev1.Request_Redeem:
 		proof, err := s.redeem(conn, ask.Redeem)
-		return &invitev1.Response{Status: invitev1.Status_STATUS_OK, Proof: proof}, true, err
+		return &invitev1.Response{Status: invitev1.Status_STATUS_OK, Proof: proof}, sendAll, err
 	case *invitev1.Request_Introduce:
-		err := s.introduce(peerOf(conn), ask.Introduce)
-		return &invitev1.Response{Status: invitev1.Status_STATUS_OK}, ask.Introduce.GetWantRoster(), err
+		then := sendNothing
+		if ask.Introduce.GetWantRoster() {
+			then = sendAll
+		}
+		return &invitev1.Response{Status: invitev1.Status_STATUS_OK}, then, s.introduce(peerOf(conn), ask.Introduce)
 	case *invitev1.Request_Find:
+		then := sendNothing
+		if ask.Find.GetWantRoster() {
+			then = sendStatements
+		}
 		response, err := s.find(conn, ask.Find)
-		return response, false, err
+		return response, then, err
 	default:
-		return nil, false, fmt.Errorf("%w: not a known question", ErrBadRequest)
+		return nil, sendNothing, fmt.Errorf("%w: not a known question", ErrBadRequest)
 	}
 }
 

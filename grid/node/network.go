@@ -124,8 +124,12 @@ func (p *Peer) watchAddresses(ctx context.Context) error {
 }
 
 // introduce shows another member, who does not know this peer yet, the
-// statements that lead to it.
+// statements that lead to it. Who counts it as removed is shown them if they
+// include an owner's word that may undo the removal.
 func (p *Peer) introduce(ctx context.Context, conn *peernet.Conn) error {
+	if conn.Standing() == peernet.Removed && !p.roster.View().Disowned() {
+		return grid.ErrRemoved
+	}
 	ctx, cancel := context.WithTimeout(ctx, joinTimeout)
 	defer cancel()
 	return invite.Introduce(ctx, conn, p.roster.PathTo(p.ID()))

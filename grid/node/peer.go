@@ -146,8 +146,18 @@ func (p *Peer) Close() error {
 	return errors.Join(errs...)
 }
 
-// openIdentity loads who this peer is and who belongs to the grid.
-func (p *Peer) openIdentity() (err error) {
+// openIdentity loads who this peer is and who belongs to the grid, of which it
+// has to be a member.
+func (p *Peer) openIdentity() error {
+	if err := p.loadIdentity(); err != nil || p.isMember() {
+		return err
+	}
+	return &Failure{Kind: controlv1.Kind_KIND_REFUSED, What: "this peer was removed from the grid, or left it",
+		Meaning: "other peers refuse it; what they hold for its owner stays with them", Next: "ask for an invite and gotong join CODE --home NEW"}
+}
+
+// loadIdentity loads who this peer is and what it knows of the grid.
+func (p *Peer) loadIdentity() (err error) {
 	s := p.home.state()
 	if p.node, err = identity.LoadNodeKey(s.nodeKey()); err != nil {
 		return err
@@ -156,10 +166,6 @@ func (p *Peer) openIdentity() (err error) {
 		return err
 	}
 	p.onClose(p.roster.Close)
-	if p.roster.View().Status(p.node.PeerID()) == roster.StatusRemoved {
-		return &Failure{Kind: controlv1.Kind_KIND_REFUSED, What: "this peer was removed from the grid, or left it",
-			Meaning: "other peers refuse it; what they hold for its owner stays with them", Next: "ask for an invite and gotong join CODE --home NEW"}
-	}
 	if p.records, err = roster.OpenRecords(s.records(), p.roster.View().Grid()); err != nil {
 		return err
 	}
@@ -237,6 +243,7 @@ func (p *Peer) start(ctx context.Context) (*running, error) {
 	r.add(ctx, "membership", p.membership.Run)
 	r.add(ctx, "join", p.serveJoins)
 	r.add(ctx, "addresses", p.watchAddresses)
+	r.add(ctx, "outcast", p.comeBack)
 	r.add(ctx, "calls", func(ctx context.Context) error { return server.Run(ctx, drainTimeout) })
 	r.add(ctx, "returns", p.watchReturns)
 	r.add(ctx, "shares", p.fair.run)

@@ -8,6 +8,7 @@ import (
 
 	"gotong/grid"
 	"gotong/grid/identity"
+	"gotong/grid/invite"
 	"gotong/grid/peernet"
 	"gotong/grid/roster"
 	controlv1 "gotong/proto/control/v1"
@@ -39,7 +40,13 @@ type RecoverParams struct {
 	WriteOnly bool
 	// RemoveOld takes the device that wrote the vault until now out of the grid.
 	RemoveOld bool
-	Fabric    peernet.Fabric // nil means TCP
+	// Undo decides about what other devices of the owner signed within UndoWithin
+	// and the owner may not have: it returns those devices whose word is taken
+	// back. needed says that without that nobody is left to recover from. It may
+	// be called again when more comes to light. Nil: none.
+	Undo       func(found []DoubtfulDevice, needed bool) ([]grid.PeerID, error)
+	UndoWithin time.Duration  // zero: the retention floor
+	Fabric     peernet.Fabric // nil means TCP
 }
 
 // FoundVault is one vault of the owner, as friends know it.
@@ -70,6 +77,8 @@ type Recovered struct {
 	Answered int          // members of other owners that were asked for heads and answered
 	Members  int          // of other owners, that were asked
 	HeadedBy int          // members that know by now that this device writes the vault
+	Undone   []DoubtfulDevice
+	Dropped  []string // names of those who are no members any more because an undone device let them in
 }
 
 // Recover makes a new peer in dir for an owner who is a member, with nothing but
@@ -92,7 +101,7 @@ func Recover(ctx context.Context, dir string, p RecoverParams) (Recovered, error
 	m := maker{config: p.Config, save: p.Save, phrase: p.Phrase}
 	m.roster = func(s setup) (*roster.Roster, error) { return r.run(ctx, s) }
 	made, err := m.setUp(dir)
-	out := Recovered{Made: made, Vaults: r.vaults, Answered: int(r.answered.Load()), Members: r.asked}
+	out := Recovered{Made: made, Vaults: r.vaults, Answered: int(r.answered.Load()), Members: r.asked, Undone: r.undone, Dropped: r.dropped}
 	if err != nil {
 		return out, err
 	}
@@ -123,6 +132,11 @@ func (r *recovery) run(ctx context.Context, s setup) (*roster.Roster, error) {
 	if err := r.join(ctx); err != nil {
 		return nil, err
 	}
+	if err := r.hearOthers(ctx); err != nil {
+		return nil, err
+	}
+	r.countFriends()
+	r.noteDropped()
 	if err := r.findVaults(ctx); err != nil {
 		return nil, err
 	}
@@ -147,7 +161,9 @@ func (r *recovery) run(ctx context.Context, s setup) (*roster.Roster, error) {
 // removeOld signs, if that is wanted, that the device which wrote the vault is no
 // member any more. Others learn it when this peer is up.
 func (r *recovery) removeOld(v *FoundVault) error {
-	old, member := r.roster.View().Member(v.Writer)
+	view := r.roster.View()
+	old, member := view.Member(v.Writer)
+	v.Removed = view.Status(v.Writer) == roster.StatusRemoved
 	if !r.params.RemoveOld || !member || old.Owner != r.owner() {
 		return nil
 	}
@@ -166,16 +182,13 @@ func (r *recovery) join(ctx context.Context) error {
 	}
 	var errs []error
 	for _, contact := range r.params.Contacts {
-		d, err := r.find(ctx, contact)
-		if err == nil && !r.params.Grid.IsZero() && d.Grid != r.params.Grid {
-			err = fmt.Errorf("it belongs to grid %s, not %s", d.Grid.Short(), r.params.Grid.Short())
-		}
-		if err == nil {
-			r.contact, r.grid, r.epoch = contact, d.Grid, d.Epoch+1
-			err = r.introduce(ctx)
-		}
+		err := r.joinThrough(ctx, contact)
 		if err == nil {
 			return r.enter()
+		}
+		var known *Failure
+		if errors.As(err, &known) { // the user's own word
+			return err
 		}
 		errs = append(errs, fmt.Errorf("%s: %w", contact.Peer.Short(), err))
 		if ctx.Err() != nil {
@@ -185,6 +198,41 @@ func (r *recovery) join(ctx context.Context) error {
 	return contactFailure(errors.Join(errs...))
 }
 
+// joinThrough makes this peer a member through one contact. If malware had the
+// owner himself removed, that is taken back with the same word.
+func (r *recovery) joinThrough(ctx context.Context, contact Contact) error {
+	d, err := r.find(ctx, contact)
+	removed := errors.Is(err, grid.ErrRemoved)
+	var seen invite.JoinResult
+	if removed {
+		d, seen, err = r.look(ctx, contact.Peer, contact.Addresses)
+	}
+	if err == nil && !r.params.Grid.IsZero() && d.Grid != r.params.Grid {
+		err = fmt.Errorf("it belongs to grid %s, not %s", d.Grid.Short(), r.params.Grid.Short())
+	}
+	if err != nil {
+		return err
+	}
+	r.contact, r.grid, r.epoch = contact, d.Grid, d.Epoch+1
+	if !removed {
+		if err := r.introduce(ctx); err != nil {
+			return err
+		}
+		seen = r.result
+	}
+	r.learn(seen)
+	changed, err := r.settleDoubts(seen.View)
+	switch {
+	case err != nil:
+		return err
+	case changed:
+		return r.introduce(ctx)
+	case removed:
+		return grid.ErrRemoved
+	}
+	return nil
+}
+
 // contactFailure says why no contact brought this peer in.
 func contactFailure(err error) error {
 	switch {
@@ -192,7 +240,7 @@ func contactFailure(err error) error {
 		return &Failure{Kind: controlv1.Kind_KIND_USAGE, What: "no member to ask", Meaning: "nothing was changed", Next: "gotong recover PEERID@HOST:PORT"}
 	case errors.Is(err, grid.ErrRemoved):
 		return &Failure{Kind: controlv1.Kind_KIND_REFUSED, What: "the owner of this recovery phrase was removed from the grid",
-			Meaning: "friends talk to you no more; what they keep for you they keep for a while", Next: "ask a friend who did it"}
+			Meaning: "friends talk to you no more; what they keep for you they keep for a while", Next: "ask a friend who did it; if it was somebody with your own device: the same command with --undo-removals --undo-within 1000h"}
 	case errors.Is(err, grid.ErrNotMember):
 		return &Failure{Kind: controlv1.Kind_KIND_WRONG_PHRASE, What: "nobody with this recovery phrase is known there",
 			Meaning: "nothing was changed; these are the words of another owner, or that friend is in another grid",

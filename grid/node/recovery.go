@@ -28,6 +28,7 @@ type recovery struct {
 	grid    grid.GridID
 	epoch   uint32
 	result  invite.JoinResult // of the last introduction
+	doubts                    // what other devices of the owner signed
 
 	net      *peernet.Net
 	roster   *roster.Roster
@@ -107,6 +108,7 @@ func (r *recovery) introduce(ctx context.Context) error {
 		r.result, err = invite.Recover(ctx, conn, r.grid, invite.JoinParams{
 			Node: r.setup.node, OwnerKey: r.setup.phrase.OwnerKey(),
 			Delegation: identity.Delegation{Capabilities: capabilities(r.params.WriteOnly), Epoch: r.epoch, Created: time.Now()},
+			Disown:     r.disown,
 		})
 		return err
 	})
@@ -131,14 +133,18 @@ func (r *recovery) enter() (err error) {
 		return err
 	}
 	r.clients = peernet.NewClients(r.members)
+	read, err := segments.New(segments.Config{Holders: r, Node: r.setup.node.Private(), Owner: r.owner()})
+	r.segments = &recoverySegments{read}
+	return err
+}
+
+// countFriends notes how many will be asked.
+func (r *recovery) countFriends() {
 	for _, id := range r.Members() {
 		if !r.own(id) {
 			r.asked++
 		}
 	}
-	read, err := segments.New(segments.Config{Holders: r, Node: r.setup.node.Private(), Owner: r.owner()})
-	r.segments = &recoverySegments{read}
-	return err
 }
 
 // Shards implements segments.Holders.
@@ -210,8 +216,8 @@ func (r *recovery) answers(ctx context.Context, id grid.PeerID) bool {
 }
 
 func (r *recovery) nameOf(id grid.PeerID) string {
-	if record, _, ok := r.records.Get(id); ok && record.Name != "" {
-		return record.Name
+	if name := r.names[id]; name != "" {
+		return name
 	}
 	return id.Short()
 }

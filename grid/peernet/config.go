@@ -20,9 +20,9 @@ type Config struct {
 	Fabric Fabric
 	// ListenAddr is HOST:PORT; port 0 takes a free one.
 	ListenAddr string
-	// Introduce is called when another member refused this peer as unknown:
-	// conn is a join connection to that very peer, on which the statements that
-	// lead to this peer are shown. When it returns nil the dial is repeated
+	// Introduce is called when another member refused this peer as unknown, or
+	// as removed (conn.Standing): conn is a join connection to that very peer, on
+	// which the statements that lead to this peer are shown. When it returns nil the dial is repeated
 	// once. Introduce does not close conn. Nil means that the refusal stands.
 	Introduce func(ctx context.Context, conn *Conn) error
 	// Limits bounds what others may use here; zero fields mean the defaults.

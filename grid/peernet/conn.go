@@ -41,6 +41,10 @@ func (c *Conn) Peer() grid.PeerID { return c.peer }
 // PeerKey returns the node key of the other end.
 func (c *Conn) PeerKey() ed25519.PublicKey { return c.key }
 
+// Standing returns how the accepting side sees this peer. It is the dialling
+// side's to ask.
+func (c *Conn) Standing() Standing { return c.standing }
+
 // Protocol returns what is spoken on the connection.
 func (c *Conn) Protocol() Protocol { return c.proto }
 

@@ -122,14 +122,11 @@ func (n *Net) showStatements(ctx context.Context, peer grid.PeerID) error {
 		return fmt.Errorf("%w, and join failed: %w", grid.ErrNotMember, err)
 	}
 	defer c.Close()
-	switch c.standing {
-	case Member:
+	if c.standing == Member {
 		return nil
-	case Removed:
-		return grid.ErrRemoved
 	}
 	if n.cfg.Introduce == nil {
-		return grid.ErrNotMember
+		return c.standing.err()
 	}
 	if err := n.cfg.Introduce(ctx, c); err != nil {
 		if errors.Is(err, grid.ErrRemoved) {

@@ -14,6 +14,7 @@ type index struct {
 	chains   map[grid.PeerID]map[uint32]chain // by author and epoch
 	claims   map[grid.PeerID][]grid.OwnerID   // owners to whom a peer consented, counted or not
 	removals []*statement
+	disowns  map[grid.OwnerID][]*statement
 }
 
 // chain holds an author's statements of one epoch by number; several under one
@@ -25,6 +26,7 @@ func newIndex(statements []*statement) *index {
 		devices: map[grid.OwnerID][]*statement{},
 		chains:  map[grid.PeerID]map[uint32]chain{},
 		claims:  map[grid.PeerID][]grid.OwnerID{},
+		disowns: map[grid.OwnerID][]*statement{},
 	}
 	for _, s := range statements {
 		x.add(s)
@@ -40,6 +42,8 @@ func (x *index) add(s *statement) {
 		x.devices[s.admission.owner] = append(x.devices[s.admission.owner], s)
 	case kindRemove:
 		x.removals = append(x.removals, s)
+	case kindDisown:
+		x.disowns[s.disown.owner] = append(x.disowns[s.disown.owner], s)
 	}
 	if s.admission != nil && !slices.Contains(x.claims[s.admission.peer], s.admission.owner) {
 		x.claims[s.admission.peer] = append(x.claims[s.admission.peer], s.admission.owner)

@@ -1,6 +1,7 @@
 package roster
 
 import (
+	"cmp"
 	"slices"
 
 	"gotong/grid"
@@ -20,8 +21,9 @@ func newPathFinder(ordered []*statement, out *outcome) *pathFinder {
 }
 
 // PathTo returns encoded statements, at most MaxPathBytes, that lead from the
-// genesis to an active member: its admission, those of its inviters, and of
-// their chains as much as fits, newest first. Whoever knows the rest can verify
+// genesis to an active member: its admission, those of its inviters, the disowns
+// that count, because they may undo a removal of it, and of the inviters' chains
+// as much as fits, newest first. Whoever knows the rest can verify
 // that the peer belongs. It returns nil for a peer that is not a member.
 func (v *View) PathTo(id grid.PeerID) [][]byte {
 	if _, ok := v.members[id]; !ok {
@@ -56,6 +58,9 @@ func (f *pathFinder) pick(id grid.PeerID) map[*statement]bool {
 	for _, s := range edges {
 		take(s)
 	}
+	for _, s := range f.disowns() {
+		take(s)
+	}
 	for _, s := range edges {
 		if s.kind != kindAdmit {
 			continue
@@ -68,6 +73,18 @@ func (f *pathFinder) pick(id grid.PeerID) map[*statement]bool {
 		}
 	}
 	return picked
+}
+
+// disowns lists those that count, of owners near the genesis and short ones
+// first: one owner cannot fill the path so that those of seniors have no room.
+func (f *pathFinder) disowns() []*statement {
+	return slices.SortedFunc(slices.Values(f.out.disowns), func(a, b *statement) int {
+		return cmp.Or(
+			cmp.Compare(f.out.depthOf(a.disown.owner), f.out.depthOf(b.disown.owner)),
+			cmp.Compare(len(a.raw), len(b.raw)),
+			slices.Compare(a.hash[:], b.hash[:]),
+		)
+	})
 }
 
 // hop is a peer together with the epoch in which its statements are needed.

@@ -61,7 +61,7 @@ func (h *history) actor(label string) int {
 func (h *history) step() {
 	by := h.actor("by")
 	who := h.actors[h.actor("who")]
-	switch rapid.SampledFrom([]string{"admit", "admit", "admit", "admit", "device", "remove", "remove"}).Draw(h.t, "kind") {
+	switch rapid.SampledFrom([]string{"admit", "admit", "admit", "admit", "device", "remove", "remove", "disown"}).Draw(h.t, "kind") {
 	case "admit":
 		inviter := h.actors[by].id()
 		if rapid.IntRange(0, 5).Draw(h.t, "other inviter") == 0 {
@@ -77,7 +77,25 @@ func (h *history) step() {
 	case "remove":
 		l := h.link(by)
 		h.write(by, l, signRemove(h.actors[by].node, h.g, l, h.removal(who)))
+	case "disown":
+		h.statements = append(h.statements, signDisown(who.owner, h.g, h.disowned(who)))
 	}
+}
+
+// disowned cuts some peers, mostly of the owner.
+func (h *history) disowned(owner actor) map[grid.PeerID]cut {
+	cuts := map[grid.PeerID]cut{}
+	for i, a := range h.actors {
+		if a.ownerID() != owner.ownerID() && rapid.IntRange(0, 5).Draw(h.t, "foreign") > 0 {
+			continue
+		}
+		cuts[a.id()] = cut{}
+		if chain := h.chains[i]; len(chain) > 0 && rapid.IntRange(0, 3).Draw(h.t, "cut") > 0 {
+			at := rapid.SampledFrom(chain).Draw(h.t, "cut at")
+			cuts[a.id()] = cut{at.link.epoch, at.link.number, at.hash}
+		}
+	}
+	return cuts
 }
 
 func (h *history) write(by int, l link, raw []byte) {
@@ -181,7 +199,8 @@ func checkInvariants(t *rapid.T, h *history, v *View) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		byFounder = byFounder || s.kind == kindRemove && (s.author == founder.id() || s.author == h.actors[1].id())
+		byFounder = byFounder || s.kind == kindRemove && (s.author == founder.id() || s.author == h.actors[1].id()) ||
+			s.kind == kindDisown && s.disown.owner == founder.ownerID()
 	}
 	if !byFounder && (!v.IsAdmin(founder.id()) || v.OwnerStatus(founder.ownerID()) != StatusActive) {
 		t.Fatal("the founder was removed by somebody else")

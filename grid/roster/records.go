@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"slices"
 	"sync"
 
@@ -93,9 +94,10 @@ func (r *Records) Close() error {
 	return r.journal.close()
 }
 
-// Put keeps a record if its subject is an active member in view and it is newer
-// than what is known; it is durable when Put returns. ErrRecord says that the
-// bytes are no record, grid.ErrNotMember that the subject does not belong.
+// Put keeps a record if a statement in view, counted or not, admits its subject
+// and it is newer than what is known; it is durable when Put returns. Those who
+// were removed keep an address: a removal may be undone. ErrRecord says that the
+// bytes are no record, grid.ErrNotMember that nobody ever admitted the subject.
 func (r *Records) Put(encoded []byte, view *View) (changed bool, err error) {
 	n, err := r.PutAll([][]byte{encoded}, view)
 	return n > 0, err
@@ -136,7 +138,7 @@ func (r *Records) accept(raw []byte, view *View, fresh map[grid.PeerID]storedRec
 		return nil, err
 	}
 	id := record.Peer
-	if view.Status(id) != StatusActive {
+	if !view.Mentioned(id) {
 		return nil, fmt.Errorf("record of %s: %w", id.Short(), grid.ErrNotMember)
 	}
 	s := storedRecord{record, bytes.Clone(raw)}
@@ -193,6 +195,13 @@ func (r *Records) Get(id grid.PeerID) (grid.Record, []byte, bool) {
 	defer r.mu.Unlock()
 	s, ok := r.records[id]
 	return s.record, s.encoded, ok
+}
+
+// Peers returns whose records are here, sorted; some may be no members.
+func (r *Records) Peers() []grid.PeerID {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.SortedFunc(maps.Keys(r.records), grid.PeerID.Compare)
 }
 
 // All returns the signed bytes of every record, sorted by PeerID.

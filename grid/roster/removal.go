@@ -13,19 +13,22 @@ type outcome struct {
 	*standing
 	removedPeers  map[grid.PeerID]bool
 	removedOwners map[grid.OwnerID]bool
+	disowns       []*statement // that count
 }
 
-// evaluate decides who is a member. It is a pure function of the set of
-// statements.
+// evaluateWith decides who is a member when the disowns of those owners count.
 //
 // Removals are taken in order of rank. One that shortens what counts of an
 // author may take another removal or an admission away, so everything is
 // computed again before the next. What was applied stays applied: a removed
 // author cannot get back by removing who removed it.
-func evaluate(x *index) *outcome {
+func evaluateWith(x *index, by map[grid.OwnerID]bool) *outcome {
 	applied := map[*statement]bool{}
 	c := &cuts{peers: map[grid.PeerID]cut{}, owners: map[grid.OwnerID]map[grid.PeerID]cut{}}
 	o := &outcome{removedPeers: map[grid.PeerID]bool{}, removedOwners: map[grid.OwnerID]bool{}}
+	for owner := range by {
+		o.disown(x, c, owner)
+	}
 	for {
 		o.standing = stand(x, c)
 		if !o.applyUntilCut(applied) {

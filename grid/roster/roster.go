@@ -6,10 +6,12 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"slices"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"gotong/grid"
 	"gotong/grid/identity"
@@ -88,10 +90,15 @@ func Open(path string) (*Roster, error) {
 
 func newRoster(j *journal, g grid.GridID, items [][]byte) (*Roster, error) {
 	set := newSet(g)
-	fresh, err := set.read(items)
+	statements, learnt, err := splitNotes(items)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrCorrupt, err)
 	}
+	fresh, err := set.read(statements)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrCorrupt, err)
+	}
+	set.learnt = learnt
 	set.add(set.connected(fresh))
 	view, err := set.view()
 	if err != nil {
@@ -141,11 +148,13 @@ func (r *Roster) Merge(statements [][]byte) (added int, err error) {
 // MergeFor merges statements only if the peer is an active member with them;
 // else it stores nothing and returns grid.ErrRemoved or grid.ErrNotMember. It is
 // for statements that come from somebody who is not a member yet, so it looks
-// for a reason to refuse before it evaluates anything.
+// for a reason to refuse before it evaluates anything: who was removed can only
+// come back by an owner's disown that is news here.
 func (r *Roster) MergeFor(peer grid.PeerID, statements [][]byte) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.View().Status(peer) == StatusRemoved {
+	removed := r.View().Status(peer) == StatusRemoved
+	if removed && !slices.ContainsFunc(statements, isDisown) {
 		return grid.ErrRemoved
 	}
 	fresh, err := r.set.read(statements)
@@ -153,6 +162,9 @@ func (r *Roster) MergeFor(peer grid.PeerID, statements [][]byte) error {
 		return err
 	}
 	fresh = r.set.connected(fresh)
+	if removed && !slices.ContainsFunc(fresh, func(s *statement) bool { return s.kind == kindDisown }) {
+		return grid.ErrRemoved
+	}
 	admits := func(s *statement) bool { return s.admission != nil && s.admission.peer == peer }
 	if !r.set.peers[peer] && !slices.ContainsFunc(fresh, admits) {
 		return grid.ErrNotMember
@@ -173,19 +185,25 @@ func (r *Roster) MergeFor(peer grid.PeerID, statements [][]byte) error {
 	}
 }
 
+func isDisown(raw []byte) bool { return len(raw) > 0 && kind(raw[0]) == kindDisown }
+
 // commit makes connected statements durable and publishes the new view.
 func (r *Roster) commit(fresh []*statement) error {
 	if len(fresh) == 0 {
 		return nil
 	}
-	raws := make([][]byte, 0, len(fresh))
+	now := time.Now().Truncate(time.Second)
+	items := append(make([][]byte, 0, 1+len(fresh)), noteOf(now))
 	for _, s := range fresh {
-		raws = append(raws, s.raw)
+		items = append(items, s.raw)
 	}
-	if err := r.journal.append(raws); err != nil {
+	if err := r.journal.append(items); err != nil {
 		return fmt.Errorf("store %d roster statements: %w", len(fresh), err)
 	}
 	r.set.add(fresh)
+	for _, s := range fresh {
+		r.set.learnt[s.hash] = now
+	}
 	view, err := r.set.view()
 	if err != nil { // the set has had its genesis since it was opened
 		return err
@@ -210,6 +228,14 @@ func (r *Roster) Statements(want []Hash) [][]byte {
 // All returns every encoded statement, in the order of Statements.
 func (r *Roster) All() [][]byte {
 	return r.pick(func(Hash) bool { return true })
+}
+
+// Learnt returns when statements came here, by this machine's clock, in whole
+// seconds. Those that came with the roster itself are not in it.
+func (r *Roster) Learnt() map[Hash]time.Time {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return maps.Clone(r.set.learnt)
 }
 
 // Missing returns the encoded statements that somebody who has those hashes

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	"gotong/grid"
 )
@@ -27,10 +28,11 @@ type set struct {
 	peers   map[grid.PeerID]bool  // admitted by any statement, counted or not
 	owners  map[grid.OwnerID]bool // likewise, by genesis or admit
 	bytes   int
+	learnt  map[Hash]time.Time // when they came; what came with the roster itself has no time
 }
 
 func newSet(g grid.GridID) *set {
-	return &set{grid: g, byHash: map[Hash]*statement{}, peers: map[grid.PeerID]bool{}, owners: map[grid.OwnerID]bool{}}
+	return &set{grid: g, byHash: map[Hash]*statement{}, peers: map[grid.PeerID]bool{}, owners: map[grid.OwnerID]bool{}, learnt: map[Hash]time.Time{}}
 }
 
 // clone copies the set so that a trial does not touch it.
@@ -77,6 +79,8 @@ func (set *set) connected(fresh []*statement) []*statement {
 			return true
 		case kindDevice:
 			return set.owners[s.admission.owner] || owners[s.admission.owner]
+		case kindDisown:
+			return set.owners[s.disown.owner] || owners[s.disown.owner]
 		default:
 			return set.peers[s.author] || peers[s.author]
 		}

@@ -95,15 +95,24 @@ func signRemove(node identity.NodeKey, g grid.GridID, l link, r removal) []byte 
 	} else {
 		m.Peer = r.peer[:]
 	}
-	for peer, c := range r.cuts {
+	m.Cuts = cutMessages(r.cuts)
+	return sign(node.Private(), kindRemove, m)
+}
+
+func signDisown(owner ed25519.PrivateKey, g grid.GridID, cuts map[grid.PeerID]cut) []byte {
+	return sign(owner, kindDisown, &rosterv1.Disown{Grid: g[:], Cuts: cutMessages(cuts)})
+}
+
+func cutMessages(cuts map[grid.PeerID]cut) (out []*rosterv1.Cut) {
+	for peer, c := range cuts {
 		entry := &rosterv1.Cut{Peer: peer[:], Epoch: c.epoch, Number: c.number}
 		if c.number > 0 {
 			entry.Hash = c.hash[:]
 		}
-		m.Cuts = append(m.Cuts, entry)
+		out = append(out, entry)
 	}
-	slices.SortFunc(m.Cuts, func(a, b *rosterv1.Cut) int { return slices.Compare(a.Peer, b.Peer) })
-	return sign(node.Private(), kindRemove, m)
+	slices.SortFunc(out, func(a, b *rosterv1.Cut) int { return slices.Compare(a.Peer, b.Peer) })
+	return out
 }
 
 func (l link) message() *rosterv1.Link {

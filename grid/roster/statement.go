@@ -24,7 +24,7 @@ const (
 	MaxRosterBytes    = 64 << 20 // encoded statements of one roster
 	MaxChain          = 4096     // statements of one author in one epoch
 	MaxEpoch          = 255      // of an author
-	MaxCuts           = 128      // in one removal
+	MaxCuts           = 128      // in one removal, or in one disown
 )
 
 // ErrStatement says that bytes are not a valid statement of this grid. Test
@@ -44,6 +44,7 @@ const (
 	kindAdmit
 	kindDevice
 	kindRemove
+	kindDisown
 )
 
 // domains separate the kinds, so that the kind byte, which is outside the
@@ -53,6 +54,7 @@ var domains = map[kind]identity.Domain{
 	kindAdmit:   "gotong roster admit v1",
 	kindDevice:  "gotong roster device v1",
 	kindRemove:  "gotong roster remove v1",
+	kindDisown:  "gotong roster disown v1",
 }
 
 // link is the place of a statement in its author's chain.
@@ -81,6 +83,12 @@ func (c cut) below(other cut) bool {
 	) < 0
 }
 
+// disown is an owner's word that some of their peers were in other hands.
+type disown struct {
+	owner grid.OwnerID
+	cuts  map[grid.PeerID]cut
+}
+
 type removal struct {
 	peer  grid.PeerID  // either this
 	owner grid.OwnerID // or this
@@ -96,6 +104,7 @@ type statement struct {
 	link        link        // of admit and remove
 	admission   *admission  // of genesis, admit and device
 	removal     *removal    // of remove
+	disown      *disown     // of disown
 	grantAdmin  bool        // of admit
 	authorEpoch uint32      // of admit
 	name        string      // of genesis
@@ -134,8 +143,10 @@ func (s *statement) parseBody(g grid.GridID, signed identity.Signed) error {
 		return s.parseAdmit(g, signed)
 	case kindDevice:
 		return s.parseDevice(g, signed)
-	default:
+	case kindRemove:
 		return s.parseRemove(g, signed)
+	default:
+		return s.parseDisown(g, signed)
 	}
 }
 
@@ -188,7 +199,7 @@ func (s *statement) parseRemove(g grid.GridID, signed identity.Signed) error {
 	if err := s.chain(g, signed.Key, m.GetGrid(), m.GetLink()); err != nil {
 		return err
 	}
-	s.removal = &removal{cuts: map[grid.PeerID]cut{}}
+	s.removal = &removal{}
 	switch peer, owner := m.GetPeer(), m.GetOwner(); {
 	case len(peer) == len(s.removal.peer) && len(owner) == 0:
 		s.removal.peer = grid.PeerID(peer)
@@ -197,14 +208,40 @@ func (s *statement) parseRemove(g grid.GridID, signed identity.Signed) error {
 	default:
 		return errors.New("a removal names either a peer or an owner")
 	}
-	return s.removal.parseCuts(m.GetCuts())
+	var err error
+	if s.removal.cuts, err = parseCuts(m.GetCuts()); err != nil {
+		return err
+	}
+	for peer := range s.removal.cuts {
+		if !s.removal.peer.IsZero() && peer != s.removal.peer {
+			return errors.New("removal of a peer with a cut of another one")
+		}
+	}
+	return nil
 }
 
-func (r *removal) parseCuts(cuts []*rosterv1.Cut) error {
-	if len(cuts) > MaxCuts {
-		return fmt.Errorf("removal with %d cuts", len(cuts))
+func (s *statement) parseDisown(g grid.GridID, signed identity.Signed) error {
+	var m rosterv1.Disown
+	if err := unmarshal(signed.Body, &m); err != nil {
+		return err
 	}
-	for _, m := range cuts {
+	if string(m.GetGrid()) != string(g[:]) {
+		return errors.New("statement of another grid")
+	}
+	cuts, err := parseCuts(m.GetCuts())
+	if err != nil {
+		return err
+	}
+	s.disown = &disown{owner: grid.OwnerIDOf(signed.Key), cuts: cuts}
+	return nil
+}
+
+func parseCuts(list []*rosterv1.Cut) (map[grid.PeerID]cut, error) {
+	if len(list) > MaxCuts {
+		return nil, fmt.Errorf("%d cuts", len(list))
+	}
+	cuts := map[grid.PeerID]cut{}
+	for _, m := range list {
 		c := cut{epoch: m.GetEpoch(), number: m.GetNumber()}
 		wantHash := 0
 		if c.number > 0 {
@@ -212,16 +249,16 @@ func (r *removal) parseCuts(cuts []*rosterv1.Cut) error {
 		}
 		if len(m.GetPeer()) != len(grid.PeerID{}) || len(m.GetHash()) != wantHash ||
 			c.epoch > MaxEpoch || c.number > MaxChain {
-			return errors.New("removal with a malformed cut")
+			return nil, errors.New("a malformed cut")
 		}
 		copy(c.hash[:], m.GetHash())
 		peer := grid.PeerID(m.GetPeer())
-		if _, twice := r.cuts[peer]; twice || (!r.peer.IsZero() && peer != r.peer) {
-			return errors.New("removal with a cut of another peer, or two of one")
+		if _, twice := cuts[peer]; twice {
+			return nil, errors.New("two cuts of one peer")
 		}
-		r.cuts[peer] = c
+		cuts[peer] = c
 	}
-	return nil
+	return cuts, nil
 }
 
 // chain reads what chained statements have in common.

@@ -212,6 +212,13 @@ func (v *View) Members() []Member { return v.sorted }
 // The slice is shared: do not change it.
 func (v *View) Owners() []Owner { return v.owners }
 
+// Disowned reports whether some owner's disown counts: what it undid may be news
+// to others.
+func (v *View) Disowned() bool { return len(v.out.disowns) > 0 }
+
+// Mentioned reports whether some statement, counted or not, admits the peer.
+func (v *View) Mentioned(id grid.PeerID) bool { return len(v.out.x.claims[id]) > 0 }
+
 // Removed returns the removed peers that the roster has heard of, sorted.
 func (v *View) Removed() []grid.PeerID {
 	var out []grid.PeerID

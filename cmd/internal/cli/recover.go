@@ -18,7 +18,7 @@ import (
 const maxSheetFileBytes = 64 << 10 // a printed sheet with its QR code
 
 func (a *app) recoverCommand() *cobra.Command {
-	var phraseFile, sheetFile string
+	var phraseFile, sheetFile, undo string
 	var p node.RecoverParams
 	c := &cobra.Command{
 		Use:   "recover [CODE | PEERID@HOST:PORT]",
@@ -33,7 +33,8 @@ what it keeps for others; if it is lost or in other hands, --remove-old takes it
 too. After a kill run it again.`,
 		Example: `  gotong recover v7qk…@friend.example:4114 --phrase-file phrase.txt
   gotong recover --sheet sheet.txt
-  gotong recover gotong1aebag… --vault 3f2a9c`,
+  gotong recover gotong1aebag… --vault 3f2a9c
+  gotong recover v7qk…@friend.example:4114 --undo-removals`,
 		Args: maximumArgs(1),
 	}
 	addPeerFlags(c)
@@ -42,6 +43,9 @@ too. After a kill run it again.`,
 	c.Flags().StringVar(&p.Vault, "vault", "", "id of the vault to continue, or its beginning, even if its device is up")
 	c.Flags().Uint64Var(&p.Head, "head", 0, "go on from an older state of the vault: the number of its head (default the newest)")
 	c.Flags().BoolVar(&p.RemoveOld, "remove-old", false, "take the device that wrote the vault out of the grid, for good")
+	c.Flags().StringVar(&undo, "undo-removals", "", "take back the removals that your other devices signed lately: all, none, or names or ids of devices")
+	c.Flags().Lookup("undo-removals").NoOptDefVal = undoAll
+	c.Flags().DurationVar(&p.UndoWithin, "undo-within", 0, "how long ago friends learnt of them at most (default: retention.floor)")
 	c.Flags().BoolVar(&p.WriteOnly, "write-only", false, writeOnlyUsage)
 	c.RunE = func(c *cobra.Command, args []string) error {
 		if phraseFile == "-" && sheetFile == "-" {
@@ -59,7 +63,13 @@ too. After a kill run it again.`,
 				return err
 			}
 		}
+		if p.UndoWithin < 0 {
+			return usageError(c, errors.New("--undo-within is negative"))
+		}
 		p.Save = config.Save
+		p.Undo = func(found []node.DoubtfulDevice, needed bool) ([]grid.PeerID, error) {
+			return a.undoWhich(undo, found, needed)
+		}
 		found, err := node.Recover(c.Context(), a.home, p)
 		if err != nil {
 			if printing := a.printVaults(a.stderr, found.Vaults); printing != nil {
@@ -148,13 +158,18 @@ func vaultAge(v node.FoundVault) time.Duration {
 func (a *app) printRecovered(found node.Recovered) error {
 	if a.json {
 		out := struct {
-			Vaults   []vaultJSON `json:"vaults"`
-			Peer     string      `json:"peer"`
-			Owner    string      `json:"owner"`
-			Grid     string      `json:"grid"`
-			Answered int         `json:"answered"`
-			Members  int         `json:"members"`
-		}{[]vaultJSON{}, found.Peer.String(), found.Owner.String(), found.Grid.String(), found.Answered, found.Members}
+			Vaults   []vaultJSON    `json:"vaults"`
+			Peer     string         `json:"peer"`
+			Owner    string         `json:"owner"`
+			Grid     string         `json:"grid"`
+			Answered int            `json:"answered"`
+			Members  int            `json:"members"`
+			Undone   []doubtfulJSON `json:"undone"`
+			Dropped  []string       `json:"dropped"` // no members any more: an undone device had let them in
+		}{[]vaultJSON{}, found.Peer.String(), found.Owner.String(), found.Grid.String(), found.Answered, found.Members, newDoubtfulJSON(found.Undone), found.Dropped}
+		if out.Dropped == nil {
+			out.Dropped = []string{}
+		}
 		for _, v := range found.Vaults {
 			out.Vaults = append(out.Vaults, newVaultJSON(v))
 		}
@@ -167,6 +182,12 @@ func (a *app) printRecovered(found node.Recovered) error {
 	fmt.Fprintf(a.stdout, "\n%d of %s answered.", found.Answered, countText(uint64(found.Members), "friend", "friends"))
 	if found.Answered < found.Members {
 		fmt.Fprint(a.stdout, " One who did not may know a newer state: look at the time of the newest snapshot.")
+	}
+	for _, d := range found.Undone {
+		fmt.Fprintf(a.stdout, "\nTaken back: what %s (%.8s) signed, from its first removal on; it is no member any more.", printable(d.Name), d.Device.String())
+	}
+	if len(found.Dropped) > 0 {
+		fmt.Fprintf(a.stdout, "\nNo members any more, because it let them in: %s. Invite again whom you know.", printable(strings.Join(found.Dropped, ", ")))
 	}
 	for _, v := range found.Vaults {
 		switch {

@@ -40,13 +40,28 @@ Flags override the home's configuration for this run only.`,
 			return err
 		}
 		limitMemory()
-		peer, err := node.Open(a.home, node.Options{Config: loaded.Config, Logger: a.logger(loaded.Config.Log)})
+		options := node.Options{Config: loaded.Config, Logger: a.logger(loaded.Config.Log)}
+		if err := node.AwaitMembership(c.Context(), a.home, options, a.printOutcast); err != nil {
+			if c.Context().Err() != nil { // stopped while it waited
+				return nil
+			}
+			return err
+		}
+		peer, err := node.Open(a.home, options)
 		if err != nil {
 			return err
 		}
 		return peer.Run(c.Context(), func(r node.Ready) { a.printReady(r) })
 	}
 	return c
+}
+
+// printOutcast says why nothing more happens.
+func (a *app) printOutcast() {
+	fmt.Fprint(a.stderr, "gotong: this peer was removed from the grid\n"+
+		"  means: other peers refuse it; what they hold for its owner stays with them for a while, and what it holds for them stays here\n"+
+		"  next:  ask who did it. This command waits, so that an owner can take back what was signed on a stolen machine.\n"+
+		"         To come back otherwise: ask for an invite, then gotong join CODE --home NEW\n")
 }
 
 func (a *app) printReady(r node.Ready) {

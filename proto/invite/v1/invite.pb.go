@@ -336,7 +336,8 @@ func (x *Introduce) GetWantRoster() bool {
 // Find asks what an owner who is a member needs to bring in another peer.
 type Find struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Proof         []byte                 `protobuf:"bytes,1,opt,name=proof,proto3" json:"proof,omitempty"` // signed bytes of the owner key, bound to this TLS session
+	Proof         []byte                 `protobuf:"bytes,1,opt,name=proof,proto3" json:"proof,omitempty"`                              // signed bytes of the owner key, bound to this TLS session
+	WantRoster    bool                   `protobuf:"varint,2,opt,name=want_roster,json=wantRoster,proto3" json:"want_roster,omitempty"` // the statements too, even if the owner was removed
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -376,6 +377,13 @@ func (x *Find) GetProof() []byte {
 		return x.Proof
 	}
 	return nil
+}
+
+func (x *Find) GetWantRoster() bool {
+	if x != nil {
+		return x.WantRoster
+	}
+	return false
 }
 
 type Response struct {
@@ -452,6 +460,7 @@ type Batch struct {
 	Statements    [][]byte               `protobuf:"bytes,1,rep,name=statements,proto3" json:"statements,omitempty"`
 	Records       [][]byte               `protobuf:"bytes,2,rep,name=records,proto3" json:"records,omitempty"`
 	Last          bool                   `protobuf:"varint,3,opt,name=last,proto3" json:"last,omitempty"`
+	Learnt        []int64                `protobuf:"varint,4,rep,packed,name=learnt,proto3" json:"learnt,omitempty"` // Unix seconds, for each statement: when it came to the sender; 0 unknown
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -505,6 +514,13 @@ func (x *Batch) GetLast() bool {
 		return x.Last
 	}
 	return false
+}
+
+func (x *Batch) GetLearnt() []int64 {
+	if x != nil {
+		return x.Learnt
+	}
+	return nil
 }
 
 // StoredInvite is the file in which the inviting peer keeps one invite.
@@ -616,22 +632,25 @@ const file_invite_v1_invite_proto_rawDesc = "" +
 	"statements\x18\x01 \x03(\fR\n" +
 	"statements\x12\x1f\n" +
 	"\vwant_roster\x18\x02 \x01(\bR\n" +
-	"wantRoster\"\x1c\n" +
+	"wantRoster\"=\n" +
 	"\x04Find\x12\x14\n" +
-	"\x05proof\x18\x01 \x01(\fR\x05proof\"\x8c\x01\n" +
+	"\x05proof\x18\x01 \x01(\fR\x05proof\x12\x1f\n" +
+	"\vwant_roster\x18\x02 \x01(\bR\n" +
+	"wantRoster\"\x8c\x01\n" +
 	"\bResponse\x120\n" +
 	"\x06status\x18\x01 \x01(\x0e2\x18.gotong.invite.v1.StatusR\x06status\x12\x18\n" +
 	"\amessage\x18\x02 \x01(\tR\amessage\x12\x14\n" +
 	"\x05proof\x18\x03 \x01(\fR\x05proof\x12\x1e\n" +
 	"\n" +
 	"delegation\x18\x04 \x01(\fR\n" +
-	"delegation\"U\n" +
+	"delegation\"m\n" +
 	"\x05Batch\x12\x1e\n" +
 	"\n" +
 	"statements\x18\x01 \x03(\fR\n" +
 	"statements\x12\x18\n" +
 	"\arecords\x18\x02 \x03(\fR\arecords\x12\x12\n" +
-	"\x04last\x18\x03 \x01(\bR\x04last\"\xb5\x01\n" +
+	"\x04last\x18\x03 \x01(\bR\x04last\x12\x16\n" +
+	"\x06learnt\x18\x04 \x03(\x03R\x06learnt\"\xb5\x01\n" +
 	"\fStoredInvite\x12\x16\n" +
 	"\x06invite\x18\x01 \x01(\fR\x06invite\x12\x16\n" +
 	"\x06secret\x18\x02 \x01(\fR\x06secret\x12\x18\n" +

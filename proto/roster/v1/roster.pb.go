@@ -472,6 +472,61 @@ func (x *Cut) GetHash() []byte {
 	return nil
 }
 
+// Disown is an owner's word that peers of theirs were in other hands: of each
+// no statement after its cut counts, and it is out for good. It is signed by the
+// owner key and counts while the owner is a member with it.
+type Disown struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Grid          []byte                 `protobuf:"bytes,1,opt,name=grid,proto3" json:"grid,omitempty"`
+	Cuts          []*Cut                 `protobuf:"bytes,2,rep,name=cuts,proto3" json:"cuts,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Disown) Reset() {
+	*x = Disown{}
+	mi := &file_roster_v1_roster_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Disown) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Disown) ProtoMessage() {}
+
+func (x *Disown) ProtoReflect() protoreflect.Message {
+	mi := &file_roster_v1_roster_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Disown.ProtoReflect.Descriptor instead.
+func (*Disown) Descriptor() ([]byte, []int) {
+	return file_roster_v1_roster_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *Disown) GetGrid() []byte {
+	if x != nil {
+		return x.Grid
+	}
+	return nil
+}
+
+func (x *Disown) GetCuts() []*Cut {
+	if x != nil {
+		return x.Cuts
+	}
+	return nil
+}
+
 // PeerRecord is what a peer says of itself, the body of bytes signed by its
 // node key under the domain "gotong record v1".
 type PeerRecord struct {
@@ -493,7 +548,7 @@ type PeerRecord struct {
 
 func (x *PeerRecord) Reset() {
 	*x = PeerRecord{}
-	mi := &file_roster_v1_roster_proto_msgTypes[6]
+	mi := &file_roster_v1_roster_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -505,7 +560,7 @@ func (x *PeerRecord) String() string {
 func (*PeerRecord) ProtoMessage() {}
 
 func (x *PeerRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_roster_v1_roster_proto_msgTypes[6]
+	mi := &file_roster_v1_roster_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -518,7 +573,7 @@ func (x *PeerRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PeerRecord.ProtoReflect.Descriptor instead.
 func (*PeerRecord) Descriptor() ([]byte, []int) {
-	return file_roster_v1_roster_proto_rawDescGZIP(), []int{6}
+	return file_roster_v1_roster_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *PeerRecord) GetNumber() uint64 {
@@ -643,7 +698,10 @@ const file_roster_v1_roster_proto_rawDesc = "" +
 	"\x04peer\x18\x01 \x01(\fR\x04peer\x12\x14\n" +
 	"\x05epoch\x18\x02 \x01(\rR\x05epoch\x12\x16\n" +
 	"\x06number\x18\x03 \x01(\rR\x06number\x12\x12\n" +
-	"\x04hash\x18\x04 \x01(\fR\x04hash\"\x94\x02\n" +
+	"\x04hash\x18\x04 \x01(\fR\x04hash\"G\n" +
+	"\x06Disown\x12\x12\n" +
+	"\x04grid\x18\x01 \x01(\fR\x04grid\x12)\n" +
+	"\x04cuts\x18\x02 \x03(\v2\x15.gotong.roster.v1.CutR\x04cuts\"\x94\x02\n" +
 	"\n" +
 	"PeerRecord\x12\x16\n" +
 	"\x06number\x18\x01 \x01(\x04R\x06number\x12\x12\n" +
@@ -671,7 +729,7 @@ func file_roster_v1_roster_proto_rawDescGZIP() []byte {
 	return file_roster_v1_roster_proto_rawDescData
 }
 
-var file_roster_v1_roster_proto_msgTypes = make([]protoimpl.MessageInfo, 7)
+var file_roster_v1_roster_proto_msgTypes = make([]protoimpl.MessageInfo, 8)
 var file_roster_v1_roster_proto_goTypes = []any{
 	(*Genesis)(nil),    // 0: gotong.roster.v1.Genesis
 	(*Link)(nil),       // 1: gotong.roster.v1.Link
@@ -679,17 +737,19 @@ var file_roster_v1_roster_proto_goTypes = []any{
 	(*Device)(nil),     // 3: gotong.roster.v1.Device
 	(*Remove)(nil),     // 4: gotong.roster.v1.Remove
 	(*Cut)(nil),        // 5: gotong.roster.v1.Cut
-	(*PeerRecord)(nil), // 6: gotong.roster.v1.PeerRecord
+	(*Disown)(nil),     // 6: gotong.roster.v1.Disown
+	(*PeerRecord)(nil), // 7: gotong.roster.v1.PeerRecord
 }
 var file_roster_v1_roster_proto_depIdxs = []int32{
 	1, // 0: gotong.roster.v1.Admit.link:type_name -> gotong.roster.v1.Link
 	1, // 1: gotong.roster.v1.Remove.link:type_name -> gotong.roster.v1.Link
 	5, // 2: gotong.roster.v1.Remove.cuts:type_name -> gotong.roster.v1.Cut
-	3, // [3:3] is the sub-list for method output_type
-	3, // [3:3] is the sub-list for method input_type
-	3, // [3:3] is the sub-list for extension type_name
-	3, // [3:3] is the sub-list for extension extendee
-	0, // [0:3] is the sub-list for field type_name
+	5, // 3: gotong.roster.v1.Disown.cuts:type_name -> gotong.roster.v1.Cut
+	4, // [4:4] is the sub-list for method output_type
+	4, // [4:4] is the sub-list for method input_type
+	4, // [4:4] is the sub-list for extension type_name
+	4, // [4:4] is the sub-list for extension extendee
+	0, // [0:4] is the sub-list for field type_name
 }
 
 func init() { file_roster_v1_roster_proto_init() }
@@ -703,7 +763,7 @@ func file_roster_v1_roster_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_roster_v1_roster_proto_rawDesc), len(file_roster_v1_roster_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   7,
+			NumMessages:   8,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
