@@ -24,6 +24,7 @@ type ClusterConfig struct {
 	// Shards may make what others see of the store of a peer.
 	Shards func(i int, s storage.RemoteShards) storage.RemoteShards
 	Logs   bool // of the peers, into the test's output
+	Admins bool // the founder invites the others as admins
 	// WriteOnly makes the first peer a write-only device.
 	WriteOnly bool
 }
@@ -108,7 +109,7 @@ func (c *Cluster) add(i int) {
 	if i == 0 {
 		made, err = node.Init(c.t.Context(), p.Home, node.InitParams{Config: p.config, Save: saved, WriteOnly: c.config.WriteOnly})
 	} else {
-		code, inviteErr := c.Peers[0].Invite(time.Hour, false)
+		code, inviteErr := c.Peers[0].Invite(time.Hour, c.config.Admins)
 		if inviteErr != nil {
 			c.t.Fatal(inviteErr)
 		}
@@ -183,6 +184,17 @@ func (p *ClusterPeer) Start() {
 	select {
 	case <-ready:
 	case err := <-p.done:
+		p.cluster.t.Fatalf("%s: %v", p.Name, err)
+	}
+}
+
+// AwaitMembership lets a stopped peer that was removed wait until it is a member
+// again, as gotong up does.
+func (p *ClusterPeer) AwaitMembership() {
+	p.cluster.t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), settle)
+	defer cancel()
+	if err := node.AwaitMembership(ctx, p.Home, node.Options{Config: p.config, Fabric: p.Host}, func() {}); err != nil {
 		p.cluster.t.Fatalf("%s: %v", p.Name, err)
 	}
 }

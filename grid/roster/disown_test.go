@@ -234,6 +234,9 @@ func TestDoubtsChooseWhatToKeep(t *testing.T) {
 	}
 	s.statements = append(s.statements, raw)
 	v = s.view()
+	if got := v.Doubts(ann.ownerID(), now.Add(-24*time.Hour), learnt); len(got) > 0 {
+		t.Errorf("doubts about what was taken back: %+v", got)
+	}
 	for who, want := range map[*actor]Status{&bob: StatusActive, &cat: StatusActive, &tablet: StatusActive, &dan: StatusRemoved, &stooge: StatusUnknown, &ann: StatusRemoved} {
 		wantStatus(t, v, *who, want)
 	}

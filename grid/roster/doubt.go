@@ -50,13 +50,21 @@ func (v *View) Doubts(owner grid.OwnerID, since time.Time, learnt map[Hash]time.
 		}
 		doubt := Doubt{Device: device}
 		first := d.walk(&doubt, removers)
-		if first == nil && !doubt.Forked {
+		if first == nil && !doubt.Forked || v.out.takenBack(doubt) {
 			continue
 		}
 		doubt.Removals = d.removalsThrough(device)
 		out = append(out, doubt)
 	}
 	return out
+}
+
+// takenBack reports whether a disown that counts takes that much back already.
+func (o *outcome) takenBack(d Doubt) bool {
+	return slices.ContainsFunc(o.disowns, func(s *statement) bool {
+		at, ok := s.disown.cuts[d.Device]
+		return ok && !d.keep.below(at)
+	})
 }
 
 // SignDisown returns the statement by which the owner takes back what those
