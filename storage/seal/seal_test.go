@@ -293,3 +293,43 @@ func BenchmarkBlobID(b *testing.B) {
 		_ = v.BlobID(h)
 	}
 }
+
+func TestJobContent(t *testing.T) {
+	key, job, id := [32]byte{1}, [32]byte{2}, [32]byte{3}
+	plain := []byte("piece of a content")
+	sealed := seal.NewJobContent(key, job, id, 18).Seal(nil, 4, plain)
+	if len(sealed) != len(plain)+seal.Overhead {
+		t.Errorf("%d bytes", len(sealed))
+	}
+	if got, err := seal.NewJobContent(key, job, id, 18).Open(4, bytes.Clone(sealed)); err != nil || !bytes.Equal(got, plain) {
+		t.Errorf("%q, %v", got, err)
+	}
+	for name, open := range map[string]func() ([]byte, error){
+		"key":     func() ([]byte, error) { return seal.NewJobContent(id, job, id, 18).Open(4, bytes.Clone(sealed)) },
+		"job":     func() ([]byte, error) { return seal.NewJobContent(key, id, id, 18).Open(4, bytes.Clone(sealed)) },
+		"content": func() ([]byte, error) { return seal.NewJobContent(key, job, job, 18).Open(4, bytes.Clone(sealed)) },
+		"size":    func() ([]byte, error) { return seal.NewJobContent(key, job, id, 19).Open(4, bytes.Clone(sealed)) },
+		"piece":   func() ([]byte, error) { return seal.NewJobContent(key, job, id, 18).Open(3, bytes.Clone(sealed)) },
+		"short":   func() ([]byte, error) { return seal.NewJobContent(key, job, id, 18).Open(4, sealed[:5]) },
+		"altered": func() ([]byte, error) {
+			b := bytes.Clone(sealed)
+			b[20] ^= 1
+			return seal.NewJobContent(key, job, id, 18).Open(4, b)
+		},
+	} {
+		if got, err := open(); !errors.Is(err, storage.ErrCorrupt) || len(got) > 0 {
+			t.Errorf("other %s: %q, %v", name, got, err)
+		}
+	}
+}
+
+func FuzzOpenJobContent(f *testing.F) {
+	c := seal.NewJobContent([32]byte{1}, [32]byte{2}, [32]byte{3}, 5)
+	f.Add(c.Seal(nil, 0, []byte("hello")))
+	f.Add([]byte{})
+	f.Fuzz(func(t *testing.T, sealed []byte) {
+		if got, err := c.Open(0, bytes.Clone(sealed)); err == nil && string(got) != "hello" {
+			t.Fatalf("opened %q", got)
+		}
+	})
+}

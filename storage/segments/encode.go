@@ -25,6 +25,11 @@ func (s *Segments) redundancy(size int, candidates []placement.Candidate) (stora
 			return r, r.Validate()
 		}
 	}
+	return auto(size, candidates)
+}
+
+// auto codes a segment by the number of sites.
+func auto(size int, candidates []placement.Candidate) (storage.Redundancy, error) {
 	r := placement.Auto(placement.Sites(candidates, 1))
 	if !r.IsZero() { // fewer sites may have room for a whole shard
 		r = placement.Auto(placement.Sites(candidates, uint64(erasure.ShardSize(size, r))))
@@ -43,8 +48,9 @@ func memoryFor(size int, r storage.Redundancy) int {
 	return erasure.PaddedSize(size, r) + erasure.ParitySize(size, r)
 }
 
-// encode copies data, computes the parity and signs the header.
-func (s *Segments) encode(data []byte, r storage.Redundancy) (*encoded, error) {
+// encode copies data, computes the parity, and signs the header, which says for
+// whom and under which grant like what is given.
+func (s *Segments) encode(data []byte, r storage.Redundancy, like storage.Header) (*encoded, error) {
 	segment := s.buffers.get(erasure.PaddedSize(len(data), r))
 	clear(segment[copy(segment, data):])
 	var parity []byte
@@ -55,29 +61,21 @@ func (s *Segments) encode(data []byte, r storage.Redundancy) (*encoded, error) {
 		s.buffers.put(segment)
 		s.buffers.put(parity)
 	})}
-	if err := s.fill(e, segment, parity, len(data), r); err != nil {
+	if err := s.fill(e, segment, parity, len(data), r, like); err != nil {
 		e.lease.release()
 		return nil, err
 	}
 	return e, nil
 }
 
-func (s *Segments) fill(e *encoded, segment, parity []byte, size int, r storage.Redundancy) error {
+func (s *Segments) fill(e *encoded, segment, parity []byte, size int, r storage.Redundancy, like storage.Header) error {
 	roots, err := e.code(segment, parity, r)
 	if err != nil {
 		return err
 	}
-	e.header, err = storage.SignHeader(s.cfg.Node, storage.Header{
-		Vault:      s.cfg.Vault,
-		Owner:      s.cfg.Owner,
-		Grant:      s.cfg.Grant(),
-		Redundancy: r,
-		Bytes:      size,
-		ShardBytes: len(segment) / r.K,
-		Roots:      roots,
-		Created:    time.Now(),
-		Floor:      s.cfg.Floor,
-	})
+	like.Redundancy, like.Bytes, like.ShardBytes = r, size, len(segment)/r.K
+	like.Roots, like.Created = roots, time.Now()
+	e.header, err = storage.SignHeader(s.cfg.Node, like)
 	return err
 }
 

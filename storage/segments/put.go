@@ -3,6 +3,7 @@ package segments
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"gotong/storage"
 	"gotong/storage/placement"
@@ -39,25 +40,52 @@ func (s *Segments) Put(ctx context.Context, data []byte) (Put, error) {
 	if s.cfg.Grant == nil {
 		return Put{}, fmt.Errorf("put segment: this peer has no grant to write: %w", storage.ErrDenied)
 	}
-	put, err := s.put(ctx, data)
+	candidates := s.cfg.Holders.Candidates(ctx, s.cfg.Owner, s.self)
+	r, err := s.redundancy(len(data), candidates)
+	if err != nil {
+		return Put{}, fmt.Errorf("put segment: %w", err)
+	}
+	put, err := s.put(ctx, data, r, candidates, storage.Header{
+		Vault: s.cfg.Vault, Owner: s.cfg.Owner, Grant: s.cfg.Grant(), Floor: s.cfg.Floor,
+	})
 	if err != nil {
 		return put, fmt.Errorf("put segment: %w", err)
+	}
+	if !put.Complete {
+		s.spool(put.ID, data)
 	}
 	return put, nil
 }
 
-func (s *Segments) put(ctx context.Context, data []byte) (Put, error) {
-	candidates := s.cfg.Holders.Candidates(ctx, s.cfg.Owner, s.self)
-	r, err := s.redundancy(len(data), candidates)
-	if err != nil {
-		return Put{}, err
+// PutForJob stores data as one segment of a job, under its grant and until
+// expires, on peers that are here: what belongs to a job is wanted now. It is
+// coded by the number of their sites. Else it is as Put.
+func (s *Segments) PutForJob(ctx context.Context, data []byte, grant storage.SignedJobGrant, expires time.Time) (Put, error) {
+	if len(data) == 0 || len(data) > storage.MaxSegmentBytes {
+		return Put{}, fmt.Errorf("put segment of a job: %d bytes, want 1 to %d", len(data), storage.MaxSegmentBytes)
 	}
+	candidates := placement.Here(s.cfg.Holders.Candidates(ctx, grant.Owner, s.self))
+	r, err := auto(len(data), candidates)
+	if err != nil {
+		return Put{}, fmt.Errorf("put segment of a job: %w", err)
+	}
+	put, err := s.put(ctx, data, r, candidates, storage.Header{
+		Vault: grant.Job, Owner: grant.Owner, Kind: storage.GrantJob, Grant: grant.Raw, Expires: expires,
+	})
+	if err != nil {
+		return put, fmt.Errorf("put segment of a job: %w", err)
+	}
+	return put, nil
+}
+
+// put stores data with a header like the one given.
+func (s *Segments) put(ctx context.Context, data []byte, r storage.Redundancy, candidates []placement.Candidate, like storage.Header) (Put, error) {
 	release, err := s.reserve(ctx, memoryFor(len(data), r))
 	if err != nil {
 		return Put{}, err
 	}
 	defer release()
-	segment, err := s.encode(data, r)
+	segment, err := s.encode(data, r, like)
 	if err != nil {
 		return Put{}, err
 	}
@@ -70,11 +98,7 @@ func (s *Segments) put(ctx context.Context, data []byte) (Put, error) {
 	if err := u.run(ctx); err != nil {
 		return Put{}, err
 	}
-	put, err := u.result()
-	if err == nil && !put.Complete {
-		s.spool(put.ID, data)
-	}
-	return put, err
+	return u.result()
 }
 
 // spool keeps a segment of which shards are missing, so that they can be made

@@ -37,6 +37,7 @@ var layers = [][]string{
 	{"tasks/worker"},
 	{"tasks/sandbox"},
 	{"tasks/rules"},
+	{"tasks/contents"},
 	{"tasks/guests"},
 	{"tasks/batch"},
 	{"tasks"},
