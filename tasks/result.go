@@ -178,6 +178,8 @@ var (
 	ErrSandbox = errors.New("no safe sandbox on this machine")
 	// ErrStopped: the worker is shutting down.
 	ErrStopped = errors.New("worker stopped")
+	// ErrWithdrawn: the donor's rules do not let the task go on.
+	ErrWithdrawn = errors.New("the donor needs the machine")
 )
 
 // MissingContent is an ErrNoContent that says what to send.

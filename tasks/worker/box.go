@@ -53,11 +53,17 @@ func (s *slot) openBox(ctx context.Context, launcher *sandbox.Launcher, k key) e
 
 func (s *slot) startBox(ctx context.Context, launcher *sandbox.Launcher, k key) error {
 	w := s.worker
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
 	w.mu.Lock()
-	fault := w.faults[k]
+	fault, barred := w.faults[k], !s.withheld.IsZero()
+	s.starting = func() { cancel(errBarred) }
 	w.mu.Unlock()
-	if fault != nil {
+	switch {
+	case fault != nil:
 		return fault
+	case barred:
+		return errBarred
 	}
 	module, err := w.store.readAll(k.module, tasks.MaxModuleBytes)
 	if err != nil {
@@ -74,6 +80,9 @@ func (s *slot) startBox(ctx context.Context, launcher *sandbox.Launcher, k key) 
 	})
 	if err != nil {
 		os.RemoveAll(dir)
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
 		return err
 	}
 	s.box = &box{key: k, child: child, dir: dir, store: w.store, staged: make(map[tasks.ContentID]int)}
@@ -82,6 +91,7 @@ func (s *slot) startBox(ctx context.Context, launcher *sandbox.Launcher, k key) 
 	w.counts.SandboxesStarted++
 	s.since = time.Now()
 	s.cost = s.since.Sub(begin)
+	s.entered(child)
 	return nil
 }
 
@@ -90,6 +100,9 @@ func (s *slot) closeBox() {
 	if s.box == nil {
 		return
 	}
+	s.worker.mu.Lock()
+	s.child = nil
+	s.worker.mu.Unlock()
 	s.box.child.Close()
 	s.box.group.Wait()
 	if err := os.RemoveAll(s.box.dir); err != nil {

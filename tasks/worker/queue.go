@@ -21,6 +21,7 @@ type job struct {
 	cancelled bool
 	settled   bool // an outcome is being made its result: later ones do not count
 	answered  bool
+	withdrawn error // why there is no result; set when it is answered
 }
 
 // queue keeps waiting jobs: first come first served within a key, and the keys

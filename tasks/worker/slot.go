@@ -47,6 +47,13 @@ type slot struct {
 	mean    time.Duration
 	last    time.Time // of the last outcome, or of the first of sent
 
+	child    *sandbox.Child     // of box
+	starting context.CancelFunc // ends the start of a sandbox; nil: none is being started
+	withheld time.Time          // since when s may not run anything; zero: it may
+	held     bool               // child is stopped
+	giveUpAt time.Time          // while withheld: when what it holds is given up
+	discard  bool               // run ends the sandbox
+
 	box   *box // only run touches it
 	boxes int  // started so far
 }
@@ -72,7 +79,7 @@ func (s *slot) wake() {
 
 // couldTake reports whether s waits for a job of k; Worker.mu is held.
 func (s *slot) couldTake(k key) bool {
-	return s.waits && len(s.sent) < s.window && (len(s.sent) == 0 || s.key == k)
+	return s.waits && s.withheld.IsZero() && len(s.sent) < s.window && (len(s.sent) == 0 || s.key == k)
 }
 
 // enqueue adds a job and wakes a slot for it: one that has a sandbox for it, or
@@ -113,7 +120,7 @@ func (w *Worker) take(s *slot) *job {
 
 // choose picks the job that s should take now; w.mu is held.
 func (w *Worker) choose(s *slot) *job {
-	if w.phase != phaseRunning || len(s.sent) >= s.window {
+	if w.phase != phaseRunning || !s.withheld.IsZero() || s.discard || len(s.sent) >= s.window {
 		return nil
 	}
 	next, ok, unserved := w.nextKey()
@@ -136,7 +143,7 @@ func (w *Worker) choose(s *slot) *job {
 // longest of those that no slot serves, else of all; w.mu is held.
 func (w *Worker) nextKey() (k key, ok, unserved bool) {
 	for _, k := range w.queue.keys {
-		if !slices.ContainsFunc(w.slots, func(s *slot) bool { return s.serving && s.key == k }) {
+		if !slices.ContainsFunc(w.slots, func(s *slot) bool { return s.serving && s.withheld.IsZero() && s.key == k }) {
 			return k, true, true
 		}
 	}
@@ -163,6 +170,7 @@ func (s *slot) run(ctx context.Context, launcher *sandbox.Launcher) {
 // next waits for a job that this slot should take; nil at the end. While it
 // waits for long it gives up its sandbox.
 func (s *slot) next(ctx context.Context) *job {
+	s.closeDiscarded()
 	if e := s.worker.take(s); e != nil {
 		return e // most often
 	}
@@ -175,6 +183,7 @@ func (s *slot) next(ctx context.Context) *job {
 		select {
 		case <-ctx.Done():
 		case <-s.woken:
+			s.closeDiscarded()
 		case <-idle.C:
 			if s.empty() {
 				s.closeBox()
@@ -183,6 +192,20 @@ func (s *slot) next(ctx context.Context) *job {
 		}
 	}
 	return nil
+}
+
+// closeDiscarded ends a sandbox that the donor's rules do not let go on.
+func (s *slot) closeDiscarded() {
+	s.worker.mu.Lock()
+	discard := s.discard
+	s.worker.mu.Unlock()
+	if !discard {
+		return
+	}
+	s.closeBox()
+	s.worker.mu.Lock()
+	s.discard = false
+	s.worker.mu.Unlock()
 }
 
 func (s *slot) empty() bool {
@@ -225,14 +248,20 @@ func (s *slot) failed(ctx context.Context, e *job, err error) {
 	w := s.worker
 	w.mu.Lock()
 	s.sent = s.sent[:len(s.sent)-1]
-	again := errors.Is(err, sandbox.ErrEnded) && e.turns < maxTurns && !e.answered && w.phase == phaseRunning
+	s.starting = nil
+	gone := errors.Is(err, sandbox.ErrEnded) && e.turns < maxTurns
+	barred := errors.Is(err, errBarred)
+	again := (gone || barred) && !e.answered && w.phase == phaseRunning && w.allowed > 0
 	if again {
 		w.enqueue(e)
 	}
+	why := w.why
 	w.mu.Unlock()
 	fault, isFault := errors.AsType[*sandbox.ModuleError](err)
 	switch {
 	case again:
+	case barred && ctx.Err() == nil:
+		w.withdraw([]*job{e}, why)
 	case isFault:
 		w.rememberFault(e.key, fault)
 		w.finish(e, faultResult(fault))

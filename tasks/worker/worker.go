@@ -45,6 +45,8 @@ type Worker struct {
 	slots   []*slot
 	active  int // accepted and not answered
 	counts  Counts
+	allowed int                          // slots that may run; see Allow
+	why     string                       // in words, when it is not all of them
 	faults  map[key]*sandbox.ModuleError // modules that cannot run
 	held    map[tasks.TaskID]hold
 }
@@ -76,6 +78,7 @@ type hold struct {
 type Counts struct {
 	Accepted, Refused                    int
 	Done, Failed, Limit, Cancelled, Lost int
+	Held, Resumed, Withdrawn             int // by the donor's rules: slots with guests, and tasks
 	SandboxesStarted                     int
 }
 
@@ -83,10 +86,14 @@ type Counts struct {
 type Status struct {
 	Slots   int // tasks run at once
 	Busy    int // slots that have a task
-	Waiting int // tasks accepted that no slot has taken yet
-	Layers  []sandbox.Layer
-	Refusal string // why no task is accepted, in words; empty: they are
-	Counts  Counts
+	Allowed int // slots that may run now; see Allow
+	Held    int // slots whose guest is stopped
+	// HeldSince is when the first of them was stopped.
+	HeldSince time.Time
+	Waiting   int // tasks accepted that no slot has taken yet
+	Layers    []sandbox.Layer
+	Refusal   string // why no task is accepted, in words; empty: they are
+	Counts    Counts
 }
 
 // New opens the worker's directory and removes what an earlier run left half
@@ -115,7 +122,7 @@ func New(cfg Config) (*Worker, error) {
 	w := &Worker{
 		cfg: cfg, store: store, code: code, queue: newQueue(),
 		faults: make(map[key]*sandbox.ModuleError), held: make(map[tasks.TaskID]hold),
-		refusal: errNotRunning, opened: make(chan struct{}),
+		refusal: errNotRunning, opened: make(chan struct{}), allowed: cfg.Slots,
 	}
 	for i := range cfg.Slots {
 		w.slots = append(w.slots, newSlot(w, i))
@@ -202,10 +209,13 @@ func (w *Worker) tend(ctx context.Context) {
 		case now := <-ticker.C:
 			w.mu.Lock()
 			for _, s := range w.slots {
-				s.recallStalled(now)
+				if w.allowed > 0 { // else nobody could take them
+					s.recallStalled(now)
+				}
 			}
 			w.expireHeld(now)
 			w.mu.Unlock()
+			w.tendWithheld(now)
 		}
 	}
 }
@@ -226,12 +236,13 @@ func (w *Worker) Ready() error {
 func (w *Worker) Status() Status {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	st := Status{Slots: w.cfg.Slots, Waiting: w.queue.len(), Layers: w.layers, Counts: w.counts}
+	st := Status{Slots: w.cfg.Slots, Allowed: w.allowed, Waiting: w.queue.len(), Layers: w.layers, Counts: w.counts}
 	for _, s := range w.slots {
 		if len(s.sent) > 0 {
 			st.Busy++
 		}
 	}
+	st.Held, st.HeldSince = w.heldSlots()
 	if w.refusal != nil {
 		st.Refusal = w.refusal.Error()
 	}
@@ -240,21 +251,25 @@ func (w *Worker) Status() Status {
 
 // Do runs one task and returns its result. It returns an error, and no result,
 // when the task is not accepted: tasks.ErrInvalid, tasks.ErrRefused,
-// *tasks.MissingContent, tasks.ErrBusy, tasks.ErrSandbox or tasks.ErrStopped.
-// When ctx ends the task is cancelled.
+// *tasks.MissingContent, tasks.ErrBusy, tasks.ErrSandbox or tasks.ErrStopped; or
+// when it was given up: tasks.ErrWithdrawn. When ctx ends the task is cancelled.
 func (w *Worker) Do(ctx context.Context, task tasks.Task) (tasks.Result, error) {
 	done := make(chan tasks.Result, 1)
-	cancel, err := w.Submit(task, func(r tasks.Result) { done <- r })
-	if err != nil {
+	e := &job{task: task, key: keyOf(task), done: func(r tasks.Result) { done <- r }}
+	if err := w.submit(e); err != nil {
 		return tasks.Result{}, err
 	}
+	var r tasks.Result
 	select {
-	case r := <-done:
-		return r, nil
+	case r = <-done:
 	case <-ctx.Done():
-		cancel()
-		return <-done, nil
+		w.cancel(e)
+		r = <-done
 	}
+	if e.withdrawn != nil && ctx.Err() == nil {
+		return tasks.Result{}, e.withdrawn
+	}
+	return r, nil
 }
 
 // Submit accepts a task and returns at once; errors are those of Do. done is
@@ -263,13 +278,20 @@ func (w *Worker) Do(ctx context.Context, task tasks.Task) (tasks.Result, error) 
 // then answered at once.
 func (w *Worker) Submit(task tasks.Task, done func(tasks.Result)) (cancel func(), err error) {
 	e := &job{task: task, key: keyOf(task), done: done}
-	if err := w.accept(e); err != nil {
-		w.mu.Lock()
-		w.counts.Refused++
-		w.mu.Unlock()
+	if err := w.submit(e); err != nil {
 		return nil, err
 	}
 	return func() { w.cancel(e) }, nil
+}
+
+func (w *Worker) submit(e *job) error {
+	err := w.accept(e)
+	if err != nil {
+		w.mu.Lock()
+		w.counts.Refused++
+		w.mu.Unlock()
+	}
+	return err
 }
 
 func (w *Worker) accept(e *job) error {
@@ -290,7 +312,11 @@ func (w *Worker) accept(e *job) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	err := w.refusal
-	if err == nil && w.active >= w.cfg.Queue {
+	switch {
+	case err != nil:
+	case w.allowed == 0:
+		err = fmt.Errorf("%w: %s", tasks.ErrRefused, w.why)
+	case w.active >= w.cfg.Queue:
 		err = tasks.ErrBusy
 	}
 	if err != nil {
@@ -324,15 +350,23 @@ func cancelledResult() tasks.Result {
 }
 
 // finish answers a task, once.
-func (w *Worker) finish(e *job, r tasks.Result) {
+func (w *Worker) finish(e *job, r tasks.Result) { w.answer(e, r, nil) }
+
+// answer is finish, for a task that the donor's rules do not let run with an
+// error that says so.
+func (w *Worker) answer(e *job, r tasks.Result, withdrawn error) {
 	w.mu.Lock()
 	if e.answered {
 		w.mu.Unlock()
 		return
 	}
-	e.answered = true
+	e.answered, e.withdrawn = true, withdrawn
 	w.active--
-	w.count(r.State)
+	if withdrawn != nil {
+		w.counts.Withdrawn++
+	} else {
+		w.count(r.State)
+	}
 	w.mu.Unlock()
 	w.store.unpin(e.contents)
 	r.Task = e.task.ID
