@@ -69,6 +69,7 @@ func (p *Peer) problems() []*controlv1.Problem {
 			Why:  "an admin, whoever invited it, or a peer of its own owner removed it", Do: "ask who did; to come back, join with a new invite from a new home",
 		})
 	}
+	out = append(out, p.doubtsAboutOwn()...)
 	for _, peer := range p.membership.Peers() {
 		if peer.Forked {
 			out = append(out, &controlv1.Problem{
@@ -76,6 +77,28 @@ func (p *Peer) problems() []*controlv1.Problem {
 				Why:  "its disk was cloned or restored, or its key is in two hands", Do: "ask its owner; it works on, but cannot admit or remove anyone until invited again",
 			})
 		}
+	}
+	return out
+}
+
+// doubtsAboutOwn names other devices of the owner that removed somebody lately: if
+// it was not the owner, somebody else has them.
+func (p *Peer) doubtsAboutOwn() (out []*controlv1.Problem) {
+	view := p.roster.View()
+	for _, d := range view.Doubts(p.owner(), time.Now().Add(-p.cfg.Retention.Floor), p.roster.Learnt()) {
+		if d.Device == p.ID() || len(d.Removals) == 0 {
+			continue
+		}
+		last := d.Removals[len(d.Removals)-1]
+		who := "an owner"
+		if !last.Peer.IsZero() {
+			who = p.nameOf(last.Peer)
+		}
+		out = append(out, &controlv1.Problem{
+			What: fmt.Sprintf("your device %s removed %s %s", p.nameOf(d.Device), who, ageText(time.Since(last.Learnt))),
+			Why:  "if you did not do that, somebody else has that device, and may remove every friend of yours",
+			Do:   "if it was not you: gotong recover --undo-removals in a new home, within " + p.cfg.Retention.Floor.String(),
+		})
 	}
 	return out
 }

@@ -27,13 +27,17 @@ func (a *app) undoWhich(flag string, found []node.DoubtfulDevice, needed bool) (
 	case flag != "":
 		return chosenDevices(flag, found)
 	}
-	a.printDoubtful(found)
+	if !a.json {
+		a.printDoubtful(found)
+	}
 	if !isTerminal(a.stdin) {
 		if needed {
-			return nil, &node.Failure{Kind: controlv1.Kind_KIND_REFUSED, What: "your own devices removed the friends from whom you want to recover",
+			return nil, &node.Failure{Kind: controlv1.Kind_KIND_REFUSED, What: "nobody is left to recover from: " + doubtfulText(found),
 				Meaning: "nothing was changed; friends still have what they keep for you", Next: "if that was not you: the same command with --undo-removals"}
 		}
-		fmt.Fprint(a.stderr, "They stay removed. If that was not you: the same command in another home with --undo-removals\n")
+		if !a.json {
+			fmt.Fprint(a.stderr, "They stay removed. If that was not you: the same command in another home with --undo-removals\n")
+		}
 		return nil, nil
 	}
 	if err := a.ask("Was that somebody else, and is it to be taken back, with the devices that signed it?"); err != nil {
@@ -66,6 +70,27 @@ func chosenDevices(flag string, found []node.DoubtfulDevice) (out []grid.PeerID,
 		out = append(out, found[i].Device)
 	}
 	return out, nil
+}
+
+// maxDoubtful removals are named in one line.
+const maxDoubtful = 5
+
+func doubtfulText(found []node.DoubtfulDevice) string {
+	var devices []string
+	for _, d := range found {
+		var who []string
+		for _, r := range d.Removals[:min(len(d.Removals), maxDoubtful)] {
+			who = append(who, printable(r.Who))
+		}
+		if more := len(d.Removals) - len(who); more > 0 {
+			who = append(who, fmt.Sprintf("%d more", more))
+		}
+		if len(who) == 0 {
+			who = []string{"those whom it let in, by contradicting itself"}
+		}
+		devices = append(devices, "your device "+printable(d.Name)+" removed "+strings.Join(who, ", "))
+	}
+	return strings.Join(devices, "; ")
 }
 
 // printDoubtful lists what is to be decided about.
