@@ -1,6 +1,7 @@
 package sandbox
 
 import (
+	"context"
 	"os"
 	"path/filepath"
 	"sync"
@@ -85,5 +86,19 @@ func BenchmarkGuest(b *testing.B) {
 		if r := g.run(taskMessage{}); r.State != tasks.StateDone {
 			b.Fatal(r)
 		}
+	}
+}
+
+// BenchmarkStart starts and ends a child of its own for each program: what the
+// first task in a new sandbox waits for.
+func BenchmarkStart(b *testing.B) {
+	l := openLauncher(b)
+	module := guestModule(b, "noop")
+	for b.Loop() {
+		c, err := l.Start(context.Background(), Config{Dir: b.TempDir(), Module: module, Limits: testLimits()})
+		if err != nil {
+			b.Fatal(err)
+		}
+		c.Close()
 	}
 }

@@ -2,6 +2,7 @@ package sandbox
 
 import (
 	"errors"
+	"fmt"
 	"path/filepath"
 
 	"github.com/landlock-lsm/go-landlock/landlock"
@@ -31,4 +32,20 @@ func restrictPaths(s setup) error {
 		landlock.PathAccess(outputAccess, filepath.Join(s.Dir, outputDir)),
 		landlock.PathAccess(code, filepath.Join(s.Dir, codeDir)),
 	)
+}
+
+// scopeABI is the version of Landlock that can forbid TCP ports, abstract unix
+// sockets and signals to others.
+const scopeABI = 6
+
+// checkScope says what this kernel's Landlock could not forbid.
+func checkScope() error {
+	abi, err := ll.LandlockGetABIVersion()
+	if err != nil {
+		return err
+	}
+	if abi < scopeABI {
+		return fmt.Errorf("version %d of this kernel's Landlock forbids paths only, version %d (Linux 6.12) network and signals too", abi, scopeABI)
+	}
+	return nil
 }

@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"sync"
 	"time"
 
 	"gotong/tasks"
@@ -29,6 +30,10 @@ type Launcher struct {
 	cache      *Cache
 	requests   chan func()
 	ended      chan struct{}
+
+	mu             sync.Mutex
+	isolationKnown bool   // isolationWhy says how it is here
+	isolationWhy   string // why children have no namespaces of their own; empty: they have
 }
 
 // Options say how a Launcher starts children.
@@ -204,24 +209,67 @@ func (l *Launcher) Layers(ctx context.Context, dir string) ([]Layer, error) {
 func Refusal(layers []Layer) error { return refuse(layers) }
 
 // begin starts the process of c and takes its hello. It closes c when it fails.
+// The first child that cannot live in namespaces of its own starts again without.
 func (l *Launcher) begin(ctx context.Context, c *Child, s setup) error {
-	if err := c.connect(l.start); err != nil {
-		c.discard()
-		return fmt.Errorf("start sandbox process: %w", err)
+	known, why := l.isolation()
+	isolated := why == ""
+	err := l.attempt(ctx, c, s, isolated)
+	if err != nil && isolated && !known && ctx.Err() == nil && !c.timedOut() {
+		why = isolationRefused(err)
+		c.reset()
+		if err = l.attempt(ctx, c, s, false); err == nil {
+			l.isolationIs(why)
+		}
+	} else if err == nil {
+		l.isolationIs(why)
 	}
-	release := c.killAfter(ctx, startWall)
-	body, err := c.exchange(frameSetup, s.append, frameHello, maxHelloBytes)
-	release()
-	var h hello
-	if err == nil {
-		h, err = parseHello(body)
-	}
-	if err != nil {
+	switch {
+	case err == nil:
+		c.explain(LayerNamespaces, why)
+		return nil
+	case c.started():
 		c.Close()
 		return c.startError(ctx, "start", err)
 	}
+	c.discard()
+	return fmt.Errorf("start sandbox process: %w", err)
+}
+
+// isolation returns why children are not started in namespaces of their own,
+// empty when they are, and whether that was tried.
+func (l *Launcher) isolation() (known bool, why string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.isolationKnown, l.isolationWhy
+}
+
+func (l *Launcher) isolationIs(why string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if !l.isolationKnown {
+		l.isolationKnown, l.isolationWhy = true, why
+	}
+}
+
+// attempt starts the process and takes its hello.
+func (l *Launcher) attempt(ctx context.Context, c *Child, s setup, isolated bool) error {
+	c.cmd = exec.Command(l.executable, ChildCommand)
+	c.cmd.Env = []string{}
+	c.cmd.Dir = c.dir
+	setProcess(c.cmd, isolated)
+	if err := c.connect(l.start); err != nil {
+		return err
+	}
+	s.Namespaces = namespacesOf()
+	release := c.killAfter(ctx, startWall)
+	body, err := c.exchange(frameSetup, s.append, frameHello, maxHelloBytes)
+	release()
+	if err != nil {
+		return err
+	}
+	h, err := parseHello(body)
 	c.layers = h.Layers
-	return nil
+	return err
 }
 
 // newChild makes the staging directory and what belongs to a child, and starts
@@ -242,11 +290,7 @@ func (l *Launcher) newChild(cfg Config) (*Child, error) {
 	if err != nil {
 		return nil, fmt.Errorf("staging directory: %w", err)
 	}
-	cmd := exec.Command(l.executable, ChildCommand)
-	cmd.Env = []string{}
-	cmd.Dir = cfg.Dir
-	setProcess(cmd)
-	return &Child{cmd: cmd, limits: cfg.Limits, dir: cfg.Dir, outputs: out, ended: make(chan struct{})}, nil
+	return &Child{limits: cfg.Limits, dir: cfg.Dir, outputs: out, ended: make(chan struct{})}, nil
 }
 
 // compile sends the module and waits until it is ready.

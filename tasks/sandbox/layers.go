@@ -17,14 +17,18 @@ type Layer struct {
 
 // The names of the layers, in the order in which they are applied.
 const (
-	LayerProcess    = "process"      // own process and process group, killed at the time limit
-	LayerParent     = "parent death" // ends with its parent
-	LayerIdle       = "idle class"   // runs only when nothing else wants the processor
-	LayerRlimits    = "rlimits"      // data, file size, open files, no core dump
-	LayerPrivileges = "no new privs" // and no capability
-	LayerLandlock   = "landlock"     // sees two directories
-	LayerSeccomp    = "seccomp"      // a short list of system calls
-	LayerNoExec     = "no new code"  // no executable memory after compilation
+	LayerProcess    = "process"        // own process and process group, killed at the time limit
+	LayerParent     = "parent death"   // ends with its parent
+	LayerNamespaces = "namespaces"     // users, mounts, processes and network of its own
+	LayerCgroup     = "cgroup"         // memory, processes and weight kept by the kernel for the group
+	LayerIdle       = "idle class"     // runs only when nothing else wants the processor
+	LayerRlimits    = "rlimits"        // data, file size, open files, no core dump
+	LayerPrivileges = "no new privs"   // and no capability
+	LayerDump       = "no dump"        // others of the same user cannot look into it
+	LayerLandlock   = "landlock"       // sees three directories
+	LayerScope      = "landlock scope" // no network and no signals to others, once more
+	LayerSeccomp    = "seccomp"        // a short list of system calls
+	LayerNoExec     = "no new code"    // no executable memory after compilation
 )
 
 // refuse returns an error that names every required layer that is missing.

@@ -37,6 +37,11 @@ const executable = "/proc/self/exe"
 // stage, which looks at the facts.
 func firstStage(args ...string) error {
 	runtime.LockOSThread()
+	if ownProcesses() {
+		if err := ownProc(); err != nil {
+			return err
+		}
+	}
 	unix.Setpriority(unix.PRIO_PROCESS, 0, niceLeast)
 	unix.SchedSetAttr(0, &unix.SchedAttr{Size: unix.SizeofSchedAttr, Policy: unix.SCHED_IDLE, Nice: niceLeast}, 0)
 	unix.Syscall(unix.SYS_IOPRIO_SET, ioprioWhoProcess, 0, ioprioClassIdle<<ioprioClassShift)
@@ -65,18 +70,22 @@ const (
 	ioprioClassShift = 13
 )
 
-// setRlimits sets what does not depend on the task. There is no limit on the
-// number of processes: it would count those of the whole user, and seccomp lets
-// the child make threads only.
+// setRlimits sets what does not depend on the task. The number of processes and
+// threads is limited only where the kernel counts those of the child alone, else
+// it would count those of the whole user; seccomp lets it make threads only.
 func setRlimits() {
-	for resource, most := range map[int]uint64{
+	limits := map[int]uint64{
 		unix.RLIMIT_CORE:     0,
 		unix.RLIMIT_NOFILE:   limitOpenFiles,
 		unix.RLIMIT_MEMLOCK:  0,
 		unix.RLIMIT_MSGQUEUE: 0,
 		unix.RLIMIT_NICE:     0,
 		unix.RLIMIT_RTPRIO:   0,
-	} {
+	}
+	if ownProcesses() && countsPerNamespace() {
+		limits[unix.RLIMIT_NPROC] = 2 * childThreads
+	}
+	for resource, most := range limits {
 		// Through syscall: it remembers that the limit of open files is ours
 		// and does not restore the inherited one before exec.
 		syscall.Setrlimit(resource, &syscall.Rlimit{Cur: most, Max: most})
@@ -100,10 +109,13 @@ func lockDown(s setup) (layers []Layer, seal func() error) {
 	layers = []Layer{
 		layerOf(LayerProcess, true, checkGroup()),
 		layerOf(LayerParent, true, dieWithParent()),
+		layerOf(LayerNamespaces, false, checkNamespaces(s.Namespaces)),
 		layerOf(LayerIdle, false, checkIdle()),
 		layerOf(LayerRlimits, true, errors.Join(statmErr, limitMemoryAndFiles(s))),
 		layerOf(LayerPrivileges, true, checkPrivileges()),
+		layerOf(LayerDump, true, unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0)),
 		layerOf(LayerLandlock, true, restrictPaths(s)),
+		layerOf(LayerScope, false, checkScope()),
 		layerOf(LayerSeccomp, true, loadFilter(runtimeFilter(s.Duty))),
 	}
 	return layers, func() error { return forbidNewCode(statm, s.Limits) }

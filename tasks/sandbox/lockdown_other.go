@@ -16,10 +16,13 @@ func lockDown(setup) (layers []Layer, seal func() error) {
 	return []Layer{
 		{Name: LayerProcess, Active: true, Required: true},
 		{Name: LayerParent, Active: true, Required: true},
+		layerOf(LayerNamespaces, false, errNotHere),
 		layerOf(LayerIdle, false, errNotHere),
 		layerOf(LayerRlimits, false, errNotHere),
 		layerOf(LayerPrivileges, false, errNotHere),
+		layerOf(LayerDump, false, errNotHere),
 		layerOf(LayerLandlock, false, errNotHere),
+		layerOf(LayerScope, false, errNotHere),
 		layerOf(LayerSeccomp, false, errNotHere),
 	}, func() error { return nil }
 }

@@ -26,7 +26,8 @@ type setup struct {
 	Dir         string // staging directory with in/, out/ and code/
 	Limits      tasks.Limits
 	ModuleBytes int64
-	Code        bool // compiled code is staged
+	Code        bool   // compiled code is staged
+	Namespaces  string // of the parent; empty when the child should share them
 }
 
 func (s setup) append(b []byte) []byte {
@@ -40,7 +41,8 @@ func (s setup) append(b []byte) []byte {
 	b = appendUint(b, uint64(s.Limits.OutputBytes))
 	b = appendUint(b, uint64(s.Limits.OutputFiles))
 	b = appendUint(b, uint64(s.ModuleBytes))
-	return appendBool(b, s.Code)
+	b = appendBool(b, s.Code)
+	return appendString(b, s.Namespaces)
 }
 
 func parseSetup(b []byte) (s setup, err error) {
@@ -60,6 +62,7 @@ func parseSetup(b []byte) (s setup, err error) {
 	}
 	s.ModuleBytes = d.int(tasks.MaxModuleBytes)
 	s.Code = d.bool()
+	s.Namespaces = d.string(maxSetupBytes)
 	return s, d.err()
 }
 

@@ -163,10 +163,32 @@ func (c *Child) connect(start func(*exec.Cmd) error) error {
 	return start(c.cmd)
 }
 
+// started reports whether there is a process to end.
+func (c *Child) started() bool { return c.cmd.Process != nil }
+
 // discard gives up a child whose process was not started.
 func (c *Child) discard() {
 	c.outputs.Close()
 	close(c.ended)
+}
+
+// reset forgets a process that failed to start or to say hello, for another try.
+func (c *Child) reset() {
+	if c.started() {
+		killGroup(c.cmd.Process)
+		c.stdin.Close()
+		c.cmd.Wait()
+	}
+	c.stderr.reset()
+}
+
+// explain gives a layer that is not active a better reason.
+func (c *Child) explain(name, why string) {
+	for i := range c.layers {
+		if l := &c.layers[i]; l.Name == name && !l.Active && why != "" {
+			l.Why = why
+		}
+	}
 }
 
 // exchange sends one frame and takes the answer, before serve.

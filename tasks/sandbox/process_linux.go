@@ -9,8 +9,11 @@ import (
 // self names the running binary, even if its file was replaced since.
 func self() (string, error) { return executable, nil }
 
-func setProcess(cmd *exec.Cmd) {
+func setProcess(cmd *exec.Cmd, isolated bool) {
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
+	if isolated {
+		isolate(cmd.SysProcAttr)
+	}
 }
 
 // killGroup kills the child's process group. The process must not have been

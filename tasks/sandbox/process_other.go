@@ -9,7 +9,13 @@ import (
 
 func self() (string, error) { return os.Executable() }
 
-func setProcess(*exec.Cmd) {}
+func setProcess(*exec.Cmd, bool) {}
+
+// isolationRefused is not called: no child is started in namespaces here.
+func isolationRefused(err error) string { return err.Error() }
+
+// namespacesOf is empty: there are none.
+func namespacesOf() string { return "" }
 
 // killGroup kills the child; it cannot have children of its own that matter.
 func killGroup(p *os.Process) { p.Kill() }

@@ -31,10 +31,10 @@ var architectures = map[string]uint32{
 
 // allowed is what a Go runtime with pipes and files needs, and no more: no
 // socket, no exec, no ptrace, no ioctl, no way to rename, link or change the
-// mode of a file. clone, tgkill and prlimit64 are allowed in part.
+// mode of a file. clone, fcntl, tgkill and prlimit64 are allowed in part.
 var allowed = append([]uint32{
 	unix.SYS_READ, unix.SYS_WRITE, unix.SYS_PREAD64, unix.SYS_PWRITE64, unix.SYS_CLOSE,
-	unix.SYS_OPENAT, unix.SYS_FSTAT, unix.SYS_LSEEK, unix.SYS_FTRUNCATE, unix.SYS_UNLINKAT, unix.SYS_FCNTL,
+	unix.SYS_OPENAT, unix.SYS_FSTAT, unix.SYS_LSEEK, unix.SYS_FTRUNCATE, unix.SYS_UNLINKAT,
 	unix.SYS_EPOLL_CREATE1, unix.SYS_EPOLL_CTL, unix.SYS_EPOLL_PWAIT, unix.SYS_EVENTFD2,
 	unix.SYS_MMAP, unix.SYS_MUNMAP, unix.SYS_MPROTECT, unix.SYS_MADVISE, unix.SYS_MINCORE,
 	unix.SYS_FUTEX, unix.SYS_SCHED_YIELD, unix.SYS_SCHED_GETAFFINITY,
@@ -70,6 +70,20 @@ func whenArg(arg int, cond bpf.JumpTest, val uint32) []bpf.Instruction {
 	}
 }
 
+// fileCommands are what the Go runtime asks of fcntl. Others could have the kernel
+// send any signal to any process of the user when a pipe becomes readable
+// (F_SETOWN, F_SETSIG), or hold locks and leases.
+var fileCommands = []uint32{unix.F_GETFL, unix.F_SETFL, unix.F_GETFD, unix.F_SETFD, unix.F_DUPFD_CLOEXEC}
+
+// whenArgIn allows a call if its argument is one of values, else denies it.
+func whenArgIn(arg int, values ...uint32) []bpf.Instruction {
+	rule := []bpf.Instruction{bpf.LoadAbsolute{Off: uint32(dataArgs + argBytes*arg), Size: 4}}
+	for _, v := range values {
+		rule = append(rule, bpf.JumpIf{Cond: bpf.JumpEqual, Val: v, SkipFalse: 1}, allow)
+	}
+	return append(rule, deny(unix.EPERM))
+}
+
 // prologue kills the process on a call of a foreign table and leaves the number
 // of the call to be compared.
 func prologue() []bpf.Instruction {
@@ -97,6 +111,7 @@ func runtimeFilter(d duty) []bpf.Instruction {
 		p = append(p, call(number, allow)...)
 	}
 	p = append(p, call(unix.SYS_CLONE, whenArg(0, bpf.JumpBitsSet, unix.CLONE_THREAD)...)...)
+	p = append(p, call(unix.SYS_FCNTL, whenArgIn(1, fileCommands...)...)...)
 	p = append(p, call(unix.SYS_TGKILL, whenArg(0, bpf.JumpEqual, uint32(os.Getpid()))...)...)
 	p = append(p, call(unix.SYS_PRLIMIT64, whenArg(0, bpf.JumpEqual, 0)...)...)
 	// Its arguments are in memory, where a filter cannot look; callers go back
