@@ -42,7 +42,7 @@ func (s *service) Run(stream runStream) error {
 	if err != nil {
 		return err
 	}
-	if job.Grant, err = s.peer.grantJob(job.Job, 0, runLife); err != nil {
+	if err := s.peer.grantRun(stream.Context(), &job, files); err != nil {
 		return err
 	}
 	return s.peer.runJob(stream.Context(), job, files, start, stream.Send)

@@ -16,6 +16,7 @@ type runner struct {
 	worker *worker.Worker
 	slots  int          // that the donor gives
 	limits tasks.Limits // the most that a task may ask for
+	stored jobContents
 }
 
 const noSlots = "its donor gives no task slots"
@@ -44,7 +45,14 @@ func (r runner) Check(_ taskrpc.Asker, spec tasks.Spec) error {
 
 // Do runs a task to its end.
 func (r runner) Do(ctx context.Context, work taskrpc.Work) (tasks.Result, error) {
-	return r.worker.Do(ctx, work.Task)
+	result, err := r.stored.with(ctx, work, func() (tasks.Result, error) { return r.worker.Do(ctx, work.Task) })
+	if err != nil {
+		return result, err
+	}
+	if r.stored.keep(ctx, work, &result) {
+		r.worker.Release(work.Task.ID)
+	}
+	return result, nil
 }
 
 // Missing returns those contents that are not here.

@@ -111,6 +111,16 @@ func (u *uploads) OpenContent(id tasks.ContentID) (io.ReadCloser, int64, error) 
 	return nil, 0, fmt.Errorf("content %s is not of this run", id.Short())
 }
 
+// size implements source.
+func (u *uploads) size(id tasks.ContentID) int64 {
+	for _, f := range u.files {
+		if f.content == id {
+			return f.size
+		}
+	}
+	return 0
+}
+
 // inputs returns what tasks see below /in.
 func (u *uploads) inputs() []tasks.Input {
 	var out []tasks.Input

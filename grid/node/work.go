@@ -11,6 +11,7 @@ import (
 	"gotong/grid/peernet"
 	tasksv1 "gotong/proto/tasks/v1"
 	"gotong/tasks"
+	"gotong/tasks/contents"
 	"gotong/tasks/scheduler"
 	"gotong/tasks/taskrpc"
 	"gotong/tasks/worker"
@@ -26,6 +27,7 @@ type work struct {
 	peer      *Peer
 	worker    *worker.Worker
 	runner    runner
+	contents  *contents.Contents // of jobs, on the grid
 	service   *taskrpc.Service
 	local     scheduler.Worker
 	submitDir string // files of jobs of this peer's user, for as long as they run
@@ -49,7 +51,8 @@ func (p *Peer) openTasks() error {
 	if err != nil {
 		return err
 	}
-	w.runner = runner{w.worker, p.cfg.Slots, p.taskLimits()}
+	w.contents = contents.New(p.segments)
+	w.runner = runner{w.worker, p.cfg.Slots, p.taskLimits(), newJobContents(w.worker, w.contents, p.logger)}
 	w.service = taskrpc.NewService(taskrpc.Config{
 		Runner: w.runner, Key: p.node.Private(), Caller: caller, Authorize: p.authorizeJob, Logger: p.logger,
 	})

@@ -90,6 +90,9 @@ func (f *Fetcher) fetch(ctx context.Context, job Job, id tasks.ContentID, stored
 	w := &waiter{progress}
 	for {
 		s, mine := f.join(ctx, job, id, stored, w)
+		if s == nil {
+			return nil // it came meanwhile
+		}
 		select {
 		case <-s.done:
 		case <-ctx.Done():
@@ -105,13 +108,16 @@ func (f *Fetcher) fetch(ctx context.Context, job Job, id tasks.ContentID, stored
 }
 
 // join adds w to those who wait for a content, and begins to fetch it if nobody
-// does.
+// does; nil when it is here.
 func (f *Fetcher) join(ctx context.Context, job Job, id tasks.ContentID, stored tasks.Stored, w *waiter) (s *shared, mine bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if s := f.fetches[id]; s != nil {
 		s.waiters[w] = struct{}{}
 		return s, false
+	}
+	if len(f.cache.Missing([]tasks.ContentID{id})) == 0 {
+		return nil, false
 	}
 	s = &shared{job: job, done: make(chan struct{}), waiters: map[*waiter]struct{}{w: {}}}
 	fetching, cancel := context.WithCancelCause(context.WithoutCancel(ctx))

@@ -25,12 +25,13 @@ const (
 
 // Why claims end.
 var (
-	errFinished = errors.New("job is over")
-	errSilent   = fmt.Errorf("silent for %s", LeaseTTL)
-	errDeaf     = fmt.Errorf("took no message for %s", LeaseTTL)
-	errStalled  = errors.New("ended none of its tasks within their time limit")
-	errUnable   = errors.New("lost one task after the other")
-	errClosing  = errors.New("takes no more tasks")
+	errFinished  = errors.New("job is over")
+	errSilent    = fmt.Errorf("silent for %s", LeaseTTL)
+	errDeaf      = fmt.Errorf("took no message for %s", LeaseTTL)
+	errUnfetched = errors.New("could not fetch a content of the job")
+	errStalled   = errors.New("ended none of its tasks within their time limit")
+	errUnable    = errors.New("lost one task after the other")
+	errClosing   = errors.New("takes no more tasks")
 )
 
 // claim is an open session with one worker.
@@ -60,6 +61,9 @@ type claim struct {
 	closing   string
 	starved   bool // found nothing to do
 	ended     time.Time
+	fetches   time.Time     // since when it has only fetched contents; zero: it has not
+	pushed    bool          // it was handed what it could have fetched
+	unfetched bool          // it could not fetch a content
 	mean      time.Duration // run time of its tasks
 	meanBytes int
 	losses    int // in a row

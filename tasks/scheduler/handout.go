@@ -44,6 +44,8 @@ const (
 	// the time limit and this much more is taken for broken.
 	stallFactor = 2
 	stallGrace  = time.Minute
+	// fetchMost is how long a worker may end none because it fetches contents.
+	fetchMost = 2 * time.Hour
 )
 
 // orders returns what to send to the worker of c now. Starved claims are woken

@@ -71,6 +71,7 @@ type standing struct {
 	falls    int  // failures in a row without a steady claim
 	until    time.Time
 	barred   bool
+	push     bool   // hand it what it should fetch: it could not
 	why      string // of the last refusal or failure
 }
 
@@ -118,9 +119,9 @@ func (m *matchmaker) match(ctx context.Context, wanted int, now time.Time) {
 	if wanted <= m.attempts {
 		return
 	}
-	free := m.free(now)
+	free, sample := m.free(now), m.ledger.job.sample()
 	for m.attempts < min(wanted, attemptsAtOnce) && m.attempts+m.claims < m.cfg.Peers && len(free) > 0 {
-		pair := free[:min(2, len(free))]
+		pair := free[:min(sample, len(free))]
 		free = free[len(pair):]
 		for _, candidate := range pair {
 			m.standing(candidate.Peer).engaged = true
@@ -170,7 +171,8 @@ func (m *matchmaker) attempt(ctx context.Context, pair []Candidate) {
 		m.attemptOver(0)
 		return
 	}
-	err := m.supply(ctx, best)
+	push := m.pushes(best.candidate.Peer)
+	err := m.supply(ctx, best, push)
 	if err != nil {
 		m.attemptOver(0)
 		m.letGo(best.candidate.Peer, unlessOver(ctx, err))
@@ -178,10 +180,17 @@ func (m *matchmaker) attempt(ctx context.Context, pair []Candidate) {
 	}
 	m.attemptOver(1)
 	c := newClaim(best.candidate, best.worker, m.ledger, m.cfg.Contents, m.stage, m.logger)
+	c.pushed = push
 	start := time.Now()
 	why := c.run(ctx)
 	m.claimOver(c, time.Since(start))
 	m.letGo(best.candidate.Peer, unlessOver(ctx, why))
+}
+
+func (m *matchmaker) pushes(peer grid.PeerID) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.standing(peer).push
 }
 
 // claimOver notes what a claim was worth.
@@ -196,6 +205,7 @@ func (m *matchmaker) claimOver(c *claim, held time.Duration) {
 	case c.slots > 0: // it was granted
 		s.failures++
 	}
+	s.push = s.push || c.unfetched
 	if held >= steadyAfter {
 		s.falls = 0
 	}

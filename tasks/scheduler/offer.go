@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"slices"
 	"time"
+
+	"gotong/tasks"
 )
 
 // answer is what a candidate said.
@@ -36,7 +38,7 @@ func (m *matchmaker) compare(ctx context.Context, pair []Candidate) (answer, boo
 			case !found:
 				best, found = a, true
 				grace = time.After(offerGrace)
-			case better(a.offer, best.offer):
+			case m.ledger.job.better(a.offer, best.offer):
 				m.letGo(best.candidate.Peer, nil)
 				best = a
 			default:
@@ -80,21 +82,79 @@ func ask(ctx context.Context, pool Pool, h Header, candidate Candidate) answer {
 	return a
 }
 
-// better reports whether offer a is to be preferred to b.
-func better(a, b Offer) bool {
-	if a.Free != b.Free {
+// dearBytes: so many bytes more to send or fetch weigh more than free slots.
+const dearBytes = 4 << 20
+
+// better reports whether offer a is to be preferred to b: a free slot first,
+// then the contents that are there already, then the number of free slots.
+func (h Header) better(a, b Offer) bool {
+	if (a.Free > 0) != (b.Free > 0) {
+		return a.Free > 0
+	}
+	lacksA, lacksB := h.missingBytes(a), h.missingBytes(b)
+	if max(lacksA, lacksB)-min(lacksA, lacksB) < dearBytes && a.Free != b.Free {
 		return a.Free > b.Free
 	}
-	return len(a.Missing) < len(b.Missing)
+	return lacksA < lacksB
+}
+
+// missingBytes returns the size of what a worker lacks, as far as it is known:
+// that of a module is when it is stored.
+func (h Header) missingBytes(o Offer) (total int64) {
+	for _, id := range o.Missing {
+		total += h.sizeOf(id)
+	}
+	return total
+}
+
+func (h Header) sizeOf(id tasks.ContentID) int64 {
+	if s, ok := h.Stored[id]; ok {
+		return s.Size
+	}
+	for _, in := range h.Inputs {
+		if in.Content == id {
+			return in.Size
+		}
+	}
+	return 1 // a module: better there than not
+}
+
+// bytes returns the size of the contents of the job, as far as it is known.
+func (h Header) bytes() (total int64) {
+	for _, id := range h.Contents() {
+		total += h.sizeOf(id)
+	}
+	return total
+}
+
+// How many candidates are compared: two, which is nearly as good as all, more
+// when it matters who has the contents.
+const (
+	sampleFew  = 2
+	sampleMany = 6
+)
+
+func (h Header) sample() int {
+	if h.bytes() >= dearBytes {
+		return sampleMany
+	}
+	return sampleFew
 }
 
 // supply sends the contents of the job that the worker lacks and cannot fetch.
-func (m *matchmaker) supply(ctx context.Context, a answer) error {
+// With push it sends those too that it should fetch, if they are here.
+func (m *matchmaker) supply(ctx context.Context, a answer, push bool) error {
 	for _, id := range m.ledger.job.Contents() {
-		if _, stored := m.ledger.job.Stored[id]; stored || !slices.Contains(a.offer.Missing, id) {
+		_, stored := m.ledger.job.Stored[id]
+		if (stored && !push) || !slices.Contains(a.offer.Missing, id) {
 			continue
 		}
-		if err := putContent(ctx, m.cfg.Contents, a.worker, m.ledger.job.Header, id); err != nil {
+		err := putContent(ctx, m.cfg.Contents, a.worker, m.ledger.job.Header, id)
+		var source sourceError
+		if stored && errors.As(err, &source) {
+			continue
+		}
+		if err != nil {
 			return fmt.Errorf("content %s: %w", id.Short(), err)
 		}
 	}

@@ -45,20 +45,38 @@ func (l *ledger) report(c *claim, r Report, now time.Time) ([]fetch, error) {
 			return nil, err
 		}
 		l.drop(c, h)
+		c.unfetched = c.unfetched || back.Unfetched
 		c.puts.forget(l.job.Task(back.Index).contents()) // that may be why
 		l.retryElsewhere(c, h, back.Why, false)
 	}
 	if r.Closing != "" {
 		c.closing = r.Closing
 	}
+	if r.Fetching {
+		l.notStalled(c, now)
+	}
 	c.wakeUp()
 	return fetches, l.over(c)
+}
+
+// notStalled lets a worker off that ends no task because contents still arrive,
+// but not for ever.
+func (l *ledger) notStalled(c *claim, now time.Time) {
+	if c.fetches.IsZero() {
+		c.fetches = now
+	}
+	if now.Sub(c.fetches) < fetchMost {
+		c.ended = now
+	}
 }
 
 // over says why the claim should end now, if it should.
 func (l *ledger) over(c *claim) error {
 	if l.judge.caught[c.candidate.Peer] {
 		return errLied
+	}
+	if c.unfetched && !c.pushed {
+		return fmt.Errorf("%w: %s", errUnfetched, c.lastLoss)
 	}
 	if c.losses > lossesMax {
 		return fmt.Errorf("%w: %s", errUnable, c.lastLoss)
@@ -83,7 +101,7 @@ func (l *ledger) needsFetch(h *handed, r SignedResult) bool {
 		return false
 	}
 	for _, out := range r.Outputs {
-		if !out.Inline() {
+		if !out.Inline() && out.Stored == nil {
 			return true
 		}
 	}
@@ -117,7 +135,7 @@ func (l *ledger) drop(c *claim, h *handed) {
 
 // end takes in the end of one copy of a task.
 func (l *ledger) end(c *claim, h *handed, a *Accepted, now time.Time) {
-	c.ended = now
+	c.ended, c.fetches = now, time.Time{}
 	if len(a.Outputs) > 0 {
 		c.releases = append(c.releases, h.entry.index)
 	}
@@ -177,6 +195,9 @@ func blend[T time.Duration | int](mean, value T) T {
 func (l *ledger) fault(r tasks.Result) error {
 	total := int64(0)
 	for _, out := range r.Outputs {
+		if out.Stored != nil && !l.job.StoreOutputs {
+			return fmt.Errorf("%w: output stored where nobody asked for it", ErrViolation)
+		}
 		if out.Size > l.job.Limits.OutputBytes-total {
 			return fmt.Errorf("%w: outputs above the limit of the task", ErrViolation)
 		}

@@ -114,7 +114,7 @@ func (s *stage) fetch(ctx context.Context, w Worker, r tasks.Result) (*staged, e
 		return nil, err
 	}
 	for _, out := range r.Outputs {
-		if out.Inline() {
+		if out.Inline() || out.Stored != nil {
 			continue
 		}
 		if _, err := os.Lstat(got.path(out.Content)); err == nil {

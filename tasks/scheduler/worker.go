@@ -191,6 +191,7 @@ type Report struct {
 	Results  []SignedResult
 	Returned []Returned
 	Closing  string // not empty: takes no more tasks, and why
+	Fetching bool   // contents that tasks wait for are arriving
 }
 
 // SignedResult is a result with the worker's word for it.
@@ -204,8 +205,9 @@ type SignedResult struct {
 // Returned is a task that the worker gives back without having run it to an
 // end.
 type Returned struct {
-	Index int
-	Why   string
+	Index     int
+	Why       string
+	Unfetched bool // because a content that is stored could not be fetched
 }
 
 // Refusal says why a peer took no tasks.

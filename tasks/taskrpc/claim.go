@@ -2,8 +2,10 @@ package taskrpc
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"gotong/tasks"
@@ -30,7 +32,8 @@ type claim struct {
 	returned    []scheduler.Returned
 	held        map[int]tasks.Result // outputs that the caller may read
 	closing     string
-	said        bool // closing was reported
+	said        bool         // closing was reported
+	fetched     atomic.Int64 // when bytes of a content came last, in Unix nanoseconds
 }
 
 // queued is a task that waits for a slot.
@@ -115,6 +118,13 @@ func (c *claim) giveBack(index int, why string) {
 	c.wakeUp()
 }
 
+// failed gives back a task that the runner did not run.
+func (c *claim) failed(order scheduler.Order, err error) {
+	c.giveBack(order.Index, err.Error())
+	stored := len(c.header.Stored)+len(order.Part.Stored) > 0
+	c.returned[len(c.returned)-1].Unfetched = stored && errors.Is(err, tasks.ErrNoContent)
+}
+
 // stop ends a task whose result is not wanted; it is reported as cancelled.
 func (c *claim) stop(index int) {
 	if cancel := c.running[index]; cancel != nil {
@@ -178,6 +188,7 @@ func (c *claim) pop() scheduler.Order {
 
 // batch is what travels to the caller at once.
 type batch struct {
+	fetching bool
 	outcomes []outcome
 	returned []scheduler.Returned
 	closing  string
@@ -200,9 +211,14 @@ func (c *claim) next(ctx context.Context) (batch, error) {
 			return batch{}, context.Cause(ctx)
 		case <-c.wake:
 		case <-beat.C:
-			return batch{}, nil
+			return batch{fetching: c.fetches()}, nil
 		}
 	}
+}
+
+// fetches reports whether contents have been arriving of late.
+func (c *claim) fetches() bool {
+	return time.Since(time.Unix(0, c.fetched.Load())) < scheduler.LeaseTTL
 }
 
 func (c *claim) collect() (b batch, ok bool) {
@@ -218,6 +234,7 @@ func (c *claim) collect() (b batch, ok bool) {
 		bytes += size
 		n++
 	}
+	b.fetching = c.fetches()
 	b.outcomes = slices.Clone(c.reports[:n])
 	clear(c.reports[:n])
 	c.reports = c.reports[n:]

@@ -63,7 +63,7 @@ func (s *localSession) Recv() (scheduler.Report, error) {
 	if err != nil {
 		return scheduler.Report{}, err
 	}
-	r := scheduler.Report{Returned: b.returned, Closing: b.closing}
+	r := scheduler.Report{Returned: b.returned, Closing: b.closing, Fetching: b.fetching}
 	if len(b.outcomes) == 0 {
 		return r, nil
 	}

@@ -31,6 +31,8 @@ type Work struct {
 	Job    Job
 	Task   tasks.Task
 	Stored []map[tasks.ContentID]tasks.Stored // where contents are that are not here
+	// Fetching is called while contents for the task arrive; it returns quickly.
+	Fetching func()
 }
 
 // StoredAt returns where a content is stored.
@@ -67,6 +69,7 @@ type Runner interface {
 	// closes.
 	OpenContent(id tasks.ContentID) (io.ReadCloser, int64, error)
 	// Release says that the outputs of a task that Do ran are no longer needed.
-	// It is called once for each result that has outputs which are not inline.
+	// It is called once for each result that has outputs which are neither inline
+	// nor stored.
 	Release(task tasks.TaskID)
 }

@@ -221,29 +221,32 @@ func (s *Service) start(c *claim, order scheduler.Order) {
 	s.tasks.Go(func() {
 		defer cancel()
 		task := tasks.Task{ID: tasks.TaskID{Job: c.header.Job, Index: order.Index}, Spec: order.Spec}
-		result, err := s.cfg.Runner.Do(ctx, Work{Job: c.job, Task: task, Stored: []map[tasks.ContentID]tasks.Stored{c.header.Stored, order.Part.Stored}})
-		s.finish(c, task, result, err)
+		result, err := s.cfg.Runner.Do(ctx, Work{
+			Job: c.job, Task: task, Stored: []map[tasks.ContentID]tasks.Stored{c.header.Stored, order.Part.Stored},
+			Fetching: func() { c.fetched.Store(time.Now().UnixNano()) },
+		})
+		s.finish(c, order, task, result, err)
 	})
 }
 
 // finish takes in what the runner says of a task.
-func (s *Service) finish(c *claim, task tasks.Task, r tasks.Result, err error) {
+func (s *Service) finish(c *claim, order scheduler.Order, task tasks.Task, r tasks.Result, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.running--
 	delete(c.running, task.ID.Index)
-	stored := err == nil && slices.ContainsFunc(r.Outputs, func(o tasks.Output) bool { return !o.Inline() })
+	kept := err == nil && slices.ContainsFunc(r.Outputs, func(o tasks.Output) bool { return !o.Inline() && o.Stored == nil })
 	switch {
 	case c.ctx.Err() != nil:
-		if stored {
+		if kept {
 			s.cfg.Runner.Release(task.ID)
 		}
 	case err != nil:
-		c.giveBack(task.ID.Index, err.Error())
+		c.failed(order, err)
 	default:
 		r.Task = task.ID
 		s.learn(r.Elapsed)
-		if stored {
+		if kept {
 			c.held[task.ID.Index] = r
 		}
 		c.report(r, task.Spec)

@@ -90,7 +90,7 @@ func (s *session) Recv() (scheduler.Report, error) {
 
 // open verifies a message, then parses it.
 func (s *session) open(p *tasksv1.WorkResponse) (scheduler.Report, error) {
-	r := scheduler.Report{Closing: clip(p.Closing)}
+	r := scheduler.Report{Closing: clip(p.Closing), Fetching: p.Fetching}
 	if p.Grant != nil || len(p.Returned) > maxTasks {
 		return r, invalid("message out of place")
 	}
@@ -99,7 +99,7 @@ func (s *session) open(p *tasksv1.WorkResponse) (scheduler.Report, error) {
 		if err != nil {
 			return r, err
 		}
-		r.Returned = append(r.Returned, scheduler.Returned{Index: index, Why: clip(back.Why)})
+		r.Returned = append(r.Returned, scheduler.Returned{Index: index, Why: clip(back.Why), Unfetched: back.Unfetched})
 	}
 	if len(p.Results) == 0 {
 		return r, nil

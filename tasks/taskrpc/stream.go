@@ -105,7 +105,7 @@ func (c *claim) write(stream workStream, key ed25519.PrivateKey) error {
 		if err != nil {
 			return err
 		}
-		out := &tasksv1.WorkResponse{Closing: b.closing}
+		out := &tasksv1.WorkResponse{Closing: b.closing, Fetching: b.fetching}
 		for _, o := range b.outcomes {
 			out.Results = append(out.Results, o.raw)
 		}
@@ -113,7 +113,7 @@ func (c *claim) write(stream workStream, key ed25519.PrivateKey) error {
 			out.Signature = scheduler.SignResults(key, out.Results).Signature
 		}
 		for _, r := range b.returned {
-			out.Returned = append(out.Returned, &tasksv1.Returned{Index: uint64(r.Index), Why: r.Why})
+			out.Returned = append(out.Returned, &tasksv1.Returned{Index: uint64(r.Index), Why: r.Why, Unfetched: r.Unfetched})
 		}
 		if err := stream.Send(out); err != nil {
 			return err

@@ -1006,7 +1006,8 @@ type WorkResponse struct {
 	Results       [][]byte    `protobuf:"bytes,2,rep,name=results,proto3" json:"results,omitempty"`
 	Signature     []byte      `protobuf:"bytes,3,opt,name=signature,proto3" json:"signature,omitempty"`
 	Returned      []*Returned `protobuf:"bytes,4,rep,name=returned,proto3" json:"returned,omitempty"`
-	Closing       string      `protobuf:"bytes,5,opt,name=closing,proto3" json:"closing,omitempty"` // not empty: no more tasks are taken, and why
+	Closing       string      `protobuf:"bytes,5,opt,name=closing,proto3" json:"closing,omitempty"`    // not empty: no more tasks are taken, and why
+	Fetching      bool        `protobuf:"varint,6,opt,name=fetching,proto3" json:"fetching,omitempty"` // contents that tasks wait for are arriving
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1076,6 +1077,13 @@ func (x *WorkResponse) GetClosing() string {
 	return ""
 }
 
+func (x *WorkResponse) GetFetching() bool {
+	if x != nil {
+		return x.Fetching
+	}
+	return false
+}
+
 // Grant opens a claim.
 type Grant struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -1134,6 +1142,7 @@ type Returned struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Index         uint64                 `protobuf:"varint,1,opt,name=index,proto3" json:"index,omitempty"`
 	Why           string                 `protobuf:"bytes,2,opt,name=why,proto3" json:"why,omitempty"`
+	Unfetched     bool                   `protobuf:"varint,3,opt,name=unfetched,proto3" json:"unfetched,omitempty"` // because a content that is stored could not be fetched
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1180,6 +1189,13 @@ func (x *Returned) GetWhy() string {
 		return x.Why
 	}
 	return ""
+}
+
+func (x *Returned) GetUnfetched() bool {
+	if x != nil {
+		return x.Unfetched
+	}
+	return false
 }
 
 type Result struct {
@@ -2669,19 +2685,21 @@ const file_tasks_v1_tasks_proto_rawDesc = "" +
 	"\x05stdin\x18\x04 \x01(\fR\x05stdin\x12\x1d\n" +
 	"\n" +
 	"stdin_size\x18\x05 \x01(\x03R\tstdinSize\x12/\n" +
-	"\x06stored\x18\x06 \x03(\v2\x17.gotong.tasks.v1.StoredR\x06stored\"\xc5\x01\n" +
+	"\x06stored\x18\x06 \x03(\v2\x17.gotong.tasks.v1.StoredR\x06stored\"\xe1\x01\n" +
 	"\fWorkResponse\x12,\n" +
 	"\x05grant\x18\x01 \x01(\v2\x16.gotong.tasks.v1.GrantR\x05grant\x12\x18\n" +
 	"\aresults\x18\x02 \x03(\fR\aresults\x12\x1c\n" +
 	"\tsignature\x18\x03 \x01(\fR\tsignature\x125\n" +
 	"\breturned\x18\x04 \x03(\v2\x19.gotong.tasks.v1.ReturnedR\breturned\x12\x18\n" +
-	"\aclosing\x18\x05 \x01(\tR\aclosing\"/\n" +
+	"\aclosing\x18\x05 \x01(\tR\aclosing\x12\x1a\n" +
+	"\bfetching\x18\x06 \x01(\bR\bfetching\"/\n" +
 	"\x05Grant\x12\x14\n" +
 	"\x05slots\x18\x01 \x01(\rR\x05slots\x12\x10\n" +
-	"\x03key\x18\x02 \x01(\fR\x03key\"2\n" +
+	"\x03key\x18\x02 \x01(\fR\x03key\"P\n" +
 	"\bReturned\x12\x14\n" +
 	"\x05index\x18\x01 \x01(\x04R\x05index\x12\x10\n" +
-	"\x03why\x18\x02 \x01(\tR\x03why\"\xef\x02\n" +
+	"\x03why\x18\x02 \x01(\tR\x03why\x12\x1c\n" +
+	"\tunfetched\x18\x03 \x01(\bR\tunfetched\"\xef\x02\n" +
 	"\x06Result\x12\x10\n" +
 	"\x03job\x18\x01 \x01(\fR\x03job\x12\x14\n" +
 	"\x05index\x18\x02 \x01(\x04R\x05index\x12\x12\n" +
