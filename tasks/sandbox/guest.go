@@ -49,9 +49,13 @@ type guest struct {
 // engineVersion is the version of the engine in go.mod; a test compares them.
 const engineVersion = "v1.12.0"
 
+// semantics counts the changes of what a guest can observe of the sandbox: its
+// clock, randomness, files, limits, NaNs.
+const semantics = "2"
+
 // engineName says what runs a guest; results are comparable within one engine.
 // The processor is not part of it: guests compute the same on all.
-const engineName = "wazero-" + engineVersion
+const engineName = "wazero-" + engineVersion + "/" + semantics
 
 // compile makes a module ready to run; what the engine compiled before may be in
 // cache, which may be nil. An error that is errModule is the module's fault; any
@@ -189,6 +193,12 @@ func (g *guest) classify(err error) resultMessage {
 		r.Why = fmt.Sprintf("exit code %d", r.ExitCode)
 	} else {
 		r.Why = trapText(err)
+		if r.Why == trappedStack {
+			// How deep calls may go depends on the size of the frames, which
+			// depends on the processor.
+			r.State, r.Limit = tasks.StateLimit, tasks.LimitMemory
+			r.Why = "its calls nest too deep: " + r.Why
+		}
 	}
 	if g.memory.denied {
 		// It asked for more than it may have, was refused, and did not cope.
@@ -198,6 +208,9 @@ func (g *guest) classify(err error) resultMessage {
 	r.Why = cut(r.Why, tasks.MaxWhyBytes)
 	return r
 }
+
+// trappedStack is the trapText of the engine's end of the stack.
+const trappedStack = "trapped: stack overflow"
 
 // trapText shortens the engine's error to what a person can use.
 func trapText(err error) string {

@@ -35,8 +35,10 @@ type linear struct {
 	used      uint64
 }
 
-// Reallocate grows the memory. The guest sees a refusal as a failed
+// Reallocate grows the memory. The guest sees a refusal at its limit as a failed
 // memory.grow; when it asks for too much from the start it cannot run at all.
+// When the machine has no more it is stopped: what it would do then is not what
+// it does elsewhere.
 func (l *linear) Reallocate(size uint64) []byte {
 	if size > l.allocator.limit {
 		l.allocator.denied = true
@@ -48,8 +50,7 @@ func (l *linear) Reallocate(size uint64) []byte {
 	}
 	buf, err := l.region.commit(size)
 	if err != nil {
-		l.allocator.denied = true
-		return nil
+		stop(tasks.LimitMemory, "this machine has no %d bytes of memory for it: %v", size, err)
 	}
 	l.used = max(l.used, size)
 	return buf

@@ -10,7 +10,10 @@ import (
 // Numbers of the sections of a module that rewrite looks at.
 const (
 	sectionCustom    = 0
+	sectionType      = 1
+	sectionFunction  = 3
 	sectionTable     = 4
+	sectionCode      = 10
 	sectionData      = 11
 	sectionDataCount = 12
 )
@@ -22,7 +25,7 @@ var errWasm = errors.New("malformed module")
 
 // rewriteVersion counts the changes of rewrite and of what compile asks of the
 // engine: code compiled under another is not used.
-const rewriteVersion = 1
+const rewriteVersion = 2
 
 // section is one section of a module.
 type section struct {
@@ -31,7 +34,8 @@ type section struct {
 }
 
 // rewrite returns module as it is compiled: with a maximum for every table (see
-// limitTables), with fewer data segments (see mergeData), and without custom
+// limitTables), with NaNs that do not depend on the processor (see
+// canonicalNaNs), with fewer data segments (see mergeData), and without custom
 // sections, which hold names and what debuggers want. A guest computes the same.
 // A module whose sections cannot be followed is refused; what else is malformed
 // is left for the engine to refuse.
@@ -48,10 +52,19 @@ func rewrite(module []byte) ([]byte, error) {
 		counted = counted || s.id == sectionDataCount
 	}
 	out := append(make([]byte, 0, len(module)), wasmHead...)
+	var types, functions []byte
 	for _, s := range sections {
 		switch {
 		case s.id == sectionCustom:
 			continue
+		case s.id == sectionType:
+			types = s.body
+		case s.id == sectionFunction:
+			functions = s.body
+		case s.id == sectionCode:
+			if s.body, err = canonicalNaNs(types, functions, s.body); err != nil {
+				return nil, err
+			}
 		case s.id == sectionTable:
 			if s.body, err = limitTables(s.body); err != nil {
 				return nil, err
