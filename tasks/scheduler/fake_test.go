@@ -83,6 +83,8 @@ type fakeWorker struct {
 	deaf          bool          // never reads orders
 	returns       int           // tasks given back before any is run
 	ignoresCancel bool          // runs to the end what it was asked to stop
+	fetchTime     time.Duration // that it takes to fetch what is stored
+	cannotFetch   bool
 
 	mu       sync.Mutex
 	claims   int
@@ -96,6 +98,8 @@ type fakeWorker struct {
 	opened   int // outputs read
 	lied     int
 	stopped  int // tasks whose context was cancelled
+	fetched  int
+	fetching int // contents on their way
 }
 
 func (w *fakeWorker) Offer(ctx context.Context, h scheduler.Header) (scheduler.Offer, error) {
@@ -166,7 +170,7 @@ func (w *fakeWorker) Claim(ctx context.Context, h scheduler.Header) (scheduler.S
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for _, id := range h.Contents() {
-		if !w.contents[id] {
+		if _, stored := h.Stored[id]; !w.contents[id] && !stored {
 			return nil, tasks.ErrNoContent
 		}
 	}
@@ -245,7 +249,10 @@ func (s *fakeSession) beat() {
 		case <-s.ctx.Done():
 			return
 		case <-time.After(scheduler.HeartbeatEvery):
-			s.reports <- scheduler.Report{}
+			s.w.mu.Lock()
+			fetching := s.w.fetching > 0
+			s.w.mu.Unlock()
+			s.reports <- scheduler.Report{Fetching: fetching}
 		}
 	}
 }
@@ -256,9 +263,41 @@ func (s *fakeSession) slot() {
 		case <-s.ctx.Done():
 			return
 		case order := <-s.orders:
-			s.work(order)
+			if s.fetch() {
+				s.work(order)
+			} else {
+				s.reports <- scheduler.Report{Returned: []scheduler.Returned{{Index: order.Index, Why: "no holder answers", Unfetched: true}}}
+			}
 		}
 	}
+}
+
+// fetch gets what is stored and not here.
+func (s *fakeSession) fetch() bool {
+	for id := range s.h.Stored {
+		s.w.mu.Lock()
+		have := s.w.contents[id]
+		if !have && !s.w.cannotFetch {
+			s.w.fetching++
+		}
+		s.w.mu.Unlock()
+		switch {
+		case have:
+			continue
+		case s.w.cannotFetch:
+			return false
+		}
+		select {
+		case <-time.After(s.w.fetchTime):
+		case <-s.ctx.Done():
+		}
+		s.w.mu.Lock()
+		s.w.fetching--
+		s.w.fetched++
+		s.w.contents[id] = true
+		s.w.mu.Unlock()
+	}
+	return true
 }
 
 var errDied = errors.New("connection reset")

@@ -1,0 +1,148 @@
+package scheduler_test
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"gotong/tasks"
+	"gotong/tasks/scheduler"
+)
+
+// storedJob is newJob with its input stored on the grid.
+func storedJob(count int) (scheduler.Job, fakeContents) {
+	job, contents := newJob(count)
+	job.Key = tasks.Key{1}
+	job.Inputs[0].Size = 100 << 20
+	job.Stored = map[tasks.ContentID]tasks.Stored{job.Inputs[0].Content: {Size: 100 << 20}}
+	return job, contents
+}
+
+func TestStoredContentsAreNotSent(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		pool := &fakePool{}
+		w := pool.add(2, nil)
+		job, contents := storedJob(20)
+		delete(contents, job.Inputs[0].Content) // nobody here has it
+		runJob(t, pool, job, scheduler.Config{}, contents)
+		if w.puts != 1 || w.fetched == 0 {
+			t.Errorf("%d contents sent, %d fetched", w.puts, w.fetched)
+		}
+	})
+}
+
+// TestFetchingIsNotStalling: a worker that needs long for a content keeps its
+// claim as long as it says that something comes, and no longer than for hours.
+func TestFetchingIsNotStalling(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		pool := &fakePool{}
+		w := pool.add(2, func(w *fakeWorker) { w.fetchTime = time.Hour })
+		job, contents := storedJob(10)
+		job.Limits.Wall = time.Second
+		runJob(t, pool, job, scheduler.Config{}, contents)
+		if w.claims != 1 {
+			t.Errorf("%d claims", w.claims)
+		}
+	})
+	synctest.Test(t, func(t *testing.T) {
+		pool := &fakePool{}
+		w := pool.add(1, func(w *fakeWorker) { w.fetchTime = 100 * time.Hour })
+		job, contents := storedJob(1)
+		job.Limits.Wall = time.Second
+		ctx, cancel := context.WithTimeout(t.Context(), 12*time.Hour)
+		defer cancel()
+		if _, _, err := receiveAll(ctx, pool, job, scheduler.Config{}, contents); err != nil && !errors.Is(err, context.DeadlineExceeded) {
+			t.Fatal(err)
+		}
+		if w.claims < 2 {
+			t.Error("the claim of a worker that fetches for ever stays open")
+		}
+	})
+}
+
+// TestWhoCannotFetchIsSent: where the content can be read here, a worker that
+// could not fetch it is sent it.
+func TestWhoCannotFetchIsSent(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		pool := &fakePool{}
+		w := pool.add(2, func(w *fakeWorker) { w.cannotFetch = true })
+		job, contents := storedJob(10)
+		job.Inputs[0].Size, job.Stored[job.Inputs[0].Content] = 8, tasks.Stored{Size: 8}
+		results, _ := runJob(t, pool, job, scheduler.Config{}, contents)
+		if w.puts != 2 || w.claims != 2 {
+			t.Errorf("%d contents sent in %d claims", w.puts, w.claims)
+		}
+		for _, r := range results {
+			if r.State != tasks.StateDone {
+				t.Errorf("task %d: %s, %s", r.Task.Index, r.State, r.Why)
+			}
+		}
+	})
+}
+
+// TestContentThatNobodyHas ends the job, with the reason.
+func TestContentThatNobodyHas(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		pool := &fakePool{}
+		for range 3 {
+			pool.add(2, func(w *fakeWorker) { w.cannotFetch = true })
+		}
+		job, contents := storedJob(5)
+		delete(contents, job.Inputs[0].Content)
+		results, sum := runJob(t, pool, job, scheduler.Config{}, contents)
+		for _, r := range results {
+			if r.State != tasks.StateLost || r.Why == "" {
+				t.Errorf("task %d: %s, %q", r.Task.Index, r.State, r.Why)
+			}
+		}
+		if sum.Elapsed > time.Hour {
+			t.Errorf("given up after %s", sum.Elapsed)
+		}
+	})
+}
+
+// TestWorkersThatHaveTheContentComeFirst, even when others have more free slots.
+// While the one is being claimed another may be looked for, and be faster.
+func TestWorkersThatHaveTheContentComeFirst(t *testing.T) {
+	first := 0
+	for range 20 {
+		synctest.Test(t, func(t *testing.T) {
+			pool := &fakePool{}
+			job, contents := storedJob(1)
+			for range 4 {
+				pool.add(8, nil)
+			}
+			has := pool.add(1, func(w *fakeWorker) { w.contents[job.Inputs[0].Content] = true })
+			results, _ := runJob(t, pool, job, scheduler.Config{}, contents)
+			if results[0].Peer == has.peer {
+				first++
+			}
+		})
+	}
+	if first < 12 {
+		t.Errorf("the one that has the content ran %d of 20 tasks", first)
+	}
+}
+
+// TestStoredOutputs: they are not read from the worker, and only taken when they
+// were asked for.
+func TestStoredOutputs(t *testing.T) {
+	for _, asked := range []bool{true, false} {
+		synctest.Test(t, func(t *testing.T) {
+			pool := &fakePool{}
+			w := pool.add(1, nil)
+			w.run = func(context.Context, scheduler.Order) tasks.Result {
+				out := tasks.Output{Name: "big", Size: 9, Content: tasks.ContentID{5}, Stored: &tasks.Stored{Size: 9}}
+				return tasks.Result{State: tasks.StateDone, Outputs: []tasks.Output{out}}
+			}
+			job, contents := newJob(1)
+			job.Outputs, job.StoreOutputs, job.Key = true, asked, tasks.Key{1}
+			results, _ := runJob(t, pool, job, scheduler.Config{Dir: t.TempDir()}, contents)
+			if done := results[0].State == tasks.StateDone; done != asked || w.opened != 0 {
+				t.Errorf("asked for: %v: %s, %d outputs read", asked, results[0].State, w.opened)
+			}
+		})
+	}
+}
