@@ -207,6 +207,58 @@ func (Kind) EnumDescriptor() ([]byte, []int) {
 	return file_tasks_v1_tasks_proto_rawDescGZIP(), []int{2}
 }
 
+type JobWish int32
+
+const (
+	JobWish_JOB_WISH_UNSPECIFIED JobWish = 0
+	JobWish_JOB_WISH_CANCEL      JobWish = 1
+	JobWish_JOB_WISH_RETRY       JobWish = 2
+	JobWish_JOB_WISH_REMOVE      JobWish = 3
+)
+
+// Enum value maps for JobWish.
+var (
+	JobWish_name = map[int32]string{
+		0: "JOB_WISH_UNSPECIFIED",
+		1: "JOB_WISH_CANCEL",
+		2: "JOB_WISH_RETRY",
+		3: "JOB_WISH_REMOVE",
+	}
+	JobWish_value = map[string]int32{
+		"JOB_WISH_UNSPECIFIED": 0,
+		"JOB_WISH_CANCEL":      1,
+		"JOB_WISH_RETRY":       2,
+		"JOB_WISH_REMOVE":      3,
+	}
+)
+
+func (x JobWish) Enum() *JobWish {
+	p := new(JobWish)
+	*p = x
+	return p
+}
+
+func (x JobWish) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (JobWish) Descriptor() protoreflect.EnumDescriptor {
+	return file_tasks_v1_tasks_proto_enumTypes[3].Descriptor()
+}
+
+func (JobWish) Type() protoreflect.EnumType {
+	return &file_tasks_v1_tasks_proto_enumTypes[3]
+}
+
+func (x JobWish) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use JobWish.Descriptor instead.
+func (JobWish) EnumDescriptor() ([]byte, []int) {
+	return file_tasks_v1_tasks_proto_rawDescGZIP(), []int{3}
+}
+
 // Header says what the tasks of a job have in common.
 type Header struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -2623,6 +2675,1185 @@ func (x *Ended) GetWhy() string {
 	return ""
 }
 
+// KeeperList says who keeps a job. The one of the driver that beats the others
+// stands, of one driver that with the highest number.
+type KeeperList struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Epoch         uint64                 `protobuf:"varint,1,opt,name=epoch,proto3" json:"epoch,omitempty"`
+	Driver        []byte                 `protobuf:"bytes,2,opt,name=driver,proto3" json:"driver,omitempty"`
+	Number        uint64                 `protobuf:"varint,3,opt,name=number,proto3" json:"number,omitempty"`
+	Peers         [][]byte               `protobuf:"bytes,4,rep,name=peers,proto3" json:"peers,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *KeeperList) Reset() {
+	*x = KeeperList{}
+	mi := &file_tasks_v1_tasks_proto_msgTypes[32]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *KeeperList) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*KeeperList) ProtoMessage() {}
+
+func (x *KeeperList) ProtoReflect() protoreflect.Message {
+	mi := &file_tasks_v1_tasks_proto_msgTypes[32]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use KeeperList.ProtoReflect.Descriptor instead.
+func (*KeeperList) Descriptor() ([]byte, []int) {
+	return file_tasks_v1_tasks_proto_rawDescGZIP(), []int{32}
+}
+
+func (x *KeeperList) GetEpoch() uint64 {
+	if x != nil {
+		return x.Epoch
+	}
+	return 0
+}
+
+func (x *KeeperList) GetDriver() []byte {
+	if x != nil {
+		return x.Driver
+	}
+	return nil
+}
+
+func (x *KeeperList) GetNumber() uint64 {
+	if x != nil {
+		return x.Number
+	}
+	return 0
+}
+
+func (x *KeeperList) GetPeers() [][]byte {
+	if x != nil {
+		return x.Peers
+	}
+	return nil
+}
+
+// StreamCount is how many records of a driver's epoch a journal has.
+type StreamCount struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Epoch         uint64                 `protobuf:"varint,1,opt,name=epoch,proto3" json:"epoch,omitempty"`
+	Driver        []byte                 `protobuf:"bytes,2,opt,name=driver,proto3" json:"driver,omitempty"`
+	Records       uint64                 `protobuf:"varint,3,opt,name=records,proto3" json:"records,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *StreamCount) Reset() {
+	*x = StreamCount{}
+	mi := &file_tasks_v1_tasks_proto_msgTypes[33]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *StreamCount) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*StreamCount) ProtoMessage() {}
+
+func (x *StreamCount) ProtoReflect() protoreflect.Message {
+	mi := &file_tasks_v1_tasks_proto_msgTypes[33]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use StreamCount.ProtoReflect.Descriptor instead.
+func (*StreamCount) Descriptor() ([]byte, []int) {
+	return file_tasks_v1_tasks_proto_rawDescGZIP(), []int{33}
+}
+
+func (x *StreamCount) GetEpoch() uint64 {
+	if x != nil {
+		return x.Epoch
+	}
+	return 0
+}
+
+func (x *StreamCount) GetDriver() []byte {
+	if x != nil {
+		return x.Driver
+	}
+	return nil
+}
+
+func (x *StreamCount) GetRecords() uint64 {
+	if x != nil {
+		return x.Records
+	}
+	return 0
+}
+
+// RecordBatch is a run of records of one stream.
+type RecordBatch struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Epoch         uint64                 `protobuf:"varint,1,opt,name=epoch,proto3" json:"epoch,omitempty"`
+	Driver        []byte                 `protobuf:"bytes,2,opt,name=driver,proto3" json:"driver,omitempty"`
+	First         uint64                 `protobuf:"varint,3,opt,name=first,proto3" json:"first,omitempty"`
+	Records       [][]byte               `protobuf:"bytes,4,rep,name=records,proto3" json:"records,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RecordBatch) Reset() {
+	*x = RecordBatch{}
+	mi := &file_tasks_v1_tasks_proto_msgTypes[34]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RecordBatch) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RecordBatch) ProtoMessage() {}
+
+func (x *RecordBatch) ProtoReflect() protoreflect.Message {
+	mi := &file_tasks_v1_tasks_proto_msgTypes[34]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RecordBatch.ProtoReflect.Descriptor instead.
+func (*RecordBatch) Descriptor() ([]byte, []int) {
+	return file_tasks_v1_tasks_proto_rawDescGZIP(), []int{34}
+}
+
+func (x *RecordBatch) GetEpoch() uint64 {
+	if x != nil {
+		return x.Epoch
+	}
+	return 0
+}
+
+func (x *RecordBatch) GetDriver() []byte {
+	if x != nil {
+		return x.Driver
+	}
+	return nil
+}
+
+func (x *RecordBatch) GetFirst() uint64 {
+	if x != nil {
+		return x.First
+	}
+	return 0
+}
+
+func (x *RecordBatch) GetRecords() [][]byte {
+	if x != nil {
+		return x.Records
+	}
+	return nil
+}
+
+// JobStatement is what the owner wants of a job. It travels signed by a device
+// of the owner.
+type JobStatement struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Job           []byte                 `protobuf:"bytes,1,opt,name=job,proto3" json:"job,omitempty"`
+	Wish          JobWish                `protobuf:"varint,2,opt,name=wish,proto3,enum=gotong.tasks.v1.JobWish" json:"wish,omitempty"`
+	Generation    uint32                 `protobuf:"varint,3,opt,name=generation,proto3" json:"generation,omitempty"` // cancel: the one that ends; retry: the one that begins
+	AtUnix        int64                  `protobuf:"varint,4,opt,name=at_unix,json=atUnix,proto3" json:"at_unix,omitempty"`
+	Why           string                 `protobuf:"bytes,5,opt,name=why,proto3" json:"why,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *JobStatement) Reset() {
+	*x = JobStatement{}
+	mi := &file_tasks_v1_tasks_proto_msgTypes[35]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *JobStatement) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*JobStatement) ProtoMessage() {}
+
+func (x *JobStatement) ProtoReflect() protoreflect.Message {
+	mi := &file_tasks_v1_tasks_proto_msgTypes[35]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use JobStatement.ProtoReflect.Descriptor instead.
+func (*JobStatement) Descriptor() ([]byte, []int) {
+	return file_tasks_v1_tasks_proto_rawDescGZIP(), []int{35}
+}
+
+func (x *JobStatement) GetJob() []byte {
+	if x != nil {
+		return x.Job
+	}
+	return nil
+}
+
+func (x *JobStatement) GetWish() JobWish {
+	if x != nil {
+		return x.Wish
+	}
+	return JobWish_JOB_WISH_UNSPECIFIED
+}
+
+func (x *JobStatement) GetGeneration() uint32 {
+	if x != nil {
+		return x.Generation
+	}
+	return 0
+}
+
+func (x *JobStatement) GetAtUnix() int64 {
+	if x != nil {
+		return x.AtUnix
+	}
+	return 0
+}
+
+func (x *JobStatement) GetWhy() string {
+	if x != nil {
+		return x.Why
+	}
+	return ""
+}
+
+type PutJobRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Plan          []byte                 `protobuf:"bytes,1,opt,name=plan,proto3" json:"plan,omitempty"` // signed
+	Keepers       *KeeperList            `protobuf:"bytes,2,opt,name=keepers,proto3" json:"keepers,omitempty"`
+	Statements    [][]byte               `protobuf:"bytes,3,rep,name=statements,proto3" json:"statements,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PutJobRequest) Reset() {
+	*x = PutJobRequest{}
+	mi := &file_tasks_v1_tasks_proto_msgTypes[36]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PutJobRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PutJobRequest) ProtoMessage() {}
+
+func (x *PutJobRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_tasks_v1_tasks_proto_msgTypes[36]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PutJobRequest.ProtoReflect.Descriptor instead.
+func (*PutJobRequest) Descriptor() ([]byte, []int) {
+	return file_tasks_v1_tasks_proto_rawDescGZIP(), []int{36}
+}
+
+func (x *PutJobRequest) GetPlan() []byte {
+	if x != nil {
+		return x.Plan
+	}
+	return nil
+}
+
+func (x *PutJobRequest) GetKeepers() *KeeperList {
+	if x != nil {
+		return x.Keepers
+	}
+	return nil
+}
+
+func (x *PutJobRequest) GetStatements() [][]byte {
+	if x != nil {
+		return x.Statements
+	}
+	return nil
+}
+
+type PutJobResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PutJobResponse) Reset() {
+	*x = PutJobResponse{}
+	mi := &file_tasks_v1_tasks_proto_msgTypes[37]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PutJobResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PutJobResponse) ProtoMessage() {}
+
+func (x *PutJobResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_tasks_v1_tasks_proto_msgTypes[37]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PutJobResponse.ProtoReflect.Descriptor instead.
+func (*PutJobResponse) Descriptor() ([]byte, []int) {
+	return file_tasks_v1_tasks_proto_rawDescGZIP(), []int{37}
+}
+
+type AppendJobRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Job           []byte                 `protobuf:"bytes,1,opt,name=job,proto3" json:"job,omitempty"`
+	Epoch         uint64                 `protobuf:"varint,2,opt,name=epoch,proto3" json:"epoch,omitempty"` // the caller drives in it
+	Proof         []byte                 `protobuf:"bytes,3,opt,name=proof,proto3" json:"proof,omitempty"`  // that the caller knows the plan
+	Batches       []*RecordBatch         `protobuf:"bytes,4,rep,name=batches,proto3" json:"batches,omitempty"`
+	Keepers       *KeeperList            `protobuf:"bytes,5,opt,name=keepers,proto3" json:"keepers,omitempty"`
+	Said          []byte                 `protobuf:"bytes,6,opt,name=said,proto3" json:"said,omitempty"` // digest of the statements that the caller has
+	Statements    [][]byte               `protobuf:"bytes,7,rep,name=statements,proto3" json:"statements,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AppendJobRequest) Reset() {
+	*x = AppendJobRequest{}
+	mi := &file_tasks_v1_tasks_proto_msgTypes[38]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AppendJobRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AppendJobRequest) ProtoMessage() {}
+
+func (x *AppendJobRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_tasks_v1_tasks_proto_msgTypes[38]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AppendJobRequest.ProtoReflect.Descriptor instead.
+func (*AppendJobRequest) Descriptor() ([]byte, []int) {
+	return file_tasks_v1_tasks_proto_rawDescGZIP(), []int{38}
+}
+
+func (x *AppendJobRequest) GetJob() []byte {
+	if x != nil {
+		return x.Job
+	}
+	return nil
+}
+
+func (x *AppendJobRequest) GetEpoch() uint64 {
+	if x != nil {
+		return x.Epoch
+	}
+	return 0
+}
+
+func (x *AppendJobRequest) GetProof() []byte {
+	if x != nil {
+		return x.Proof
+	}
+	return nil
+}
+
+func (x *AppendJobRequest) GetBatches() []*RecordBatch {
+	if x != nil {
+		return x.Batches
+	}
+	return nil
+}
+
+func (x *AppendJobRequest) GetKeepers() *KeeperList {
+	if x != nil {
+		return x.Keepers
+	}
+	return nil
+}
+
+func (x *AppendJobRequest) GetSaid() []byte {
+	if x != nil {
+		return x.Said
+	}
+	return nil
+}
+
+func (x *AppendJobRequest) GetStatements() [][]byte {
+	if x != nil {
+		return x.Statements
+	}
+	return nil
+}
+
+type AppendJobResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Have          []*StreamCount         `protobuf:"bytes,1,rep,name=have,proto3" json:"have,omitempty"`
+	Epoch         uint64                 `protobuf:"varint,2,opt,name=epoch,proto3" json:"epoch,omitempty"` // of the driver that the peer follows
+	Driver        []byte                 `protobuf:"bytes,3,opt,name=driver,proto3" json:"driver,omitempty"`
+	Said          []byte                 `protobuf:"bytes,4,opt,name=said,proto3" json:"said,omitempty"`
+	Statements    [][]byte               `protobuf:"bytes,5,rep,name=statements,proto3" json:"statements,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AppendJobResponse) Reset() {
+	*x = AppendJobResponse{}
+	mi := &file_tasks_v1_tasks_proto_msgTypes[39]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AppendJobResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AppendJobResponse) ProtoMessage() {}
+
+func (x *AppendJobResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_tasks_v1_tasks_proto_msgTypes[39]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AppendJobResponse.ProtoReflect.Descriptor instead.
+func (*AppendJobResponse) Descriptor() ([]byte, []int) {
+	return file_tasks_v1_tasks_proto_rawDescGZIP(), []int{39}
+}
+
+func (x *AppendJobResponse) GetHave() []*StreamCount {
+	if x != nil {
+		return x.Have
+	}
+	return nil
+}
+
+func (x *AppendJobResponse) GetEpoch() uint64 {
+	if x != nil {
+		return x.Epoch
+	}
+	return 0
+}
+
+func (x *AppendJobResponse) GetDriver() []byte {
+	if x != nil {
+		return x.Driver
+	}
+	return nil
+}
+
+func (x *AppendJobResponse) GetSaid() []byte {
+	if x != nil {
+		return x.Said
+	}
+	return nil
+}
+
+func (x *AppendJobResponse) GetStatements() [][]byte {
+	if x != nil {
+		return x.Statements
+	}
+	return nil
+}
+
+type JobStateRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Job           []byte                 `protobuf:"bytes,1,opt,name=job,proto3" json:"job,omitempty"`
+	Proof         []byte                 `protobuf:"bytes,2,opt,name=proof,proto3" json:"proof,omitempty"` // that the caller knows the plan; the owner's peers need none
+	Have          []*StreamCount         `protobuf:"bytes,3,rep,name=have,proto3" json:"have,omitempty"`   // of the caller, if it keeps the job
+	Keepers       *KeeperList            `protobuf:"bytes,4,opt,name=keepers,proto3" json:"keepers,omitempty"`
+	Statements    [][]byte               `protobuf:"bytes,5,rep,name=statements,proto3" json:"statements,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *JobStateRequest) Reset() {
+	*x = JobStateRequest{}
+	mi := &file_tasks_v1_tasks_proto_msgTypes[40]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *JobStateRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*JobStateRequest) ProtoMessage() {}
+
+func (x *JobStateRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_tasks_v1_tasks_proto_msgTypes[40]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use JobStateRequest.ProtoReflect.Descriptor instead.
+func (*JobStateRequest) Descriptor() ([]byte, []int) {
+	return file_tasks_v1_tasks_proto_rawDescGZIP(), []int{40}
+}
+
+func (x *JobStateRequest) GetJob() []byte {
+	if x != nil {
+		return x.Job
+	}
+	return nil
+}
+
+func (x *JobStateRequest) GetProof() []byte {
+	if x != nil {
+		return x.Proof
+	}
+	return nil
+}
+
+func (x *JobStateRequest) GetHave() []*StreamCount {
+	if x != nil {
+		return x.Have
+	}
+	return nil
+}
+
+func (x *JobStateRequest) GetKeepers() *KeeperList {
+	if x != nil {
+		return x.Keepers
+	}
+	return nil
+}
+
+func (x *JobStateRequest) GetStatements() [][]byte {
+	if x != nil {
+		return x.Statements
+	}
+	return nil
+}
+
+type JobStateResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Have          []*StreamCount         `protobuf:"bytes,1,rep,name=have,proto3" json:"have,omitempty"`
+	Epoch         uint64                 `protobuf:"varint,2,opt,name=epoch,proto3" json:"epoch,omitempty"`
+	Driver        []byte                 `protobuf:"bytes,3,opt,name=driver,proto3" json:"driver,omitempty"`
+	HeardNanos    int64                  `protobuf:"varint,4,opt,name=heard_nanos,json=heardNanos,proto3" json:"heard_nanos,omitempty"` // how long ago that driver was heard
+	Driving       bool                   `protobuf:"varint,5,opt,name=driving,proto3" json:"driving,omitempty"`                         // the peer drives
+	Keepers       *KeeperList            `protobuf:"bytes,6,opt,name=keepers,proto3" json:"keepers,omitempty"`
+	Statements    [][]byte               `protobuf:"bytes,7,rep,name=statements,proto3" json:"statements,omitempty"`
+	Over          bool                   `protobuf:"varint,8,opt,name=over,proto3" json:"over,omitempty"`
+	Generation    uint32                 `protobuf:"varint,9,opt,name=generation,proto3" json:"generation,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *JobStateResponse) Reset() {
+	*x = JobStateResponse{}
+	mi := &file_tasks_v1_tasks_proto_msgTypes[41]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *JobStateResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*JobStateResponse) ProtoMessage() {}
+
+func (x *JobStateResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_tasks_v1_tasks_proto_msgTypes[41]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use JobStateResponse.ProtoReflect.Descriptor instead.
+func (*JobStateResponse) Descriptor() ([]byte, []int) {
+	return file_tasks_v1_tasks_proto_rawDescGZIP(), []int{41}
+}
+
+func (x *JobStateResponse) GetHave() []*StreamCount {
+	if x != nil {
+		return x.Have
+	}
+	return nil
+}
+
+func (x *JobStateResponse) GetEpoch() uint64 {
+	if x != nil {
+		return x.Epoch
+	}
+	return 0
+}
+
+func (x *JobStateResponse) GetDriver() []byte {
+	if x != nil {
+		return x.Driver
+	}
+	return nil
+}
+
+func (x *JobStateResponse) GetHeardNanos() int64 {
+	if x != nil {
+		return x.HeardNanos
+	}
+	return 0
+}
+
+func (x *JobStateResponse) GetDriving() bool {
+	if x != nil {
+		return x.Driving
+	}
+	return false
+}
+
+func (x *JobStateResponse) GetKeepers() *KeeperList {
+	if x != nil {
+		return x.Keepers
+	}
+	return nil
+}
+
+func (x *JobStateResponse) GetStatements() [][]byte {
+	if x != nil {
+		return x.Statements
+	}
+	return nil
+}
+
+func (x *JobStateResponse) GetOver() bool {
+	if x != nil {
+		return x.Over
+	}
+	return false
+}
+
+func (x *JobStateResponse) GetGeneration() uint32 {
+	if x != nil {
+		return x.Generation
+	}
+	return 0
+}
+
+type ReadJobRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Job           []byte                 `protobuf:"bytes,1,opt,name=job,proto3" json:"job,omitempty"`
+	Proof         []byte                 `protobuf:"bytes,2,opt,name=proof,proto3" json:"proof,omitempty"`
+	Have          []*StreamCount         `protobuf:"bytes,3,rep,name=have,proto3" json:"have,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReadJobRequest) Reset() {
+	*x = ReadJobRequest{}
+	mi := &file_tasks_v1_tasks_proto_msgTypes[42]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReadJobRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReadJobRequest) ProtoMessage() {}
+
+func (x *ReadJobRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_tasks_v1_tasks_proto_msgTypes[42]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReadJobRequest.ProtoReflect.Descriptor instead.
+func (*ReadJobRequest) Descriptor() ([]byte, []int) {
+	return file_tasks_v1_tasks_proto_rawDescGZIP(), []int{42}
+}
+
+func (x *ReadJobRequest) GetJob() []byte {
+	if x != nil {
+		return x.Job
+	}
+	return nil
+}
+
+func (x *ReadJobRequest) GetProof() []byte {
+	if x != nil {
+		return x.Proof
+	}
+	return nil
+}
+
+func (x *ReadJobRequest) GetHave() []*StreamCount {
+	if x != nil {
+		return x.Have
+	}
+	return nil
+}
+
+type ReadJobResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Batches       []*RecordBatch         `protobuf:"bytes,1,rep,name=batches,proto3" json:"batches,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReadJobResponse) Reset() {
+	*x = ReadJobResponse{}
+	mi := &file_tasks_v1_tasks_proto_msgTypes[43]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReadJobResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReadJobResponse) ProtoMessage() {}
+
+func (x *ReadJobResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_tasks_v1_tasks_proto_msgTypes[43]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReadJobResponse.ProtoReflect.Descriptor instead.
+func (*ReadJobResponse) Descriptor() ([]byte, []int) {
+	return file_tasks_v1_tasks_proto_rawDescGZIP(), []int{43}
+}
+
+func (x *ReadJobResponse) GetBatches() []*RecordBatch {
+	if x != nil {
+		return x.Batches
+	}
+	return nil
+}
+
+type JobPlanResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Plan          []byte                 `protobuf:"bytes,1,opt,name=plan,proto3" json:"plan,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *JobPlanResponse) Reset() {
+	*x = JobPlanResponse{}
+	mi := &file_tasks_v1_tasks_proto_msgTypes[44]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *JobPlanResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*JobPlanResponse) ProtoMessage() {}
+
+func (x *JobPlanResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_tasks_v1_tasks_proto_msgTypes[44]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use JobPlanResponse.ProtoReflect.Descriptor instead.
+func (*JobPlanResponse) Descriptor() ([]byte, []int) {
+	return file_tasks_v1_tasks_proto_rawDescGZIP(), []int{44}
+}
+
+func (x *JobPlanResponse) GetPlan() []byte {
+	if x != nil {
+		return x.Plan
+	}
+	return nil
+}
+
+type ListJobsRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListJobsRequest) Reset() {
+	*x = ListJobsRequest{}
+	mi := &file_tasks_v1_tasks_proto_msgTypes[45]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListJobsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListJobsRequest) ProtoMessage() {}
+
+func (x *ListJobsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_tasks_v1_tasks_proto_msgTypes[45]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListJobsRequest.ProtoReflect.Descriptor instead.
+func (*ListJobsRequest) Descriptor() ([]byte, []int) {
+	return file_tasks_v1_tasks_proto_rawDescGZIP(), []int{45}
+}
+
+type ListJobsResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Jobs          []*ListedJob           `protobuf:"bytes,1,rep,name=jobs,proto3" json:"jobs,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListJobsResponse) Reset() {
+	*x = ListJobsResponse{}
+	mi := &file_tasks_v1_tasks_proto_msgTypes[46]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListJobsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListJobsResponse) ProtoMessage() {}
+
+func (x *ListJobsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_tasks_v1_tasks_proto_msgTypes[46]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListJobsResponse.ProtoReflect.Descriptor instead.
+func (*ListJobsResponse) Descriptor() ([]byte, []int) {
+	return file_tasks_v1_tasks_proto_rawDescGZIP(), []int{46}
+}
+
+func (x *ListJobsResponse) GetJobs() []*ListedJob {
+	if x != nil {
+		return x.Jobs
+	}
+	return nil
+}
+
+type ListedJob struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Job           []byte                 `protobuf:"bytes,1,opt,name=job,proto3" json:"job,omitempty"`
+	Summary       []byte                 `protobuf:"bytes,2,opt,name=summary,proto3" json:"summary,omitempty"`
+	Have          []*StreamCount         `protobuf:"bytes,3,rep,name=have,proto3" json:"have,omitempty"`
+	Keepers       *KeeperList            `protobuf:"bytes,4,opt,name=keepers,proto3" json:"keepers,omitempty"`
+	Epoch         uint64                 `protobuf:"varint,5,opt,name=epoch,proto3" json:"epoch,omitempty"`
+	Driver        []byte                 `protobuf:"bytes,6,opt,name=driver,proto3" json:"driver,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListedJob) Reset() {
+	*x = ListedJob{}
+	mi := &file_tasks_v1_tasks_proto_msgTypes[47]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListedJob) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListedJob) ProtoMessage() {}
+
+func (x *ListedJob) ProtoReflect() protoreflect.Message {
+	mi := &file_tasks_v1_tasks_proto_msgTypes[47]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListedJob.ProtoReflect.Descriptor instead.
+func (*ListedJob) Descriptor() ([]byte, []int) {
+	return file_tasks_v1_tasks_proto_rawDescGZIP(), []int{47}
+}
+
+func (x *ListedJob) GetJob() []byte {
+	if x != nil {
+		return x.Job
+	}
+	return nil
+}
+
+func (x *ListedJob) GetSummary() []byte {
+	if x != nil {
+		return x.Summary
+	}
+	return nil
+}
+
+func (x *ListedJob) GetHave() []*StreamCount {
+	if x != nil {
+		return x.Have
+	}
+	return nil
+}
+
+func (x *ListedJob) GetKeepers() *KeeperList {
+	if x != nil {
+		return x.Keepers
+	}
+	return nil
+}
+
+func (x *ListedJob) GetEpoch() uint64 {
+	if x != nil {
+		return x.Epoch
+	}
+	return 0
+}
+
+func (x *ListedJob) GetDriver() []byte {
+	if x != nil {
+		return x.Driver
+	}
+	return nil
+}
+
+type SayOfJobRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Job           []byte                 `protobuf:"bytes,1,opt,name=job,proto3" json:"job,omitempty"`
+	Statement     []byte                 `protobuf:"bytes,2,opt,name=statement,proto3" json:"statement,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SayOfJobRequest) Reset() {
+	*x = SayOfJobRequest{}
+	mi := &file_tasks_v1_tasks_proto_msgTypes[48]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SayOfJobRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SayOfJobRequest) ProtoMessage() {}
+
+func (x *SayOfJobRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_tasks_v1_tasks_proto_msgTypes[48]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SayOfJobRequest.ProtoReflect.Descriptor instead.
+func (*SayOfJobRequest) Descriptor() ([]byte, []int) {
+	return file_tasks_v1_tasks_proto_rawDescGZIP(), []int{48}
+}
+
+func (x *SayOfJobRequest) GetJob() []byte {
+	if x != nil {
+		return x.Job
+	}
+	return nil
+}
+
+func (x *SayOfJobRequest) GetStatement() []byte {
+	if x != nil {
+		return x.Statement
+	}
+	return nil
+}
+
+type SayOfJobResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SayOfJobResponse) Reset() {
+	*x = SayOfJobResponse{}
+	mi := &file_tasks_v1_tasks_proto_msgTypes[49]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SayOfJobResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SayOfJobResponse) ProtoMessage() {}
+
+func (x *SayOfJobResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_tasks_v1_tasks_proto_msgTypes[49]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SayOfJobResponse.ProtoReflect.Descriptor instead.
+func (*SayOfJobResponse) Descriptor() ([]byte, []int) {
+	return file_tasks_v1_tasks_proto_rawDescGZIP(), []int{49}
+}
+
+// KeptNote is kept beside a journal: what its records do not say.
+type KeptNote struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Keepers       *KeeperList            `protobuf:"bytes,1,opt,name=keepers,proto3" json:"keepers,omitempty"`
+	Statements    [][]byte               `protobuf:"bytes,2,rep,name=statements,proto3" json:"statements,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *KeptNote) Reset() {
+	*x = KeptNote{}
+	mi := &file_tasks_v1_tasks_proto_msgTypes[50]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *KeptNote) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*KeptNote) ProtoMessage() {}
+
+func (x *KeptNote) ProtoReflect() protoreflect.Message {
+	mi := &file_tasks_v1_tasks_proto_msgTypes[50]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use KeptNote.ProtoReflect.Descriptor instead.
+func (*KeptNote) Descriptor() ([]byte, []int) {
+	return file_tasks_v1_tasks_proto_rawDescGZIP(), []int{50}
+}
+
+func (x *KeptNote) GetKeepers() *KeeperList {
+	if x != nil {
+		return x.Keepers
+	}
+	return nil
+}
+
+func (x *KeptNote) GetStatements() [][]byte {
+	if x != nil {
+		return x.Statements
+	}
+	return nil
+}
+
 var File_tasks_v1_tasks_proto protoreflect.FileDescriptor
 
 const file_tasks_v1_tasks_proto_rawDesc = "" +
@@ -2826,7 +4057,105 @@ const file_tasks_v1_tasks_proto_rawDesc = "" +
 	"\x05count\x18\x02 \x01(\x04R\x05count\"-\n" +
 	"\x05Ended\x12\x12\n" +
 	"\x04done\x18\x01 \x01(\bR\x04done\x12\x10\n" +
-	"\x03why\x18\x02 \x01(\tR\x03why*v\n" +
+	"\x03why\x18\x02 \x01(\tR\x03why\"h\n" +
+	"\n" +
+	"KeeperList\x12\x14\n" +
+	"\x05epoch\x18\x01 \x01(\x04R\x05epoch\x12\x16\n" +
+	"\x06driver\x18\x02 \x01(\fR\x06driver\x12\x16\n" +
+	"\x06number\x18\x03 \x01(\x04R\x06number\x12\x14\n" +
+	"\x05peers\x18\x04 \x03(\fR\x05peers\"U\n" +
+	"\vStreamCount\x12\x14\n" +
+	"\x05epoch\x18\x01 \x01(\x04R\x05epoch\x12\x16\n" +
+	"\x06driver\x18\x02 \x01(\fR\x06driver\x12\x18\n" +
+	"\arecords\x18\x03 \x01(\x04R\arecords\"k\n" +
+	"\vRecordBatch\x12\x14\n" +
+	"\x05epoch\x18\x01 \x01(\x04R\x05epoch\x12\x16\n" +
+	"\x06driver\x18\x02 \x01(\fR\x06driver\x12\x14\n" +
+	"\x05first\x18\x03 \x01(\x04R\x05first\x12\x18\n" +
+	"\arecords\x18\x04 \x03(\fR\arecords\"\x99\x01\n" +
+	"\fJobStatement\x12\x10\n" +
+	"\x03job\x18\x01 \x01(\fR\x03job\x12,\n" +
+	"\x04wish\x18\x02 \x01(\x0e2\x18.gotong.tasks.v1.JobWishR\x04wish\x12\x1e\n" +
+	"\n" +
+	"generation\x18\x03 \x01(\rR\n" +
+	"generation\x12\x17\n" +
+	"\aat_unix\x18\x04 \x01(\x03R\x06atUnix\x12\x10\n" +
+	"\x03why\x18\x05 \x01(\tR\x03why\"z\n" +
+	"\rPutJobRequest\x12\x12\n" +
+	"\x04plan\x18\x01 \x01(\fR\x04plan\x125\n" +
+	"\akeepers\x18\x02 \x01(\v2\x1b.gotong.tasks.v1.KeeperListR\akeepers\x12\x1e\n" +
+	"\n" +
+	"statements\x18\x03 \x03(\fR\n" +
+	"statements\"\x10\n" +
+	"\x0ePutJobResponse\"\xf3\x01\n" +
+	"\x10AppendJobRequest\x12\x10\n" +
+	"\x03job\x18\x01 \x01(\fR\x03job\x12\x14\n" +
+	"\x05epoch\x18\x02 \x01(\x04R\x05epoch\x12\x14\n" +
+	"\x05proof\x18\x03 \x01(\fR\x05proof\x126\n" +
+	"\abatches\x18\x04 \x03(\v2\x1c.gotong.tasks.v1.RecordBatchR\abatches\x125\n" +
+	"\akeepers\x18\x05 \x01(\v2\x1b.gotong.tasks.v1.KeeperListR\akeepers\x12\x12\n" +
+	"\x04said\x18\x06 \x01(\fR\x04said\x12\x1e\n" +
+	"\n" +
+	"statements\x18\a \x03(\fR\n" +
+	"statements\"\xa7\x01\n" +
+	"\x11AppendJobResponse\x120\n" +
+	"\x04have\x18\x01 \x03(\v2\x1c.gotong.tasks.v1.StreamCountR\x04have\x12\x14\n" +
+	"\x05epoch\x18\x02 \x01(\x04R\x05epoch\x12\x16\n" +
+	"\x06driver\x18\x03 \x01(\fR\x06driver\x12\x12\n" +
+	"\x04said\x18\x04 \x01(\fR\x04said\x12\x1e\n" +
+	"\n" +
+	"statements\x18\x05 \x03(\fR\n" +
+	"statements\"\xc2\x01\n" +
+	"\x0fJobStateRequest\x12\x10\n" +
+	"\x03job\x18\x01 \x01(\fR\x03job\x12\x14\n" +
+	"\x05proof\x18\x02 \x01(\fR\x05proof\x120\n" +
+	"\x04have\x18\x03 \x03(\v2\x1c.gotong.tasks.v1.StreamCountR\x04have\x125\n" +
+	"\akeepers\x18\x04 \x01(\v2\x1b.gotong.tasks.v1.KeeperListR\akeepers\x12\x1e\n" +
+	"\n" +
+	"statements\x18\x05 \x03(\fR\n" +
+	"statements\"\xb8\x02\n" +
+	"\x10JobStateResponse\x120\n" +
+	"\x04have\x18\x01 \x03(\v2\x1c.gotong.tasks.v1.StreamCountR\x04have\x12\x14\n" +
+	"\x05epoch\x18\x02 \x01(\x04R\x05epoch\x12\x16\n" +
+	"\x06driver\x18\x03 \x01(\fR\x06driver\x12\x1f\n" +
+	"\vheard_nanos\x18\x04 \x01(\x03R\n" +
+	"heardNanos\x12\x18\n" +
+	"\adriving\x18\x05 \x01(\bR\adriving\x125\n" +
+	"\akeepers\x18\x06 \x01(\v2\x1b.gotong.tasks.v1.KeeperListR\akeepers\x12\x1e\n" +
+	"\n" +
+	"statements\x18\a \x03(\fR\n" +
+	"statements\x12\x12\n" +
+	"\x04over\x18\b \x01(\bR\x04over\x12\x1e\n" +
+	"\n" +
+	"generation\x18\t \x01(\rR\n" +
+	"generation\"j\n" +
+	"\x0eReadJobRequest\x12\x10\n" +
+	"\x03job\x18\x01 \x01(\fR\x03job\x12\x14\n" +
+	"\x05proof\x18\x02 \x01(\fR\x05proof\x120\n" +
+	"\x04have\x18\x03 \x03(\v2\x1c.gotong.tasks.v1.StreamCountR\x04have\"I\n" +
+	"\x0fReadJobResponse\x126\n" +
+	"\abatches\x18\x01 \x03(\v2\x1c.gotong.tasks.v1.RecordBatchR\abatches\"%\n" +
+	"\x0fJobPlanResponse\x12\x12\n" +
+	"\x04plan\x18\x01 \x01(\fR\x04plan\"\x11\n" +
+	"\x0fListJobsRequest\"B\n" +
+	"\x10ListJobsResponse\x12.\n" +
+	"\x04jobs\x18\x01 \x03(\v2\x1a.gotong.tasks.v1.ListedJobR\x04jobs\"\xce\x01\n" +
+	"\tListedJob\x12\x10\n" +
+	"\x03job\x18\x01 \x01(\fR\x03job\x12\x18\n" +
+	"\asummary\x18\x02 \x01(\fR\asummary\x120\n" +
+	"\x04have\x18\x03 \x03(\v2\x1c.gotong.tasks.v1.StreamCountR\x04have\x125\n" +
+	"\akeepers\x18\x04 \x01(\v2\x1b.gotong.tasks.v1.KeeperListR\akeepers\x12\x14\n" +
+	"\x05epoch\x18\x05 \x01(\x04R\x05epoch\x12\x16\n" +
+	"\x06driver\x18\x06 \x01(\fR\x06driver\"A\n" +
+	"\x0fSayOfJobRequest\x12\x10\n" +
+	"\x03job\x18\x01 \x01(\fR\x03job\x12\x1c\n" +
+	"\tstatement\x18\x02 \x01(\fR\tstatement\"\x12\n" +
+	"\x10SayOfJobResponse\"a\n" +
+	"\bKeptNote\x125\n" +
+	"\akeepers\x18\x01 \x01(\v2\x1b.gotong.tasks.v1.KeeperListR\akeepers\x12\x1e\n" +
+	"\n" +
+	"statements\x18\x02 \x03(\fR\n" +
+	"statements*v\n" +
 	"\x05State\x12\x15\n" +
 	"\x11STATE_UNSPECIFIED\x10\x00\x12\x0e\n" +
 	"\n" +
@@ -2854,13 +4183,26 @@ const file_tasks_v1_tasks_proto_rawDesc = "" +
 	"\x0fKIND_STORE_FULL\x10\x06\x12\x10\n" +
 	"\fKIND_SANDBOX\x10\a\x12\x10\n" +
 	"\fKIND_STOPPED\x10\b\x12\x13\n" +
-	"\x0fKIND_NOT_MEMBER\x10\t2\xc7\x02\n" +
+	"\x0fKIND_NOT_MEMBER\x10\t*a\n" +
+	"\aJobWish\x12\x18\n" +
+	"\x14JOB_WISH_UNSPECIFIED\x10\x00\x12\x13\n" +
+	"\x0fJOB_WISH_CANCEL\x10\x01\x12\x12\n" +
+	"\x0eJOB_WISH_RETRY\x10\x02\x12\x13\n" +
+	"\x0fJOB_WISH_REMOVE\x10\x032\xc7\x02\n" +
 	"\x05Tasks\x12F\n" +
 	"\x05Offer\x12\x1d.gotong.tasks.v1.OfferRequest\x1a\x1e.gotong.tasks.v1.OfferResponse\x12W\n" +
 	"\n" +
 	"PutContent\x12\".gotong.tasks.v1.PutContentRequest\x1a#.gotong.tasks.v1.PutContentResponse(\x01\x12G\n" +
 	"\x04Work\x12\x1c.gotong.tasks.v1.WorkRequest\x1a\x1d.gotong.tasks.v1.WorkResponse(\x010\x01\x12T\n" +
-	"\tGetOutput\x12!.gotong.tasks.v1.GetOutputRequest\x1a\".gotong.tasks.v1.GetOutputResponse0\x01B\x1fZ\x1dgotong/proto/tasks/v1;tasksv1b\x06proto3"
+	"\tGetOutput\x12!.gotong.tasks.v1.GetOutputRequest\x1a\".gotong.tasks.v1.GetOutputResponse0\x012\xba\x04\n" +
+	"\aKeepers\x12I\n" +
+	"\x06PutJob\x12\x1e.gotong.tasks.v1.PutJobRequest\x1a\x1f.gotong.tasks.v1.PutJobResponse\x12R\n" +
+	"\tAppendJob\x12!.gotong.tasks.v1.AppendJobRequest\x1a\".gotong.tasks.v1.AppendJobResponse\x12O\n" +
+	"\bJobState\x12 .gotong.tasks.v1.JobStateRequest\x1a!.gotong.tasks.v1.JobStateResponse\x12N\n" +
+	"\aReadJob\x12\x1f.gotong.tasks.v1.ReadJobRequest\x1a .gotong.tasks.v1.ReadJobResponse0\x01\x12M\n" +
+	"\aJobPlan\x12 .gotong.tasks.v1.JobStateRequest\x1a .gotong.tasks.v1.JobPlanResponse\x12O\n" +
+	"\bListJobs\x12 .gotong.tasks.v1.ListJobsRequest\x1a!.gotong.tasks.v1.ListJobsResponse\x12O\n" +
+	"\bSayOfJob\x12 .gotong.tasks.v1.SayOfJobRequest\x1a!.gotong.tasks.v1.SayOfJobResponseB\x1fZ\x1dgotong/proto/tasks/v1;tasksv1b\x06proto3"
 
 var (
 	file_tasks_v1_tasks_proto_rawDescOnce sync.Once
@@ -2874,92 +4216,141 @@ func file_tasks_v1_tasks_proto_rawDescGZIP() []byte {
 	return file_tasks_v1_tasks_proto_rawDescData
 }
 
-var file_tasks_v1_tasks_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_tasks_v1_tasks_proto_msgTypes = make([]protoimpl.MessageInfo, 32)
+var file_tasks_v1_tasks_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
+var file_tasks_v1_tasks_proto_msgTypes = make([]protoimpl.MessageInfo, 51)
 var file_tasks_v1_tasks_proto_goTypes = []any{
 	(State)(0),                 // 0: gotong.tasks.v1.State
 	(Limit)(0),                 // 1: gotong.tasks.v1.Limit
 	(Kind)(0),                  // 2: gotong.tasks.v1.Kind
-	(*Header)(nil),             // 3: gotong.tasks.v1.Header
-	(*Stored)(nil),             // 4: gotong.tasks.v1.Stored
-	(*Input)(nil),              // 5: gotong.tasks.v1.Input
-	(*Limits)(nil),             // 6: gotong.tasks.v1.Limits
-	(*OfferRequest)(nil),       // 7: gotong.tasks.v1.OfferRequest
-	(*OfferResponse)(nil),      // 8: gotong.tasks.v1.OfferResponse
-	(*PutContentRequest)(nil),  // 9: gotong.tasks.v1.PutContentRequest
-	(*PutContentResponse)(nil), // 10: gotong.tasks.v1.PutContentResponse
-	(*GetOutputRequest)(nil),   // 11: gotong.tasks.v1.GetOutputRequest
-	(*GetOutputResponse)(nil),  // 12: gotong.tasks.v1.GetOutputResponse
-	(*WorkRequest)(nil),        // 13: gotong.tasks.v1.WorkRequest
-	(*Task)(nil),               // 14: gotong.tasks.v1.Task
-	(*WorkResponse)(nil),       // 15: gotong.tasks.v1.WorkResponse
-	(*Grant)(nil),              // 16: gotong.tasks.v1.Grant
-	(*Returned)(nil),           // 17: gotong.tasks.v1.Returned
-	(*Result)(nil),             // 18: gotong.tasks.v1.Result
-	(*Output)(nil),             // 19: gotong.tasks.v1.Output
-	(*Problem)(nil),            // 20: gotong.tasks.v1.Problem
-	(*Plan)(nil),               // 21: gotong.tasks.v1.Plan
-	(*Step)(nil),               // 22: gotong.tasks.v1.Step
-	(*Need)(nil),               // 23: gotong.tasks.v1.Need
-	(*Items)(nil),              // 24: gotong.tasks.v1.Items
-	(*StoredContent)(nil),      // 25: gotong.tasks.v1.StoredContent
-	(*Item)(nil),               // 26: gotong.tasks.v1.Item
-	(*Record)(nil),             // 27: gotong.tasks.v1.Record
-	(*Batch)(nil),              // 28: gotong.tasks.v1.Batch
-	(*TaskResult)(nil),         // 29: gotong.tasks.v1.TaskResult
-	(*Trust)(nil),              // 30: gotong.tasks.v1.Trust
-	(*Cancelled)(nil),          // 31: gotong.tasks.v1.Cancelled
-	(*Retried)(nil),            // 32: gotong.tasks.v1.Retried
-	(*Range)(nil),              // 33: gotong.tasks.v1.Range
-	(*Ended)(nil),              // 34: gotong.tasks.v1.Ended
+	(JobWish)(0),               // 3: gotong.tasks.v1.JobWish
+	(*Header)(nil),             // 4: gotong.tasks.v1.Header
+	(*Stored)(nil),             // 5: gotong.tasks.v1.Stored
+	(*Input)(nil),              // 6: gotong.tasks.v1.Input
+	(*Limits)(nil),             // 7: gotong.tasks.v1.Limits
+	(*OfferRequest)(nil),       // 8: gotong.tasks.v1.OfferRequest
+	(*OfferResponse)(nil),      // 9: gotong.tasks.v1.OfferResponse
+	(*PutContentRequest)(nil),  // 10: gotong.tasks.v1.PutContentRequest
+	(*PutContentResponse)(nil), // 11: gotong.tasks.v1.PutContentResponse
+	(*GetOutputRequest)(nil),   // 12: gotong.tasks.v1.GetOutputRequest
+	(*GetOutputResponse)(nil),  // 13: gotong.tasks.v1.GetOutputResponse
+	(*WorkRequest)(nil),        // 14: gotong.tasks.v1.WorkRequest
+	(*Task)(nil),               // 15: gotong.tasks.v1.Task
+	(*WorkResponse)(nil),       // 16: gotong.tasks.v1.WorkResponse
+	(*Grant)(nil),              // 17: gotong.tasks.v1.Grant
+	(*Returned)(nil),           // 18: gotong.tasks.v1.Returned
+	(*Result)(nil),             // 19: gotong.tasks.v1.Result
+	(*Output)(nil),             // 20: gotong.tasks.v1.Output
+	(*Problem)(nil),            // 21: gotong.tasks.v1.Problem
+	(*Plan)(nil),               // 22: gotong.tasks.v1.Plan
+	(*Step)(nil),               // 23: gotong.tasks.v1.Step
+	(*Need)(nil),               // 24: gotong.tasks.v1.Need
+	(*Items)(nil),              // 25: gotong.tasks.v1.Items
+	(*StoredContent)(nil),      // 26: gotong.tasks.v1.StoredContent
+	(*Item)(nil),               // 27: gotong.tasks.v1.Item
+	(*Record)(nil),             // 28: gotong.tasks.v1.Record
+	(*Batch)(nil),              // 29: gotong.tasks.v1.Batch
+	(*TaskResult)(nil),         // 30: gotong.tasks.v1.TaskResult
+	(*Trust)(nil),              // 31: gotong.tasks.v1.Trust
+	(*Cancelled)(nil),          // 32: gotong.tasks.v1.Cancelled
+	(*Retried)(nil),            // 33: gotong.tasks.v1.Retried
+	(*Range)(nil),              // 34: gotong.tasks.v1.Range
+	(*Ended)(nil),              // 35: gotong.tasks.v1.Ended
+	(*KeeperList)(nil),         // 36: gotong.tasks.v1.KeeperList
+	(*StreamCount)(nil),        // 37: gotong.tasks.v1.StreamCount
+	(*RecordBatch)(nil),        // 38: gotong.tasks.v1.RecordBatch
+	(*JobStatement)(nil),       // 39: gotong.tasks.v1.JobStatement
+	(*PutJobRequest)(nil),      // 40: gotong.tasks.v1.PutJobRequest
+	(*PutJobResponse)(nil),     // 41: gotong.tasks.v1.PutJobResponse
+	(*AppendJobRequest)(nil),   // 42: gotong.tasks.v1.AppendJobRequest
+	(*AppendJobResponse)(nil),  // 43: gotong.tasks.v1.AppendJobResponse
+	(*JobStateRequest)(nil),    // 44: gotong.tasks.v1.JobStateRequest
+	(*JobStateResponse)(nil),   // 45: gotong.tasks.v1.JobStateResponse
+	(*ReadJobRequest)(nil),     // 46: gotong.tasks.v1.ReadJobRequest
+	(*ReadJobResponse)(nil),    // 47: gotong.tasks.v1.ReadJobResponse
+	(*JobPlanResponse)(nil),    // 48: gotong.tasks.v1.JobPlanResponse
+	(*ListJobsRequest)(nil),    // 49: gotong.tasks.v1.ListJobsRequest
+	(*ListJobsResponse)(nil),   // 50: gotong.tasks.v1.ListJobsResponse
+	(*ListedJob)(nil),          // 51: gotong.tasks.v1.ListedJob
+	(*SayOfJobRequest)(nil),    // 52: gotong.tasks.v1.SayOfJobRequest
+	(*SayOfJobResponse)(nil),   // 53: gotong.tasks.v1.SayOfJobResponse
+	(*KeptNote)(nil),           // 54: gotong.tasks.v1.KeptNote
 }
 var file_tasks_v1_tasks_proto_depIdxs = []int32{
-	5,  // 0: gotong.tasks.v1.Header.inputs:type_name -> gotong.tasks.v1.Input
-	6,  // 1: gotong.tasks.v1.Header.limits:type_name -> gotong.tasks.v1.Limits
-	4,  // 2: gotong.tasks.v1.Header.stored:type_name -> gotong.tasks.v1.Stored
-	3,  // 3: gotong.tasks.v1.OfferRequest.header:type_name -> gotong.tasks.v1.Header
-	3,  // 4: gotong.tasks.v1.WorkRequest.begin:type_name -> gotong.tasks.v1.Header
-	14, // 5: gotong.tasks.v1.WorkRequest.tasks:type_name -> gotong.tasks.v1.Task
-	5,  // 6: gotong.tasks.v1.Task.inputs:type_name -> gotong.tasks.v1.Input
-	4,  // 7: gotong.tasks.v1.Task.stored:type_name -> gotong.tasks.v1.Stored
-	16, // 8: gotong.tasks.v1.WorkResponse.grant:type_name -> gotong.tasks.v1.Grant
-	17, // 9: gotong.tasks.v1.WorkResponse.returned:type_name -> gotong.tasks.v1.Returned
+	6,  // 0: gotong.tasks.v1.Header.inputs:type_name -> gotong.tasks.v1.Input
+	7,  // 1: gotong.tasks.v1.Header.limits:type_name -> gotong.tasks.v1.Limits
+	5,  // 2: gotong.tasks.v1.Header.stored:type_name -> gotong.tasks.v1.Stored
+	4,  // 3: gotong.tasks.v1.OfferRequest.header:type_name -> gotong.tasks.v1.Header
+	4,  // 4: gotong.tasks.v1.WorkRequest.begin:type_name -> gotong.tasks.v1.Header
+	15, // 5: gotong.tasks.v1.WorkRequest.tasks:type_name -> gotong.tasks.v1.Task
+	6,  // 6: gotong.tasks.v1.Task.inputs:type_name -> gotong.tasks.v1.Input
+	5,  // 7: gotong.tasks.v1.Task.stored:type_name -> gotong.tasks.v1.Stored
+	17, // 8: gotong.tasks.v1.WorkResponse.grant:type_name -> gotong.tasks.v1.Grant
+	18, // 9: gotong.tasks.v1.WorkResponse.returned:type_name -> gotong.tasks.v1.Returned
 	0,  // 10: gotong.tasks.v1.Result.state:type_name -> gotong.tasks.v1.State
 	1,  // 11: gotong.tasks.v1.Result.limit:type_name -> gotong.tasks.v1.Limit
-	19, // 12: gotong.tasks.v1.Result.outputs:type_name -> gotong.tasks.v1.Output
-	4,  // 13: gotong.tasks.v1.Output.stored:type_name -> gotong.tasks.v1.Stored
+	20, // 12: gotong.tasks.v1.Result.outputs:type_name -> gotong.tasks.v1.Output
+	5,  // 13: gotong.tasks.v1.Output.stored:type_name -> gotong.tasks.v1.Stored
 	2,  // 14: gotong.tasks.v1.Problem.kind:type_name -> gotong.tasks.v1.Kind
-	22, // 15: gotong.tasks.v1.Plan.steps:type_name -> gotong.tasks.v1.Step
-	23, // 16: gotong.tasks.v1.Step.needs:type_name -> gotong.tasks.v1.Need
-	5,  // 17: gotong.tasks.v1.Step.common:type_name -> gotong.tasks.v1.Input
-	24, // 18: gotong.tasks.v1.Step.items:type_name -> gotong.tasks.v1.Items
-	6,  // 19: gotong.tasks.v1.Step.limits:type_name -> gotong.tasks.v1.Limits
-	25, // 20: gotong.tasks.v1.Step.stored:type_name -> gotong.tasks.v1.StoredContent
-	5,  // 21: gotong.tasks.v1.Item.inputs:type_name -> gotong.tasks.v1.Input
-	25, // 22: gotong.tasks.v1.Item.stored:type_name -> gotong.tasks.v1.StoredContent
-	28, // 23: gotong.tasks.v1.Record.batches:type_name -> gotong.tasks.v1.Batch
-	29, // 24: gotong.tasks.v1.Record.results:type_name -> gotong.tasks.v1.TaskResult
-	29, // 25: gotong.tasks.v1.Record.evidence:type_name -> gotong.tasks.v1.TaskResult
-	30, // 26: gotong.tasks.v1.Record.trust:type_name -> gotong.tasks.v1.Trust
-	31, // 27: gotong.tasks.v1.Record.cancelled:type_name -> gotong.tasks.v1.Cancelled
-	32, // 28: gotong.tasks.v1.Record.retried:type_name -> gotong.tasks.v1.Retried
-	34, // 29: gotong.tasks.v1.Record.ended:type_name -> gotong.tasks.v1.Ended
+	23, // 15: gotong.tasks.v1.Plan.steps:type_name -> gotong.tasks.v1.Step
+	24, // 16: gotong.tasks.v1.Step.needs:type_name -> gotong.tasks.v1.Need
+	6,  // 17: gotong.tasks.v1.Step.common:type_name -> gotong.tasks.v1.Input
+	25, // 18: gotong.tasks.v1.Step.items:type_name -> gotong.tasks.v1.Items
+	7,  // 19: gotong.tasks.v1.Step.limits:type_name -> gotong.tasks.v1.Limits
+	26, // 20: gotong.tasks.v1.Step.stored:type_name -> gotong.tasks.v1.StoredContent
+	6,  // 21: gotong.tasks.v1.Item.inputs:type_name -> gotong.tasks.v1.Input
+	26, // 22: gotong.tasks.v1.Item.stored:type_name -> gotong.tasks.v1.StoredContent
+	29, // 23: gotong.tasks.v1.Record.batches:type_name -> gotong.tasks.v1.Batch
+	30, // 24: gotong.tasks.v1.Record.results:type_name -> gotong.tasks.v1.TaskResult
+	30, // 25: gotong.tasks.v1.Record.evidence:type_name -> gotong.tasks.v1.TaskResult
+	31, // 26: gotong.tasks.v1.Record.trust:type_name -> gotong.tasks.v1.Trust
+	32, // 27: gotong.tasks.v1.Record.cancelled:type_name -> gotong.tasks.v1.Cancelled
+	33, // 28: gotong.tasks.v1.Record.retried:type_name -> gotong.tasks.v1.Retried
+	35, // 29: gotong.tasks.v1.Record.ended:type_name -> gotong.tasks.v1.Ended
 	0,  // 30: gotong.tasks.v1.TaskResult.state:type_name -> gotong.tasks.v1.State
-	29, // 31: gotong.tasks.v1.TaskResult.votes:type_name -> gotong.tasks.v1.TaskResult
-	33, // 32: gotong.tasks.v1.Retried.ranges:type_name -> gotong.tasks.v1.Range
-	7,  // 33: gotong.tasks.v1.Tasks.Offer:input_type -> gotong.tasks.v1.OfferRequest
-	9,  // 34: gotong.tasks.v1.Tasks.PutContent:input_type -> gotong.tasks.v1.PutContentRequest
-	13, // 35: gotong.tasks.v1.Tasks.Work:input_type -> gotong.tasks.v1.WorkRequest
-	11, // 36: gotong.tasks.v1.Tasks.GetOutput:input_type -> gotong.tasks.v1.GetOutputRequest
-	8,  // 37: gotong.tasks.v1.Tasks.Offer:output_type -> gotong.tasks.v1.OfferResponse
-	10, // 38: gotong.tasks.v1.Tasks.PutContent:output_type -> gotong.tasks.v1.PutContentResponse
-	15, // 39: gotong.tasks.v1.Tasks.Work:output_type -> gotong.tasks.v1.WorkResponse
-	12, // 40: gotong.tasks.v1.Tasks.GetOutput:output_type -> gotong.tasks.v1.GetOutputResponse
-	37, // [37:41] is the sub-list for method output_type
-	33, // [33:37] is the sub-list for method input_type
-	33, // [33:33] is the sub-list for extension type_name
-	33, // [33:33] is the sub-list for extension extendee
-	0,  // [0:33] is the sub-list for field type_name
+	30, // 31: gotong.tasks.v1.TaskResult.votes:type_name -> gotong.tasks.v1.TaskResult
+	34, // 32: gotong.tasks.v1.Retried.ranges:type_name -> gotong.tasks.v1.Range
+	3,  // 33: gotong.tasks.v1.JobStatement.wish:type_name -> gotong.tasks.v1.JobWish
+	36, // 34: gotong.tasks.v1.PutJobRequest.keepers:type_name -> gotong.tasks.v1.KeeperList
+	38, // 35: gotong.tasks.v1.AppendJobRequest.batches:type_name -> gotong.tasks.v1.RecordBatch
+	36, // 36: gotong.tasks.v1.AppendJobRequest.keepers:type_name -> gotong.tasks.v1.KeeperList
+	37, // 37: gotong.tasks.v1.AppendJobResponse.have:type_name -> gotong.tasks.v1.StreamCount
+	37, // 38: gotong.tasks.v1.JobStateRequest.have:type_name -> gotong.tasks.v1.StreamCount
+	36, // 39: gotong.tasks.v1.JobStateRequest.keepers:type_name -> gotong.tasks.v1.KeeperList
+	37, // 40: gotong.tasks.v1.JobStateResponse.have:type_name -> gotong.tasks.v1.StreamCount
+	36, // 41: gotong.tasks.v1.JobStateResponse.keepers:type_name -> gotong.tasks.v1.KeeperList
+	37, // 42: gotong.tasks.v1.ReadJobRequest.have:type_name -> gotong.tasks.v1.StreamCount
+	38, // 43: gotong.tasks.v1.ReadJobResponse.batches:type_name -> gotong.tasks.v1.RecordBatch
+	51, // 44: gotong.tasks.v1.ListJobsResponse.jobs:type_name -> gotong.tasks.v1.ListedJob
+	37, // 45: gotong.tasks.v1.ListedJob.have:type_name -> gotong.tasks.v1.StreamCount
+	36, // 46: gotong.tasks.v1.ListedJob.keepers:type_name -> gotong.tasks.v1.KeeperList
+	36, // 47: gotong.tasks.v1.KeptNote.keepers:type_name -> gotong.tasks.v1.KeeperList
+	8,  // 48: gotong.tasks.v1.Tasks.Offer:input_type -> gotong.tasks.v1.OfferRequest
+	10, // 49: gotong.tasks.v1.Tasks.PutContent:input_type -> gotong.tasks.v1.PutContentRequest
+	14, // 50: gotong.tasks.v1.Tasks.Work:input_type -> gotong.tasks.v1.WorkRequest
+	12, // 51: gotong.tasks.v1.Tasks.GetOutput:input_type -> gotong.tasks.v1.GetOutputRequest
+	40, // 52: gotong.tasks.v1.Keepers.PutJob:input_type -> gotong.tasks.v1.PutJobRequest
+	42, // 53: gotong.tasks.v1.Keepers.AppendJob:input_type -> gotong.tasks.v1.AppendJobRequest
+	44, // 54: gotong.tasks.v1.Keepers.JobState:input_type -> gotong.tasks.v1.JobStateRequest
+	46, // 55: gotong.tasks.v1.Keepers.ReadJob:input_type -> gotong.tasks.v1.ReadJobRequest
+	44, // 56: gotong.tasks.v1.Keepers.JobPlan:input_type -> gotong.tasks.v1.JobStateRequest
+	49, // 57: gotong.tasks.v1.Keepers.ListJobs:input_type -> gotong.tasks.v1.ListJobsRequest
+	52, // 58: gotong.tasks.v1.Keepers.SayOfJob:input_type -> gotong.tasks.v1.SayOfJobRequest
+	9,  // 59: gotong.tasks.v1.Tasks.Offer:output_type -> gotong.tasks.v1.OfferResponse
+	11, // 60: gotong.tasks.v1.Tasks.PutContent:output_type -> gotong.tasks.v1.PutContentResponse
+	16, // 61: gotong.tasks.v1.Tasks.Work:output_type -> gotong.tasks.v1.WorkResponse
+	13, // 62: gotong.tasks.v1.Tasks.GetOutput:output_type -> gotong.tasks.v1.GetOutputResponse
+	41, // 63: gotong.tasks.v1.Keepers.PutJob:output_type -> gotong.tasks.v1.PutJobResponse
+	43, // 64: gotong.tasks.v1.Keepers.AppendJob:output_type -> gotong.tasks.v1.AppendJobResponse
+	45, // 65: gotong.tasks.v1.Keepers.JobState:output_type -> gotong.tasks.v1.JobStateResponse
+	47, // 66: gotong.tasks.v1.Keepers.ReadJob:output_type -> gotong.tasks.v1.ReadJobResponse
+	48, // 67: gotong.tasks.v1.Keepers.JobPlan:output_type -> gotong.tasks.v1.JobPlanResponse
+	50, // 68: gotong.tasks.v1.Keepers.ListJobs:output_type -> gotong.tasks.v1.ListJobsResponse
+	53, // 69: gotong.tasks.v1.Keepers.SayOfJob:output_type -> gotong.tasks.v1.SayOfJobResponse
+	59, // [59:70] is the sub-list for method output_type
+	48, // [48:59] is the sub-list for method input_type
+	48, // [48:48] is the sub-list for extension type_name
+	48, // [48:48] is the sub-list for extension extendee
+	0,  // [0:48] is the sub-list for field type_name
 }
 
 func init() { file_tasks_v1_tasks_proto_init() }
@@ -2972,10 +4363,10 @@ func file_tasks_v1_tasks_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_tasks_v1_tasks_proto_rawDesc), len(file_tasks_v1_tasks_proto_rawDesc)),
-			NumEnums:      3,
-			NumMessages:   32,
+			NumEnums:      4,
+			NumMessages:   51,
 			NumExtensions: 0,
-			NumServices:   1,
+			NumServices:   2,
 		},
 		GoTypes:           file_tasks_v1_tasks_proto_goTypes,
 		DependencyIndexes: file_tasks_v1_tasks_proto_depIdxs,

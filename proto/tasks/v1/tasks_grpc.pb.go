@@ -246,3 +246,357 @@ var Tasks_ServiceDesc = grpc.ServiceDesc{
 	},
 	Metadata: "tasks/v1/tasks.proto",
 }
+
+const (
+	Keepers_PutJob_FullMethodName    = "/gotong.tasks.v1.Keepers/PutJob"
+	Keepers_AppendJob_FullMethodName = "/gotong.tasks.v1.Keepers/AppendJob"
+	Keepers_JobState_FullMethodName  = "/gotong.tasks.v1.Keepers/JobState"
+	Keepers_ReadJob_FullMethodName   = "/gotong.tasks.v1.Keepers/ReadJob"
+	Keepers_JobPlan_FullMethodName   = "/gotong.tasks.v1.Keepers/JobPlan"
+	Keepers_ListJobs_FullMethodName  = "/gotong.tasks.v1.Keepers/ListJobs"
+	Keepers_SayOfJob_FullMethodName  = "/gotong.tasks.v1.Keepers/SayOfJob"
+)
+
+// KeepersClient is the client API for Keepers service.
+//
+// For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
+//
+// Keepers looks after jobs whose submitters are away.
+type KeepersClient interface {
+	// PutJob makes the peer a keeper of a job; it answers when that is durable.
+	PutJob(ctx context.Context, in *PutJobRequest, opts ...grpc.CallOption) (*PutJobResponse, error)
+	// AppendJob hands new records of the driver to another keeper, and is the
+	// driver's sign of life.
+	AppendJob(ctx context.Context, in *AppendJobRequest, opts ...grpc.CallOption) (*AppendJobResponse, error)
+	// JobState says what the peer has of a job.
+	JobState(ctx context.Context, in *JobStateRequest, opts ...grpc.CallOption) (*JobStateResponse, error)
+	// ReadJob reads the records that the caller lacks.
+	ReadJob(ctx context.Context, in *ReadJobRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[ReadJobResponse], error)
+	// JobPlan reads the signed plan. For peers of the job's owner.
+	JobPlan(ctx context.Context, in *JobStateRequest, opts ...grpc.CallOption) (*JobPlanResponse, error)
+	// ListJobs lists the kept jobs of the caller's owner.
+	ListJobs(ctx context.Context, in *ListJobsRequest, opts ...grpc.CallOption) (*ListJobsResponse, error)
+	// SayOfJob hands over a signed statement of the job's owner.
+	SayOfJob(ctx context.Context, in *SayOfJobRequest, opts ...grpc.CallOption) (*SayOfJobResponse, error)
+}
+
+type keepersClient struct {
+	cc grpc.ClientConnInterface
+}
+
+func NewKeepersClient(cc grpc.ClientConnInterface) KeepersClient {
+	return &keepersClient{cc}
+}
+
+func (c *keepersClient) PutJob(ctx context.Context, in *PutJobRequest, opts ...grpc.CallOption) (*PutJobResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(PutJobResponse)
+	err := c.cc.Invoke(ctx, Keepers_PutJob_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *keepersClient) AppendJob(ctx context.Context, in *AppendJobRequest, opts ...grpc.CallOption) (*AppendJobResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(AppendJobResponse)
+	err := c.cc.Invoke(ctx, Keepers_AppendJob_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *keepersClient) JobState(ctx context.Context, in *JobStateRequest, opts ...grpc.CallOption) (*JobStateResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(JobStateResponse)
+	err := c.cc.Invoke(ctx, Keepers_JobState_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *keepersClient) ReadJob(ctx context.Context, in *ReadJobRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[ReadJobResponse], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &Keepers_ServiceDesc.Streams[0], Keepers_ReadJob_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[ReadJobRequest, ReadJobResponse]{ClientStream: stream}
+	if err := x.ClientStream.SendMsg(in); err != nil {
+		return nil, err
+	}
+	if err := x.ClientStream.CloseSend(); err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type Keepers_ReadJobClient = grpc.ServerStreamingClient[ReadJobResponse]
+
+func (c *keepersClient) JobPlan(ctx context.Context, in *JobStateRequest, opts ...grpc.CallOption) (*JobPlanResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(JobPlanResponse)
+	err := c.cc.Invoke(ctx, Keepers_JobPlan_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *keepersClient) ListJobs(ctx context.Context, in *ListJobsRequest, opts ...grpc.CallOption) (*ListJobsResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListJobsResponse)
+	err := c.cc.Invoke(ctx, Keepers_ListJobs_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *keepersClient) SayOfJob(ctx context.Context, in *SayOfJobRequest, opts ...grpc.CallOption) (*SayOfJobResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(SayOfJobResponse)
+	err := c.cc.Invoke(ctx, Keepers_SayOfJob_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+// KeepersServer is the server API for Keepers service.
+// All implementations must embed UnimplementedKeepersServer
+// for forward compatibility.
+//
+// Keepers looks after jobs whose submitters are away.
+type KeepersServer interface {
+	// PutJob makes the peer a keeper of a job; it answers when that is durable.
+	PutJob(context.Context, *PutJobRequest) (*PutJobResponse, error)
+	// AppendJob hands new records of the driver to another keeper, and is the
+	// driver's sign of life.
+	AppendJob(context.Context, *AppendJobRequest) (*AppendJobResponse, error)
+	// JobState says what the peer has of a job.
+	JobState(context.Context, *JobStateRequest) (*JobStateResponse, error)
+	// ReadJob reads the records that the caller lacks.
+	ReadJob(*ReadJobRequest, grpc.ServerStreamingServer[ReadJobResponse]) error
+	// JobPlan reads the signed plan. For peers of the job's owner.
+	JobPlan(context.Context, *JobStateRequest) (*JobPlanResponse, error)
+	// ListJobs lists the kept jobs of the caller's owner.
+	ListJobs(context.Context, *ListJobsRequest) (*ListJobsResponse, error)
+	// SayOfJob hands over a signed statement of the job's owner.
+	SayOfJob(context.Context, *SayOfJobRequest) (*SayOfJobResponse, error)
+	mustEmbedUnimplementedKeepersServer()
+}
+
+// UnimplementedKeepersServer must be embedded to have
+// forward compatible implementations.
+//
+// NOTE: this should be embedded by value instead of pointer to avoid a nil
+// pointer dereference when methods are called.
+type UnimplementedKeepersServer struct{}
+
+func (UnimplementedKeepersServer) PutJob(context.Context, *PutJobRequest) (*PutJobResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method PutJob not implemented")
+}
+func (UnimplementedKeepersServer) AppendJob(context.Context, *AppendJobRequest) (*AppendJobResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method AppendJob not implemented")
+}
+func (UnimplementedKeepersServer) JobState(context.Context, *JobStateRequest) (*JobStateResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method JobState not implemented")
+}
+func (UnimplementedKeepersServer) ReadJob(*ReadJobRequest, grpc.ServerStreamingServer[ReadJobResponse]) error {
+	return status.Error(codes.Unimplemented, "method ReadJob not implemented")
+}
+func (UnimplementedKeepersServer) JobPlan(context.Context, *JobStateRequest) (*JobPlanResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method JobPlan not implemented")
+}
+func (UnimplementedKeepersServer) ListJobs(context.Context, *ListJobsRequest) (*ListJobsResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListJobs not implemented")
+}
+func (UnimplementedKeepersServer) SayOfJob(context.Context, *SayOfJobRequest) (*SayOfJobResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method SayOfJob not implemented")
+}
+func (UnimplementedKeepersServer) mustEmbedUnimplementedKeepersServer() {}
+func (UnimplementedKeepersServer) testEmbeddedByValue()                 {}
+
+// UnsafeKeepersServer may be embedded to opt out of forward compatibility for this service.
+// Use of this interface is not recommended, as added methods to KeepersServer will
+// result in compilation errors.
+type UnsafeKeepersServer interface {
+	mustEmbedUnimplementedKeepersServer()
+}
+
+func RegisterKeepersServer(s grpc.ServiceRegistrar, srv KeepersServer) {
+	// If the following call panics, it indicates UnimplementedKeepersServer was
+	// embedded by pointer and is nil.  This will cause panics if an
+	// unimplemented method is ever invoked, so we test this at initialization
+	// time to prevent it from happening at runtime later due to I/O.
+	if t, ok := srv.(interface{ testEmbeddedByValue() }); ok {
+		t.testEmbeddedByValue()
+	}
+	s.RegisterService(&Keepers_ServiceDesc, srv)
+}
+
+func _Keepers_PutJob_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(PutJobRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(KeepersServer).PutJob(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Keepers_PutJob_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(KeepersServer).PutJob(ctx, req.(*PutJobRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Keepers_AppendJob_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(AppendJobRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(KeepersServer).AppendJob(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Keepers_AppendJob_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(KeepersServer).AppendJob(ctx, req.(*AppendJobRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Keepers_JobState_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(JobStateRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(KeepersServer).JobState(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Keepers_JobState_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(KeepersServer).JobState(ctx, req.(*JobStateRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Keepers_ReadJob_Handler(srv interface{}, stream grpc.ServerStream) error {
+	m := new(ReadJobRequest)
+	if err := stream.RecvMsg(m); err != nil {
+		return err
+	}
+	return srv.(KeepersServer).ReadJob(m, &grpc.GenericServerStream[ReadJobRequest, ReadJobResponse]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type Keepers_ReadJobServer = grpc.ServerStreamingServer[ReadJobResponse]
+
+func _Keepers_JobPlan_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(JobStateRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(KeepersServer).JobPlan(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Keepers_JobPlan_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(KeepersServer).JobPlan(ctx, req.(*JobStateRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Keepers_ListJobs_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListJobsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(KeepersServer).ListJobs(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Keepers_ListJobs_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(KeepersServer).ListJobs(ctx, req.(*ListJobsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Keepers_SayOfJob_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(SayOfJobRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(KeepersServer).SayOfJob(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Keepers_SayOfJob_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(KeepersServer).SayOfJob(ctx, req.(*SayOfJobRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+// Keepers_ServiceDesc is the grpc.ServiceDesc for Keepers service.
+// It's only intended for direct use with grpc.RegisterService,
+// and not to be introspected or modified (even as a copy)
+var Keepers_ServiceDesc = grpc.ServiceDesc{
+	ServiceName: "gotong.tasks.v1.Keepers",
+	HandlerType: (*KeepersServer)(nil),
+	Methods: []grpc.MethodDesc{
+		{
+			MethodName: "PutJob",
+			Handler:    _Keepers_PutJob_Handler,
+		},
+		{
+			MethodName: "AppendJob",
+			Handler:    _Keepers_AppendJob_Handler,
+		},
+		{
+			MethodName: "JobState",
+			Handler:    _Keepers_JobState_Handler,
+		},
+		{
+			MethodName: "JobPlan",
+			Handler:    _Keepers_JobPlan_Handler,
+		},
+		{
+			MethodName: "ListJobs",
+			Handler:    _Keepers_ListJobs_Handler,
+		},
+		{
+			MethodName: "SayOfJob",
+			Handler:    _Keepers_SayOfJob_Handler,
+		},
+	},
+	Streams: []grpc.StreamDesc{
+		{
+			StreamName:    "ReadJob",
+			Handler:       _Keepers_ReadJob_Handler,
+			ServerStreams: true,
+		},
+	},
+	Metadata: "tasks/v1/tasks.proto",
+}
