@@ -31,9 +31,9 @@ const (
 	DefaultBytes = 4 << 30
 
 	// MaxPlanBytes bounds an encoded plan.
-	MaxPlanBytes = 3 << 20
+	MaxPlanBytes = 2 << 20
 	// MaxRecordBytes bounds an encoded record.
-	MaxRecordBytes = 3600 << 10
+	MaxRecordBytes = 3<<20 + 768<<10
 	// maxStreams bounds the epochs of a job.
 	maxStreams = 4096
 	// maxKeepers bounds a list of keepers.

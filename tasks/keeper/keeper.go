@@ -46,6 +46,12 @@ func New(cfg Config) (*Keeper, error) {
 			journal.Close()
 			continue
 		}
+		if len(j.list.Peers) == 0 { // a stop came before it was acknowledged
+			if err := errors.Join(journal.Close(), cfg.Store.Remove(id)); err != nil {
+				return nil, fmt.Errorf("job %s, which was not taken in: %w", id.Short(), err)
+			}
+			continue
+		}
 		k.jobs[id] = j
 		j.size = journal.Bytes()
 		k.bytes += j.size

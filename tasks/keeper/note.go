@@ -2,6 +2,7 @@ package keeper
 
 import (
 	"fmt"
+	"hash/crc32"
 
 	"google.golang.org/protobuf/proto"
 
@@ -60,3 +61,11 @@ func parseNote(raw []byte) (List, [][]byte, error) {
 	}
 	return list, m.Statements, nil
 }
+
+// The file of a note: magic, CRC-32C of what follows, the note.
+const (
+	noteMagic = "gotong keepers 1"
+	noteHead  = len(noteMagic) + 4
+)
+
+func noteSum(note []byte) uint32 { return crc32.Checksum(note, crc32.MakeTable(crc32.Castagnoli)) }

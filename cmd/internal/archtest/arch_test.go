@@ -32,6 +32,7 @@ var layers = [][]string{
 	{"grid/localgrid"},
 	{"grid/node"},
 	{"tasks/jobfile"},
+	{"tasks/keeper"},
 	{"tasks/jobs"},
 	{"tasks/taskrpc"},
 	{"tasks/scheduler"},

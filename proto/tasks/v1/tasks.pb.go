@@ -3854,6 +3854,107 @@ func (x *KeptNote) GetStatements() [][]byte {
 	return nil
 }
 
+// JobSummary is what a keeper tells of a job in a list.
+type JobSummary struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	State         string                 `protobuf:"bytes,2,opt,name=state,proto3" json:"state,omitempty"` // queued, running, done, failed or cancelled
+	Tasks         uint64                 `protobuf:"varint,3,opt,name=tasks,proto3" json:"tasks,omitempty"`
+	Done          uint64                 `protobuf:"varint,4,opt,name=done,proto3" json:"done,omitempty"`
+	Failed        uint64                 `protobuf:"varint,5,opt,name=failed,proto3" json:"failed,omitempty"`
+	SubmittedUnix int64                  `protobuf:"varint,6,opt,name=submitted_unix,json=submittedUnix,proto3" json:"submitted_unix,omitempty"`
+	EndedUnix     int64                  `protobuf:"varint,7,opt,name=ended_unix,json=endedUnix,proto3" json:"ended_unix,omitempty"`
+	Why           string                 `protobuf:"bytes,8,opt,name=why,proto3" json:"why,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *JobSummary) Reset() {
+	*x = JobSummary{}
+	mi := &file_tasks_v1_tasks_proto_msgTypes[51]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *JobSummary) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*JobSummary) ProtoMessage() {}
+
+func (x *JobSummary) ProtoReflect() protoreflect.Message {
+	mi := &file_tasks_v1_tasks_proto_msgTypes[51]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use JobSummary.ProtoReflect.Descriptor instead.
+func (*JobSummary) Descriptor() ([]byte, []int) {
+	return file_tasks_v1_tasks_proto_rawDescGZIP(), []int{51}
+}
+
+func (x *JobSummary) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *JobSummary) GetState() string {
+	if x != nil {
+		return x.State
+	}
+	return ""
+}
+
+func (x *JobSummary) GetTasks() uint64 {
+	if x != nil {
+		return x.Tasks
+	}
+	return 0
+}
+
+func (x *JobSummary) GetDone() uint64 {
+	if x != nil {
+		return x.Done
+	}
+	return 0
+}
+
+func (x *JobSummary) GetFailed() uint64 {
+	if x != nil {
+		return x.Failed
+	}
+	return 0
+}
+
+func (x *JobSummary) GetSubmittedUnix() int64 {
+	if x != nil {
+		return x.SubmittedUnix
+	}
+	return 0
+}
+
+func (x *JobSummary) GetEndedUnix() int64 {
+	if x != nil {
+		return x.EndedUnix
+	}
+	return 0
+}
+
+func (x *JobSummary) GetWhy() string {
+	if x != nil {
+		return x.Why
+	}
+	return ""
+}
+
 var File_tasks_v1_tasks_proto protoreflect.FileDescriptor
 
 const file_tasks_v1_tasks_proto_rawDesc = "" +
@@ -4155,7 +4256,18 @@ const file_tasks_v1_tasks_proto_rawDesc = "" +
 	"\akeepers\x18\x01 \x01(\v2\x1b.gotong.tasks.v1.KeeperListR\akeepers\x12\x1e\n" +
 	"\n" +
 	"statements\x18\x02 \x03(\fR\n" +
-	"statements*v\n" +
+	"statements\"\xd0\x01\n" +
+	"\n" +
+	"JobSummary\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
+	"\x05state\x18\x02 \x01(\tR\x05state\x12\x14\n" +
+	"\x05tasks\x18\x03 \x01(\x04R\x05tasks\x12\x12\n" +
+	"\x04done\x18\x04 \x01(\x04R\x04done\x12\x16\n" +
+	"\x06failed\x18\x05 \x01(\x04R\x06failed\x12%\n" +
+	"\x0esubmitted_unix\x18\x06 \x01(\x03R\rsubmittedUnix\x12\x1d\n" +
+	"\n" +
+	"ended_unix\x18\a \x01(\x03R\tendedUnix\x12\x10\n" +
+	"\x03why\x18\b \x01(\tR\x03why*v\n" +
 	"\x05State\x12\x15\n" +
 	"\x11STATE_UNSPECIFIED\x10\x00\x12\x0e\n" +
 	"\n" +
@@ -4217,7 +4329,7 @@ func file_tasks_v1_tasks_proto_rawDescGZIP() []byte {
 }
 
 var file_tasks_v1_tasks_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
-var file_tasks_v1_tasks_proto_msgTypes = make([]protoimpl.MessageInfo, 51)
+var file_tasks_v1_tasks_proto_msgTypes = make([]protoimpl.MessageInfo, 52)
 var file_tasks_v1_tasks_proto_goTypes = []any{
 	(State)(0),                 // 0: gotong.tasks.v1.State
 	(Limit)(0),                 // 1: gotong.tasks.v1.Limit
@@ -4274,6 +4386,7 @@ var file_tasks_v1_tasks_proto_goTypes = []any{
 	(*SayOfJobRequest)(nil),    // 52: gotong.tasks.v1.SayOfJobRequest
 	(*SayOfJobResponse)(nil),   // 53: gotong.tasks.v1.SayOfJobResponse
 	(*KeptNote)(nil),           // 54: gotong.tasks.v1.KeptNote
+	(*JobSummary)(nil),         // 55: gotong.tasks.v1.JobSummary
 }
 var file_tasks_v1_tasks_proto_depIdxs = []int32{
 	6,  // 0: gotong.tasks.v1.Header.inputs:type_name -> gotong.tasks.v1.Input
@@ -4364,7 +4477,7 @@ func file_tasks_v1_tasks_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_tasks_v1_tasks_proto_rawDesc), len(file_tasks_v1_tasks_proto_rawDesc)),
 			NumEnums:      4,
-			NumMessages:   51,
+			NumMessages:   52,
 			NumExtensions: 0,
 			NumServices:   2,
 		},
