@@ -164,6 +164,8 @@ type Grid interface {
 	OwnerOf(peer grid.PeerID) (grid.OwnerID, bool)
 	// EverOwnerOf returns the owner of a member, active or removed.
 	EverOwnerOf(peer grid.PeerID) (grid.OwnerID, bool)
+	// Member reports whether an owner is a member.
+	Member(owner grid.OwnerID) bool
 }
 
 // Peer is another keeper, or one that may become one.

@@ -154,7 +154,8 @@ func (j *kept) refresh(ctx context.Context) Copy {
 	driving := j.driving != nil
 	j.mu.Unlock()
 	if !driving {
-		for _, a := range j.ask(ctx) {
+		answers, _ := j.ask(ctx)
+		for _, a := range answers {
 			if err := j.fetch(ctx, a); err != nil {
 				j.logger.Debug("journal of another keeper not read", "peer", a.peer.Short(), "err", err)
 			}

@@ -158,10 +158,12 @@ func (k *Keeper) judge(r PutRequest) (Plan, error) {
 	if err != nil {
 		return Plan{}, err
 	}
-	owner, ok := k.cfg.Grid.OwnerOf(plan.Submitter)
+	owner, ok := k.cfg.Grid.EverOwnerOf(plan.Submitter) // its device may be gone; the owner still wants the results
 	switch {
 	case !ok || owner != plan.Owner:
 		return Plan{}, fmt.Errorf("%w: the plan is not signed by a peer of its owner", ErrDenied)
+	case !k.cfg.Grid.Member(plan.Owner):
+		return Plan{}, fmt.Errorf("%w: its owner is no member", ErrDenied)
 	case time.Now().After(plan.Expires):
 		return Plan{}, fmt.Errorf("%w: the job expired %s", ErrRefused, plan.Expires.UTC().Format(time.RFC3339))
 	case !slices.Contains(r.List.Peers, k.self):

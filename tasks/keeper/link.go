@@ -128,11 +128,7 @@ func (l *link) hand(ctx context.Context, p Peer, batches []Batch) error {
 
 // put gives the job to a keeper that does not have it.
 func (l *link) put(ctx context.Context, p Peer) error {
-	j := l.d.j
-	j.mu.Lock()
-	r := PutRequest{j.raw, j.list, slices.Clone(j.said.raw)}
-	j.mu.Unlock()
-	if err := p.Put(ctx, r); err != nil {
+	if err := p.Put(ctx, l.d.j.gift()); err != nil {
 		return err
 	}
 	l.d.mu.Lock()

@@ -101,7 +101,7 @@ type answer struct {
 // do. It reports whether it drove, or somebody else is known to; else it has
 // waited for a lease.
 func (j *kept) consider(ctx context.Context, tries int) bool {
-	answers := j.ask(ctx)
+	answers, _ := j.ask(ctx)
 	if ctx.Err() != nil {
 		return true
 	}
@@ -141,20 +141,21 @@ func (j *kept) consider(ctx context.Context, tries int) bool {
 	return true
 }
 
-// ask returns what the other keepers say.
-func (j *kept) ask(ctx context.Context) []answer {
+// ask returns what the other keepers say, and those that do not have the job.
+func (j *kept) ask(ctx context.Context) (answers, without []answer) {
 	var mu sync.Mutex
-	var answers []answer
 	j.each(ctx, func(ctx context.Context, id grid.PeerID, p Peer) {
 		state, err := p.State(ctx, j.question(id))
-		if err != nil {
-			return
-		}
 		mu.Lock()
 		defer mu.Unlock()
-		answers = append(answers, answer{id, p, state})
+		switch {
+		case err == nil:
+			answers = append(answers, answer{id, p, state})
+		case errors.Is(err, ErrUnknownJob):
+			without = append(without, answer{peer: id, via: p})
+		}
 	})
-	return answers
+	return answers, without
 }
 
 // question asks another keeper for its state and tells it this one's, so that
@@ -215,7 +216,16 @@ func (j *kept) fetch(ctx context.Context, a answer) error {
 // compare takes in what other keepers of a job that is over have and this one
 // has not: records of a driver that was cut off, or what the owner said.
 func (j *kept) compare(ctx context.Context) {
-	for _, a := range j.ask(ctx) {
+	answers, without := j.ask(ctx)
+	for _, a := range without { // it was away when the job was given to it, or lost it
+		giving, cancel := context.WithTimeout(ctx, j.k.cfg.Lease)
+		err := a.via.Put(giving, j.gift())
+		cancel()
+		if err != nil {
+			j.logger.Debug("a keeper does not take the job", "peer", a.peer.Short(), "err", err)
+		}
+	}
+	for _, a := range answers {
 		err := j.learn(a.state.List, a.state.Statements)
 		if err == nil {
 			err = j.fetch(ctx, a)
@@ -231,6 +241,13 @@ func earlier(a, b time.Time) time.Time {
 		return a
 	}
 	return b
+}
+
+// gift is what makes another peer a keeper.
+func (j *kept) gift() PutRequest {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return PutRequest{j.raw, j.list, slices.Clone(j.said.raw)}
 }
 
 // place returns how many come before this peer, of those that answered. A peer

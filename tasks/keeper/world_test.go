@@ -447,6 +447,10 @@ func (g grids) OwnerOf(peer grid.PeerID) (grid.OwnerID, bool) {
 
 func (g grids) EverOwnerOf(peer grid.PeerID) (grid.OwnerID, bool) { return g.OwnerOf(peer) }
 
+func (g grids) Member(owner grid.OwnerID) bool {
+	return slices.ContainsFunc(g.w.nodes, func(m *machine) bool { return m.owner == owner })
+}
+
 // wire carries calls between two machines.
 type wire struct{ from, to *machine }
 
