@@ -17,6 +17,7 @@ import (
 	"gotong/storage"
 	"gotong/storage/segments"
 	"gotong/storage/shardstore"
+	"gotong/tasks/keeper"
 	"gotong/tasks/sandbox"
 )
 
@@ -106,9 +107,14 @@ type StoreConfig struct {
 
 // TasksConfig bounds what a guest may use on this machine.
 type TasksConfig struct {
-	MaxMemory  Size          `mapstructure:"max_memory"`  // of one guest
-	MaxTimeout time.Duration `mapstructure:"max_timeout"` // of one task
-	CacheBytes Size          `mapstructure:"cache_bytes"` // modules and inputs kept for later tasks
+	KeepJobs    int           `mapstructure:"keep_jobs"`    // jobs kept here for others and oneself; 0: none
+	KeepBytes   Size          `mapstructure:"keep_bytes"`   // plans and journals of all of them
+	KeeperLease time.Duration `mapstructure:"keeper_lease"` // silence after which another keeper drives a job
+	KeeperGrace time.Duration `mapstructure:"keeper_grace"` // absence after which a keeper is replaced
+	Retention   time.Duration `mapstructure:"retention"`    // how long a job is kept after its end
+	MaxMemory   Size          `mapstructure:"max_memory"`   // of one guest
+	MaxTimeout  time.Duration `mapstructure:"max_timeout"`  // of one task
+	CacheBytes  Size          `mapstructure:"cache_bytes"`  // modules and inputs kept for later tasks
 
 	CompileCache Size `mapstructure:"compile_cache"` // machine code of modules; 0: each sandbox compiles
 }
@@ -135,13 +141,15 @@ func DefaultConfig() Config {
 		Gossip:     GossipConfig{Preset: "lan"},
 		Store:      StoreConfig{KeepFree: 1e9, FairShare: true, Allowance: 1e9},
 		Backup:     BackupConfig{Spool: segments.DefaultSpoolBytes},
-		Tasks:      TasksConfig{MaxMemory: 1 << 30, MaxTimeout: time.Hour, CacheBytes: 2e9, CompileCache: 1e9},
-		Retention:  RetentionConfig{Floor: 7 * 24 * time.Hour, Removed: 30 * 24 * time.Hour, Deletions: shardstore.DefaultKeepDeletions},
-		Repair:     RepairConfig{Grace: 24 * time.Hour, Interval: 15 * time.Minute},
-		Audit:      AuditConfig{Interval: 6 * time.Hour, Groups: 4},
-		Scrub:      ScrubConfig{Every: 30 * 24 * time.Hour},
-		Drill:      DrillConfig{Every: 30 * 24 * time.Hour, Files: defaultDrill},
-		Log:        LogConfig{Level: "info", Format: "text"},
+		Tasks: TasksConfig{MaxMemory: 1 << 30, MaxTimeout: time.Hour, CacheBytes: 2e9, CompileCache: 1e9,
+			KeepJobs: keeper.DefaultJobs, KeepBytes: keeper.DefaultBytes, KeeperLease: keeper.DefaultLease, KeeperGrace: keeper.DefaultGrace, Retention: keeper.DefaultRetention,
+		},
+		Retention: RetentionConfig{Floor: 7 * 24 * time.Hour, Removed: 30 * 24 * time.Hour, Deletions: shardstore.DefaultKeepDeletions},
+		Repair:    RepairConfig{Grace: 24 * time.Hour, Interval: 15 * time.Minute},
+		Audit:     AuditConfig{Interval: 6 * time.Hour, Groups: 4},
+		Scrub:     ScrubConfig{Every: 30 * 24 * time.Hour},
+		Drill:     DrillConfig{Every: 30 * 24 * time.Hour, Files: defaultDrill},
+		Log:       LogConfig{Level: "info", Format: "text"},
 	}
 }
 
@@ -195,6 +203,7 @@ func (c Config) Validate() error {
 	if c.Tasks.MaxTimeout <= 0 {
 		fault("tasks.max_timeout", "%s is not positive", c.Tasks.MaxTimeout)
 	}
+	c.Tasks.validateKeeper(fault)
 	if c.Drill.Every < 0 {
 		fault("drill.every", "%s is negative", c.Drill.Every)
 	}

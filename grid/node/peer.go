@@ -93,8 +93,9 @@ type Peer struct {
 	schedule *schedule
 	repair   *repair.Repairer
 
-	work  *work
-	views views
+	work    *work
+	keeping *keeping
+	views   views
 
 	leave     chan struct{} // closed when the peer has left for good
 	leaveOnce sync.Once
@@ -124,7 +125,7 @@ func Open(dir string, o Options) (*Peer, error) {
 	}
 	p := &Peer{home: h, cfg: o.Config, options: o, logger: o.Logger, leave: make(chan struct{})}
 	p.onClose(func() error { release(); return nil })
-	for _, open := range []func() error{p.openIdentity, p.openNetwork, p.openMembership, p.openStorage, p.openRepair, p.openTasks} {
+	for _, open := range []func() error{p.openIdentity, p.openNetwork, p.openMembership, p.openStorage, p.openRepair, p.openTasks, p.openKeeper} {
 		if err := open(); err != nil {
 			return nil, errors.Join(err, p.Close())
 		}
@@ -248,6 +249,7 @@ func (p *Peer) start(ctx context.Context) (*running, error) {
 	r.add(ctx, "returns", p.watchReturns)
 	r.add(ctx, "shares", p.fair.run)
 	r.add(ctx, "tasks", p.work.run)
+	r.add(ctx, "keeper", p.keeping.keeper.Run)
 	r.add(ctx, "schedule", func(ctx context.Context) error { return p.schedule.run(ctx, p.backUpSet) })
 	r.add(ctx, "drill", p.runDrills)
 	r.add(ctx, "heads", func(ctx context.Context) error { return p.backups.run(ctx, p.handOut, p.logger) })
@@ -319,5 +321,6 @@ func (p *Peer) newServer() (*peernet.Server, error) {
 	gridv1.RegisterGridServer(&services, p.membership.Service())
 	shardsv1.RegisterShardsServer(&services, p.shards)
 	p.work.register(&services)
+	p.keeping.register(&services)
 	return peernet.NewServer(p.net, methodRules(), &services, grpc.ForceServerCodecV2(shardrpc.Codec()))
 }

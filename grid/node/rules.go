@@ -33,5 +33,15 @@ func methodRules() peernet.Rules {
 		tasksv1.Tasks_GetOutput_FullMethodName:  peernet.AnyMember,
 		tasksv1.Tasks_Work_FullMethodName:       peernet.AnyMember,
 		tasksv1.Tasks_PutContent_FullMethodName: peernet.AnyMember,
+
+		// A plan and a statement prove themselves; the others are for who proves
+		// to know the plan, and for peers of the job's owner.
+		tasksv1.Keepers_PutJob_FullMethodName:    peernet.AnyMember,
+		tasksv1.Keepers_AppendJob_FullMethodName: peernet.AnyMember,
+		tasksv1.Keepers_JobState_FullMethodName:  peernet.AnyMember,
+		tasksv1.Keepers_ReadJob_FullMethodName:   peernet.AnyMember,
+		tasksv1.Keepers_JobPlan_FullMethodName:   peernet.AnyMember,
+		tasksv1.Keepers_ListJobs_FullMethodName:  peernet.AnyMember,
+		tasksv1.Keepers_SayOfJob_FullMethodName:  peernet.AnyMember,
 	}
 }

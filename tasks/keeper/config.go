@@ -26,6 +26,8 @@ const (
 	// DefaultGrace is how long a keeper may be away before another peer
 	// replaces it.
 	DefaultGrace = 10 * time.Minute
+	// DefaultRetention is how long a job is kept after its end.
+	DefaultRetention = 7 * 24 * time.Hour
 	// DefaultJobs and DefaultBytes bound what is kept here.
 	DefaultJobs  = 256
 	DefaultBytes = 4 << 30
@@ -34,6 +36,8 @@ const (
 	MaxPlanBytes = 2 << 20
 	// MaxRecordBytes bounds an encoded record.
 	MaxRecordBytes = 3<<20 + 768<<10
+	// maxLife bounds for how long from now a job may last.
+	maxLife = 400 * 24 * time.Hour
 	// maxStreams bounds the epochs of a job.
 	maxStreams = 4096
 	// maxKeepers bounds a list of keepers.
@@ -222,7 +226,7 @@ func (c Config) withDefaults() Config {
 	}
 	or(&c.Lease, DefaultLease)
 	or(&c.Grace, DefaultGrace)
-	or(&c.Retention, 7*24*time.Hour)
+	or(&c.Retention, DefaultRetention)
 	if c.Jobs == 0 {
 		c.Jobs = DefaultJobs
 	}

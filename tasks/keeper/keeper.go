@@ -166,6 +166,8 @@ func (k *Keeper) judge(r PutRequest) (Plan, error) {
 		return Plan{}, fmt.Errorf("%w: its owner is no member", ErrDenied)
 	case time.Now().After(plan.Expires):
 		return Plan{}, fmt.Errorf("%w: the job expired %s", ErrRefused, plan.Expires.UTC().Format(time.RFC3339))
+	case plan.Expires.After(time.Now().Add(maxLife)):
+		return Plan{}, fmt.Errorf("%w: the job may last until %s", ErrRefused, plan.Expires.UTC().Format(time.RFC3339))
 	case !slices.Contains(r.List.Peers, k.self):
 		return Plan{}, fmt.Errorf("%w: this peer is not among its keepers", ErrInvalid)
 	}

@@ -352,10 +352,11 @@ func (j *kept) mayForget() time.Time {
 	if retention <= 0 {
 		retention = j.k.cfg.Retention
 	}
+	most := j.plan.Expires.Add(j.k.cfg.Retention)
 	if j.over() {
-		return j.endedAt.Add(retention)
+		return earlier(j.endedAt.Add(retention), most)
 	}
-	return j.plan.Expires.Add(retention)
+	return most
 }
 
 // wait returns when something changed, the time is come or ctx ended.

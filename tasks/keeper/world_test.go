@@ -557,16 +557,6 @@ func (w *world) copiesOf(job tasks.JobID) map[*machine]Journal {
 	return out
 }
 
-// endedOn reports on how many disks a job has ended.
-func (w *world) endedOn(job tasks.JobID) (n int) {
-	for _, j := range w.copiesOf(job) {
-		if f := fold(w.t, j); f.ended[f.highest] || f.cancelled[f.highest] {
-			n++
-		}
-	}
-	return n
-}
-
 // wait returns when ok holds; the test fails when it does not for so long.
 func (w *world) wait(what string, limit time.Duration, ok func() bool) {
 	w.t.Helper()
