@@ -62,9 +62,22 @@ func (k *keeping) register(services *peernet.Services) {
 	tasksv1.RegisterKeepersServer(services, keeper.NewService(k.keeper, caller))
 }
 
-// copiesStore is where jobs are read into that are kept elsewhere.
-func (k *keeping) copiesStore() keeper.Store {
-	return &keeper.JobStore{Store: k.copies, Dir: k.peer.home.state().jobCopies()}
+// Keeper returns the part of the peer that keeps jobs.
+func (p *Peer) Keeper() *keeper.Keeper { return p.keeping.keeper }
+
+// FetchJob returns a job of this peer's owner with all records that any keeper
+// which answers has. keeper.ErrUnknownJob: none of those keeps it.
+func (p *Peer) FetchJob(ctx context.Context, id tasks.JobID) (*jobs.Job, keeper.Copy, error) {
+	into := &keeper.JobStore{Store: p.keeping.copies, Dir: p.home.state().jobCopies()}
+	found, err := p.keeping.keeper.Fetch(ctx, id, into)
+	if err != nil {
+		return nil, found, err
+	}
+	journal, ok := found.Journal.(*keeper.JobJournal)
+	if !ok {
+		return nil, found, fmt.Errorf("job %s: journal of another kind", id.Short())
+	}
+	return journal.Job, found, nil
 }
 
 func (k *keeping) dial(id grid.PeerID) (keeper.Peer, error) {
