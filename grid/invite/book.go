@@ -34,7 +34,11 @@ type Book struct {
 	mu      sync.Mutex
 	dir     string
 	invites map[ID]stored
+	damaged []string // files that were set aside
 }
+
+// Damaged names the files that OpenBook set aside.
+func (b *Book) Damaged() []string { return b.damaged }
 
 // OpenBook reads the invites in dir and makes the directory if it is missing. A
 // damaged file is renamed to *.bad: that invite does not work any more.
@@ -69,7 +73,9 @@ func (b *Book) load(path string) error {
 	}
 	s, err := parseStored(data)
 	if err != nil || fileName(s.id) != filepath.Base(path) {
-		return os.Rename(path, strings.TrimSuffix(path, fileExt)+".bad")
+		bad := strings.TrimSuffix(path, fileExt) + ".bad"
+		b.damaged = append(b.damaged, bad)
+		return os.Rename(path, bad)
 	}
 	b.invites[s.id] = s
 	return nil

@@ -161,18 +161,21 @@ func (p *Peer) openIdentity() error {
 func (p *Peer) loadIdentity() (err error) {
 	s := p.home.state()
 	if p.node, err = identity.LoadNodeKey(s.nodeKey()); err != nil {
-		return err
+		return s.unreadable(s.nodeKey(), err)
 	}
 	if p.roster, err = roster.Open(s.roster()); err != nil {
-		return err
+		return s.unreadable(s.roster(), err)
 	}
 	p.onClose(p.roster.Close)
 	if p.records, err = roster.OpenRecords(s.records(), p.roster.View().Grid()); err != nil {
-		return err
+		return s.unreadable(s.records(), err)
 	}
 	p.onClose(p.records.Close)
 	if p.invites, err = invite.OpenBook(s.invites()); err != nil {
-		return err
+		return s.unreadable(s.invites(), err)
+	}
+	if bad := p.invites.Damaged(); len(bad) > 0 {
+		p.logger.Warn("damaged invites were set aside; their codes do not work any more, so invite again", "files", bad)
 	}
 	p.joins = invite.NewServer(invite.Config{Node: p.node, Roster: p.roster, Records: p.records, Book: p.invites, Logger: p.logger})
 	return nil

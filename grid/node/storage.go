@@ -40,7 +40,7 @@ func (p *Peer) openStorage() error {
 		Floor: p.cfg.Retention.Floor, Logger: p.logger,
 	})
 	if err != nil {
-		return err
+		return p.home.state().unreadable(p.home.state().vault(), err)
 	}
 	p.onClose(p.vault.Close)
 	p.backups.redundancy.Store(&redundancy)
