@@ -41,8 +41,9 @@ func mountAt(ctx context.Context, t *testing.T, p *localgrid.Peer, args ...strin
 	return m
 }
 
-// ended waits for the end and returns what was read and fetched.
-func (m *mounting) ended() (read, fetched uint64, why string) {
+// ended waits for the end, with that exit code, and returns what was read and
+// fetched.
+func (m *mounting) ended(code int) (read, fetched uint64, why string) {
 	m.t.Helper()
 	var sum struct {
 		Read    uint64 `json:"bytes_read"`
@@ -50,8 +51,8 @@ func (m *mounting) ended() (read, fetched uint64, why string) {
 		Why     string
 	}
 	line, _ := m.out.ReadBytes('\n')
-	if err := m.cmd.Wait(); err != nil {
-		m.t.Fatal(err)
+	if err := m.cmd.Wait(); m.cmd.ProcessState == nil || m.cmd.ProcessState.ExitCode() != code {
+		m.t.Fatalf("exit code is not %d: %v", code, err)
 	}
 	if err := json.Unmarshal(line, &sum); err != nil {
 		m.t.Fatalf("%q: %v", line, err)
@@ -67,12 +68,13 @@ func (m *mounting) interrupt() (read, fetched uint64) {
 	if err := m.cmd.Process.Signal(os.Interrupt); err != nil {
 		m.t.Fatal(err)
 	}
-	read, fetched, _ = m.ended()
+	read, fetched, _ = m.ended(0)
 	return read, fetched
 }
 
 // TestMount: a mount shows what was backed up, reads little for a little, goes
-// when it is interrupted or the peer stops, and refuses a directory in use.
+// when it is interrupted or the peer stops, and refuses a directory in use and one
+// where a mount was killed.
 func TestMount(t *testing.T) {
 	if _, err := os.Stat("/dev/fuse"); err != nil && os.Getenv("REQUIRE_FUSE") == "" {
 		t.Skip("no FUSE here: ", err)
@@ -121,11 +123,21 @@ func TestMount(t *testing.T) {
 		t.Errorf("exit code %d: %s", code, what)
 	}
 
+	killed := mountAt(ctx, t, you)
+	if err := killed.cmd.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	_ = killed.cmd.Wait() // it was killed
+	gotong(ctx, t, "", "--home", you.Home, "mount", killed.dir).want(t, 1, "an old mount", "fusermount3 -u "+killed.dir)
+	if err := exec.Command("fusermount3", "-u", killed.dir).Run(); err != nil {
+		t.Errorf("the command that it names: %v", err)
+	}
+
 	last := mountAt(ctx, t, you)
 	if err := you.Stop(); err != nil {
 		t.Fatal(err)
 	}
-	if _, _, why := last.ended(); why != "the peer stopped" {
+	if _, _, why := last.ended(10); why != "the peer stopped" {
 		t.Errorf("it ended because %s", why)
 	}
 }

@@ -92,6 +92,9 @@ func (p *Peer) Drill(ctx context.Context, files int, secrets seal.VaultSecrets) 
 // errNothingToDrill says that there is no snapshot yet.
 var errNothingToDrill = errors.New("friends have no snapshot of this device yet")
 
+// errLostPart says that what a snapshot needs is in no segment that friends have.
+var errLostPart = errors.New("a part of it is lost: friends do not have the segment that holds it")
+
 func (p *Peer) drillProblem(err error) string {
 	var few *segments.TooFewError
 	if errors.As(err, &few) {
@@ -197,6 +200,9 @@ func (d *drill) prove(ctx context.Context, v *vault.Vault, scratch string) error
 	if errors.Is(err, vault.ErrNoSnapshot) {
 		return errNothingToDrill
 	}
+	if errors.Is(err, vault.ErrMissing) {
+		return fmt.Errorf("%w: a directory of the newest snapshot cannot be listed; gotong check says what is hit", errLostPart)
+	}
 	if err != nil {
 		return err
 	}
@@ -208,9 +214,13 @@ func (d *drill) prove(ctx context.Context, v *vault.Vault, scratch string) error
 	}
 	var failed []error
 	for _, f := range report.Failed[:min(len(report.Failed), maxDrillNamed)] {
-		failed = append(failed, fmt.Errorf("%s: %w", f.Path, f.Err))
+		why := f.Err
+		if errors.Is(why, vault.ErrMissing) {
+			why = errLostPart
+		}
+		failed = append(failed, fmt.Errorf("%s: %w", f.Path, why))
 	}
-	return fmt.Errorf("%d of %d files did not come back: %w", len(report.Failed), len(sample.Files), errors.Join(failed...))
+	return fmt.Errorf("%d of %d files of snapshot %.8s did not come back: %w", len(report.Failed), len(sample.Files), d.result.Snapshot, errors.Join(failed...))
 }
 
 // proveSegments fetches segments drawn at random, each with the same chance.

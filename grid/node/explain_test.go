@@ -39,6 +39,8 @@ func TestTooFewNamesFriendsByReason(t *testing.T) {
 			"needs 1 of 2, 0 answered; no room: Ann, Bob", controlv1.Kind_KIND_REFUSED},
 		{2, 3, 1, []segments.PeerError{cause(1, storage.ErrQuota), cause(4, storage.ErrDisk), cause(2, storage.ErrDenied)},
 			"needs 2 of 3, 1 answered; disk failed: Dee; no room: Ann; refused: Bob", controlv1.Kind_KIND_TOO_FEW},
+		{2, 3, 1, []segments.PeerError{cause(1, storage.ErrQuota), cause(2, storage.ErrDenied)},
+			"needs 2 of 3, 1 answered; no room: Ann; refused: Bob", controlv1.Kind_KIND_REFUSED},
 		{2, 3, 1, []segments.PeerError{cause(3, fmt.Errorf("%w: %w", storage.ErrTooFewShards, storage.ErrCorrupt)), cause(2, storage.ErrNotFound)},
 			"needs 2 of 3, 1 answered; bad data from: Cid; without it: Bob", controlv1.Kind_KIND_CORRUPT},
 		{2, 3, 1, []segments.PeerError{cause(3, fmt.Errorf("%w: %w", storage.ErrTooFewShards, storage.ErrCorrupt)), cause(2, away)},

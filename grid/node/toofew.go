@@ -22,12 +22,13 @@ var reasons = []struct {
 	{badData, []error{storage.ErrCorrupt}},
 	{noRoom, []error{storage.ErrQuota, storage.ErrFull}},
 	{"disk failed", []error{storage.ErrDisk}},
-	{"refused", []error{storage.ErrDenied, storage.ErrStaleEpoch, grid.ErrRemoved, grid.ErrNotMember}},
+	{denied, []error{storage.ErrDenied, storage.ErrStaleEpoch, grid.ErrRemoved, grid.ErrNotMember}},
 }
 
 const (
 	missing   = "missing" // did not answer
 	noRoom    = "no room"
+	denied    = "refused"
 	withoutIt = "without it"
 	badData   = "bad data from"
 )
@@ -89,8 +90,12 @@ func tooFew(few *segments.TooFewError, nameOf func(grid.PeerID) string) *Failure
 	if peer, why := refusalOf(few); why != "" {
 		f.What += "; " + nameOf(peer) + " says: " + why
 	}
-	if len(groups) == 1 && len(groups[noRoom]) > 0 {
+	switch {
+	case len(few.Missing) == 0 || len(groups[noRoom])+len(groups[denied]) < len(few.Missing) || errors.Is(few, storage.ErrTooFewShards):
+	case len(groups[denied]) == 0:
 		f.refuseForRoom()
+	default: // all of it is what donors decided
+		f.Kind, f.Next = controlv1.Kind_KIND_REFUSED, "ask them why (gotong drop --undo takes you back), or invite others: gotong peers"
 	}
 	if few.Of > 0 && errors.Is(few, storage.ErrTooFewShards) && len(groups[badData]) > 0 && !mayReturn(groups) {
 		f.Kind = controlv1.Kind_KIND_CORRUPT

@@ -37,7 +37,7 @@ type Mounted struct {
 
 // Mount mounts the tree at an empty directory, for this user alone. Reads that
 // still run when ctx ends fail; the mount stays until Unmount. Errors: ErrPlace,
-// ErrUnsupported.
+// ErrStale, ErrUnsupported.
 func Mount(ctx context.Context, tree *Tree, dir string, logger *slog.Logger) (*Mounted, error) {
 	if err := checkPlace(dir); err != nil {
 		return nil, err

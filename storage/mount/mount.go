@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"syscall"
 )
 
 // Errors of Mount. Test with errors.Is.
@@ -12,6 +13,8 @@ var (
 	ErrUnsupported = errors.New("mounting is not possible here")
 	// ErrPlace: the directory cannot be a mount point.
 	ErrPlace = errors.New("is no place to mount at")
+	// ErrStale: a mount whose process was killed is still there.
+	ErrStale = errors.New("is an old mount that nobody serves any more")
 )
 
 // checkPlace makes sure that dir is an empty directory: a mount would hide what
@@ -21,6 +24,8 @@ func checkPlace(dir string) error {
 	switch {
 	case errors.Is(err, os.ErrNotExist):
 		return fmt.Errorf("%s %w: there is no such directory", dir, ErrPlace)
+	case errors.Is(err, syscall.ENOTCONN):
+		return fmt.Errorf("%s %w: %w", dir, ErrStale, err)
 	case err != nil:
 		return fmt.Errorf("%s %w: %w", dir, ErrPlace, err)
 	case len(entries) > 0:

@@ -47,12 +47,13 @@ var changeMarks = map[string]string{"added": "+", "removed": "-", "content": "M"
 func (a *app) printChange(c *controlv1.DiffChange) error {
 	if a.json {
 		document := struct {
-			Type   string     `json:"type"`
-			Change string     `json:"change"`
-			Path   string     `json:"path"`
-			From   *entryJSON `json:"from,omitempty"`
-			To     *entryJSON `json:"to,omitempty"`
-		}{"change", c.Change, string(c.Path), nil, nil}
+			Type       string     `json:"type"`
+			Change     string     `json:"change"`
+			Path       string     `json:"path"`
+			PathBase64 []byte     `json:"path_base64,omitempty"`
+			From       *entryJSON `json:"from,omitempty"`
+			To         *entryJSON `json:"to,omitempty"`
+		}{"change", c.Change, string(c.Path), notText(c.Path), nil, nil}
 		if c.From != nil {
 			document.From = newEntryJSON(c.From, "")
 		}

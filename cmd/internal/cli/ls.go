@@ -6,6 +6,7 @@ import (
 	"os"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/spf13/cobra"
 
@@ -61,20 +62,30 @@ func (a *app) printEntry(e *controlv1.LsEntry) error { return a.printEntryOf(e, 
 
 // entryJSON is one entry of a snapshot as scripts read it.
 type entryJSON struct {
-	Path     string    `json:"path"`
-	Type     string    `json:"type"`
-	Mode     string    `json:"mode"`
-	Size     uint64    `json:"size"`
-	MTime    time.Time `json:"mtime"`
-	UID      uint32    `json:"uid"`
-	GID      uint32    `json:"gid"`
-	Link     string    `json:"link,omitempty"`
-	Snapshot string    `json:"snapshot,omitempty"`
+	Path       string    `json:"path"`
+	PathBase64 []byte    `json:"path_base64,omitempty"` // when it is not UTF-8, of which path has only what is
+	Type       string    `json:"type"`
+	Mode       string    `json:"mode"`
+	Size       uint64    `json:"size"`
+	MTime      time.Time `json:"mtime"`
+	UID        uint32    `json:"uid"`
+	GID        uint32    `json:"gid"`
+	Link       string    `json:"link,omitempty"`
+	LinkBase64 []byte    `json:"link_base64,omitempty"` // likewise
+	Snapshot   string    `json:"snapshot,omitempty"`
+}
+
+// notText returns bytes that JSON cannot hold as text, else nil.
+func notText(b []byte) []byte {
+	if utf8.Valid(b) {
+		return nil
+	}
+	return b
 }
 
 func newEntryJSON(e *controlv1.LsEntry, snapshot string) *entryJSON {
-	return &entryJSON{string(e.Path), e.Type, fmt.Sprintf("%04o", e.Mode), e.Size, time.Unix(0, e.MtimeUnixNano).UTC(), e.Uid, e.Gid,
-		string(e.LinkTarget), snapshot}
+	return &entryJSON{string(e.Path), notText(e.Path), e.Type, fmt.Sprintf("%04o", e.Mode), e.Size, time.Unix(0, e.MtimeUnixNano).UTC(), e.Uid, e.Gid,
+		string(e.LinkTarget), notText(e.LinkTarget), snapshot}
 }
 
 // printEntryOf prints an entry of a snapshot, which may be left unnamed.

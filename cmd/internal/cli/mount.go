@@ -72,7 +72,7 @@ func (a *app) mount(ctx context.Context, peer controlv1.ControlClient, dir, snap
 	source := &viewSource{peer: peer, view: opened.View, snapshot: snapshot}
 	mounted, err := mount.Mount(inner, mount.NewTree(source, snapshot != ""), dir, slog.New(slog.DiscardHandler))
 	if err != nil {
-		return mountFailure(err)
+		return mountFailure(dir, err)
 	}
 	if a.json {
 		err = a.printJSON(mountJSON{Type: "mounted", Dir: dir})
@@ -84,28 +84,34 @@ func (a *app) mount(ctx context.Context, peer controlv1.ControlClient, dir, snap
 		_, _ = stream.Recv() // ends with the peer
 		close(gone)
 	}()
-	why := "it was unmounted"
+	why, peerGone := "it was unmounted", false
 	select {
 	case <-mounted.Done():
 	case <-ctx.Done():
 		why = "interrupted"
 	case <-gone:
-		why = "the peer stopped"
+		why, peerGone = "the peer stopped", true
 	}
 	cancel() // reads that hang would keep the mount in use
 	if err := errors.Join(err, mounted.Unmount()); err != nil {
 		return &failure{code: exitFailed, what: err.Error(), next: "fusermount3 -uz " + dir, cause: err}
 	}
 	if a.json {
-		return a.printJSON(mountJSON{Type: "summary", Dir: dir, Read: source.read.Load(), Fetched: source.fetched.Load(), Why: why})
+		err = a.printJSON(mountJSON{Type: "summary", Dir: dir, Read: source.read.Load(), Fetched: source.fetched.Load(), Why: why})
+	} else {
+		_, err = fmt.Fprintf(a.stdout, "Unmounted %s: %s. %s were read, %s fetched for that.\n", printable(dir), why,
+			bytesText(source.read.Load()), bytesText(source.fetched.Load()))
 	}
-	_, err = fmt.Fprintf(a.stdout, "Unmounted %s: %s. %s were read, %s fetched for that.\n", printable(dir), why,
-		bytesText(source.read.Load()), bytesText(source.fetched.Load()))
+	if err == nil && peerGone {
+		return &failure{code: exitNotSetUp, what: "the peer stopped, so " + dir + " is not mounted any more", meaning: "the backups are untouched", next: "gotong up, then gotong mount again"}
+	}
 	return err
 }
 
-func mountFailure(err error) error {
+func mountFailure(dir string, err error) error {
 	switch {
+	case errors.Is(err, mount.ErrStale):
+		return &failure{code: exitFailed, what: err.Error(), meaning: "nothing was mounted; the backups are untouched", next: "fusermount3 -u " + dir + ", then the same command again", cause: err}
 	case errors.Is(err, mount.ErrPlace):
 		return &failure{code: exitUsage, what: err.Error(), meaning: "nothing was mounted", next: "mkdir another directory, then gotong mount DIR", cause: err}
 	case errors.Is(err, mount.ErrUnsupported):
