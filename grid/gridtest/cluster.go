@@ -14,6 +14,7 @@ import (
 	"gotong/grid"
 	"gotong/grid/node"
 	"gotong/storage"
+	"gotong/tasks/rules"
 )
 
 // ClusterConfig says what cluster New makes.
@@ -23,6 +24,9 @@ type ClusterConfig struct {
 	Reconfigure func(i int, c *node.Config)
 	// Shards may make what others see of the store of a peer.
 	Shards func(i int, s storage.RemoteShards) storage.RemoteShards
+	// Facts says what the donor's rules find of the machine of a peer; nil: nobody
+	// is there and nothing else runs.
+	Facts  func(i int, now time.Time) rules.Facts
 	Logs   bool // of the peers, into the test's output
 	Admins bool // the founder invites the others as admins
 	// WriteOnly makes the first peer a write-only device.
@@ -66,6 +70,7 @@ type ClusterPeer struct {
 	cluster *Cluster
 	config  node.Config
 	shards  func(storage.RemoteShards) storage.RemoteShards // nil: as they are
+	facts   func(now time.Time) rules.Facts
 	mu      sync.Mutex
 	stop    context.CancelFunc
 	done    chan error
@@ -136,6 +141,12 @@ func (c *Cluster) fresh(i int) *ClusterPeer {
 	if c.config.Reconfigure != nil {
 		c.config.Reconfigure(i, &p.config)
 	}
+	p.facts = func(now time.Time) rules.Facts {
+		if c.config.Facts == nil {
+			return QuietMachine()
+		}
+		return c.config.Facts(i, now)
+	}
 	return p
 }
 
@@ -162,6 +173,14 @@ func (c *Cluster) Recover(phrase string, through *ClusterPeer, adjust func(*node
 	return p, found, nil
 }
 
+// QuietMachine is what is found of a machine that nobody else uses.
+func QuietMachine() rules.Facts {
+	return rules.Facts{
+		Input: rules.Input{NoUser: true, Known: true, Source: "test"},
+		Load:  rules.Load{Known: true}, Power: rules.Power{Known: true, Detail: "test"},
+	}
+}
+
 // Start runs the peer on the disk that it left.
 func (p *ClusterPeer) Start() {
 	p.cluster.t.Helper()
@@ -171,7 +190,7 @@ func (p *ClusterPeer) Start() {
 	if p.cluster.config.Logs {
 		logger = slog.New(slog.NewTextHandler(p.cluster.t.Output(), nil)).With("at", p.Name)
 	}
-	opened, err := node.Open(p.Home, node.Options{Config: p.config, Fabric: p.Host, NoControl: true, Logger: logger, Shards: p.shards})
+	opened, err := node.Open(p.Home, node.Options{Config: p.config, Fabric: p.Host, NoControl: true, Logger: logger, Shards: p.shards, Facts: p.facts})
 	if err != nil {
 		p.cluster.t.Fatalf("%s: %v", p.Name, err)
 	}

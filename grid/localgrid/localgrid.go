@@ -14,6 +14,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -40,6 +41,10 @@ type Config struct {
 	// means here, on a free port of the loopback interface.
 	Place func(name string) (command []string, listen string)
 }
+
+// oneMachine are rules of donors that mean a machine, which these peers share:
+// they work whoever sits at it. The environment may say otherwise.
+var oneMachine = []string{"GOTONG_DONATE_IDLE=0s", "GOTONG_DONATE_LOAD=100%", "GOTONG_DONATE_BATTERY=true", "GOTONG_DONATE_DISK_FREE=0B"}
 
 // loopback is where peers listen that have no place of their own.
 const loopback = "127.0.0.1:0"
@@ -172,7 +177,7 @@ func (p *Peer) Command(ctx context.Context, args ...string) *exec.Cmd {
 	command, _ := p.config.place(p.Name)
 	command = append(append(command, "--home", p.Home), args...)
 	cmd := exec.CommandContext(ctx, command[0], command[1:]...)
-	cmd.Env = append(os.Environ(), p.config.Env...)
+	cmd.Env = slices.Concat(oneMachine, os.Environ(), p.config.Env)
 	return cmd
 }
 

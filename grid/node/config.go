@@ -79,6 +79,7 @@ type Config struct {
 	Store     StoreConfig     `mapstructure:"store"`
 	Backup    BackupConfig    `mapstructure:"backup"`
 	Tasks     TasksConfig     `mapstructure:"tasks"`
+	Donate    DonateConfig    `mapstructure:"donate"`
 	Retention RetentionConfig `mapstructure:"retention"`
 	Repair    RepairConfig    `mapstructure:"repair"`
 	Audit     AuditConfig     `mapstructure:"audit"`
@@ -144,6 +145,7 @@ func DefaultConfig() Config {
 		Tasks: TasksConfig{MaxMemory: 1 << 30, MaxTimeout: time.Hour, CacheBytes: 2e9, CompileCache: 1e9,
 			KeepJobs: keeper.DefaultJobs, KeepBytes: keeper.DefaultBytes, KeeperLease: keeper.DefaultLease, KeeperGrace: keeper.DefaultGrace, Retention: keeper.DefaultRetention,
 		},
+		Donate:    defaultDonate(),
 		Retention: RetentionConfig{Floor: 7 * 24 * time.Hour, Removed: 30 * 24 * time.Hour, Deletions: shardstore.DefaultKeepDeletions},
 		Repair:    RepairConfig{Grace: 24 * time.Hour, Interval: 15 * time.Minute},
 		Audit:     AuditConfig{Interval: 6 * time.Hour, Groups: 4},
@@ -223,6 +225,7 @@ func (c Config) Validate() error {
 	}
 	c.Network.validate(fault)
 	c.Backup.validate(fault)
+	c.Donate.validate(fault)
 	c.validateRepair(fault)
 	return errors.Join(faults...)
 }

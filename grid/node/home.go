@@ -60,6 +60,8 @@ func (s state) seen() string    { return filepath.Join(s.dir, "seen") }
 func (s state) repair() string  { return filepath.Join(s.dir, "repair") }
 func (s state) drill() string   { return filepath.Join(s.dir, "drill") }
 func (s state) tasks() string   { return filepath.Join(s.dir, "tasks") }
+func (s state) work() string    { return filepath.Join(s.dir, "work") }
+func (s state) pause() string   { return filepath.Join(s.dir, "pause") }
 func (s state) sets() string    { return filepath.Join(s.dir, "sets") }
 
 // isSetUp reports whether init or join completed.

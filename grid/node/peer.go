@@ -28,6 +28,7 @@ import (
 	"gotong/storage/shardrpc"
 	"gotong/storage/shardstore"
 	"gotong/storage/vault"
+	"gotong/tasks/rules"
 )
 
 const (
@@ -48,6 +49,8 @@ type Options struct {
 	// Shards makes what other peers see of this peer's store; nil: the store
 	// itself. Tests let it misbehave.
 	Shards func(storage.RemoteShards) storage.RemoteShards
+	// Facts says what the donor's rules find of the machine; nil: sensors look.
+	Facts func(now time.Time) rules.Facts
 	// NoControl leaves the control socket out; the methods of Peer do the same.
 	NoControl bool
 	Logger    *slog.Logger
@@ -253,6 +256,8 @@ func (p *Peer) start(ctx context.Context) (*running, error) {
 	r.add(ctx, "shares", p.fair.run)
 	r.add(ctx, "tasks", p.work.run)
 	r.add(ctx, "keeper", p.keeping.keeper.Run)
+	r.add(ctx, "donor's rules", p.work.donor.run)
+	r.add(ctx, "accounts", p.work.accounts.run)
 	r.add(ctx, "schedule", func(ctx context.Context) error { return p.schedule.run(ctx, p.backUpSet) })
 	r.add(ctx, "drill", p.runDrills)
 	r.add(ctx, "heads", func(ctx context.Context) error { return p.backups.run(ctx, p.handOut, p.logger) })

@@ -138,6 +138,9 @@ func (e *runEvents) result(a *scheduler.Accepted) error {
 		Seconds: a.Elapsed.Seconds(), Why: validText(a.Why),
 	}
 	if !a.Peer.IsZero() {
+		if !a.FromCache {
+			e.peer.tookWork(a.Peer, a.Elapsed)
+		}
 		task.Peer, task.PeerName = a.Peer.String(), e.peer.nameOf(a.Peer)
 	}
 	if e.start.HasItems {

@@ -13,28 +13,32 @@ import (
 // runner is the worker as the task service sees it, with what the donor allows.
 // It implements taskrpc.Runner.
 type runner struct {
+	work   *work
 	worker *worker.Worker
-	slots  int          // that the donor gives
 	limits tasks.Limits // the most that a task may ask for
 	stored jobContents
 }
 
-const noSlots = "its donor gives no task slots"
-
-// Slots returns how many tasks run at once; when none, why.
+// Slots returns how many tasks run at once now; when none, why.
 func (r runner) Slots() (n int, why string) {
-	if r.slots == 0 {
-		return 0, noSlots
+	n, why = r.work.donor.slots()
+	if n == 0 {
+		return 0, why
 	}
 	if err := r.worker.Ready(); err != nil {
 		return 0, err.Error()
 	}
-	return r.slots, ""
+	return n, why
 }
 
 // Check returns why tasks like this are not run here.
-func (r runner) Check(_ taskrpc.Asker, spec tasks.Spec) error {
-	switch {
+func (r runner) Check(asker taskrpc.Asker, spec tasks.Spec) error {
+	if err := r.work.peer.admit(asker.Owner); err != nil {
+		return err
+	}
+	switch budget := r.work.donor.budget(); {
+	case spec.Limits.MemoryBytes > budget:
+		return fmt.Errorf("%w: its donor allows tasks %s of memory now", tasks.ErrRefused, Size(budget))
 	case spec.Limits.MemoryBytes > r.limits.MemoryBytes:
 		return fmt.Errorf("%w: its donor allows tasks %s of memory", tasks.ErrRefused, Size(r.limits.MemoryBytes))
 	case spec.Limits.Wall > r.limits.Wall:
@@ -49,6 +53,7 @@ func (r runner) Do(ctx context.Context, work taskrpc.Work) (tasks.Result, error)
 	if err != nil {
 		return result, err
 	}
+	r.work.accounts.gave(work.Job.Owner, result.Elapsed)
 	if r.stored.keep(ctx, work, &result) {
 		r.worker.Release(work.Task.ID)
 	}
@@ -61,9 +66,12 @@ func (r runner) Missing(ids []tasks.ContentID) []tasks.ContentID {
 }
 
 // PutContent stores a content.
-func (r runner) PutContent(ctx context.Context, _ taskrpc.Asker, id tasks.ContentID, size int64, from io.Reader) error {
-	if r.slots == 0 {
-		return fmt.Errorf("%w: %s", tasks.ErrRefused, noSlots)
+func (r runner) PutContent(ctx context.Context, asker taskrpc.Asker, id tasks.ContentID, size int64, from io.Reader) error {
+	if n, why := r.work.donor.slots(); n == 0 {
+		return fmt.Errorf("%w: %s", tasks.ErrRefused, why)
+	}
+	if err := r.work.peer.admit(asker.Owner); err != nil {
+		return err
 	}
 	return r.worker.Store().Put(ctx, id, size, from)
 }

@@ -18,7 +18,7 @@ func (p *Peer) Status(ctx context.Context) (*controlv1.StatusResponse, error) {
 	view := p.roster.View()
 	s := &controlv1.StatusResponse{
 		Grid: view.Grid().String(), Peer: p.ID().String(), Name: p.cfg.Name, Listen: p.net.Addr().String(),
-		Giving: p.giving(),
+		Giving: p.giving(), Donating: p.donating(), Work: p.ownerWork(),
 	}
 	var away []grid.Peer
 	for _, peer := range p.membership.Peers() {

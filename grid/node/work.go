@@ -12,6 +12,7 @@ import (
 	tasksv1 "gotong/proto/tasks/v1"
 	"gotong/tasks"
 	"gotong/tasks/contents"
+	"gotong/tasks/rules"
 	"gotong/tasks/scheduler"
 	"gotong/tasks/taskrpc"
 	"gotong/tasks/worker"
@@ -26,6 +27,8 @@ const taskDrain = time.Second
 type work struct {
 	peer      *Peer
 	worker    *worker.Worker
+	donor     *donor
+	accounts  *accounts
 	runner    runner
 	contents  *contents.Contents // of jobs, on the grid
 	service   *taskrpc.Service
@@ -44,6 +47,9 @@ func (p *Peer) openTasks() error {
 		return fmt.Errorf("directory for runs: %w", err)
 	}
 	var err error
+	if w.accounts, err = openAccounts(p.home.state().work()); err != nil {
+		p.logger.Warn("the accounts of work begin anew", "err", err)
+	}
 	w.worker, err = worker.New(worker.Config{
 		Executable: p.options.Executable, Dir: filepath.Join(dir, "worker"), Slots: max(p.cfg.Slots, 1),
 		Limits: p.taskLimits(), StoreBytes: int64(p.cfg.Tasks.CacheBytes), CodeBytes: int64(p.cfg.Tasks.CompileCache), Logger: p.logger,
@@ -52,13 +58,13 @@ func (p *Peer) openTasks() error {
 		return err
 	}
 	w.contents = contents.New(p.segments)
-	w.runner = runner{w.worker, p.cfg.Slots, p.taskLimits(), newJobContents(w.worker, w.contents, p.logger)}
+	w.runner = runner{w, w.worker, p.taskLimits(), newJobContents(w.worker, w.contents, p.logger)}
 	w.service = taskrpc.NewService(taskrpc.Config{
-		Runner: w.runner, Key: p.node.Private(), Caller: caller, Authorize: p.authorizeJob, Logger: p.logger,
+		Runner: w.runner, Key: p.node.Private(), Caller: caller, Authorize: p.authorizeJob, Weight: p.weight, Logger: p.logger,
 	})
 	w.local = w.service.Local()
 	p.work = w
-	return nil
+	return w.openDonor()
 }
 
 // taskLimits is the most that the donor lets a task ask for.
@@ -114,9 +120,10 @@ func (w *work) opened() <-chan struct{} {
 	return w.worker.Opened()
 }
 
+// slotsFree is how many tasks could begin now.
 func (w *work) slotsFree() int {
 	slots, _ := w.runner.Slots()
-	return slots - w.service.Busy()
+	return max(0, slots-w.service.Busy())
 }
 
 // Candidates implements scheduler.Pool.
@@ -125,7 +132,7 @@ func (w *work) Candidates() []scheduler.Candidate {
 	for _, p := range w.peer.membership.Peers() {
 		slots := p.Record.Slots
 		if p.ID == w.peer.ID() {
-			slots, _ = w.runner.Slots()
+			slots = w.peer.cfg.Slots // when it gives none now, the runner says why
 		}
 		if p.State == grid.StateAlive && slots > 0 {
 			out = append(out, scheduler.Candidate{Peer: p.ID, Site: p.Site()})
@@ -144,4 +151,8 @@ func (w *work) Worker(id grid.PeerID) (scheduler.Worker, error) {
 		return nil, err
 	}
 	return taskrpc.NewClient(conn, id), nil
+}
+
+func workerAllowance(d rules.Decision, hold time.Duration) worker.Allowance {
+	return worker.Allowance{Slots: d.Slots, Why: d.Why(), Hold: hold}
 }

@@ -78,7 +78,7 @@ func (l *ledger) over(c *claim) error {
 	if c.unfetched && !c.pushed {
 		return fmt.Errorf("%w: %s", errUnfetched, c.lastLoss)
 	}
-	if c.losses > lossesMax {
+	if c.losses > lossesMax && c.closing == "" { // what a closing worker gives back says nothing of it
 		return fmt.Errorf("%w: %s", errUnable, c.lastLoss)
 	}
 	if c.closing != "" && len(c.out) == 0 {

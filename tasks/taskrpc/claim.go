@@ -18,6 +18,7 @@ type claim struct {
 	service *Service
 	job     Job
 	header  scheduler.Header
+	turn    *turn           // of its owner
 	ctx     context.Context // of its tasks
 	cancel  context.CancelCauseFunc
 	lease   *time.Timer

@@ -34,12 +34,7 @@ func (s *Service) giveBackAll(why string) {
 	defer s.mu.Unlock()
 	s.closing = why
 	for _, c := range s.claims {
-		c.closing = why
-		for _, q := range c.queue {
-			c.giveBack(q.order.Index, why)
-		}
-		c.queue, c.queueBytes = nil, 0
-		c.wakeUp()
+		c.refuse(why)
 	}
 }
 
@@ -86,4 +81,32 @@ func (s *Service) hush() {
 	case s.quiet <- struct{}{}:
 	default:
 	}
+}
+
+// Withdraw gives the tasks of all claims that have not started back to their
+// callers with the reason and takes no more of them; callers who claim anew are
+// asked for anew. Tasks that run go on.
+func (s *Service) Withdraw(why string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, c := range s.claims {
+		c.refuse(why)
+	}
+}
+
+// Nudge says that the runner may have more slots than before.
+func (s *Service) Nudge() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.dispatch()
+}
+
+// refuse gives back what waits and takes no more.
+func (c *claim) refuse(why string) {
+	c.closing = why
+	for _, q := range c.queue {
+		c.giveBack(q.order.Index, why)
+	}
+	c.queue, c.queueBytes = nil, 0
+	c.wakeUp()
 }

@@ -26,7 +26,8 @@ var (
 	errReplaced     = errors.New("caller claimed again")
 )
 
-// Config says how a Service works. All fields but Logger are required.
+// Config says how a Service works. All fields but Logger and Weight are
+// required.
 type Config struct {
 	Runner Runner
 	Key    ed25519.PrivateKey // the node key; signs results
@@ -36,7 +37,11 @@ type Config struct {
 	// Authorize says whether a verified grant of a job holds here and now: its
 	// grid, its time, its owner.
 	Authorize func(storage.SignedJobGrant) error
-	Logger    *slog.Logger // nil: discard
+	// Weight says how many turns an owner has for one of others, when tasks of
+	// several wait; +Inf: before all others. Nil: all weigh the same. It must be
+	// quick.
+	Weight func(grid.OwnerID) float64
+	Logger *slog.Logger // nil: discard
 }
 
 // Service lets members run tasks on this peer. Register it as the Tasks
@@ -49,7 +54,8 @@ type Service struct {
 
 	mu        sync.Mutex
 	claims    []*claim // in the order in which their callers have their turns
-	running   int      // tasks handed to the runner
+	turns     turns
+	running   int // tasks handed to the runner
 	mean      time.Duration
 	transfers map[grid.PeerID]int
 	grants    map[string]storage.SignedJobGrant // verified, by their bytes
@@ -63,7 +69,7 @@ func NewService(cfg Config) *Service {
 	if logger == nil {
 		logger = slog.New(slog.DiscardHandler)
 	}
-	return &Service{cfg: cfg, logger: logger, transfers: map[grid.PeerID]int{}, grants: map[string]storage.SignedJobGrant{}, quiet: make(chan struct{}, 1)}
+	return &Service{cfg: cfg, turns: newTurns(cfg.Weight), logger: logger, transfers: map[grid.PeerID]int{}, grants: map[string]storage.SignedJobGrant{}, quiet: make(chan struct{}, 1)}
 }
 
 // Busy returns how many slots are in use.
@@ -76,19 +82,16 @@ func (s *Service) Busy() int {
 
 // offer answers what the peer could take of a job.
 func (s *Service) offer(caller grid.PeerID, h scheduler.Header) (scheduler.Offer, error) {
-	_, slots, err := s.admit(caller, h)
+	job, slots, err := s.admit(caller, h)
 	if err != nil {
 		return scheduler.Offer{}, err
 	}
 	s.mu.Lock()
-	waiting := s.running
-	for _, c := range s.claims {
-		waiting += len(c.queue)
-	}
+	free := s.free(job.Owner, slots)
 	s.mu.Unlock()
 	return scheduler.Offer{
 		Slots:   slots,
-		Free:    max(0, slots-waiting),
+		Free:    free,
 		Missing: s.cfg.Runner.Missing(h.Contents()),
 	}, nil
 }
@@ -143,6 +146,7 @@ func (s *Service) open(caller grid.PeerID, h scheduler.Header) (*claim, int, err
 	c := newClaim(s, job, h)
 	c.closing = s.closing // Drain may have begun since admit
 	s.claims = append(s.claims, c)
+	c.turn = s.turns.join(job.Owner)
 	s.logger.Info("claim opened", "peer", caller, "job", h.Job)
 	return c, slots, nil
 }
@@ -162,6 +166,7 @@ func (s *Service) end(c *claim, why error) {
 		return
 	}
 	s.claims = slices.Delete(s.claims, i, i+1)
+	s.turns.leave(c.job.Owner)
 	c.cancel(why)
 	c.lease.Stop()
 	c.queue, c.queueBytes, c.reports = nil, 0, nil
@@ -172,18 +177,28 @@ func (s *Service) end(c *claim, why error) {
 	s.logger.Info("claim closed", "peer", c.job.Peer, "job", c.header.Job, "why", why)
 }
 
-// dispatch starts tasks while the runner has room, one of each caller in turn.
+// dispatch starts tasks while the runner has room: of the owner whose turn it is,
+// one of each caller in turn.
 func (s *Service) dispatch() {
 	slots, _ := s.cfg.Runner.Slots()
 	for s.running < slots*s.ahead() {
-		i := slices.IndexFunc(s.claims, (*claim).ready)
-		if i < 0 {
+		c := s.next()
+		if c == nil {
 			return
 		}
-		c := s.claims[i]
 		s.start(c, c.pop())
 		s.lastInTurn(c)
 	}
+}
+
+// next returns the claim whose task starts next; nil when none is ready.
+func (s *Service) next() (first *claim) {
+	for _, c := range s.claims {
+		if c.ready() && (first == nil || c.turn != first.turn && c.turn.before(first.turn)) {
+			first = c
+		}
+	}
+	return first
 }
 
 // ahead returns how many tasks per slot the runner is given: one, more when
@@ -218,6 +233,7 @@ func (s *Service) start(c *claim, order scheduler.Order) {
 	ctx, cancel := context.WithCancel(c.ctx)
 	c.running[order.Index] = cancel
 	s.running++
+	charged := c.turn.start(s.mean)
 	s.tasks.Go(func() {
 		defer cancel()
 		task := tasks.Task{ID: tasks.TaskID{Job: c.header.Job, Index: order.Index}, Spec: order.Spec}
@@ -225,15 +241,16 @@ func (s *Service) start(c *claim, order scheduler.Order) {
 			Job: c.job, Task: task, Stored: []map[tasks.ContentID]tasks.Stored{c.header.Stored, order.Part.Stored},
 			Fetching: func() { c.fetched.Store(time.Now().UnixNano()) },
 		})
-		s.finish(c, order, task, result, err)
+		s.finish(c, order, task, charged, result, err)
 	})
 }
 
 // finish takes in what the runner says of a task.
-func (s *Service) finish(c *claim, order scheduler.Order, task tasks.Task, r tasks.Result, err error) {
+func (s *Service) finish(c *claim, order scheduler.Order, task tasks.Task, charged time.Duration, r tasks.Result, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.running--
+	s.turns.finish(c.job.Owner, charged, r.Elapsed)
 	delete(c.running, task.ID.Index)
 	kept := err == nil && slices.ContainsFunc(r.Outputs, func(o tasks.Output) bool { return !o.Inline() && o.Stored == nil })
 	switch {

@@ -174,3 +174,16 @@ func (s *slot) entered(child *sandbox.Child) {
 		s.giveUpAt = time.Time{}
 	}
 }
+
+// Guests counts the sandbox processes that are there, or being started.
+func (w *Worker) Guests() int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	n := 0
+	for _, s := range w.slots {
+		if s.child != nil || s.starting != nil {
+			n++
+		}
+	}
+	return n
+}

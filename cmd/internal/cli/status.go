@@ -26,6 +26,8 @@ type statusJSON struct {
 	Grid       string        `json:"grid"`
 	Listen     string        `json:"listen"`
 	Repaired   string        `json:"repaired,omitempty"` // in words
+	Donating   donatingJSON  `json:"donating"`
+	Work       []workJSON    `json:"work"`
 }
 
 type backupJSON struct {
@@ -79,7 +81,10 @@ func (a *app) statusCommand() *cobra.Command {
 		Short: "Say in one sentence how things are, then the details",
 		Long: `Status says how safe the newest backup of each set is, what this peer gives and
 for whom it holds how much, when the last drill passed, and each problem with what
-to do about it. It shows what this peer knows and asks nobody; gotong check asks.`,
+to do about it. It says whether tasks may run on this machine now, which rule of its
+donor (donate.* in the configuration) keeps them from it and by what facts, and what
+it did for whom and others for it, in core-hours. It shows what this peer knows and
+asks nobody; gotong check asks.`,
 		Example: "  gotong status\n  gotong status --json",
 		Args:    exactArgs(0),
 	}
@@ -106,6 +111,7 @@ func newStatusJSON(s *controlv1.StatusResponse) statusJSON {
 		Giving: givingJSON{g.GetPledgeBytes(), g.GetHeldBytes(), g.GetTrashBytes(), g.GetSlots(), g.GetSlotsBusy(), []heldForJSON{}, g.GetUpLimit(), g.GetDownLimit()},
 		Peer:   s.Peer, Name: s.Name, Grid: s.Grid, Listen: s.Listen, Repaired: s.Repaired,
 		LastDrill: newDrillJSON(s.LastDrill),
+		Donating:  newDonatingJSON(s.Donating), Work: newWorkJSON(s.Work),
 	}
 	for _, b := range s.Backups {
 		out.Backups = append(out.Backups, backupJSON{b.Set, timeOrNull(b.LastUnix), b.AgeSeconds, b.SurvivesSites, b.State,
@@ -136,6 +142,8 @@ func (a *app) printStatus(s *controlv1.StatusResponse) error {
 		fmt.Fprintf(w, "drill\t%s\n", printable(drillText(s.LastDrill)))
 		fmt.Fprintf(w, "giving\t%s of %s (%s of it trash), %d of %d slots busy\n", bytesText(g.GetHeldBytes()), bytesText(g.GetPledgeBytes()),
 			bytesText(g.GetTrashBytes()), g.GetSlotsBusy(), g.GetSlots())
+		printDonating(w, s.Donating, time.Now())
+		printWork(w, s.Work)
 		if g.GetUpLimit() > 0 || g.GetDownLimit() > 0 {
 			fmt.Fprintf(w, "network\tup %s, down %s at this hour\n", limitText(g.GetUpLimit()), limitText(g.GetDownLimit()))
 		}

@@ -216,6 +216,8 @@ type StatusResponse struct {
 	TasksDone     uint64                 `protobuf:"varint,11,opt,name=tasks_done,json=tasksDone,proto3" json:"tasks_done,omitempty"` // for others and oneself since the peer started
 	Repaired      string                 `protobuf:"bytes,12,opt,name=repaired,proto3" json:"repaired,omitempty"`                     // what this peer rebuilt and moved, in words; may be empty
 	LastDrill     *DrillResult           `protobuf:"bytes,13,opt,name=last_drill,json=lastDrill,proto3" json:"last_drill,omitempty"`
+	Donating      *Donating              `protobuf:"bytes,20,opt,name=donating,proto3" json:"donating,omitempty"`
+	Work          []*OwnerWork           `protobuf:"bytes,21,rep,name=work,proto3" json:"work,omitempty"` // most given first
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -337,6 +339,20 @@ func (x *StatusResponse) GetRepaired() string {
 func (x *StatusResponse) GetLastDrill() *DrillResult {
 	if x != nil {
 		return x.LastDrill
+	}
+	return nil
+}
+
+func (x *StatusResponse) GetDonating() *Donating {
+	if x != nil {
+		return x.Donating
+	}
+	return nil
+}
+
+func (x *StatusResponse) GetWork() []*OwnerWork {
+	if x != nil {
+		return x.Work
 	}
 	return nil
 }
@@ -7149,6 +7165,774 @@ func (x *TrashOf) GetLastSeconds() int64 {
 	return 0
 }
 
+type PauseRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	ForSeconds    uint64                 `protobuf:"varint,1,opt,name=for_seconds,json=forSeconds,proto3" json:"for_seconds,omitempty"` // 0: until Resume
+	By            string                 `protobuf:"bytes,2,opt,name=by,proto3" json:"by,omitempty"`                                    // who says so, for people
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PauseRequest) Reset() {
+	*x = PauseRequest{}
+	mi := &file_control_v1_control_proto_msgTypes[92]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PauseRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PauseRequest) ProtoMessage() {}
+
+func (x *PauseRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_control_v1_control_proto_msgTypes[92]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PauseRequest.ProtoReflect.Descriptor instead.
+func (*PauseRequest) Descriptor() ([]byte, []int) {
+	return file_control_v1_control_proto_rawDescGZIP(), []int{92}
+}
+
+func (x *PauseRequest) GetForSeconds() uint64 {
+	if x != nil {
+		return x.ForSeconds
+	}
+	return 0
+}
+
+func (x *PauseRequest) GetBy() string {
+	if x != nil {
+		return x.By
+	}
+	return ""
+}
+
+type PauseResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	UntilUnix     int64                  `protobuf:"varint,1,opt,name=until_unix,json=untilUnix,proto3" json:"until_unix,omitempty"` // 0: until Resume
+	Donating      *Donating              `protobuf:"bytes,2,opt,name=donating,proto3" json:"donating,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PauseResponse) Reset() {
+	*x = PauseResponse{}
+	mi := &file_control_v1_control_proto_msgTypes[93]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PauseResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PauseResponse) ProtoMessage() {}
+
+func (x *PauseResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_control_v1_control_proto_msgTypes[93]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PauseResponse.ProtoReflect.Descriptor instead.
+func (*PauseResponse) Descriptor() ([]byte, []int) {
+	return file_control_v1_control_proto_rawDescGZIP(), []int{93}
+}
+
+func (x *PauseResponse) GetUntilUnix() int64 {
+	if x != nil {
+		return x.UntilUnix
+	}
+	return 0
+}
+
+func (x *PauseResponse) GetDonating() *Donating {
+	if x != nil {
+		return x.Donating
+	}
+	return nil
+}
+
+type ResumeRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ResumeRequest) Reset() {
+	*x = ResumeRequest{}
+	mi := &file_control_v1_control_proto_msgTypes[94]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ResumeRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ResumeRequest) ProtoMessage() {}
+
+func (x *ResumeRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_control_v1_control_proto_msgTypes[94]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ResumeRequest.ProtoReflect.Descriptor instead.
+func (*ResumeRequest) Descriptor() ([]byte, []int) {
+	return file_control_v1_control_proto_rawDescGZIP(), []int{94}
+}
+
+type ResumeResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	WasPaused     bool                   `protobuf:"varint,1,opt,name=was_paused,json=wasPaused,proto3" json:"was_paused,omitempty"`
+	Donating      *Donating              `protobuf:"bytes,2,opt,name=donating,proto3" json:"donating,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ResumeResponse) Reset() {
+	*x = ResumeResponse{}
+	mi := &file_control_v1_control_proto_msgTypes[95]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ResumeResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ResumeResponse) ProtoMessage() {}
+
+func (x *ResumeResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_control_v1_control_proto_msgTypes[95]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ResumeResponse.ProtoReflect.Descriptor instead.
+func (*ResumeResponse) Descriptor() ([]byte, []int) {
+	return file_control_v1_control_proto_rawDescGZIP(), []int{95}
+}
+
+func (x *ResumeResponse) GetWasPaused() bool {
+	if x != nil {
+		return x.WasPaused
+	}
+	return false
+}
+
+func (x *ResumeResponse) GetDonating() *Donating {
+	if x != nil {
+		return x.Donating
+	}
+	return nil
+}
+
+// Donating is what the donor's rules allow now.
+type Donating struct {
+	state              protoimpl.MessageState `protogen:"open.v1"`
+	Allowed            uint32                 `protobuf:"varint,1,opt,name=allowed,proto3" json:"allowed,omitempty"` // slots that may run tasks
+	Slots              uint32                 `protobuf:"varint,2,opt,name=slots,proto3" json:"slots,omitempty"`     // pledged
+	Reasons            []*DonateReason        `protobuf:"bytes,3,rep,name=reasons,proto3" json:"reasons,omitempty"`  // rules that take slots away, the strictest first
+	Facts              *DonateFacts           `protobuf:"bytes,4,opt,name=facts,proto3" json:"facts,omitempty"`
+	SinceUnixMilli     int64                  `protobuf:"varint,5,opt,name=since_unix_milli,json=sinceUnixMilli,proto3" json:"since_unix_milli,omitempty"`               // when allowed was last changed
+	Running            uint32                 `protobuf:"varint,6,opt,name=running,proto3" json:"running,omitempty"`                                                     // slots with a task that runs
+	Held               uint32                 `protobuf:"varint,7,opt,name=held,proto3" json:"held,omitempty"`                                                           // slots with a task that is stopped
+	HeldSinceUnixMilli int64                  `protobuf:"varint,8,opt,name=held_since_unix_milli,json=heldSinceUnixMilli,proto3" json:"held_since_unix_milli,omitempty"` // when the first of them was; 0: none is
+	Withdrawn          uint64                 `protobuf:"varint,9,opt,name=withdrawn,proto3" json:"withdrawn,omitempty"`                                                 // tasks given back since the peer started
+	Pause              *DonatePause           `protobuf:"bytes,10,opt,name=pause,proto3" json:"pause,omitempty"`                                                         // absent: not paused
+	HoldSeconds        uint64                 `protobuf:"varint,11,opt,name=hold_seconds,json=holdSeconds,proto3" json:"hold_seconds,omitempty"`                         // for how long stopped tasks are kept
+	HeldTotal          uint64                 `protobuf:"varint,12,opt,name=held_total,json=heldTotal,proto3" json:"held_total,omitempty"`                               // tasks stopped since the peer started
+	ResumedTotal       uint64                 `protobuf:"varint,13,opt,name=resumed_total,json=resumedTotal,proto3" json:"resumed_total,omitempty"`                      // and of them those that went on
+	unknownFields      protoimpl.UnknownFields
+	sizeCache          protoimpl.SizeCache
+}
+
+func (x *Donating) Reset() {
+	*x = Donating{}
+	mi := &file_control_v1_control_proto_msgTypes[96]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Donating) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Donating) ProtoMessage() {}
+
+func (x *Donating) ProtoReflect() protoreflect.Message {
+	mi := &file_control_v1_control_proto_msgTypes[96]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Donating.ProtoReflect.Descriptor instead.
+func (*Donating) Descriptor() ([]byte, []int) {
+	return file_control_v1_control_proto_rawDescGZIP(), []int{96}
+}
+
+func (x *Donating) GetAllowed() uint32 {
+	if x != nil {
+		return x.Allowed
+	}
+	return 0
+}
+
+func (x *Donating) GetSlots() uint32 {
+	if x != nil {
+		return x.Slots
+	}
+	return 0
+}
+
+func (x *Donating) GetReasons() []*DonateReason {
+	if x != nil {
+		return x.Reasons
+	}
+	return nil
+}
+
+func (x *Donating) GetFacts() *DonateFacts {
+	if x != nil {
+		return x.Facts
+	}
+	return nil
+}
+
+func (x *Donating) GetSinceUnixMilli() int64 {
+	if x != nil {
+		return x.SinceUnixMilli
+	}
+	return 0
+}
+
+func (x *Donating) GetRunning() uint32 {
+	if x != nil {
+		return x.Running
+	}
+	return 0
+}
+
+func (x *Donating) GetHeld() uint32 {
+	if x != nil {
+		return x.Held
+	}
+	return 0
+}
+
+func (x *Donating) GetHeldSinceUnixMilli() int64 {
+	if x != nil {
+		return x.HeldSinceUnixMilli
+	}
+	return 0
+}
+
+func (x *Donating) GetWithdrawn() uint64 {
+	if x != nil {
+		return x.Withdrawn
+	}
+	return 0
+}
+
+func (x *Donating) GetPause() *DonatePause {
+	if x != nil {
+		return x.Pause
+	}
+	return nil
+}
+
+func (x *Donating) GetHoldSeconds() uint64 {
+	if x != nil {
+		return x.HoldSeconds
+	}
+	return 0
+}
+
+func (x *Donating) GetHeldTotal() uint64 {
+	if x != nil {
+		return x.HeldTotal
+	}
+	return 0
+}
+
+func (x *Donating) GetResumedTotal() uint64 {
+	if x != nil {
+		return x.ResumedTotal
+	}
+	return 0
+}
+
+type DonateReason struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Rule          string                 `protobuf:"bytes,1,opt,name=rule,proto3" json:"rule,omitempty"`    // key below donate., or pause, or slots
+	Slots         uint32                 `protobuf:"varint,2,opt,name=slots,proto3" json:"slots,omitempty"` // that it leaves
+	Text          string                 `protobuf:"bytes,3,opt,name=text,proto3" json:"text,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DonateReason) Reset() {
+	*x = DonateReason{}
+	mi := &file_control_v1_control_proto_msgTypes[97]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DonateReason) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DonateReason) ProtoMessage() {}
+
+func (x *DonateReason) ProtoReflect() protoreflect.Message {
+	mi := &file_control_v1_control_proto_msgTypes[97]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DonateReason.ProtoReflect.Descriptor instead.
+func (*DonateReason) Descriptor() ([]byte, []int) {
+	return file_control_v1_control_proto_rawDescGZIP(), []int{97}
+}
+
+func (x *DonateReason) GetRule() string {
+	if x != nil {
+		return x.Rule
+	}
+	return ""
+}
+
+func (x *DonateReason) GetSlots() uint32 {
+	if x != nil {
+		return x.Slots
+	}
+	return 0
+}
+
+func (x *DonateReason) GetText() string {
+	if x != nil {
+		return x.Text
+	}
+	return ""
+}
+
+type DonatePause struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	By            string                 `protobuf:"bytes,1,opt,name=by,proto3" json:"by,omitempty"`
+	SinceUnix     int64                  `protobuf:"varint,2,opt,name=since_unix,json=sinceUnix,proto3" json:"since_unix,omitempty"`
+	UntilUnix     int64                  `protobuf:"varint,3,opt,name=until_unix,json=untilUnix,proto3" json:"until_unix,omitempty"` // 0: until Resume
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DonatePause) Reset() {
+	*x = DonatePause{}
+	mi := &file_control_v1_control_proto_msgTypes[98]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DonatePause) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DonatePause) ProtoMessage() {}
+
+func (x *DonatePause) ProtoReflect() protoreflect.Message {
+	mi := &file_control_v1_control_proto_msgTypes[98]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DonatePause.ProtoReflect.Descriptor instead.
+func (*DonatePause) Descriptor() ([]byte, []int) {
+	return file_control_v1_control_proto_rawDescGZIP(), []int{98}
+}
+
+func (x *DonatePause) GetBy() string {
+	if x != nil {
+		return x.By
+	}
+	return ""
+}
+
+func (x *DonatePause) GetSinceUnix() int64 {
+	if x != nil {
+		return x.SinceUnix
+	}
+	return 0
+}
+
+func (x *DonatePause) GetUntilUnix() int64 {
+	if x != nil {
+		return x.UntilUnix
+	}
+	return 0
+}
+
+// DonateFacts is what the rules went by.
+type DonateFacts struct {
+	state           protoimpl.MessageState `protogen:"open.v1"`
+	AtUnix          int64                  `protobuf:"varint,1,opt,name=at_unix,json=atUnix,proto3" json:"at_unix,omitempty"`
+	HasUser         bool                   `protobuf:"varint,2,opt,name=has_user,json=hasUser,proto3" json:"has_user,omitempty"` // somebody can sit at this machine
+	InputKnown      bool                   `protobuf:"varint,3,opt,name=input_known,json=inputKnown,proto3" json:"input_known,omitempty"`
+	IdleSeconds     float64                `protobuf:"fixed64,4,opt,name=idle_seconds,json=idleSeconds,proto3" json:"idle_seconds,omitempty"` // since the last input
+	InputSource     string                 `protobuf:"bytes,5,opt,name=input_source,json=inputSource,proto3" json:"input_source,omitempty"`   // or why it is not known
+	LoadKnown       bool                   `protobuf:"varint,6,opt,name=load_known,json=loadKnown,proto3" json:"load_known,omitempty"`
+	LoadCores       float64                `protobuf:"fixed64,7,opt,name=load_cores,json=loadCores,proto3" json:"load_cores,omitempty"` // that other programs keep busy
+	Cores           uint32                 `protobuf:"varint,8,opt,name=cores,proto3" json:"cores,omitempty"`
+	PowerKnown      bool                   `protobuf:"varint,9,opt,name=power_known,json=powerKnown,proto3" json:"power_known,omitempty"`
+	OnBattery       bool                   `protobuf:"varint,10,opt,name=on_battery,json=onBattery,proto3" json:"on_battery,omitempty"`
+	Power           string                 `protobuf:"bytes,11,opt,name=power,proto3" json:"power,omitempty"`
+	MemoryKnown     bool                   `protobuf:"varint,12,opt,name=memory_known,json=memoryKnown,proto3" json:"memory_known,omitempty"`
+	MemoryTotal     uint64                 `protobuf:"varint,13,opt,name=memory_total,json=memoryTotal,proto3" json:"memory_total,omitempty"`
+	MemoryAvailable uint64                 `protobuf:"varint,14,opt,name=memory_available,json=memoryAvailable,proto3" json:"memory_available,omitempty"`
+	MemoryGuests    uint64                 `protobuf:"varint,15,opt,name=memory_guests,json=memoryGuests,proto3" json:"memory_guests,omitempty"`
+	DiskKnown       bool                   `protobuf:"varint,16,opt,name=disk_known,json=diskKnown,proto3" json:"disk_known,omitempty"`
+	DiskFree        uint64                 `protobuf:"varint,17,opt,name=disk_free,json=diskFree,proto3" json:"disk_free,omitempty"`
+	Exclusive       []string               `protobuf:"bytes,18,rep,name=exclusive,proto3" json:"exclusive,omitempty"` // programs that run besides which no task does
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
+}
+
+func (x *DonateFacts) Reset() {
+	*x = DonateFacts{}
+	mi := &file_control_v1_control_proto_msgTypes[99]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DonateFacts) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DonateFacts) ProtoMessage() {}
+
+func (x *DonateFacts) ProtoReflect() protoreflect.Message {
+	mi := &file_control_v1_control_proto_msgTypes[99]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DonateFacts.ProtoReflect.Descriptor instead.
+func (*DonateFacts) Descriptor() ([]byte, []int) {
+	return file_control_v1_control_proto_rawDescGZIP(), []int{99}
+}
+
+func (x *DonateFacts) GetAtUnix() int64 {
+	if x != nil {
+		return x.AtUnix
+	}
+	return 0
+}
+
+func (x *DonateFacts) GetHasUser() bool {
+	if x != nil {
+		return x.HasUser
+	}
+	return false
+}
+
+func (x *DonateFacts) GetInputKnown() bool {
+	if x != nil {
+		return x.InputKnown
+	}
+	return false
+}
+
+func (x *DonateFacts) GetIdleSeconds() float64 {
+	if x != nil {
+		return x.IdleSeconds
+	}
+	return 0
+}
+
+func (x *DonateFacts) GetInputSource() string {
+	if x != nil {
+		return x.InputSource
+	}
+	return ""
+}
+
+func (x *DonateFacts) GetLoadKnown() bool {
+	if x != nil {
+		return x.LoadKnown
+	}
+	return false
+}
+
+func (x *DonateFacts) GetLoadCores() float64 {
+	if x != nil {
+		return x.LoadCores
+	}
+	return 0
+}
+
+func (x *DonateFacts) GetCores() uint32 {
+	if x != nil {
+		return x.Cores
+	}
+	return 0
+}
+
+func (x *DonateFacts) GetPowerKnown() bool {
+	if x != nil {
+		return x.PowerKnown
+	}
+	return false
+}
+
+func (x *DonateFacts) GetOnBattery() bool {
+	if x != nil {
+		return x.OnBattery
+	}
+	return false
+}
+
+func (x *DonateFacts) GetPower() string {
+	if x != nil {
+		return x.Power
+	}
+	return ""
+}
+
+func (x *DonateFacts) GetMemoryKnown() bool {
+	if x != nil {
+		return x.MemoryKnown
+	}
+	return false
+}
+
+func (x *DonateFacts) GetMemoryTotal() uint64 {
+	if x != nil {
+		return x.MemoryTotal
+	}
+	return 0
+}
+
+func (x *DonateFacts) GetMemoryAvailable() uint64 {
+	if x != nil {
+		return x.MemoryAvailable
+	}
+	return 0
+}
+
+func (x *DonateFacts) GetMemoryGuests() uint64 {
+	if x != nil {
+		return x.MemoryGuests
+	}
+	return 0
+}
+
+func (x *DonateFacts) GetDiskKnown() bool {
+	if x != nil {
+		return x.DiskKnown
+	}
+	return false
+}
+
+func (x *DonateFacts) GetDiskFree() uint64 {
+	if x != nil {
+		return x.DiskFree
+	}
+	return 0
+}
+
+func (x *DonateFacts) GetExclusive() []string {
+	if x != nil {
+		return x.Exclusive
+	}
+	return nil
+}
+
+// OwnerWork is what was computed for one owner here, and for this owner by the
+// peers of that one.
+type OwnerWork struct {
+	state           protoimpl.MessageState `protogen:"open.v1"`
+	Owner           string                 `protobuf:"bytes,1,opt,name=owner,proto3" json:"owner,omitempty"`
+	Names           []string               `protobuf:"bytes,2,rep,name=names,proto3" json:"names,omitempty"` // of the owner's peers
+	Self            bool                   `protobuf:"varint,3,opt,name=self,proto3" json:"self,omitempty"`  // the owner of this peer
+	CoreSecondsFor  float64                `protobuf:"fixed64,4,opt,name=core_seconds_for,json=coreSecondsFor,proto3" json:"core_seconds_for,omitempty"`
+	CoreSecondsFrom float64                `protobuf:"fixed64,5,opt,name=core_seconds_from,json=coreSecondsFrom,proto3" json:"core_seconds_from,omitempty"`
+	TodayFor        float64                `protobuf:"fixed64,6,opt,name=today_for,json=todayFor,proto3" json:"today_for,omitempty"`
+	TodayFrom       float64                `protobuf:"fixed64,7,opt,name=today_from,json=todayFrom,proto3" json:"today_from,omitempty"`
+	WeekFor         float64                `protobuf:"fixed64,8,opt,name=week_for,json=weekFor,proto3" json:"week_for,omitempty"` // 7 days with today
+	WeekFrom        float64                `protobuf:"fixed64,9,opt,name=week_from,json=weekFrom,proto3" json:"week_from,omitempty"`
+	Balance         float64                `protobuf:"fixed64,10,opt,name=balance,proto3" json:"balance,omitempty"` // core-seconds, decayed; above 0: the owner gave more than it got
+	TasksFor        uint64                 `protobuf:"varint,11,opt,name=tasks_for,json=tasksFor,proto3" json:"tasks_for,omitempty"`
+	Weight          float64                `protobuf:"fixed64,12,opt,name=weight,proto3" json:"weight,omitempty"` // of its turns among owners that wait
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
+}
+
+func (x *OwnerWork) Reset() {
+	*x = OwnerWork{}
+	mi := &file_control_v1_control_proto_msgTypes[100]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *OwnerWork) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*OwnerWork) ProtoMessage() {}
+
+func (x *OwnerWork) ProtoReflect() protoreflect.Message {
+	mi := &file_control_v1_control_proto_msgTypes[100]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use OwnerWork.ProtoReflect.Descriptor instead.
+func (*OwnerWork) Descriptor() ([]byte, []int) {
+	return file_control_v1_control_proto_rawDescGZIP(), []int{100}
+}
+
+func (x *OwnerWork) GetOwner() string {
+	if x != nil {
+		return x.Owner
+	}
+	return ""
+}
+
+func (x *OwnerWork) GetNames() []string {
+	if x != nil {
+		return x.Names
+	}
+	return nil
+}
+
+func (x *OwnerWork) GetSelf() bool {
+	if x != nil {
+		return x.Self
+	}
+	return false
+}
+
+func (x *OwnerWork) GetCoreSecondsFor() float64 {
+	if x != nil {
+		return x.CoreSecondsFor
+	}
+	return 0
+}
+
+func (x *OwnerWork) GetCoreSecondsFrom() float64 {
+	if x != nil {
+		return x.CoreSecondsFrom
+	}
+	return 0
+}
+
+func (x *OwnerWork) GetTodayFor() float64 {
+	if x != nil {
+		return x.TodayFor
+	}
+	return 0
+}
+
+func (x *OwnerWork) GetTodayFrom() float64 {
+	if x != nil {
+		return x.TodayFrom
+	}
+	return 0
+}
+
+func (x *OwnerWork) GetWeekFor() float64 {
+	if x != nil {
+		return x.WeekFor
+	}
+	return 0
+}
+
+func (x *OwnerWork) GetWeekFrom() float64 {
+	if x != nil {
+		return x.WeekFrom
+	}
+	return 0
+}
+
+func (x *OwnerWork) GetBalance() float64 {
+	if x != nil {
+		return x.Balance
+	}
+	return 0
+}
+
+func (x *OwnerWork) GetTasksFor() uint64 {
+	if x != nil {
+		return x.TasksFor
+	}
+	return 0
+}
+
+func (x *OwnerWork) GetWeight() float64 {
+	if x != nil {
+		return x.Weight
+	}
+	return 0
+}
+
 var File_control_v1_control_proto protoreflect.FileDescriptor
 
 const file_control_v1_control_proto_rawDesc = "" +
@@ -7159,7 +7943,7 @@ const file_control_v1_control_proto_rawDesc = "" +
 	"\x04what\x18\x02 \x01(\tR\x04what\x12\x18\n" +
 	"\ameaning\x18\x03 \x01(\tR\ameaning\x12\x12\n" +
 	"\x04next\x18\x04 \x01(\tR\x04next\"\x0f\n" +
-	"\rStatusRequest\"\xe1\x03\n" +
+	"\rStatusRequest\"\xcc\x04\n" +
 	"\x0eStatusResponse\x12\x1a\n" +
 	"\bsentence\x18\x01 \x01(\tR\bsentence\x12\x1f\n" +
 	"\vpeers_alive\x18\x02 \x01(\rR\n" +
@@ -7178,7 +7962,9 @@ const file_control_v1_control_proto_rawDesc = "" +
 	"tasks_done\x18\v \x01(\x04R\ttasksDone\x12\x1a\n" +
 	"\brepaired\x18\f \x01(\tR\brepaired\x12=\n" +
 	"\n" +
-	"last_drill\x18\r \x01(\v2\x1e.gotong.control.v1.DrillResultR\tlastDrill\"\xd3\x02\n" +
+	"last_drill\x18\r \x01(\v2\x1e.gotong.control.v1.DrillResultR\tlastDrill\x127\n" +
+	"\bdonating\x18\x14 \x01(\v2\x1b.gotong.control.v1.DonatingR\bdonating\x120\n" +
+	"\x04work\x18\x15 \x03(\v2\x1c.gotong.control.v1.OwnerWorkR\x04work\"\xd3\x02\n" +
 	"\vBackupState\x12\x10\n" +
 	"\x03set\x18\x01 \x01(\tR\x03set\x12\x1b\n" +
 	"\tlast_unix\x18\x02 \x01(\x03R\blastUnix\x12\x1f\n" +
@@ -7745,7 +8531,87 @@ const file_control_v1_control_proto_rawDesc = "" +
 	"\x06shards\x18\x03 \x01(\x04R\x06shards\x12\x14\n" +
 	"\x05bytes\x18\x04 \x01(\x04R\x05bytes\x12#\n" +
 	"\rfirst_seconds\x18\x05 \x01(\x03R\ffirstSeconds\x12!\n" +
-	"\flast_seconds\x18\x06 \x01(\x03R\vlastSeconds*\xd4\x01\n" +
+	"\flast_seconds\x18\x06 \x01(\x03R\vlastSeconds\"?\n" +
+	"\fPauseRequest\x12\x1f\n" +
+	"\vfor_seconds\x18\x01 \x01(\x04R\n" +
+	"forSeconds\x12\x0e\n" +
+	"\x02by\x18\x02 \x01(\tR\x02by\"g\n" +
+	"\rPauseResponse\x12\x1d\n" +
+	"\n" +
+	"until_unix\x18\x01 \x01(\x03R\tuntilUnix\x127\n" +
+	"\bdonating\x18\x02 \x01(\v2\x1b.gotong.control.v1.DonatingR\bdonating\"\x0f\n" +
+	"\rResumeRequest\"h\n" +
+	"\x0eResumeResponse\x12\x1d\n" +
+	"\n" +
+	"was_paused\x18\x01 \x01(\bR\twasPaused\x127\n" +
+	"\bdonating\x18\x02 \x01(\v2\x1b.gotong.control.v1.DonatingR\bdonating\"\xf1\x03\n" +
+	"\bDonating\x12\x18\n" +
+	"\aallowed\x18\x01 \x01(\rR\aallowed\x12\x14\n" +
+	"\x05slots\x18\x02 \x01(\rR\x05slots\x129\n" +
+	"\areasons\x18\x03 \x03(\v2\x1f.gotong.control.v1.DonateReasonR\areasons\x124\n" +
+	"\x05facts\x18\x04 \x01(\v2\x1e.gotong.control.v1.DonateFactsR\x05facts\x12(\n" +
+	"\x10since_unix_milli\x18\x05 \x01(\x03R\x0esinceUnixMilli\x12\x18\n" +
+	"\arunning\x18\x06 \x01(\rR\arunning\x12\x12\n" +
+	"\x04held\x18\a \x01(\rR\x04held\x121\n" +
+	"\x15held_since_unix_milli\x18\b \x01(\x03R\x12heldSinceUnixMilli\x12\x1c\n" +
+	"\twithdrawn\x18\t \x01(\x04R\twithdrawn\x124\n" +
+	"\x05pause\x18\n" +
+	" \x01(\v2\x1e.gotong.control.v1.DonatePauseR\x05pause\x12!\n" +
+	"\fhold_seconds\x18\v \x01(\x04R\vholdSeconds\x12\x1d\n" +
+	"\n" +
+	"held_total\x18\f \x01(\x04R\theldTotal\x12#\n" +
+	"\rresumed_total\x18\r \x01(\x04R\fresumedTotal\"L\n" +
+	"\fDonateReason\x12\x12\n" +
+	"\x04rule\x18\x01 \x01(\tR\x04rule\x12\x14\n" +
+	"\x05slots\x18\x02 \x01(\rR\x05slots\x12\x12\n" +
+	"\x04text\x18\x03 \x01(\tR\x04text\"[\n" +
+	"\vDonatePause\x12\x0e\n" +
+	"\x02by\x18\x01 \x01(\tR\x02by\x12\x1d\n" +
+	"\n" +
+	"since_unix\x18\x02 \x01(\x03R\tsinceUnix\x12\x1d\n" +
+	"\n" +
+	"until_unix\x18\x03 \x01(\x03R\tuntilUnix\"\xc2\x04\n" +
+	"\vDonateFacts\x12\x17\n" +
+	"\aat_unix\x18\x01 \x01(\x03R\x06atUnix\x12\x19\n" +
+	"\bhas_user\x18\x02 \x01(\bR\ahasUser\x12\x1f\n" +
+	"\vinput_known\x18\x03 \x01(\bR\n" +
+	"inputKnown\x12!\n" +
+	"\fidle_seconds\x18\x04 \x01(\x01R\vidleSeconds\x12!\n" +
+	"\finput_source\x18\x05 \x01(\tR\vinputSource\x12\x1d\n" +
+	"\n" +
+	"load_known\x18\x06 \x01(\bR\tloadKnown\x12\x1d\n" +
+	"\n" +
+	"load_cores\x18\a \x01(\x01R\tloadCores\x12\x14\n" +
+	"\x05cores\x18\b \x01(\rR\x05cores\x12\x1f\n" +
+	"\vpower_known\x18\t \x01(\bR\n" +
+	"powerKnown\x12\x1d\n" +
+	"\n" +
+	"on_battery\x18\n" +
+	" \x01(\bR\tonBattery\x12\x14\n" +
+	"\x05power\x18\v \x01(\tR\x05power\x12!\n" +
+	"\fmemory_known\x18\f \x01(\bR\vmemoryKnown\x12!\n" +
+	"\fmemory_total\x18\r \x01(\x04R\vmemoryTotal\x12)\n" +
+	"\x10memory_available\x18\x0e \x01(\x04R\x0fmemoryAvailable\x12#\n" +
+	"\rmemory_guests\x18\x0f \x01(\x04R\fmemoryGuests\x12\x1d\n" +
+	"\n" +
+	"disk_known\x18\x10 \x01(\bR\tdiskKnown\x12\x1b\n" +
+	"\tdisk_free\x18\x11 \x01(\x04R\bdiskFree\x12\x1c\n" +
+	"\texclusive\x18\x12 \x03(\tR\texclusive\"\xe4\x02\n" +
+	"\tOwnerWork\x12\x14\n" +
+	"\x05owner\x18\x01 \x01(\tR\x05owner\x12\x14\n" +
+	"\x05names\x18\x02 \x03(\tR\x05names\x12\x12\n" +
+	"\x04self\x18\x03 \x01(\bR\x04self\x12(\n" +
+	"\x10core_seconds_for\x18\x04 \x01(\x01R\x0ecoreSecondsFor\x12*\n" +
+	"\x11core_seconds_from\x18\x05 \x01(\x01R\x0fcoreSecondsFrom\x12\x1b\n" +
+	"\ttoday_for\x18\x06 \x01(\x01R\btodayFor\x12\x1d\n" +
+	"\n" +
+	"today_from\x18\a \x01(\x01R\ttodayFrom\x12\x19\n" +
+	"\bweek_for\x18\b \x01(\x01R\aweekFor\x12\x1b\n" +
+	"\tweek_from\x18\t \x01(\x01R\bweekFrom\x12\x18\n" +
+	"\abalance\x18\n" +
+	" \x01(\x01R\abalance\x12\x1b\n" +
+	"\ttasks_for\x18\v \x01(\x04R\btasksFor\x12\x16\n" +
+	"\x06weight\x18\f \x01(\x01R\x06weight*\xd4\x01\n" +
 	"\x04Kind\x12\x14\n" +
 	"\x10KIND_UNSPECIFIED\x10\x00\x12\x0f\n" +
 	"\vKIND_FAILED\x10\x01\x12\x0e\n" +
@@ -7759,7 +8625,7 @@ const file_control_v1_control_proto_rawDesc = "" +
 	"\x11KIND_WRONG_PHRASE\x10\f\x12\x10\n" +
 	"\fKIND_REFUSED\x10\r\x12\x10\n" +
 	"\fKIND_CORRUPT\x10A\x12\x12\n" +
-	"\x0eKIND_TEMPORARY\x10K2\xba\x10\n" +
+	"\x0eKIND_TEMPORARY\x10K2\xd5\x11\n" +
 	"\aControl\x12M\n" +
 	"\x06Status\x12 .gotong.control.v1.StatusRequest\x1a!.gotong.control.v1.StatusResponse\x12J\n" +
 	"\x05Peers\x12\x1f.gotong.control.v1.PeersRequest\x1a .gotong.control.v1.PeersResponse\x12M\n" +
@@ -7788,7 +8654,9 @@ const file_control_v1_control_proto_rawDesc = "" +
 	"\x04View\x12\x1e.gotong.control.v1.ViewRequest\x1a\x1d.gotong.control.v1.ViewOpened0\x01\x12b\n" +
 	"\rViewSnapshots\x12'.gotong.control.v1.ViewSnapshotsRequest\x1a(.gotong.control.v1.ViewSnapshotsResponse\x12L\n" +
 	"\vViewEntries\x12\x1d.gotong.control.v1.ViewObject\x1a\x1c.gotong.control.v1.ViewNodes0\x01\x12L\n" +
-	"\bViewRead\x12\".gotong.control.v1.ViewReadRequest\x1a\x1c.gotong.control.v1.ViewPieceB#Z!gotong/proto/control/v1;controlv1b\x06proto3"
+	"\bViewRead\x12\".gotong.control.v1.ViewReadRequest\x1a\x1c.gotong.control.v1.ViewPiece\x12J\n" +
+	"\x05Pause\x12\x1f.gotong.control.v1.PauseRequest\x1a .gotong.control.v1.PauseResponse\x12M\n" +
+	"\x06Resume\x12 .gotong.control.v1.ResumeRequest\x1a!.gotong.control.v1.ResumeResponseB#Z!gotong/proto/control/v1;controlv1b\x06proto3"
 
 var (
 	file_control_v1_control_proto_rawDescOnce sync.Once
@@ -7803,7 +8671,7 @@ func file_control_v1_control_proto_rawDescGZIP() []byte {
 }
 
 var file_control_v1_control_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_control_v1_control_proto_msgTypes = make([]protoimpl.MessageInfo, 93)
+var file_control_v1_control_proto_msgTypes = make([]protoimpl.MessageInfo, 102)
 var file_control_v1_control_proto_goTypes = []any{
 	(Kind)(0),                     // 0: gotong.control.v1.Kind
 	(*ErrorDetail)(nil),           // 1: gotong.control.v1.ErrorDetail
@@ -7898,122 +8766,142 @@ var file_control_v1_control_proto_goTypes = []any{
 	(*EmptyTrashRequest)(nil),     // 90: gotong.control.v1.EmptyTrashRequest
 	(*TrashResponse)(nil),         // 91: gotong.control.v1.TrashResponse
 	(*TrashOf)(nil),               // 92: gotong.control.v1.TrashOf
-	nil,                           // 93: gotong.control.v1.RestoreSummary.ActionsEntry
+	(*PauseRequest)(nil),          // 93: gotong.control.v1.PauseRequest
+	(*PauseResponse)(nil),         // 94: gotong.control.v1.PauseResponse
+	(*ResumeRequest)(nil),         // 95: gotong.control.v1.ResumeRequest
+	(*ResumeResponse)(nil),        // 96: gotong.control.v1.ResumeResponse
+	(*Donating)(nil),              // 97: gotong.control.v1.Donating
+	(*DonateReason)(nil),          // 98: gotong.control.v1.DonateReason
+	(*DonatePause)(nil),           // 99: gotong.control.v1.DonatePause
+	(*DonateFacts)(nil),           // 100: gotong.control.v1.DonateFacts
+	(*OwnerWork)(nil),             // 101: gotong.control.v1.OwnerWork
+	nil,                           // 102: gotong.control.v1.RestoreSummary.ActionsEntry
 }
 var file_control_v1_control_proto_depIdxs = []int32{
-	0,  // 0: gotong.control.v1.ErrorDetail.kind:type_name -> gotong.control.v1.Kind
-	4,  // 1: gotong.control.v1.StatusResponse.backups:type_name -> gotong.control.v1.BackupState
-	5,  // 2: gotong.control.v1.StatusResponse.giving:type_name -> gotong.control.v1.Giving
-	7,  // 3: gotong.control.v1.StatusResponse.problems:type_name -> gotong.control.v1.Problem
-	78, // 4: gotong.control.v1.StatusResponse.last_drill:type_name -> gotong.control.v1.DrillResult
-	6,  // 5: gotong.control.v1.Giving.held_for:type_name -> gotong.control.v1.HeldFor
-	10, // 6: gotong.control.v1.PeersResponse.peers:type_name -> gotong.control.v1.PeerInfo
-	71, // 7: gotong.control.v1.PeerInfo.audit:type_name -> gotong.control.v1.AuditRecord
-	10, // 8: gotong.control.v1.RemoveResponse.removed:type_name -> gotong.control.v1.PeerInfo
-	20, // 9: gotong.control.v1.BackupInput.start:type_name -> gotong.control.v1.BackupRequest
-	18, // 10: gotong.control.v1.BackupInput.files:type_name -> gotong.control.v1.BackupFiles
-	19, // 11: gotong.control.v1.BackupInput.end:type_name -> gotong.control.v1.BackupInputEnd
-	22, // 12: gotong.control.v1.BackupEvent.progress:type_name -> gotong.control.v1.BackupProgress
-	24, // 13: gotong.control.v1.BackupEvent.skipped:type_name -> gotong.control.v1.SkippedItem
-	25, // 14: gotong.control.v1.BackupEvent.summary:type_name -> gotong.control.v1.BackupSummary
-	24, // 15: gotong.control.v1.BackupEvent.warned:type_name -> gotong.control.v1.SkippedItem
-	23, // 16: gotong.control.v1.BackupProgress.holders:type_name -> gotong.control.v1.HolderRate
-	28, // 17: gotong.control.v1.SnapshotsResponse.snapshots:type_name -> gotong.control.v1.Snapshot
-	34, // 18: gotong.control.v1.RestoreEvent.progress:type_name -> gotong.control.v1.RestoreProgress
-	24, // 19: gotong.control.v1.RestoreEvent.skipped:type_name -> gotong.control.v1.SkippedItem
-	35, // 20: gotong.control.v1.RestoreEvent.summary:type_name -> gotong.control.v1.RestoreSummary
-	33, // 21: gotong.control.v1.RestoreEvent.item:type_name -> gotong.control.v1.RestoreItem
-	23, // 22: gotong.control.v1.RestoreProgress.holders:type_name -> gotong.control.v1.HolderRate
-	93, // 23: gotong.control.v1.RestoreSummary.actions:type_name -> gotong.control.v1.RestoreSummary.ActionsEntry
-	39, // 24: gotong.control.v1.RunRequest.start:type_name -> gotong.control.v1.RunStart
-	37, // 25: gotong.control.v1.RunRequest.file_end:type_name -> gotong.control.v1.RunFileEnd
-	38, // 26: gotong.control.v1.RunRequest.end:type_name -> gotong.control.v1.RunEnd
-	40, // 27: gotong.control.v1.RunStart.files:type_name -> gotong.control.v1.RunFile
-	42, // 28: gotong.control.v1.RunEvent.task:type_name -> gotong.control.v1.RunTask
-	43, // 29: gotong.control.v1.RunEvent.output:type_name -> gotong.control.v1.RunOutput
-	44, // 30: gotong.control.v1.RunEvent.summary:type_name -> gotong.control.v1.RunSummary
-	30, // 31: gotong.control.v1.FindMatch.entry:type_name -> gotong.control.v1.LsEntry
-	49, // 32: gotong.control.v1.DiffEvent.change:type_name -> gotong.control.v1.DiffChange
-	50, // 33: gotong.control.v1.DiffEvent.summary:type_name -> gotong.control.v1.DiffSummary
-	30, // 34: gotong.control.v1.DiffChange.from:type_name -> gotong.control.v1.LsEntry
-	30, // 35: gotong.control.v1.DiffChange.to:type_name -> gotong.control.v1.LsEntry
-	55, // 36: gotong.control.v1.StatsResponse.vault:type_name -> gotong.control.v1.VaultStats
-	56, // 37: gotong.control.v1.StatsResponse.tree:type_name -> gotong.control.v1.TreeStats
-	30, // 38: gotong.control.v1.TreeStats.largest:type_name -> gotong.control.v1.LsEntry
-	57, // 39: gotong.control.v1.ForgetRequest.keep:type_name -> gotong.control.v1.KeepPolicy
-	60, // 40: gotong.control.v1.ForgetResponse.groups:type_name -> gotong.control.v1.ForgetGroup
-	61, // 41: gotong.control.v1.ForgetGroup.decisions:type_name -> gotong.control.v1.ForgetDecision
-	28, // 42: gotong.control.v1.ForgetDecision.snapshot:type_name -> gotong.control.v1.Snapshot
-	64, // 43: gotong.control.v1.PruneEvent.progress:type_name -> gotong.control.v1.WorkProgress
-	65, // 44: gotong.control.v1.PruneEvent.summary:type_name -> gotong.control.v1.PruneSummary
-	64, // 45: gotong.control.v1.CheckEvent.progress:type_name -> gotong.control.v1.WorkProgress
-	68, // 46: gotong.control.v1.CheckEvent.summary:type_name -> gotong.control.v1.CheckSummary
-	6,  // 47: gotong.control.v1.DropOwnerResponse.dropped:type_name -> gotong.control.v1.HeldFor
-	76, // 48: gotong.control.v1.SelfResponse.members:type_name -> gotong.control.v1.SheetMember
-	83, // 49: gotong.control.v1.ViewSnapshotsResponse.snapshots:type_name -> gotong.control.v1.ViewSnapshot
-	84, // 50: gotong.control.v1.ViewSnapshot.root:type_name -> gotong.control.v1.ViewRef
-	84, // 51: gotong.control.v1.ViewObject.object:type_name -> gotong.control.v1.ViewRef
-	84, // 52: gotong.control.v1.ViewReadRequest.object:type_name -> gotong.control.v1.ViewRef
-	92, // 53: gotong.control.v1.TrashResponse.owners:type_name -> gotong.control.v1.TrashOf
-	2,  // 54: gotong.control.v1.Control.Status:input_type -> gotong.control.v1.StatusRequest
-	8,  // 55: gotong.control.v1.Control.Peers:input_type -> gotong.control.v1.PeersRequest
-	11, // 56: gotong.control.v1.Control.Invite:input_type -> gotong.control.v1.InviteRequest
-	13, // 57: gotong.control.v1.Control.Remove:input_type -> gotong.control.v1.RemoveRequest
-	15, // 58: gotong.control.v1.Control.Leave:input_type -> gotong.control.v1.LeaveRequest
-	72, // 59: gotong.control.v1.Control.Drain:input_type -> gotong.control.v1.DrainRequest
-	17, // 60: gotong.control.v1.Control.Backup:input_type -> gotong.control.v1.BackupInput
-	26, // 61: gotong.control.v1.Control.Snapshots:input_type -> gotong.control.v1.SnapshotsRequest
-	29, // 62: gotong.control.v1.Control.Ls:input_type -> gotong.control.v1.LsRequest
-	31, // 63: gotong.control.v1.Control.Restore:input_type -> gotong.control.v1.RestoreRequest
-	36, // 64: gotong.control.v1.Control.Run:input_type -> gotong.control.v1.RunRequest
-	45, // 65: gotong.control.v1.Control.Find:input_type -> gotong.control.v1.FindRequest
-	47, // 66: gotong.control.v1.Control.Diff:input_type -> gotong.control.v1.DiffRequest
-	51, // 67: gotong.control.v1.Control.Cat:input_type -> gotong.control.v1.CatRequest
-	53, // 68: gotong.control.v1.Control.Stats:input_type -> gotong.control.v1.StatsRequest
-	58, // 69: gotong.control.v1.Control.Forget:input_type -> gotong.control.v1.ForgetRequest
-	62, // 70: gotong.control.v1.Control.Prune:input_type -> gotong.control.v1.PruneRequest
-	66, // 71: gotong.control.v1.Control.Check:input_type -> gotong.control.v1.CheckRequest
-	69, // 72: gotong.control.v1.Control.DropOwner:input_type -> gotong.control.v1.DropOwnerRequest
-	89, // 73: gotong.control.v1.Control.Trash:input_type -> gotong.control.v1.TrashRequest
-	90, // 74: gotong.control.v1.Control.EmptyTrash:input_type -> gotong.control.v1.EmptyTrashRequest
-	74, // 75: gotong.control.v1.Control.Self:input_type -> gotong.control.v1.SelfRequest
-	77, // 76: gotong.control.v1.Control.Drill:input_type -> gotong.control.v1.DrillRequest
-	79, // 77: gotong.control.v1.Control.View:input_type -> gotong.control.v1.ViewRequest
-	81, // 78: gotong.control.v1.Control.ViewSnapshots:input_type -> gotong.control.v1.ViewSnapshotsRequest
-	85, // 79: gotong.control.v1.Control.ViewEntries:input_type -> gotong.control.v1.ViewObject
-	87, // 80: gotong.control.v1.Control.ViewRead:input_type -> gotong.control.v1.ViewReadRequest
-	3,  // 81: gotong.control.v1.Control.Status:output_type -> gotong.control.v1.StatusResponse
-	9,  // 82: gotong.control.v1.Control.Peers:output_type -> gotong.control.v1.PeersResponse
-	12, // 83: gotong.control.v1.Control.Invite:output_type -> gotong.control.v1.InviteResponse
-	14, // 84: gotong.control.v1.Control.Remove:output_type -> gotong.control.v1.RemoveResponse
-	16, // 85: gotong.control.v1.Control.Leave:output_type -> gotong.control.v1.LeaveResponse
-	73, // 86: gotong.control.v1.Control.Drain:output_type -> gotong.control.v1.DrainProgress
-	21, // 87: gotong.control.v1.Control.Backup:output_type -> gotong.control.v1.BackupEvent
-	27, // 88: gotong.control.v1.Control.Snapshots:output_type -> gotong.control.v1.SnapshotsResponse
-	30, // 89: gotong.control.v1.Control.Ls:output_type -> gotong.control.v1.LsEntry
-	32, // 90: gotong.control.v1.Control.Restore:output_type -> gotong.control.v1.RestoreEvent
-	41, // 91: gotong.control.v1.Control.Run:output_type -> gotong.control.v1.RunEvent
-	46, // 92: gotong.control.v1.Control.Find:output_type -> gotong.control.v1.FindMatch
-	48, // 93: gotong.control.v1.Control.Diff:output_type -> gotong.control.v1.DiffEvent
-	52, // 94: gotong.control.v1.Control.Cat:output_type -> gotong.control.v1.CatPiece
-	54, // 95: gotong.control.v1.Control.Stats:output_type -> gotong.control.v1.StatsResponse
-	59, // 96: gotong.control.v1.Control.Forget:output_type -> gotong.control.v1.ForgetResponse
-	63, // 97: gotong.control.v1.Control.Prune:output_type -> gotong.control.v1.PruneEvent
-	67, // 98: gotong.control.v1.Control.Check:output_type -> gotong.control.v1.CheckEvent
-	70, // 99: gotong.control.v1.Control.DropOwner:output_type -> gotong.control.v1.DropOwnerResponse
-	91, // 100: gotong.control.v1.Control.Trash:output_type -> gotong.control.v1.TrashResponse
-	91, // 101: gotong.control.v1.Control.EmptyTrash:output_type -> gotong.control.v1.TrashResponse
-	75, // 102: gotong.control.v1.Control.Self:output_type -> gotong.control.v1.SelfResponse
-	78, // 103: gotong.control.v1.Control.Drill:output_type -> gotong.control.v1.DrillResult
-	80, // 104: gotong.control.v1.Control.View:output_type -> gotong.control.v1.ViewOpened
-	82, // 105: gotong.control.v1.Control.ViewSnapshots:output_type -> gotong.control.v1.ViewSnapshotsResponse
-	86, // 106: gotong.control.v1.Control.ViewEntries:output_type -> gotong.control.v1.ViewNodes
-	88, // 107: gotong.control.v1.Control.ViewRead:output_type -> gotong.control.v1.ViewPiece
-	81, // [81:108] is the sub-list for method output_type
-	54, // [54:81] is the sub-list for method input_type
-	54, // [54:54] is the sub-list for extension type_name
-	54, // [54:54] is the sub-list for extension extendee
-	0,  // [0:54] is the sub-list for field type_name
+	0,   // 0: gotong.control.v1.ErrorDetail.kind:type_name -> gotong.control.v1.Kind
+	4,   // 1: gotong.control.v1.StatusResponse.backups:type_name -> gotong.control.v1.BackupState
+	5,   // 2: gotong.control.v1.StatusResponse.giving:type_name -> gotong.control.v1.Giving
+	7,   // 3: gotong.control.v1.StatusResponse.problems:type_name -> gotong.control.v1.Problem
+	78,  // 4: gotong.control.v1.StatusResponse.last_drill:type_name -> gotong.control.v1.DrillResult
+	97,  // 5: gotong.control.v1.StatusResponse.donating:type_name -> gotong.control.v1.Donating
+	101, // 6: gotong.control.v1.StatusResponse.work:type_name -> gotong.control.v1.OwnerWork
+	6,   // 7: gotong.control.v1.Giving.held_for:type_name -> gotong.control.v1.HeldFor
+	10,  // 8: gotong.control.v1.PeersResponse.peers:type_name -> gotong.control.v1.PeerInfo
+	71,  // 9: gotong.control.v1.PeerInfo.audit:type_name -> gotong.control.v1.AuditRecord
+	10,  // 10: gotong.control.v1.RemoveResponse.removed:type_name -> gotong.control.v1.PeerInfo
+	20,  // 11: gotong.control.v1.BackupInput.start:type_name -> gotong.control.v1.BackupRequest
+	18,  // 12: gotong.control.v1.BackupInput.files:type_name -> gotong.control.v1.BackupFiles
+	19,  // 13: gotong.control.v1.BackupInput.end:type_name -> gotong.control.v1.BackupInputEnd
+	22,  // 14: gotong.control.v1.BackupEvent.progress:type_name -> gotong.control.v1.BackupProgress
+	24,  // 15: gotong.control.v1.BackupEvent.skipped:type_name -> gotong.control.v1.SkippedItem
+	25,  // 16: gotong.control.v1.BackupEvent.summary:type_name -> gotong.control.v1.BackupSummary
+	24,  // 17: gotong.control.v1.BackupEvent.warned:type_name -> gotong.control.v1.SkippedItem
+	23,  // 18: gotong.control.v1.BackupProgress.holders:type_name -> gotong.control.v1.HolderRate
+	28,  // 19: gotong.control.v1.SnapshotsResponse.snapshots:type_name -> gotong.control.v1.Snapshot
+	34,  // 20: gotong.control.v1.RestoreEvent.progress:type_name -> gotong.control.v1.RestoreProgress
+	24,  // 21: gotong.control.v1.RestoreEvent.skipped:type_name -> gotong.control.v1.SkippedItem
+	35,  // 22: gotong.control.v1.RestoreEvent.summary:type_name -> gotong.control.v1.RestoreSummary
+	33,  // 23: gotong.control.v1.RestoreEvent.item:type_name -> gotong.control.v1.RestoreItem
+	23,  // 24: gotong.control.v1.RestoreProgress.holders:type_name -> gotong.control.v1.HolderRate
+	102, // 25: gotong.control.v1.RestoreSummary.actions:type_name -> gotong.control.v1.RestoreSummary.ActionsEntry
+	39,  // 26: gotong.control.v1.RunRequest.start:type_name -> gotong.control.v1.RunStart
+	37,  // 27: gotong.control.v1.RunRequest.file_end:type_name -> gotong.control.v1.RunFileEnd
+	38,  // 28: gotong.control.v1.RunRequest.end:type_name -> gotong.control.v1.RunEnd
+	40,  // 29: gotong.control.v1.RunStart.files:type_name -> gotong.control.v1.RunFile
+	42,  // 30: gotong.control.v1.RunEvent.task:type_name -> gotong.control.v1.RunTask
+	43,  // 31: gotong.control.v1.RunEvent.output:type_name -> gotong.control.v1.RunOutput
+	44,  // 32: gotong.control.v1.RunEvent.summary:type_name -> gotong.control.v1.RunSummary
+	30,  // 33: gotong.control.v1.FindMatch.entry:type_name -> gotong.control.v1.LsEntry
+	49,  // 34: gotong.control.v1.DiffEvent.change:type_name -> gotong.control.v1.DiffChange
+	50,  // 35: gotong.control.v1.DiffEvent.summary:type_name -> gotong.control.v1.DiffSummary
+	30,  // 36: gotong.control.v1.DiffChange.from:type_name -> gotong.control.v1.LsEntry
+	30,  // 37: gotong.control.v1.DiffChange.to:type_name -> gotong.control.v1.LsEntry
+	55,  // 38: gotong.control.v1.StatsResponse.vault:type_name -> gotong.control.v1.VaultStats
+	56,  // 39: gotong.control.v1.StatsResponse.tree:type_name -> gotong.control.v1.TreeStats
+	30,  // 40: gotong.control.v1.TreeStats.largest:type_name -> gotong.control.v1.LsEntry
+	57,  // 41: gotong.control.v1.ForgetRequest.keep:type_name -> gotong.control.v1.KeepPolicy
+	60,  // 42: gotong.control.v1.ForgetResponse.groups:type_name -> gotong.control.v1.ForgetGroup
+	61,  // 43: gotong.control.v1.ForgetGroup.decisions:type_name -> gotong.control.v1.ForgetDecision
+	28,  // 44: gotong.control.v1.ForgetDecision.snapshot:type_name -> gotong.control.v1.Snapshot
+	64,  // 45: gotong.control.v1.PruneEvent.progress:type_name -> gotong.control.v1.WorkProgress
+	65,  // 46: gotong.control.v1.PruneEvent.summary:type_name -> gotong.control.v1.PruneSummary
+	64,  // 47: gotong.control.v1.CheckEvent.progress:type_name -> gotong.control.v1.WorkProgress
+	68,  // 48: gotong.control.v1.CheckEvent.summary:type_name -> gotong.control.v1.CheckSummary
+	6,   // 49: gotong.control.v1.DropOwnerResponse.dropped:type_name -> gotong.control.v1.HeldFor
+	76,  // 50: gotong.control.v1.SelfResponse.members:type_name -> gotong.control.v1.SheetMember
+	83,  // 51: gotong.control.v1.ViewSnapshotsResponse.snapshots:type_name -> gotong.control.v1.ViewSnapshot
+	84,  // 52: gotong.control.v1.ViewSnapshot.root:type_name -> gotong.control.v1.ViewRef
+	84,  // 53: gotong.control.v1.ViewObject.object:type_name -> gotong.control.v1.ViewRef
+	84,  // 54: gotong.control.v1.ViewReadRequest.object:type_name -> gotong.control.v1.ViewRef
+	92,  // 55: gotong.control.v1.TrashResponse.owners:type_name -> gotong.control.v1.TrashOf
+	97,  // 56: gotong.control.v1.PauseResponse.donating:type_name -> gotong.control.v1.Donating
+	97,  // 57: gotong.control.v1.ResumeResponse.donating:type_name -> gotong.control.v1.Donating
+	98,  // 58: gotong.control.v1.Donating.reasons:type_name -> gotong.control.v1.DonateReason
+	100, // 59: gotong.control.v1.Donating.facts:type_name -> gotong.control.v1.DonateFacts
+	99,  // 60: gotong.control.v1.Donating.pause:type_name -> gotong.control.v1.DonatePause
+	2,   // 61: gotong.control.v1.Control.Status:input_type -> gotong.control.v1.StatusRequest
+	8,   // 62: gotong.control.v1.Control.Peers:input_type -> gotong.control.v1.PeersRequest
+	11,  // 63: gotong.control.v1.Control.Invite:input_type -> gotong.control.v1.InviteRequest
+	13,  // 64: gotong.control.v1.Control.Remove:input_type -> gotong.control.v1.RemoveRequest
+	15,  // 65: gotong.control.v1.Control.Leave:input_type -> gotong.control.v1.LeaveRequest
+	72,  // 66: gotong.control.v1.Control.Drain:input_type -> gotong.control.v1.DrainRequest
+	17,  // 67: gotong.control.v1.Control.Backup:input_type -> gotong.control.v1.BackupInput
+	26,  // 68: gotong.control.v1.Control.Snapshots:input_type -> gotong.control.v1.SnapshotsRequest
+	29,  // 69: gotong.control.v1.Control.Ls:input_type -> gotong.control.v1.LsRequest
+	31,  // 70: gotong.control.v1.Control.Restore:input_type -> gotong.control.v1.RestoreRequest
+	36,  // 71: gotong.control.v1.Control.Run:input_type -> gotong.control.v1.RunRequest
+	45,  // 72: gotong.control.v1.Control.Find:input_type -> gotong.control.v1.FindRequest
+	47,  // 73: gotong.control.v1.Control.Diff:input_type -> gotong.control.v1.DiffRequest
+	51,  // 74: gotong.control.v1.Control.Cat:input_type -> gotong.control.v1.CatRequest
+	53,  // 75: gotong.control.v1.Control.Stats:input_type -> gotong.control.v1.StatsRequest
+	58,  // 76: gotong.control.v1.Control.Forget:input_type -> gotong.control.v1.ForgetRequest
+	62,  // 77: gotong.control.v1.Control.Prune:input_type -> gotong.control.v1.PruneRequest
+	66,  // 78: gotong.control.v1.Control.Check:input_type -> gotong.control.v1.CheckRequest
+	69,  // 79: gotong.control.v1.Control.DropOwner:input_type -> gotong.control.v1.DropOwnerRequest
+	89,  // 80: gotong.control.v1.Control.Trash:input_type -> gotong.control.v1.TrashRequest
+	90,  // 81: gotong.control.v1.Control.EmptyTrash:input_type -> gotong.control.v1.EmptyTrashRequest
+	74,  // 82: gotong.control.v1.Control.Self:input_type -> gotong.control.v1.SelfRequest
+	77,  // 83: gotong.control.v1.Control.Drill:input_type -> gotong.control.v1.DrillRequest
+	79,  // 84: gotong.control.v1.Control.View:input_type -> gotong.control.v1.ViewRequest
+	81,  // 85: gotong.control.v1.Control.ViewSnapshots:input_type -> gotong.control.v1.ViewSnapshotsRequest
+	85,  // 86: gotong.control.v1.Control.ViewEntries:input_type -> gotong.control.v1.ViewObject
+	87,  // 87: gotong.control.v1.Control.ViewRead:input_type -> gotong.control.v1.ViewReadRequest
+	93,  // 88: gotong.control.v1.Control.Pause:input_type -> gotong.control.v1.PauseRequest
+	95,  // 89: gotong.control.v1.Control.Resume:input_type -> gotong.control.v1.ResumeRequest
+	3,   // 90: gotong.control.v1.Control.Status:output_type -> gotong.control.v1.StatusResponse
+	9,   // 91: gotong.control.v1.Control.Peers:output_type -> gotong.control.v1.PeersResponse
+	12,  // 92: gotong.control.v1.Control.Invite:output_type -> gotong.control.v1.InviteResponse
+	14,  // 93: gotong.control.v1.Control.Remove:output_type -> gotong.control.v1.RemoveResponse
+	16,  // 94: gotong.control.v1.Control.Leave:output_type -> gotong.control.v1.LeaveResponse
+	73,  // 95: gotong.control.v1.Control.Drain:output_type -> gotong.control.v1.DrainProgress
+	21,  // 96: gotong.control.v1.Control.Backup:output_type -> gotong.control.v1.BackupEvent
+	27,  // 97: gotong.control.v1.Control.Snapshots:output_type -> gotong.control.v1.SnapshotsResponse
+	30,  // 98: gotong.control.v1.Control.Ls:output_type -> gotong.control.v1.LsEntry
+	32,  // 99: gotong.control.v1.Control.Restore:output_type -> gotong.control.v1.RestoreEvent
+	41,  // 100: gotong.control.v1.Control.Run:output_type -> gotong.control.v1.RunEvent
+	46,  // 101: gotong.control.v1.Control.Find:output_type -> gotong.control.v1.FindMatch
+	48,  // 102: gotong.control.v1.Control.Diff:output_type -> gotong.control.v1.DiffEvent
+	52,  // 103: gotong.control.v1.Control.Cat:output_type -> gotong.control.v1.CatPiece
+	54,  // 104: gotong.control.v1.Control.Stats:output_type -> gotong.control.v1.StatsResponse
+	59,  // 105: gotong.control.v1.Control.Forget:output_type -> gotong.control.v1.ForgetResponse
+	63,  // 106: gotong.control.v1.Control.Prune:output_type -> gotong.control.v1.PruneEvent
+	67,  // 107: gotong.control.v1.Control.Check:output_type -> gotong.control.v1.CheckEvent
+	70,  // 108: gotong.control.v1.Control.DropOwner:output_type -> gotong.control.v1.DropOwnerResponse
+	91,  // 109: gotong.control.v1.Control.Trash:output_type -> gotong.control.v1.TrashResponse
+	91,  // 110: gotong.control.v1.Control.EmptyTrash:output_type -> gotong.control.v1.TrashResponse
+	75,  // 111: gotong.control.v1.Control.Self:output_type -> gotong.control.v1.SelfResponse
+	78,  // 112: gotong.control.v1.Control.Drill:output_type -> gotong.control.v1.DrillResult
+	80,  // 113: gotong.control.v1.Control.View:output_type -> gotong.control.v1.ViewOpened
+	82,  // 114: gotong.control.v1.Control.ViewSnapshots:output_type -> gotong.control.v1.ViewSnapshotsResponse
+	86,  // 115: gotong.control.v1.Control.ViewEntries:output_type -> gotong.control.v1.ViewNodes
+	88,  // 116: gotong.control.v1.Control.ViewRead:output_type -> gotong.control.v1.ViewPiece
+	94,  // 117: gotong.control.v1.Control.Pause:output_type -> gotong.control.v1.PauseResponse
+	96,  // 118: gotong.control.v1.Control.Resume:output_type -> gotong.control.v1.ResumeResponse
+	90,  // [90:119] is the sub-list for method output_type
+	61,  // [61:90] is the sub-list for method input_type
+	61,  // [61:61] is the sub-list for extension type_name
+	61,  // [61:61] is the sub-list for extension extendee
+	0,   // [0:61] is the sub-list for field type_name
 }
 
 func init() { file_control_v1_control_proto_init() }
@@ -8069,7 +8957,7 @@ func file_control_v1_control_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_control_v1_control_proto_rawDesc), len(file_control_v1_control_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   93,
+			NumMessages:   102,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

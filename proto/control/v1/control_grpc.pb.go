@@ -46,6 +46,8 @@ const (
 	Control_ViewSnapshots_FullMethodName = "/gotong.control.v1.Control/ViewSnapshots"
 	Control_ViewEntries_FullMethodName   = "/gotong.control.v1.Control/ViewEntries"
 	Control_ViewRead_FullMethodName      = "/gotong.control.v1.Control/ViewRead"
+	Control_Pause_FullMethodName         = "/gotong.control.v1.Control/Pause"
+	Control_Resume_FullMethodName        = "/gotong.control.v1.Control/Resume"
 )
 
 // ControlClient is the client API for Control service.
@@ -90,6 +92,9 @@ type ControlClient interface {
 	ViewSnapshots(ctx context.Context, in *ViewSnapshotsRequest, opts ...grpc.CallOption) (*ViewSnapshotsResponse, error)
 	ViewEntries(ctx context.Context, in *ViewObject, opts ...grpc.CallOption) (grpc.ServerStreamingClient[ViewNodes], error)
 	ViewRead(ctx context.Context, in *ViewReadRequest, opts ...grpc.CallOption) (*ViewPiece, error)
+	// Pause stops tasks on this machine; Resume lets them run again.
+	Pause(ctx context.Context, in *PauseRequest, opts ...grpc.CallOption) (*PauseResponse, error)
+	Resume(ctx context.Context, in *ResumeRequest, opts ...grpc.CallOption) (*ResumeResponse, error)
 }
 
 type controlClient struct {
@@ -475,6 +480,26 @@ func (c *controlClient) ViewRead(ctx context.Context, in *ViewReadRequest, opts 
 	return out, nil
 }
 
+func (c *controlClient) Pause(ctx context.Context, in *PauseRequest, opts ...grpc.CallOption) (*PauseResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(PauseResponse)
+	err := c.cc.Invoke(ctx, Control_Pause_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *controlClient) Resume(ctx context.Context, in *ResumeRequest, opts ...grpc.CallOption) (*ResumeResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ResumeResponse)
+	err := c.cc.Invoke(ctx, Control_Resume_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // ControlServer is the server API for Control service.
 // All implementations must embed UnimplementedControlServer
 // for forward compatibility.
@@ -517,6 +542,9 @@ type ControlServer interface {
 	ViewSnapshots(context.Context, *ViewSnapshotsRequest) (*ViewSnapshotsResponse, error)
 	ViewEntries(*ViewObject, grpc.ServerStreamingServer[ViewNodes]) error
 	ViewRead(context.Context, *ViewReadRequest) (*ViewPiece, error)
+	// Pause stops tasks on this machine; Resume lets them run again.
+	Pause(context.Context, *PauseRequest) (*PauseResponse, error)
+	Resume(context.Context, *ResumeRequest) (*ResumeResponse, error)
 	mustEmbedUnimplementedControlServer()
 }
 
@@ -607,6 +635,12 @@ func (UnimplementedControlServer) ViewEntries(*ViewObject, grpc.ServerStreamingS
 }
 func (UnimplementedControlServer) ViewRead(context.Context, *ViewReadRequest) (*ViewPiece, error) {
 	return nil, status.Error(codes.Unimplemented, "method ViewRead not implemented")
+}
+func (UnimplementedControlServer) Pause(context.Context, *PauseRequest) (*PauseResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Pause not implemented")
+}
+func (UnimplementedControlServer) Resume(context.Context, *ResumeRequest) (*ResumeResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Resume not implemented")
 }
 func (UnimplementedControlServer) mustEmbedUnimplementedControlServer() {}
 func (UnimplementedControlServer) testEmbeddedByValue()                 {}
@@ -1016,6 +1050,42 @@ func _Control_ViewRead_Handler(srv interface{}, ctx context.Context, dec func(in
 	return interceptor(ctx, in, info, handler)
 }
 
+func _Control_Pause_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(PauseRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ControlServer).Pause(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Control_Pause_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ControlServer).Pause(ctx, req.(*PauseRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Control_Resume_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ResumeRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ControlServer).Resume(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Control_Resume_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ControlServer).Resume(ctx, req.(*ResumeRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // Control_ServiceDesc is the grpc.ServiceDesc for Control service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -1078,6 +1148,14 @@ var Control_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "ViewRead",
 			Handler:    _Control_ViewRead_Handler,
+		},
+		{
+			MethodName: "Pause",
+			Handler:    _Control_Pause_Handler,
+		},
+		{
+			MethodName: "Resume",
+			Handler:    _Control_Resume_Handler,
 		},
 	},
 	Streams: []grpc.StreamDesc{
