@@ -42,6 +42,7 @@ type kept struct {
 	gone       bool
 	catching   bool  // fetches what another keeper told of
 	copied     bool  // a copy for reading: it takes nothing of the keeper's bounds
+	failures   int   // to drive it, in a row; look's own
 	size       int64 // of what it takes of the keeper's bound; guarded by Keeper.mu
 }
 

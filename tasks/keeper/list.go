@@ -17,6 +17,9 @@ type List struct {
 
 // newer reports whether l replaces other.
 func (l List) newer(other List) bool {
+	if len(other.Peers) == 0 {
+		return len(l.Peers) > 0
+	}
 	if l.By != other.By {
 		return l.By.Beats(other.By)
 	}

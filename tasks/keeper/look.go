@@ -133,13 +133,25 @@ func (j *kept) consider(ctx context.Context, tries int) bool {
 	switch {
 	case err == nil || ctx.Err() != nil:
 	case errors.Is(err, ErrDeposed):
+		j.failures = 0
 		j.logger.Info("another keeper drives", "err", err)
+	case errors.Is(err, ErrCancelled):
 	default:
-		j.logger.Warn("driving ended", "err", err)
-		j.wait(ctx, time.Now().Add(j.k.cfg.Lease), nil) // before it is tried again
+		// Others may try meanwhile; perhaps they have what is missing here.
+		pause := min(j.k.cfg.Lease<<min(j.failures, maxDoublings), maxPause)
+		j.failures++
+		j.logger.Warn("the job cannot be driven here now", "err", err, "again_in", pause)
+		j.wait(ctx, time.Now().Add(pause), j.watch())
 	}
 	return true
 }
+
+// How long a keeper waits that could not drive a job: a lease at first, twice as
+// long each time.
+const (
+	maxDoublings = 8
+	maxPause     = 10 * time.Minute
+)
 
 // ask returns what the other keepers say, and those that do not have the job.
 func (j *kept) ask(ctx context.Context) (answers, without []answer) {
