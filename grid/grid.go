@@ -64,6 +64,7 @@ type Record struct {
 	Version     string   // of the program
 	OS, Arch    string   // GOOS, GOARCH
 	BoxKey      []byte   // X25519 public key to which job keys are wrapped, 32 bytes
+	MemoryBytes uint64   // of the machine; 0: unknown
 	Created     time.Time
 }
 

@@ -15,7 +15,6 @@ import (
 	"gotong/tasks/contents"
 	"gotong/tasks/jobs"
 	"gotong/tasks/keeper"
-	"gotong/tasks/scheduler"
 )
 
 // keeping is the part of a peer that keeps jobs, its user's and others'.
@@ -96,7 +95,7 @@ func (k *keeping) drive(ctx context.Context, d keeper.Driven) error {
 	}
 	return jobs.Drive(ctx, jobs.DriveConfig{
 		Job: journal.Job, Self: d.Stream.Driver, Epoch: d.Stream.Epoch, Append: d.Append,
-		Pool:     func(jobs.Step) (scheduler.Pool, error) { return k.peer.work, nil },
+		Pool:     k.peer.stepPool,
 		Contents: keptContents{k.contents}, Dir: k.driveDir, Logger: k.peer.logger,
 	})
 }

@@ -129,6 +129,6 @@ func baseRecord(c Config, self grid.PeerID, boxKey []byte, addrs []string, now t
 		Peer: self, Name: c.Name, Site: c.Site, Addresses: addrs,
 		PledgeBytes: uint64(c.Give), Slots: c.Slots,
 		Version: Version(), OS: runtime.GOOS, Arch: runtime.GOARCH,
-		BoxKey: boxKey, Created: now,
+		BoxKey: boxKey, MemoryBytes: machineMemory(), Created: now,
 	}
 }

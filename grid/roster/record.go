@@ -43,7 +43,7 @@ func SignRecord(node identity.NodeKey, r grid.Record) ([]byte, error) {
 	m := &rosterv1.PeerRecord{
 		Number: r.Number, Name: r.Name, Site: r.Site, Addresses: r.Addresses,
 		PledgeBytes: r.PledgeBytes, Slots: uint32(r.Slots), Version: r.Version, Os: r.OS, Arch: r.Arch,
-		BoxKey: r.BoxKey,
+		BoxKey: r.BoxKey, MemoryBytes: r.MemoryBytes,
 	}
 	if !r.Created.IsZero() {
 		m.Created = r.Created.Unix()
@@ -83,7 +83,7 @@ func ParseRecord(encoded []byte) (grid.Record, error) {
 	r := grid.Record{
 		Peer: grid.PeerIDOf(signed.Key), Number: m.GetNumber(), Name: m.GetName(), Site: m.GetSite(),
 		Addresses: m.GetAddresses(), PledgeBytes: m.GetPledgeBytes(), Slots: int(m.GetSlots()),
-		Version: m.GetVersion(), OS: m.GetOs(), Arch: m.GetArch(), BoxKey: bytes.Clone(m.GetBoxKey()),
+		Version: m.GetVersion(), OS: m.GetOs(), Arch: m.GetArch(), BoxKey: bytes.Clone(m.GetBoxKey()), MemoryBytes: m.GetMemoryBytes(),
 	}
 	if m.GetCreated() != 0 {
 		r.Created = time.Unix(m.GetCreated(), 0).UTC()

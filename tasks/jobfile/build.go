@@ -1,8 +1,6 @@
 package jobfile
 
 import (
-	"bufio"
-	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -292,64 +290,49 @@ func (b *builder) items(s *Step) (jobs.Items, error) {
 		i := slices.IndexFunc(b.draft.Plan.Steps, func(o jobs.Step) bool { return o.Name == s.Items.Like })
 		return b.draft.Plan.Steps[i].Items, nil
 	}
-	f, err := os.CreateTemp(b.temp, "items-")
-	if err != nil {
-		return jobs.Items{}, err
-	}
-	items, err := b.list(f, s.Items)
-	if err = errors.Join(err, f.Close()); err != nil {
-		return jobs.Items{}, err
-	}
-	if items.Size <= jobs.InlineItemsBytes {
-		if items.Data, err = os.ReadFile(f.Name()); err != nil {
-			return items, err
-		}
-		return items, os.Remove(f.Name())
-	}
-	b.draft.Files[items.Content], b.draft.Sizes[items.Content] = f.Name(), items.Size
-	return items, nil
-}
-
-// list writes the items of a source.
-func (b *builder) list(f io.Writer, s *source) (items jobs.Items, err error) {
-	plan, stage, err := b.plan(s)
+	path := filepath.Join(b.temp, "items-"+strconv.Itoa(len(b.draft.Plan.Steps)))
+	items, err := jobs.WriteItems(path, func(add func(jobs.Item) error) error { return b.list(s.Items, add) })
 	if err != nil {
 		return items, err
 	}
-	hash := blake3.New()
-	buffer := bufio.NewWriterSize(io.MultiWriter(f, hash, (*counter)(&items.Size)), 1<<20)
-	w := jobs.NewItemsWriter(buffer)
+	if items.Count == 0 {
+		return items, fault(s.Items.line, "there are no items")
+	}
+	if items.Data == nil {
+		b.draft.Files[items.Content], b.draft.Sizes[items.Content] = path, items.Size
+	}
+	return items, nil
+}
+
+// list adds the items of a source.
+func (b *builder) list(s *source, add func(jobs.Item) error) error {
+	plan, stage, err := b.plan(s)
+	if err != nil {
+		return err
+	}
 	for values, err := range plan.Tasks(open) {
 		if err != nil {
-			return items, fault(s.line, "items: %v", err)
+			return fault(s.line, "items: %v", err)
 		}
 		item := jobs.Item{Words: slices.Clone(values)}
 		for i := range item.Words {
 			if stage[i%len(stage)] {
 				if err := b.stage(s.line, &item, i); err != nil {
-					return items, err
+					return err
 				}
 			}
 		}
-		if err := w.Add(item); err != nil {
-			return items, fault(s.line, "items: %v", err)
+		if err := add(item); err != nil {
+			return fault(s.line, "items: %v", err)
 		}
 	}
-	if err := errors.Join(w.Close(), buffer.Flush()); err != nil {
-		return items, err
-	}
-	hash.Sum(items.Content[:0])
-	items.Count = w.Count()
-	if items.Count == 0 {
-		return items, fault(s.line, "there are no items")
-	}
-	return items, nil
+	return nil
 }
 
 // stage has the file that a word names sent with its task.
 func (b *builder) stage(line int, item *jobs.Item, word int) error {
 	path := item.Words[word]
-	in, err := b.file(line, b.path(path))
+	in, data, err := b.staged(line, item, b.path(path))
 	if err != nil {
 		return err
 	}
@@ -364,9 +347,37 @@ func (b *builder) stage(line int, item *jobs.Item, word int) error {
 	}
 	if in.Name != "" {
 		item.Inputs = append(item.Inputs, in)
+		if data != nil {
+			item.Inline = append(item.Inline, data)
+		}
 	}
 	item.Words[word] = "/in/" + StagedName(path)
 	return nil
+}
+
+// staged takes in a file of one item: its bytes when it is small and they fit
+// into the list, else it is sent by itself.
+func (b *builder) staged(line int, item *jobs.Item, path string) (in tasks.Input, data []byte, err error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return in, nil, fault(line, "%v", err)
+	}
+	room := jobs.MaxInlineItem
+	for _, have := range item.Inline {
+		room -= len(have)
+	}
+	if !info.Mode().IsRegular() || info.Size() == 0 || info.Size() > int64(min(room, jobs.MaxInlineFile)) {
+		in, err = b.file(line, path)
+		return in, nil, err
+	}
+	if data, err = os.ReadFile(path); err != nil {
+		return in, nil, fault(line, "%v", err)
+	}
+	if len(data) == 0 || len(data) > room { // it changed just now
+		in, err = b.file(line, path)
+		return in, nil, err
+	}
+	return tasks.Input{Content: blake3.Sum256(data), Size: int64(len(data))}, data, nil
 }
 
 // StagedName is the name below /in of a file that an item names: its path,
@@ -374,13 +385,6 @@ func (b *builder) stage(line int, item *jobs.Item, word int) error {
 func StagedName(path string) string {
 	name := filepath.ToSlash(filepath.Clean("/" + filepath.ToSlash(path)))
 	return strings.TrimPrefix(strings.ReplaceAll(name, ":", "_"), "/")
-}
-
-type counter int64
-
-func (c *counter) Write(p []byte) (int, error) {
-	*c += counter(len(p))
-	return len(p), nil
 }
 
 // plan makes the sources of package batch; stage says which of them are files.

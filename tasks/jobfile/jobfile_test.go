@@ -127,7 +127,7 @@ steps:
 	if len(items) != 2 || items[0].Words[0] != "/in/in/a.txt" || items[0].Inputs[0].Name != "in/a.txt" || items[0].Inputs[0].Size != 3 {
 		t.Errorf("%+v", items)
 	}
-	if d.Files[items[1].Inputs[0].Content] != filepath.Join(dir, "in/b.txt") || len(count.Common) != 1 || count.Common[0].Name != "common.dat" {
+	if string(items[1].Inline[0]) != "b" || len(count.Common) != 1 || count.Common[0].Name != "common.dat" {
 		t.Errorf("files %v", d.Files)
 	}
 	grid := itemsOf(t, d, 3)

@@ -116,7 +116,7 @@ func (r *stepRun) take(place int, out tasks.Result, prefix string, add func(task
 		if o.Stored != nil {
 			places[o.Content] = *o.Stored
 		} else {
-			r.files.add(place, o.Content, out.Task.Index, o.Name)
+			r.files.add(place, o.Content, localFile{task: out.Task.Index, name: o.Name})
 		}
 	}
 }
@@ -137,7 +137,7 @@ func (r *stepRun) fromNeeds(place int, part *scheduler.Part) error {
 		}
 		if need.Stdin && len(out.Stdout) > 0 {
 			part.Stdin, part.StdinSize = blake3.Sum256(out.Stdout), int64(len(out.Stdout))
-			r.files.add(place, part.Stdin, out.Task.Index, "")
+			r.files.add(place, part.Stdin, localFile{task: out.Task.Index})
 		}
 		if need.Files {
 			own := slices.Clone(part.Inputs)

@@ -10,6 +10,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/zeebo/blake3"
+
 	"gotong/tasks"
 	"gotong/tasks/batch"
 	"gotong/tasks/scheduler"
@@ -237,6 +239,9 @@ func (r *stepRun) part(i int) (scheduler.Part, error) {
 		for id, stored := range item.Stored {
 			part.Stored[id] = stored
 		}
+		for _, data := range item.Inline {
+			r.files.add(i, blake3.Sum256(data), localFile{item: true, task: i})
+		}
 	}
 	if err != nil {
 		return part, err
@@ -337,10 +342,16 @@ func (r *stepRun) keepOutputs(a *scheduler.Accepted) error {
 	return nil
 }
 
+// emptyContent is the id of no bytes, which nobody needs to keep.
+var emptyContent = tasks.ContentID(blake3.Sum256(nil))
+
 // OpenContent implements scheduler.Contents.
 func (r *stepRun) OpenContent(id tasks.ContentID) (io.ReadCloser, int64, error) {
 	if from, size, ok, err := r.files.open(r, id); ok || err != nil {
 		return from, size, err
+	}
+	if id == emptyContent {
+		return bytesReader(nil), 0, nil
 	}
 	f, err := os.Open(r.stdinPath(id))
 	if errors.Is(err, os.ErrNotExist) {
@@ -390,14 +401,16 @@ type localFiles struct {
 	of   map[int][]tasks.ContentID
 }
 
-// localFile is an output, or the standard output, of a task of the job.
+// localFile is an output, or the standard output, of a task of the job; or a
+// content that rides in the list of items.
 type localFile struct {
-	task  int    // index in the job
+	item  bool
+	task  int    // index in the job; of an item its place in the step
 	name  string // of the output; empty: its standard output
 	users int
 }
 
-func (l *localFiles) add(place int, id tasks.ContentID, task int, name string) {
+func (l *localFiles) add(place int, id tasks.ContentID, file localFile) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for _, have := range l.of[place] {
@@ -407,7 +420,7 @@ func (l *localFiles) add(place int, id tasks.ContentID, task int, name string) {
 	}
 	f := l.byID[id]
 	if f == nil {
-		f = &localFile{task: task, name: name}
+		f = &file
 		l.byID[id] = f
 	}
 	f.users++
@@ -434,8 +447,26 @@ func (l *localFiles) open(r *stepRun, id tasks.ContentID) (io.ReadCloser, int64,
 	if f == nil {
 		return nil, 0, false, nil
 	}
+	if f.item {
+		from, size, err := r.itemFile(f.task, id)
+		return from, size, true, err
+	}
 	from, size, err := r.resultFile(f.task, f.name)
 	return from, size, true, err
+}
+
+// itemFile opens a content that rides in the list of items.
+func (r *stepRun) itemFile(place int, id tasks.ContentID) (io.ReadCloser, int64, error) {
+	item, err := r.items.Item(place)
+	if err != nil {
+		return nil, 0, err
+	}
+	for _, data := range item.Inline {
+		if blake3.Sum256(data) == id {
+			return bytesReader(data), int64(len(data)), nil
+		}
+	}
+	return nil, 0, fmt.Errorf("content %s of item %d: %w", id.Short(), place, tasks.ErrNoContent)
 }
 
 // resultFile opens an output of a task of the job, or its standard output.

@@ -4,9 +4,12 @@ import (
 	"bufio"
 	"bytes"
 	"encoding/binary"
+	"errors"
 	"io"
+	"os"
 	"strings"
 
+	"github.com/zeebo/blake3"
 	"google.golang.org/protobuf/proto"
 
 	tasksv1 "gotong/proto/tasks/v1"
@@ -39,7 +42,16 @@ type Item struct {
 	Stdin     tasks.ContentID
 	StdinSize int64
 	Stored    map[tasks.ContentID]tasks.Stored
+	// Inline are contents of the item that are small: they ride in the list, so
+	// that many small files are one content.
+	Inline [][]byte
 }
+
+// Bounds of Item.Inline.
+const (
+	MaxInlineFile = 64 << 10  // one content
+	MaxInlineItem = 256 << 10 // of one item
+)
 
 // ItemsWriter writes a list of items. Close writes its end.
 type ItemsWriter struct {
@@ -62,7 +74,7 @@ func (w *ItemsWriter) Add(item Item) error {
 	if w.count >= scheduler.MaxTasks {
 		return invalid("more than %d items", scheduler.MaxTasks)
 	}
-	m := &tasksv1.Item{Words: bytesOf(item.Words), Inputs: inputsToProto(item.Inputs), StdinSize: item.StdinSize, Stored: storedToProto(item.Stored)}
+	m := &tasksv1.Item{Words: bytesOf(item.Words), Inputs: inputsToProto(item.Inputs), StdinSize: item.StdinSize, Stored: storedToProto(item.Stored), Inline: item.Inline}
 	if !item.Stdin.IsZero() {
 		m.Stdin = item.Stdin[:]
 	}
@@ -169,7 +181,7 @@ func parseItem(raw []byte) (item Item, err error) {
 	if err := proto.Unmarshal(raw, &m); err != nil {
 		return item, invalid("item does not parse")
 	}
-	item = Item{Words: stringsOf(m.Words), StdinSize: m.StdinSize}
+	item = Item{Words: stringsOf(m.Words), StdinSize: m.StdinSize, Inline: m.Inline}
 	if item.Inputs, err = inputsFromProto(m.Inputs); err != nil {
 		return item, err
 	}
@@ -178,6 +190,48 @@ func parseItem(raw []byte) (item Item, err error) {
 	}
 	item.Stored, err = storedFromProto(m.Stored)
 	return item, err
+}
+
+// WriteItems writes a list into a new file and returns what a plan says of it; a
+// small one rides in the plan, and the file is removed. fill adds the items.
+func WriteItems(path string, fill func(add func(Item) error) error) (Items, error) {
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
+	if err != nil {
+		return Items{}, err
+	}
+	hash := blake3.New()
+	buffer := bufio.NewWriterSize(io.MultiWriter(f, hash), 1<<20)
+	w := NewItemsWriter(buffer)
+	if err := errors.Join(fill(w.Add), w.Close(), buffer.Flush(), f.Close()); err != nil {
+		return Items{}, err
+	}
+	items := Items{Count: w.Count(), Size: w.at}
+	hash.Sum(items.Content[:0])
+	if items.Size > InlineItemsBytes {
+		return items, nil
+	}
+	if items.Data, err = os.ReadFile(path); err != nil {
+		return items, err
+	}
+	return items, os.Remove(path)
+}
+
+// Open opens a list; path is where it lies when it does not ride in the plan.
+// The caller closes.
+func (i Items) Open(path string) (*ItemsReader, io.Closer, error) {
+	if len(i.Data) > 0 {
+		r, err := inlineItems(i)
+		return r, io.NopCloser(nil), err
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, nil, err
+	}
+	r, err := OpenItems(f, i.Size, i.Count)
+	if err != nil {
+		return nil, nil, errors.Join(err, f.Close())
+	}
+	return r, f, nil
 }
 
 // inlineItems returns a reader of a list that is in the plan.

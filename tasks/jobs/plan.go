@@ -3,6 +3,7 @@ package jobs
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -207,6 +208,16 @@ func (s Step) validate(p Plan, place int) error {
 	}
 	faults = append(faults, s.spec().Validate())
 	return errors.Join(faults...)
+}
+
+// Contents returns the module, the inputs that all tasks have, and the list of
+// items when it does not ride in the plan; each once.
+func (s Step) Contents() []tasks.ContentID {
+	ids := tasks.Spec{Module: s.Module, Inputs: s.Common}.Contents()
+	if id := s.Items.Content; !id.IsZero() && len(s.Items.Data) == 0 && !slices.Contains(ids, id) {
+		ids = append(ids, id)
+	}
+	return ids
 }
 
 // spec is what the tasks of s have in common.

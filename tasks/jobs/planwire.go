@@ -62,6 +62,26 @@ func OpenPlan(raw []byte) (Plan, error) {
 	return p, p.Validate()
 }
 
+// EncodeDraft returns a plan that is not signed, as DecodeDraft reads it. Its
+// ids may be zero.
+func EncodeDraft(p Plan) ([]byte, error) {
+	raw, err := proto.Marshal(planToProto(p))
+	if err == nil && len(raw) > MaxPlanBytes {
+		return nil, invalid("the plan has %d bytes, at most %d", len(raw), MaxPlanBytes)
+	}
+	return raw, err
+}
+
+// DecodeDraft parses what EncodeDraft wrote. It checks no more than that it can
+// be read.
+func DecodeDraft(raw []byte) (Plan, error) {
+	var message tasksv1.Plan
+	if err := proto.Unmarshal(raw, &message); err != nil {
+		return Plan{}, invalid("plan does not parse")
+	}
+	return planFromProto(&message)
+}
+
 func invalid(format string, args ...any) error {
 	return fmt.Errorf("%w: %s", tasks.ErrInvalid, fmt.Sprintf(format, args...))
 }

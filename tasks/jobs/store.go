@@ -101,7 +101,12 @@ func (s *Store) Close() error {
 }
 
 // Create keeps a job, durably. A job that is kept already is returned as it is.
-func (s *Store) Create(raw []byte) (*Job, error) {
+func (s *Store) Create(raw []byte) (*Job, error) { return s.CreateWith(raw, nil) }
+
+// CreateWith is Create with contents of the job, which are moved from the files
+// that are named; these lie on the same file system and are durable or are made
+// so.
+func (s *Store) CreateWith(raw []byte, files map[tasks.ContentID]string) (*Job, error) {
 	plan, err := OpenPlan(raw)
 	if err != nil {
 		return nil, err
@@ -115,7 +120,7 @@ func (s *Store) Create(raw []byte) (*Job, error) {
 		return job, nil
 	}
 	path := filepath.Join(s.dir, plan.Job.String())
-	if err := s.make(path, plan.Job, raw); err != nil {
+	if err := s.make(path, plan.Job, raw, files); err != nil {
 		return nil, fmt.Errorf("keep job %s: %w", plan.Job.Short(), err)
 	}
 	job, err := s.open(plan.Job, path)
@@ -127,7 +132,7 @@ func (s *Store) Create(raw []byte) (*Job, error) {
 }
 
 // make writes the files of a new job; they appear in one rename.
-func (s *Store) make(path string, id tasks.JobID, raw []byte) error {
+func (s *Store) make(path string, id tasks.JobID, raw []byte, files map[tasks.ContentID]string) error {
 	fresh := path + newSuffix
 	if err := os.RemoveAll(fresh); err != nil {
 		return err
@@ -139,6 +144,12 @@ func (s *Store) make(path string, id tasks.JobID, raw []byte) error {
 	if err == nil {
 		err = disk.WriteFile(filepath.Join(fresh, journalName), journalHead(id), 0o600)
 	}
+	if err == nil && len(files) > 0 {
+		err = moveContents(filepath.Join(fresh, contentsName), files)
+	}
+	if err == nil {
+		err = disk.SyncDir(fresh)
+	}
 	if err == nil {
 		err = os.Rename(fresh, path)
 	}
@@ -146,6 +157,26 @@ func (s *Store) make(path string, id tasks.JobID, raw []byte) error {
 		return errors.Join(err, os.RemoveAll(fresh))
 	}
 	return disk.SyncDir(s.dir)
+}
+
+// moveContents moves files into a new directory, durably.
+func moveContents(dir string, files map[tasks.ContentID]string) error {
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		return err
+	}
+	for id, from := range files {
+		f, err := os.OpenFile(from, os.O_RDWR, 0)
+		if err != nil {
+			return err
+		}
+		if err := errors.Join(f.Sync(), f.Close()); err != nil {
+			return err
+		}
+		if err := os.Rename(from, filepath.Join(dir, id.String())); err != nil {
+			return err
+		}
+	}
+	return disk.SyncDir(dir)
 }
 
 func (s *Store) open(id tasks.JobID, path string) (*Job, error) {

@@ -98,7 +98,7 @@ peers or too little redundancy, 10 not set up or peer not running, 11 busy,
 		a.forgetCommand(), a.pruneCommand(), a.checkCommand(), a.statsCommand(),
 		a.dropCommand(),
 		a.trashCommand(),
-		a.runCommand(),
+		a.runCommand(), a.submitCommand(), a.jobsCommand(), a.jobCommand(),
 		a.configCommand(), a.versionCommand(), a.completionCommand(),
 	)
 	return root

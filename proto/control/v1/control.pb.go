@@ -7933,6 +7933,1352 @@ func (x *OwnerWork) GetWeight() float64 {
 	return 0
 }
 
+// SubmitRequest is a stream: the plan, then the contents that it names, each as
+// its id, its pieces, and so on; then the end.
+type SubmitRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Types that are valid to be assigned to Request:
+	//
+	//	*SubmitRequest_Plan
+	//	*SubmitRequest_Content
+	//	*SubmitRequest_Data
+	//	*SubmitRequest_End
+	Request       isSubmitRequest_Request `protobuf_oneof:"request"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SubmitRequest) Reset() {
+	*x = SubmitRequest{}
+	mi := &file_control_v1_control_proto_msgTypes[101]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SubmitRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SubmitRequest) ProtoMessage() {}
+
+func (x *SubmitRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_control_v1_control_proto_msgTypes[101]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SubmitRequest.ProtoReflect.Descriptor instead.
+func (*SubmitRequest) Descriptor() ([]byte, []int) {
+	return file_control_v1_control_proto_rawDescGZIP(), []int{101}
+}
+
+func (x *SubmitRequest) GetRequest() isSubmitRequest_Request {
+	if x != nil {
+		return x.Request
+	}
+	return nil
+}
+
+func (x *SubmitRequest) GetPlan() *SubmitPlan {
+	if x != nil {
+		if x, ok := x.Request.(*SubmitRequest_Plan); ok {
+			return x.Plan
+		}
+	}
+	return nil
+}
+
+func (x *SubmitRequest) GetContent() *SubmitContent {
+	if x != nil {
+		if x, ok := x.Request.(*SubmitRequest_Content); ok {
+			return x.Content
+		}
+	}
+	return nil
+}
+
+func (x *SubmitRequest) GetData() []byte {
+	if x != nil {
+		if x, ok := x.Request.(*SubmitRequest_Data); ok {
+			return x.Data
+		}
+	}
+	return nil
+}
+
+func (x *SubmitRequest) GetEnd() *SubmitEnd {
+	if x != nil {
+		if x, ok := x.Request.(*SubmitRequest_End); ok {
+			return x.End
+		}
+	}
+	return nil
+}
+
+type isSubmitRequest_Request interface {
+	isSubmitRequest_Request()
+}
+
+type SubmitRequest_Plan struct {
+	Plan *SubmitPlan `protobuf:"bytes,1,opt,name=plan,proto3,oneof"`
+}
+
+type SubmitRequest_Content struct {
+	Content *SubmitContent `protobuf:"bytes,2,opt,name=content,proto3,oneof"`
+}
+
+type SubmitRequest_Data struct {
+	Data []byte `protobuf:"bytes,3,opt,name=data,proto3,oneof"` // of the content that was named last
+}
+
+type SubmitRequest_End struct {
+	End *SubmitEnd `protobuf:"bytes,4,opt,name=end,proto3,oneof"`
+}
+
+func (*SubmitRequest_Plan) isSubmitRequest_Request() {}
+
+func (*SubmitRequest_Content) isSubmitRequest_Request() {}
+
+func (*SubmitRequest_Data) isSubmitRequest_Request() {}
+
+func (*SubmitRequest_End) isSubmitRequest_Request() {}
+
+type SubmitPlan struct {
+	state          protoimpl.MessageState `protogen:"open.v1"`
+	Plan           []byte                 `protobuf:"bytes,1,opt,name=plan,proto3" json:"plan,omitempty"`                                            // tasks.v1.Plan without job, owner, submitter, key, grant and times
+	ExpiresSeconds int64                  `protobuf:"varint,2,opt,name=expires_seconds,json=expiresSeconds,proto3" json:"expires_seconds,omitempty"` // from now; 0: the standard
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
+}
+
+func (x *SubmitPlan) Reset() {
+	*x = SubmitPlan{}
+	mi := &file_control_v1_control_proto_msgTypes[102]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SubmitPlan) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SubmitPlan) ProtoMessage() {}
+
+func (x *SubmitPlan) ProtoReflect() protoreflect.Message {
+	mi := &file_control_v1_control_proto_msgTypes[102]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SubmitPlan.ProtoReflect.Descriptor instead.
+func (*SubmitPlan) Descriptor() ([]byte, []int) {
+	return file_control_v1_control_proto_rawDescGZIP(), []int{102}
+}
+
+func (x *SubmitPlan) GetPlan() []byte {
+	if x != nil {
+		return x.Plan
+	}
+	return nil
+}
+
+func (x *SubmitPlan) GetExpiresSeconds() int64 {
+	if x != nil {
+		return x.ExpiresSeconds
+	}
+	return 0
+}
+
+type SubmitContent struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            []byte                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	Size          int64                  `protobuf:"varint,2,opt,name=size,proto3" json:"size,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SubmitContent) Reset() {
+	*x = SubmitContent{}
+	mi := &file_control_v1_control_proto_msgTypes[103]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SubmitContent) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SubmitContent) ProtoMessage() {}
+
+func (x *SubmitContent) ProtoReflect() protoreflect.Message {
+	mi := &file_control_v1_control_proto_msgTypes[103]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SubmitContent.ProtoReflect.Descriptor instead.
+func (*SubmitContent) Descriptor() ([]byte, []int) {
+	return file_control_v1_control_proto_rawDescGZIP(), []int{103}
+}
+
+func (x *SubmitContent) GetId() []byte {
+	if x != nil {
+		return x.Id
+	}
+	return nil
+}
+
+func (x *SubmitContent) GetSize() int64 {
+	if x != nil {
+		return x.Size
+	}
+	return 0
+}
+
+type SubmitEnd struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SubmitEnd) Reset() {
+	*x = SubmitEnd{}
+	mi := &file_control_v1_control_proto_msgTypes[104]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SubmitEnd) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SubmitEnd) ProtoMessage() {}
+
+func (x *SubmitEnd) ProtoReflect() protoreflect.Message {
+	mi := &file_control_v1_control_proto_msgTypes[104]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SubmitEnd.ProtoReflect.Descriptor instead.
+func (*SubmitEnd) Descriptor() ([]byte, []int) {
+	return file_control_v1_control_proto_rawDescGZIP(), []int{104}
+}
+
+type SubmitResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Job           string                 `protobuf:"bytes,1,opt,name=job,proto3" json:"job,omitempty"`
+	Keepers       []string               `protobuf:"bytes,2,rep,name=keepers,proto3" json:"keepers,omitempty"` // names of peers that have it on disk
+	Alone         bool                   `protobuf:"varint,3,opt,name=alone,proto3" json:"alone,omitempty"`    // only this peer has it
+	Stored        bool                   `protobuf:"varint,4,opt,name=stored,proto3" json:"stored,omitempty"`  // its contents are on the grid
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SubmitResponse) Reset() {
+	*x = SubmitResponse{}
+	mi := &file_control_v1_control_proto_msgTypes[105]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SubmitResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SubmitResponse) ProtoMessage() {}
+
+func (x *SubmitResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_control_v1_control_proto_msgTypes[105]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SubmitResponse.ProtoReflect.Descriptor instead.
+func (*SubmitResponse) Descriptor() ([]byte, []int) {
+	return file_control_v1_control_proto_rawDescGZIP(), []int{105}
+}
+
+func (x *SubmitResponse) GetJob() string {
+	if x != nil {
+		return x.Job
+	}
+	return ""
+}
+
+func (x *SubmitResponse) GetKeepers() []string {
+	if x != nil {
+		return x.Keepers
+	}
+	return nil
+}
+
+func (x *SubmitResponse) GetAlone() bool {
+	if x != nil {
+		return x.Alone
+	}
+	return false
+}
+
+func (x *SubmitResponse) GetStored() bool {
+	if x != nil {
+		return x.Stored
+	}
+	return false
+}
+
+type JobsRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *JobsRequest) Reset() {
+	*x = JobsRequest{}
+	mi := &file_control_v1_control_proto_msgTypes[106]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *JobsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*JobsRequest) ProtoMessage() {}
+
+func (x *JobsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_control_v1_control_proto_msgTypes[106]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use JobsRequest.ProtoReflect.Descriptor instead.
+func (*JobsRequest) Descriptor() ([]byte, []int) {
+	return file_control_v1_control_proto_rawDescGZIP(), []int{106}
+}
+
+type JobsResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Jobs          []*JobInfo             `protobuf:"bytes,1,rep,name=jobs,proto3" json:"jobs,omitempty"`               // the newest first
+	Unreachable   []string               `protobuf:"bytes,2,rep,name=unreachable,proto3" json:"unreachable,omitempty"` // names of peers that may keep more, and did not answer
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *JobsResponse) Reset() {
+	*x = JobsResponse{}
+	mi := &file_control_v1_control_proto_msgTypes[107]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *JobsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*JobsResponse) ProtoMessage() {}
+
+func (x *JobsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_control_v1_control_proto_msgTypes[107]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use JobsResponse.ProtoReflect.Descriptor instead.
+func (*JobsResponse) Descriptor() ([]byte, []int) {
+	return file_control_v1_control_proto_rawDescGZIP(), []int{107}
+}
+
+func (x *JobsResponse) GetJobs() []*JobInfo {
+	if x != nil {
+		return x.Jobs
+	}
+	return nil
+}
+
+func (x *JobsResponse) GetUnreachable() []string {
+	if x != nil {
+		return x.Unreachable
+	}
+	return nil
+}
+
+type JobRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Job           string                 `protobuf:"bytes,1,opt,name=job,proto3" json:"job,omitempty"` // id, or the beginning of one
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *JobRequest) Reset() {
+	*x = JobRequest{}
+	mi := &file_control_v1_control_proto_msgTypes[108]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *JobRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*JobRequest) ProtoMessage() {}
+
+func (x *JobRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_control_v1_control_proto_msgTypes[108]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use JobRequest.ProtoReflect.Descriptor instead.
+func (*JobRequest) Descriptor() ([]byte, []int) {
+	return file_control_v1_control_proto_rawDescGZIP(), []int{108}
+}
+
+func (x *JobRequest) GetJob() string {
+	if x != nil {
+		return x.Job
+	}
+	return ""
+}
+
+type JobInfo struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	Name          string                 `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
+	State         string                 `protobuf:"bytes,3,opt,name=state,proto3" json:"state,omitempty"` // queued, running, done, failed, cancelled
+	Tasks         uint64                 `protobuf:"varint,4,opt,name=tasks,proto3" json:"tasks,omitempty"`
+	Done          uint64                 `protobuf:"varint,5,opt,name=done,proto3" json:"done,omitempty"`
+	Failed        uint64                 `protobuf:"varint,6,opt,name=failed,proto3" json:"failed,omitempty"`
+	SubmittedUnix int64                  `protobuf:"varint,7,opt,name=submitted_unix,json=submittedUnix,proto3" json:"submitted_unix,omitempty"`
+	Owner         string                 `protobuf:"bytes,8,opt,name=owner,proto3" json:"owner,omitempty"`
+	Why           string                 `protobuf:"bytes,9,opt,name=why,proto3" json:"why,omitempty"`
+	EndedUnix     int64                  `protobuf:"varint,10,opt,name=ended_unix,json=endedUnix,proto3" json:"ended_unix,omitempty"` // 0: it runs
+	KeptUntilUnix int64                  `protobuf:"varint,11,opt,name=kept_until_unix,json=keptUntilUnix,proto3" json:"kept_until_unix,omitempty"`
+	Priority      int32                  `protobuf:"varint,12,opt,name=priority,proto3" json:"priority,omitempty"`
+	Steps         []*JobStep             `protobuf:"bytes,13,rep,name=steps,proto3" json:"steps,omitempty"`
+	Keepers       []*JobPeer             `protobuf:"bytes,14,rep,name=keepers,proto3" json:"keepers,omitempty"`
+	Epoch         uint64                 `protobuf:"varint,15,opt,name=epoch,proto3" json:"epoch,omitempty"`
+	Driver        *JobPeer               `protobuf:"bytes,16,opt,name=driver,proto3" json:"driver,omitempty"`
+	Peers         []*JobPeer             `protobuf:"bytes,17,rep,name=peers,proto3" json:"peers,omitempty"`
+	Evidence      uint64                 `protobuf:"varint,18,opt,name=evidence,proto3" json:"evidence,omitempty"` // wrong results that were found
+	Generation    uint32                 `protobuf:"varint,19,opt,name=generation,proto3" json:"generation,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *JobInfo) Reset() {
+	*x = JobInfo{}
+	mi := &file_control_v1_control_proto_msgTypes[109]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *JobInfo) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*JobInfo) ProtoMessage() {}
+
+func (x *JobInfo) ProtoReflect() protoreflect.Message {
+	mi := &file_control_v1_control_proto_msgTypes[109]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use JobInfo.ProtoReflect.Descriptor instead.
+func (*JobInfo) Descriptor() ([]byte, []int) {
+	return file_control_v1_control_proto_rawDescGZIP(), []int{109}
+}
+
+func (x *JobInfo) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *JobInfo) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *JobInfo) GetState() string {
+	if x != nil {
+		return x.State
+	}
+	return ""
+}
+
+func (x *JobInfo) GetTasks() uint64 {
+	if x != nil {
+		return x.Tasks
+	}
+	return 0
+}
+
+func (x *JobInfo) GetDone() uint64 {
+	if x != nil {
+		return x.Done
+	}
+	return 0
+}
+
+func (x *JobInfo) GetFailed() uint64 {
+	if x != nil {
+		return x.Failed
+	}
+	return 0
+}
+
+func (x *JobInfo) GetSubmittedUnix() int64 {
+	if x != nil {
+		return x.SubmittedUnix
+	}
+	return 0
+}
+
+func (x *JobInfo) GetOwner() string {
+	if x != nil {
+		return x.Owner
+	}
+	return ""
+}
+
+func (x *JobInfo) GetWhy() string {
+	if x != nil {
+		return x.Why
+	}
+	return ""
+}
+
+func (x *JobInfo) GetEndedUnix() int64 {
+	if x != nil {
+		return x.EndedUnix
+	}
+	return 0
+}
+
+func (x *JobInfo) GetKeptUntilUnix() int64 {
+	if x != nil {
+		return x.KeptUntilUnix
+	}
+	return 0
+}
+
+func (x *JobInfo) GetPriority() int32 {
+	if x != nil {
+		return x.Priority
+	}
+	return 0
+}
+
+func (x *JobInfo) GetSteps() []*JobStep {
+	if x != nil {
+		return x.Steps
+	}
+	return nil
+}
+
+func (x *JobInfo) GetKeepers() []*JobPeer {
+	if x != nil {
+		return x.Keepers
+	}
+	return nil
+}
+
+func (x *JobInfo) GetEpoch() uint64 {
+	if x != nil {
+		return x.Epoch
+	}
+	return 0
+}
+
+func (x *JobInfo) GetDriver() *JobPeer {
+	if x != nil {
+		return x.Driver
+	}
+	return nil
+}
+
+func (x *JobInfo) GetPeers() []*JobPeer {
+	if x != nil {
+		return x.Peers
+	}
+	return nil
+}
+
+func (x *JobInfo) GetEvidence() uint64 {
+	if x != nil {
+		return x.Evidence
+	}
+	return 0
+}
+
+func (x *JobInfo) GetGeneration() uint32 {
+	if x != nil {
+		return x.Generation
+	}
+	return 0
+}
+
+type JobStep struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	State         string                 `protobuf:"bytes,2,opt,name=state,proto3" json:"state,omitempty"` // waiting, ready, done, failed, skipped
+	Tasks         uint64                 `protobuf:"varint,3,opt,name=tasks,proto3" json:"tasks,omitempty"`
+	Done          uint64                 `protobuf:"varint,4,opt,name=done,proto3" json:"done,omitempty"`
+	Failed        uint64                 `protobuf:"varint,5,opt,name=failed,proto3" json:"failed,omitempty"`
+	Outputs       bool                   `protobuf:"varint,6,opt,name=outputs,proto3" json:"outputs,omitempty"`
+	Needs         []string               `protobuf:"bytes,7,rep,name=needs,proto3" json:"needs,omitempty"`
+	Where         string                 `protobuf:"bytes,8,opt,name=where,proto3" json:"where,omitempty"`
+	Verify        string                 `protobuf:"bytes,9,opt,name=verify,proto3" json:"verify,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *JobStep) Reset() {
+	*x = JobStep{}
+	mi := &file_control_v1_control_proto_msgTypes[110]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *JobStep) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*JobStep) ProtoMessage() {}
+
+func (x *JobStep) ProtoReflect() protoreflect.Message {
+	mi := &file_control_v1_control_proto_msgTypes[110]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use JobStep.ProtoReflect.Descriptor instead.
+func (*JobStep) Descriptor() ([]byte, []int) {
+	return file_control_v1_control_proto_rawDescGZIP(), []int{110}
+}
+
+func (x *JobStep) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *JobStep) GetState() string {
+	if x != nil {
+		return x.State
+	}
+	return ""
+}
+
+func (x *JobStep) GetTasks() uint64 {
+	if x != nil {
+		return x.Tasks
+	}
+	return 0
+}
+
+func (x *JobStep) GetDone() uint64 {
+	if x != nil {
+		return x.Done
+	}
+	return 0
+}
+
+func (x *JobStep) GetFailed() uint64 {
+	if x != nil {
+		return x.Failed
+	}
+	return 0
+}
+
+func (x *JobStep) GetOutputs() bool {
+	if x != nil {
+		return x.Outputs
+	}
+	return false
+}
+
+func (x *JobStep) GetNeeds() []string {
+	if x != nil {
+		return x.Needs
+	}
+	return nil
+}
+
+func (x *JobStep) GetWhere() string {
+	if x != nil {
+		return x.Where
+	}
+	return ""
+}
+
+func (x *JobStep) GetVerify() string {
+	if x != nil {
+		return x.Verify
+	}
+	return ""
+}
+
+type JobPeer struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	Name          string                 `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
+	Done          uint64                 `protobuf:"varint,3,opt,name=done,proto3" json:"done,omitempty"`
+	Failed        uint64                 `protobuf:"varint,4,opt,name=failed,proto3" json:"failed,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *JobPeer) Reset() {
+	*x = JobPeer{}
+	mi := &file_control_v1_control_proto_msgTypes[111]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *JobPeer) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*JobPeer) ProtoMessage() {}
+
+func (x *JobPeer) ProtoReflect() protoreflect.Message {
+	mi := &file_control_v1_control_proto_msgTypes[111]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use JobPeer.ProtoReflect.Descriptor instead.
+func (*JobPeer) Descriptor() ([]byte, []int) {
+	return file_control_v1_control_proto_rawDescGZIP(), []int{111}
+}
+
+func (x *JobPeer) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *JobPeer) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *JobPeer) GetDone() uint64 {
+	if x != nil {
+		return x.Done
+	}
+	return 0
+}
+
+func (x *JobPeer) GetFailed() uint64 {
+	if x != nil {
+		return x.Failed
+	}
+	return 0
+}
+
+type JobResultsRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Job           string                 `protobuf:"bytes,1,opt,name=job,proto3" json:"job,omitempty"`
+	Follow        bool                   `protobuf:"varint,2,opt,name=follow,proto3" json:"follow,omitempty"`
+	Outputs       bool                   `protobuf:"varint,3,opt,name=outputs,proto3" json:"outputs,omitempty"` // the files too
+	Step          string                 `protobuf:"bytes,4,opt,name=step,proto3" json:"step,omitempty"`        // only of this step; empty: all
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *JobResultsRequest) Reset() {
+	*x = JobResultsRequest{}
+	mi := &file_control_v1_control_proto_msgTypes[112]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *JobResultsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*JobResultsRequest) ProtoMessage() {}
+
+func (x *JobResultsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_control_v1_control_proto_msgTypes[112]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use JobResultsRequest.ProtoReflect.Descriptor instead.
+func (*JobResultsRequest) Descriptor() ([]byte, []int) {
+	return file_control_v1_control_proto_rawDescGZIP(), []int{112}
+}
+
+func (x *JobResultsRequest) GetJob() string {
+	if x != nil {
+		return x.Job
+	}
+	return ""
+}
+
+func (x *JobResultsRequest) GetFollow() bool {
+	if x != nil {
+		return x.Follow
+	}
+	return false
+}
+
+func (x *JobResultsRequest) GetOutputs() bool {
+	if x != nil {
+		return x.Outputs
+	}
+	return false
+}
+
+func (x *JobResultsRequest) GetStep() string {
+	if x != nil {
+		return x.Step
+	}
+	return ""
+}
+
+type JobEvent struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Types that are valid to be assigned to Event:
+	//
+	//	*JobEvent_Task
+	//	*JobEvent_Output
+	//	*JobEvent_End
+	Event         isJobEvent_Event `protobuf_oneof:"event"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *JobEvent) Reset() {
+	*x = JobEvent{}
+	mi := &file_control_v1_control_proto_msgTypes[113]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *JobEvent) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*JobEvent) ProtoMessage() {}
+
+func (x *JobEvent) ProtoReflect() protoreflect.Message {
+	mi := &file_control_v1_control_proto_msgTypes[113]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use JobEvent.ProtoReflect.Descriptor instead.
+func (*JobEvent) Descriptor() ([]byte, []int) {
+	return file_control_v1_control_proto_rawDescGZIP(), []int{113}
+}
+
+func (x *JobEvent) GetEvent() isJobEvent_Event {
+	if x != nil {
+		return x.Event
+	}
+	return nil
+}
+
+func (x *JobEvent) GetTask() *JobTask {
+	if x != nil {
+		if x, ok := x.Event.(*JobEvent_Task); ok {
+			return x.Task
+		}
+	}
+	return nil
+}
+
+func (x *JobEvent) GetOutput() *RunOutput {
+	if x != nil {
+		if x, ok := x.Event.(*JobEvent_Output); ok {
+			return x.Output
+		}
+	}
+	return nil
+}
+
+func (x *JobEvent) GetEnd() *JobInfo {
+	if x != nil {
+		if x, ok := x.Event.(*JobEvent_End); ok {
+			return x.End
+		}
+	}
+	return nil
+}
+
+type isJobEvent_Event interface {
+	isJobEvent_Event()
+}
+
+type JobEvent_Task struct {
+	Task *JobTask `protobuf:"bytes,1,opt,name=task,proto3,oneof"`
+}
+
+type JobEvent_Output struct {
+	Output *RunOutput `protobuf:"bytes,2,opt,name=output,proto3,oneof"` // of the task before it
+}
+
+type JobEvent_End struct {
+	End *JobInfo `protobuf:"bytes,3,opt,name=end,proto3,oneof"` // the last message
+}
+
+func (*JobEvent_Task) isJobEvent_Event() {}
+
+func (*JobEvent_Output) isJobEvent_Event() {}
+
+func (*JobEvent_End) isJobEvent_Event() {}
+
+type JobTask struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Index         uint64                 `protobuf:"varint,1,opt,name=index,proto3" json:"index,omitempty"` // in its step
+	Step          string                 `protobuf:"bytes,2,opt,name=step,proto3" json:"step,omitempty"`
+	Item          [][]byte               `protobuf:"bytes,3,rep,name=item,proto3" json:"item,omitempty"`
+	State         string                 `protobuf:"bytes,4,opt,name=state,proto3" json:"state,omitempty"`
+	ExitCode      int64                  `protobuf:"varint,5,opt,name=exit_code,json=exitCode,proto3" json:"exit_code,omitempty"`
+	Stdout        []byte                 `protobuf:"bytes,6,opt,name=stdout,proto3" json:"stdout,omitempty"`
+	Stderr        []byte                 `protobuf:"bytes,7,opt,name=stderr,proto3" json:"stderr,omitempty"`
+	Seconds       float64                `protobuf:"fixed64,8,opt,name=seconds,proto3" json:"seconds,omitempty"`
+	Why           string                 `protobuf:"bytes,9,opt,name=why,proto3" json:"why,omitempty"`
+	Peer          string                 `protobuf:"bytes,10,opt,name=peer,proto3" json:"peer,omitempty"`
+	PeerName      string                 `protobuf:"bytes,11,opt,name=peer_name,json=peerName,proto3" json:"peer_name,omitempty"`
+	Engine        string                 `protobuf:"bytes,12,opt,name=engine,proto3" json:"engine,omitempty"`
+	Attempts      uint32                 `protobuf:"varint,13,opt,name=attempts,proto3" json:"attempts,omitempty"`
+	Checked       bool                   `protobuf:"varint,14,opt,name=checked,proto3" json:"checked,omitempty"`
+	Cached        bool                   `protobuf:"varint,15,opt,name=cached,proto3" json:"cached,omitempty"`
+	Invalid       string                 `protobuf:"bytes,16,opt,name=invalid,proto3" json:"invalid,omitempty"` // why the worker's signature does not hold; empty: it does
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *JobTask) Reset() {
+	*x = JobTask{}
+	mi := &file_control_v1_control_proto_msgTypes[114]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *JobTask) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*JobTask) ProtoMessage() {}
+
+func (x *JobTask) ProtoReflect() protoreflect.Message {
+	mi := &file_control_v1_control_proto_msgTypes[114]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use JobTask.ProtoReflect.Descriptor instead.
+func (*JobTask) Descriptor() ([]byte, []int) {
+	return file_control_v1_control_proto_rawDescGZIP(), []int{114}
+}
+
+func (x *JobTask) GetIndex() uint64 {
+	if x != nil {
+		return x.Index
+	}
+	return 0
+}
+
+func (x *JobTask) GetStep() string {
+	if x != nil {
+		return x.Step
+	}
+	return ""
+}
+
+func (x *JobTask) GetItem() [][]byte {
+	if x != nil {
+		return x.Item
+	}
+	return nil
+}
+
+func (x *JobTask) GetState() string {
+	if x != nil {
+		return x.State
+	}
+	return ""
+}
+
+func (x *JobTask) GetExitCode() int64 {
+	if x != nil {
+		return x.ExitCode
+	}
+	return 0
+}
+
+func (x *JobTask) GetStdout() []byte {
+	if x != nil {
+		return x.Stdout
+	}
+	return nil
+}
+
+func (x *JobTask) GetStderr() []byte {
+	if x != nil {
+		return x.Stderr
+	}
+	return nil
+}
+
+func (x *JobTask) GetSeconds() float64 {
+	if x != nil {
+		return x.Seconds
+	}
+	return 0
+}
+
+func (x *JobTask) GetWhy() string {
+	if x != nil {
+		return x.Why
+	}
+	return ""
+}
+
+func (x *JobTask) GetPeer() string {
+	if x != nil {
+		return x.Peer
+	}
+	return ""
+}
+
+func (x *JobTask) GetPeerName() string {
+	if x != nil {
+		return x.PeerName
+	}
+	return ""
+}
+
+func (x *JobTask) GetEngine() string {
+	if x != nil {
+		return x.Engine
+	}
+	return ""
+}
+
+func (x *JobTask) GetAttempts() uint32 {
+	if x != nil {
+		return x.Attempts
+	}
+	return 0
+}
+
+func (x *JobTask) GetChecked() bool {
+	if x != nil {
+		return x.Checked
+	}
+	return false
+}
+
+func (x *JobTask) GetCached() bool {
+	if x != nil {
+		return x.Cached
+	}
+	return false
+}
+
+func (x *JobTask) GetInvalid() string {
+	if x != nil {
+		return x.Invalid
+	}
+	return ""
+}
+
+type WhyJobRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Job           string                 `protobuf:"bytes,1,opt,name=job,proto3" json:"job,omitempty"`
+	Step          string                 `protobuf:"bytes,2,opt,name=step,proto3" json:"step,omitempty"` // empty: the first that is not over
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WhyJobRequest) Reset() {
+	*x = WhyJobRequest{}
+	mi := &file_control_v1_control_proto_msgTypes[115]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WhyJobRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WhyJobRequest) ProtoMessage() {}
+
+func (x *WhyJobRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_control_v1_control_proto_msgTypes[115]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WhyJobRequest.ProtoReflect.Descriptor instead.
+func (*WhyJobRequest) Descriptor() ([]byte, []int) {
+	return file_control_v1_control_proto_rawDescGZIP(), []int{115}
+}
+
+func (x *WhyJobRequest) GetJob() string {
+	if x != nil {
+		return x.Job
+	}
+	return ""
+}
+
+func (x *WhyJobRequest) GetStep() string {
+	if x != nil {
+		return x.Step
+	}
+	return ""
+}
+
+type WhyJobResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Step          string                 `protobuf:"bytes,1,opt,name=step,proto3" json:"step,omitempty"`
+	State         string                 `protobuf:"bytes,2,opt,name=state,proto3" json:"state,omitempty"`
+	Matching      uint32                 `protobuf:"varint,3,opt,name=matching,proto3" json:"matching,omitempty"`
+	Peers         []*JobCandidate        `protobuf:"bytes,4,rep,name=peers,proto3" json:"peers,omitempty"`
+	Words         string                 `protobuf:"bytes,5,opt,name=words,proto3" json:"words,omitempty"` // what stands in the way, or that nothing does
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WhyJobResponse) Reset() {
+	*x = WhyJobResponse{}
+	mi := &file_control_v1_control_proto_msgTypes[116]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WhyJobResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WhyJobResponse) ProtoMessage() {}
+
+func (x *WhyJobResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_control_v1_control_proto_msgTypes[116]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WhyJobResponse.ProtoReflect.Descriptor instead.
+func (*WhyJobResponse) Descriptor() ([]byte, []int) {
+	return file_control_v1_control_proto_rawDescGZIP(), []int{116}
+}
+
+func (x *WhyJobResponse) GetStep() string {
+	if x != nil {
+		return x.Step
+	}
+	return ""
+}
+
+func (x *WhyJobResponse) GetState() string {
+	if x != nil {
+		return x.State
+	}
+	return ""
+}
+
+func (x *WhyJobResponse) GetMatching() uint32 {
+	if x != nil {
+		return x.Matching
+	}
+	return 0
+}
+
+func (x *WhyJobResponse) GetPeers() []*JobCandidate {
+	if x != nil {
+		return x.Peers
+	}
+	return nil
+}
+
+func (x *WhyJobResponse) GetWords() string {
+	if x != nil {
+		return x.Words
+	}
+	return ""
+}
+
+type JobCandidate struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	Name          string                 `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
+	Fits          bool                   `protobuf:"varint,3,opt,name=fits,proto3" json:"fits,omitempty"`
+	Reasons       []string               `protobuf:"bytes,4,rep,name=reasons,proto3" json:"reasons,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *JobCandidate) Reset() {
+	*x = JobCandidate{}
+	mi := &file_control_v1_control_proto_msgTypes[117]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *JobCandidate) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*JobCandidate) ProtoMessage() {}
+
+func (x *JobCandidate) ProtoReflect() protoreflect.Message {
+	mi := &file_control_v1_control_proto_msgTypes[117]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use JobCandidate.ProtoReflect.Descriptor instead.
+func (*JobCandidate) Descriptor() ([]byte, []int) {
+	return file_control_v1_control_proto_rawDescGZIP(), []int{117}
+}
+
+func (x *JobCandidate) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *JobCandidate) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *JobCandidate) GetFits() bool {
+	if x != nil {
+		return x.Fits
+	}
+	return false
+}
+
+func (x *JobCandidate) GetReasons() []string {
+	if x != nil {
+		return x.Reasons
+	}
+	return nil
+}
+
 var File_control_v1_control_proto protoreflect.FileDescriptor
 
 const file_control_v1_control_proto_rawDesc = "" +
@@ -8611,7 +9957,114 @@ const file_control_v1_control_proto_rawDesc = "" +
 	"\abalance\x18\n" +
 	" \x01(\x01R\abalance\x12\x1b\n" +
 	"\ttasks_for\x18\v \x01(\x04R\btasksFor\x12\x16\n" +
-	"\x06weight\x18\f \x01(\x01R\x06weight*\xd4\x01\n" +
+	"\x06weight\x18\f \x01(\x01R\x06weight\"\xd5\x01\n" +
+	"\rSubmitRequest\x123\n" +
+	"\x04plan\x18\x01 \x01(\v2\x1d.gotong.control.v1.SubmitPlanH\x00R\x04plan\x12<\n" +
+	"\acontent\x18\x02 \x01(\v2 .gotong.control.v1.SubmitContentH\x00R\acontent\x12\x14\n" +
+	"\x04data\x18\x03 \x01(\fH\x00R\x04data\x120\n" +
+	"\x03end\x18\x04 \x01(\v2\x1c.gotong.control.v1.SubmitEndH\x00R\x03endB\t\n" +
+	"\arequest\"I\n" +
+	"\n" +
+	"SubmitPlan\x12\x12\n" +
+	"\x04plan\x18\x01 \x01(\fR\x04plan\x12'\n" +
+	"\x0fexpires_seconds\x18\x02 \x01(\x03R\x0eexpiresSeconds\"3\n" +
+	"\rSubmitContent\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\fR\x02id\x12\x12\n" +
+	"\x04size\x18\x02 \x01(\x03R\x04size\"\v\n" +
+	"\tSubmitEnd\"j\n" +
+	"\x0eSubmitResponse\x12\x10\n" +
+	"\x03job\x18\x01 \x01(\tR\x03job\x12\x18\n" +
+	"\akeepers\x18\x02 \x03(\tR\akeepers\x12\x14\n" +
+	"\x05alone\x18\x03 \x01(\bR\x05alone\x12\x16\n" +
+	"\x06stored\x18\x04 \x01(\bR\x06stored\"\r\n" +
+	"\vJobsRequest\"`\n" +
+	"\fJobsResponse\x12.\n" +
+	"\x04jobs\x18\x01 \x03(\v2\x1a.gotong.control.v1.JobInfoR\x04jobs\x12 \n" +
+	"\vunreachable\x18\x02 \x03(\tR\vunreachable\"\x1e\n" +
+	"\n" +
+	"JobRequest\x12\x10\n" +
+	"\x03job\x18\x01 \x01(\tR\x03job\"\xd7\x04\n" +
+	"\aJobInfo\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
+	"\x04name\x18\x02 \x01(\tR\x04name\x12\x14\n" +
+	"\x05state\x18\x03 \x01(\tR\x05state\x12\x14\n" +
+	"\x05tasks\x18\x04 \x01(\x04R\x05tasks\x12\x12\n" +
+	"\x04done\x18\x05 \x01(\x04R\x04done\x12\x16\n" +
+	"\x06failed\x18\x06 \x01(\x04R\x06failed\x12%\n" +
+	"\x0esubmitted_unix\x18\a \x01(\x03R\rsubmittedUnix\x12\x14\n" +
+	"\x05owner\x18\b \x01(\tR\x05owner\x12\x10\n" +
+	"\x03why\x18\t \x01(\tR\x03why\x12\x1d\n" +
+	"\n" +
+	"ended_unix\x18\n" +
+	" \x01(\x03R\tendedUnix\x12&\n" +
+	"\x0fkept_until_unix\x18\v \x01(\x03R\rkeptUntilUnix\x12\x1a\n" +
+	"\bpriority\x18\f \x01(\x05R\bpriority\x120\n" +
+	"\x05steps\x18\r \x03(\v2\x1a.gotong.control.v1.JobStepR\x05steps\x124\n" +
+	"\akeepers\x18\x0e \x03(\v2\x1a.gotong.control.v1.JobPeerR\akeepers\x12\x14\n" +
+	"\x05epoch\x18\x0f \x01(\x04R\x05epoch\x122\n" +
+	"\x06driver\x18\x10 \x01(\v2\x1a.gotong.control.v1.JobPeerR\x06driver\x120\n" +
+	"\x05peers\x18\x11 \x03(\v2\x1a.gotong.control.v1.JobPeerR\x05peers\x12\x1a\n" +
+	"\bevidence\x18\x12 \x01(\x04R\bevidence\x12\x1e\n" +
+	"\n" +
+	"generation\x18\x13 \x01(\rR\n" +
+	"generation\"\xd3\x01\n" +
+	"\aJobStep\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
+	"\x05state\x18\x02 \x01(\tR\x05state\x12\x14\n" +
+	"\x05tasks\x18\x03 \x01(\x04R\x05tasks\x12\x12\n" +
+	"\x04done\x18\x04 \x01(\x04R\x04done\x12\x16\n" +
+	"\x06failed\x18\x05 \x01(\x04R\x06failed\x12\x18\n" +
+	"\aoutputs\x18\x06 \x01(\bR\aoutputs\x12\x14\n" +
+	"\x05needs\x18\a \x03(\tR\x05needs\x12\x14\n" +
+	"\x05where\x18\b \x01(\tR\x05where\x12\x16\n" +
+	"\x06verify\x18\t \x01(\tR\x06verify\"Y\n" +
+	"\aJobPeer\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
+	"\x04name\x18\x02 \x01(\tR\x04name\x12\x12\n" +
+	"\x04done\x18\x03 \x01(\x04R\x04done\x12\x16\n" +
+	"\x06failed\x18\x04 \x01(\x04R\x06failed\"k\n" +
+	"\x11JobResultsRequest\x12\x10\n" +
+	"\x03job\x18\x01 \x01(\tR\x03job\x12\x16\n" +
+	"\x06follow\x18\x02 \x01(\bR\x06follow\x12\x18\n" +
+	"\aoutputs\x18\x03 \x01(\bR\aoutputs\x12\x12\n" +
+	"\x04step\x18\x04 \x01(\tR\x04step\"\xad\x01\n" +
+	"\bJobEvent\x120\n" +
+	"\x04task\x18\x01 \x01(\v2\x1a.gotong.control.v1.JobTaskH\x00R\x04task\x126\n" +
+	"\x06output\x18\x02 \x01(\v2\x1c.gotong.control.v1.RunOutputH\x00R\x06output\x12.\n" +
+	"\x03end\x18\x03 \x01(\v2\x1a.gotong.control.v1.JobInfoH\x00R\x03endB\a\n" +
+	"\x05event\"\x87\x03\n" +
+	"\aJobTask\x12\x14\n" +
+	"\x05index\x18\x01 \x01(\x04R\x05index\x12\x12\n" +
+	"\x04step\x18\x02 \x01(\tR\x04step\x12\x12\n" +
+	"\x04item\x18\x03 \x03(\fR\x04item\x12\x14\n" +
+	"\x05state\x18\x04 \x01(\tR\x05state\x12\x1b\n" +
+	"\texit_code\x18\x05 \x01(\x03R\bexitCode\x12\x16\n" +
+	"\x06stdout\x18\x06 \x01(\fR\x06stdout\x12\x16\n" +
+	"\x06stderr\x18\a \x01(\fR\x06stderr\x12\x18\n" +
+	"\aseconds\x18\b \x01(\x01R\aseconds\x12\x10\n" +
+	"\x03why\x18\t \x01(\tR\x03why\x12\x12\n" +
+	"\x04peer\x18\n" +
+	" \x01(\tR\x04peer\x12\x1b\n" +
+	"\tpeer_name\x18\v \x01(\tR\bpeerName\x12\x16\n" +
+	"\x06engine\x18\f \x01(\tR\x06engine\x12\x1a\n" +
+	"\battempts\x18\r \x01(\rR\battempts\x12\x18\n" +
+	"\achecked\x18\x0e \x01(\bR\achecked\x12\x16\n" +
+	"\x06cached\x18\x0f \x01(\bR\x06cached\x12\x18\n" +
+	"\ainvalid\x18\x10 \x01(\tR\ainvalid\"5\n" +
+	"\rWhyJobRequest\x12\x10\n" +
+	"\x03job\x18\x01 \x01(\tR\x03job\x12\x12\n" +
+	"\x04step\x18\x02 \x01(\tR\x04step\"\xa3\x01\n" +
+	"\x0eWhyJobResponse\x12\x12\n" +
+	"\x04step\x18\x01 \x01(\tR\x04step\x12\x14\n" +
+	"\x05state\x18\x02 \x01(\tR\x05state\x12\x1a\n" +
+	"\bmatching\x18\x03 \x01(\rR\bmatching\x125\n" +
+	"\x05peers\x18\x04 \x03(\v2\x1f.gotong.control.v1.JobCandidateR\x05peers\x12\x14\n" +
+	"\x05words\x18\x05 \x01(\tR\x05words\"`\n" +
+	"\fJobCandidate\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
+	"\x04name\x18\x02 \x01(\tR\x04name\x12\x12\n" +
+	"\x04fits\x18\x03 \x01(\bR\x04fits\x12\x18\n" +
+	"\areasons\x18\x04 \x03(\tR\areasons*\xd4\x01\n" +
 	"\x04Kind\x12\x14\n" +
 	"\x10KIND_UNSPECIFIED\x10\x00\x12\x0f\n" +
 	"\vKIND_FAILED\x10\x01\x12\x0e\n" +
@@ -8625,7 +10078,7 @@ const file_control_v1_control_proto_rawDesc = "" +
 	"\x11KIND_WRONG_PHRASE\x10\f\x12\x10\n" +
 	"\fKIND_REFUSED\x10\r\x12\x10\n" +
 	"\fKIND_CORRUPT\x10A\x12\x12\n" +
-	"\x0eKIND_TEMPORARY\x10K2\xd5\x11\n" +
+	"\x0eKIND_TEMPORARY\x10K2\xab\x16\n" +
 	"\aControl\x12M\n" +
 	"\x06Status\x12 .gotong.control.v1.StatusRequest\x1a!.gotong.control.v1.StatusResponse\x12J\n" +
 	"\x05Peers\x12\x1f.gotong.control.v1.PeersRequest\x1a .gotong.control.v1.PeersResponse\x12M\n" +
@@ -8656,7 +10109,16 @@ const file_control_v1_control_proto_rawDesc = "" +
 	"\vViewEntries\x12\x1d.gotong.control.v1.ViewObject\x1a\x1c.gotong.control.v1.ViewNodes0\x01\x12L\n" +
 	"\bViewRead\x12\".gotong.control.v1.ViewReadRequest\x1a\x1c.gotong.control.v1.ViewPiece\x12J\n" +
 	"\x05Pause\x12\x1f.gotong.control.v1.PauseRequest\x1a .gotong.control.v1.PauseResponse\x12M\n" +
-	"\x06Resume\x12 .gotong.control.v1.ResumeRequest\x1a!.gotong.control.v1.ResumeResponseB#Z!gotong/proto/control/v1;controlv1b\x06proto3"
+	"\x06Resume\x12 .gotong.control.v1.ResumeRequest\x1a!.gotong.control.v1.ResumeResponse\x12O\n" +
+	"\x06Submit\x12 .gotong.control.v1.SubmitRequest\x1a!.gotong.control.v1.SubmitResponse(\x01\x12G\n" +
+	"\x04Jobs\x12\x1e.gotong.control.v1.JobsRequest\x1a\x1f.gotong.control.v1.JobsResponse\x12@\n" +
+	"\x03Job\x12\x1d.gotong.control.v1.JobRequest\x1a\x1a.gotong.control.v1.JobInfo\x12G\n" +
+	"\bWatchJob\x12\x1d.gotong.control.v1.JobRequest\x1a\x1a.gotong.control.v1.JobInfo0\x01\x12Q\n" +
+	"\n" +
+	"JobResults\x12$.gotong.control.v1.JobResultsRequest\x1a\x1b.gotong.control.v1.JobEvent0\x01\x12F\n" +
+	"\tCancelJob\x12\x1d.gotong.control.v1.JobRequest\x1a\x1a.gotong.control.v1.JobInfo\x12E\n" +
+	"\bRetryJob\x12\x1d.gotong.control.v1.JobRequest\x1a\x1a.gotong.control.v1.JobInfo\x12M\n" +
+	"\x06WhyJob\x12 .gotong.control.v1.WhyJobRequest\x1a!.gotong.control.v1.WhyJobResponseB#Z!gotong/proto/control/v1;controlv1b\x06proto3"
 
 var (
 	file_control_v1_control_proto_rawDescOnce sync.Once
@@ -8671,7 +10133,7 @@ func file_control_v1_control_proto_rawDescGZIP() []byte {
 }
 
 var file_control_v1_control_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_control_v1_control_proto_msgTypes = make([]protoimpl.MessageInfo, 102)
+var file_control_v1_control_proto_msgTypes = make([]protoimpl.MessageInfo, 119)
 var file_control_v1_control_proto_goTypes = []any{
 	(Kind)(0),                     // 0: gotong.control.v1.Kind
 	(*ErrorDetail)(nil),           // 1: gotong.control.v1.ErrorDetail
@@ -8775,7 +10237,24 @@ var file_control_v1_control_proto_goTypes = []any{
 	(*DonatePause)(nil),           // 99: gotong.control.v1.DonatePause
 	(*DonateFacts)(nil),           // 100: gotong.control.v1.DonateFacts
 	(*OwnerWork)(nil),             // 101: gotong.control.v1.OwnerWork
-	nil,                           // 102: gotong.control.v1.RestoreSummary.ActionsEntry
+	(*SubmitRequest)(nil),         // 102: gotong.control.v1.SubmitRequest
+	(*SubmitPlan)(nil),            // 103: gotong.control.v1.SubmitPlan
+	(*SubmitContent)(nil),         // 104: gotong.control.v1.SubmitContent
+	(*SubmitEnd)(nil),             // 105: gotong.control.v1.SubmitEnd
+	(*SubmitResponse)(nil),        // 106: gotong.control.v1.SubmitResponse
+	(*JobsRequest)(nil),           // 107: gotong.control.v1.JobsRequest
+	(*JobsResponse)(nil),          // 108: gotong.control.v1.JobsResponse
+	(*JobRequest)(nil),            // 109: gotong.control.v1.JobRequest
+	(*JobInfo)(nil),               // 110: gotong.control.v1.JobInfo
+	(*JobStep)(nil),               // 111: gotong.control.v1.JobStep
+	(*JobPeer)(nil),               // 112: gotong.control.v1.JobPeer
+	(*JobResultsRequest)(nil),     // 113: gotong.control.v1.JobResultsRequest
+	(*JobEvent)(nil),              // 114: gotong.control.v1.JobEvent
+	(*JobTask)(nil),               // 115: gotong.control.v1.JobTask
+	(*WhyJobRequest)(nil),         // 116: gotong.control.v1.WhyJobRequest
+	(*WhyJobResponse)(nil),        // 117: gotong.control.v1.WhyJobResponse
+	(*JobCandidate)(nil),          // 118: gotong.control.v1.JobCandidate
+	nil,                           // 119: gotong.control.v1.RestoreSummary.ActionsEntry
 }
 var file_control_v1_control_proto_depIdxs = []int32{
 	0,   // 0: gotong.control.v1.ErrorDetail.kind:type_name -> gotong.control.v1.Kind
@@ -8803,7 +10282,7 @@ var file_control_v1_control_proto_depIdxs = []int32{
 	35,  // 22: gotong.control.v1.RestoreEvent.summary:type_name -> gotong.control.v1.RestoreSummary
 	33,  // 23: gotong.control.v1.RestoreEvent.item:type_name -> gotong.control.v1.RestoreItem
 	23,  // 24: gotong.control.v1.RestoreProgress.holders:type_name -> gotong.control.v1.HolderRate
-	102, // 25: gotong.control.v1.RestoreSummary.actions:type_name -> gotong.control.v1.RestoreSummary.ActionsEntry
+	119, // 25: gotong.control.v1.RestoreSummary.actions:type_name -> gotong.control.v1.RestoreSummary.ActionsEntry
 	39,  // 26: gotong.control.v1.RunRequest.start:type_name -> gotong.control.v1.RunStart
 	37,  // 27: gotong.control.v1.RunRequest.file_end:type_name -> gotong.control.v1.RunFileEnd
 	38,  // 28: gotong.control.v1.RunRequest.end:type_name -> gotong.control.v1.RunEnd
@@ -8839,69 +10318,97 @@ var file_control_v1_control_proto_depIdxs = []int32{
 	98,  // 58: gotong.control.v1.Donating.reasons:type_name -> gotong.control.v1.DonateReason
 	100, // 59: gotong.control.v1.Donating.facts:type_name -> gotong.control.v1.DonateFacts
 	99,  // 60: gotong.control.v1.Donating.pause:type_name -> gotong.control.v1.DonatePause
-	2,   // 61: gotong.control.v1.Control.Status:input_type -> gotong.control.v1.StatusRequest
-	8,   // 62: gotong.control.v1.Control.Peers:input_type -> gotong.control.v1.PeersRequest
-	11,  // 63: gotong.control.v1.Control.Invite:input_type -> gotong.control.v1.InviteRequest
-	13,  // 64: gotong.control.v1.Control.Remove:input_type -> gotong.control.v1.RemoveRequest
-	15,  // 65: gotong.control.v1.Control.Leave:input_type -> gotong.control.v1.LeaveRequest
-	72,  // 66: gotong.control.v1.Control.Drain:input_type -> gotong.control.v1.DrainRequest
-	17,  // 67: gotong.control.v1.Control.Backup:input_type -> gotong.control.v1.BackupInput
-	26,  // 68: gotong.control.v1.Control.Snapshots:input_type -> gotong.control.v1.SnapshotsRequest
-	29,  // 69: gotong.control.v1.Control.Ls:input_type -> gotong.control.v1.LsRequest
-	31,  // 70: gotong.control.v1.Control.Restore:input_type -> gotong.control.v1.RestoreRequest
-	36,  // 71: gotong.control.v1.Control.Run:input_type -> gotong.control.v1.RunRequest
-	45,  // 72: gotong.control.v1.Control.Find:input_type -> gotong.control.v1.FindRequest
-	47,  // 73: gotong.control.v1.Control.Diff:input_type -> gotong.control.v1.DiffRequest
-	51,  // 74: gotong.control.v1.Control.Cat:input_type -> gotong.control.v1.CatRequest
-	53,  // 75: gotong.control.v1.Control.Stats:input_type -> gotong.control.v1.StatsRequest
-	58,  // 76: gotong.control.v1.Control.Forget:input_type -> gotong.control.v1.ForgetRequest
-	62,  // 77: gotong.control.v1.Control.Prune:input_type -> gotong.control.v1.PruneRequest
-	66,  // 78: gotong.control.v1.Control.Check:input_type -> gotong.control.v1.CheckRequest
-	69,  // 79: gotong.control.v1.Control.DropOwner:input_type -> gotong.control.v1.DropOwnerRequest
-	89,  // 80: gotong.control.v1.Control.Trash:input_type -> gotong.control.v1.TrashRequest
-	90,  // 81: gotong.control.v1.Control.EmptyTrash:input_type -> gotong.control.v1.EmptyTrashRequest
-	74,  // 82: gotong.control.v1.Control.Self:input_type -> gotong.control.v1.SelfRequest
-	77,  // 83: gotong.control.v1.Control.Drill:input_type -> gotong.control.v1.DrillRequest
-	79,  // 84: gotong.control.v1.Control.View:input_type -> gotong.control.v1.ViewRequest
-	81,  // 85: gotong.control.v1.Control.ViewSnapshots:input_type -> gotong.control.v1.ViewSnapshotsRequest
-	85,  // 86: gotong.control.v1.Control.ViewEntries:input_type -> gotong.control.v1.ViewObject
-	87,  // 87: gotong.control.v1.Control.ViewRead:input_type -> gotong.control.v1.ViewReadRequest
-	93,  // 88: gotong.control.v1.Control.Pause:input_type -> gotong.control.v1.PauseRequest
-	95,  // 89: gotong.control.v1.Control.Resume:input_type -> gotong.control.v1.ResumeRequest
-	3,   // 90: gotong.control.v1.Control.Status:output_type -> gotong.control.v1.StatusResponse
-	9,   // 91: gotong.control.v1.Control.Peers:output_type -> gotong.control.v1.PeersResponse
-	12,  // 92: gotong.control.v1.Control.Invite:output_type -> gotong.control.v1.InviteResponse
-	14,  // 93: gotong.control.v1.Control.Remove:output_type -> gotong.control.v1.RemoveResponse
-	16,  // 94: gotong.control.v1.Control.Leave:output_type -> gotong.control.v1.LeaveResponse
-	73,  // 95: gotong.control.v1.Control.Drain:output_type -> gotong.control.v1.DrainProgress
-	21,  // 96: gotong.control.v1.Control.Backup:output_type -> gotong.control.v1.BackupEvent
-	27,  // 97: gotong.control.v1.Control.Snapshots:output_type -> gotong.control.v1.SnapshotsResponse
-	30,  // 98: gotong.control.v1.Control.Ls:output_type -> gotong.control.v1.LsEntry
-	32,  // 99: gotong.control.v1.Control.Restore:output_type -> gotong.control.v1.RestoreEvent
-	41,  // 100: gotong.control.v1.Control.Run:output_type -> gotong.control.v1.RunEvent
-	46,  // 101: gotong.control.v1.Control.Find:output_type -> gotong.control.v1.FindMatch
-	48,  // 102: gotong.control.v1.Control.Diff:output_type -> gotong.control.v1.DiffEvent
-	52,  // 103: gotong.control.v1.Control.Cat:output_type -> gotong.control.v1.CatPiece
-	54,  // 104: gotong.control.v1.Control.Stats:output_type -> gotong.control.v1.StatsResponse
-	59,  // 105: gotong.control.v1.Control.Forget:output_type -> gotong.control.v1.ForgetResponse
-	63,  // 106: gotong.control.v1.Control.Prune:output_type -> gotong.control.v1.PruneEvent
-	67,  // 107: gotong.control.v1.Control.Check:output_type -> gotong.control.v1.CheckEvent
-	70,  // 108: gotong.control.v1.Control.DropOwner:output_type -> gotong.control.v1.DropOwnerResponse
-	91,  // 109: gotong.control.v1.Control.Trash:output_type -> gotong.control.v1.TrashResponse
-	91,  // 110: gotong.control.v1.Control.EmptyTrash:output_type -> gotong.control.v1.TrashResponse
-	75,  // 111: gotong.control.v1.Control.Self:output_type -> gotong.control.v1.SelfResponse
-	78,  // 112: gotong.control.v1.Control.Drill:output_type -> gotong.control.v1.DrillResult
-	80,  // 113: gotong.control.v1.Control.View:output_type -> gotong.control.v1.ViewOpened
-	82,  // 114: gotong.control.v1.Control.ViewSnapshots:output_type -> gotong.control.v1.ViewSnapshotsResponse
-	86,  // 115: gotong.control.v1.Control.ViewEntries:output_type -> gotong.control.v1.ViewNodes
-	88,  // 116: gotong.control.v1.Control.ViewRead:output_type -> gotong.control.v1.ViewPiece
-	94,  // 117: gotong.control.v1.Control.Pause:output_type -> gotong.control.v1.PauseResponse
-	96,  // 118: gotong.control.v1.Control.Resume:output_type -> gotong.control.v1.ResumeResponse
-	90,  // [90:119] is the sub-list for method output_type
-	61,  // [61:90] is the sub-list for method input_type
-	61,  // [61:61] is the sub-list for extension type_name
-	61,  // [61:61] is the sub-list for extension extendee
-	0,   // [0:61] is the sub-list for field type_name
+	103, // 61: gotong.control.v1.SubmitRequest.plan:type_name -> gotong.control.v1.SubmitPlan
+	104, // 62: gotong.control.v1.SubmitRequest.content:type_name -> gotong.control.v1.SubmitContent
+	105, // 63: gotong.control.v1.SubmitRequest.end:type_name -> gotong.control.v1.SubmitEnd
+	110, // 64: gotong.control.v1.JobsResponse.jobs:type_name -> gotong.control.v1.JobInfo
+	111, // 65: gotong.control.v1.JobInfo.steps:type_name -> gotong.control.v1.JobStep
+	112, // 66: gotong.control.v1.JobInfo.keepers:type_name -> gotong.control.v1.JobPeer
+	112, // 67: gotong.control.v1.JobInfo.driver:type_name -> gotong.control.v1.JobPeer
+	112, // 68: gotong.control.v1.JobInfo.peers:type_name -> gotong.control.v1.JobPeer
+	115, // 69: gotong.control.v1.JobEvent.task:type_name -> gotong.control.v1.JobTask
+	43,  // 70: gotong.control.v1.JobEvent.output:type_name -> gotong.control.v1.RunOutput
+	110, // 71: gotong.control.v1.JobEvent.end:type_name -> gotong.control.v1.JobInfo
+	118, // 72: gotong.control.v1.WhyJobResponse.peers:type_name -> gotong.control.v1.JobCandidate
+	2,   // 73: gotong.control.v1.Control.Status:input_type -> gotong.control.v1.StatusRequest
+	8,   // 74: gotong.control.v1.Control.Peers:input_type -> gotong.control.v1.PeersRequest
+	11,  // 75: gotong.control.v1.Control.Invite:input_type -> gotong.control.v1.InviteRequest
+	13,  // 76: gotong.control.v1.Control.Remove:input_type -> gotong.control.v1.RemoveRequest
+	15,  // 77: gotong.control.v1.Control.Leave:input_type -> gotong.control.v1.LeaveRequest
+	72,  // 78: gotong.control.v1.Control.Drain:input_type -> gotong.control.v1.DrainRequest
+	17,  // 79: gotong.control.v1.Control.Backup:input_type -> gotong.control.v1.BackupInput
+	26,  // 80: gotong.control.v1.Control.Snapshots:input_type -> gotong.control.v1.SnapshotsRequest
+	29,  // 81: gotong.control.v1.Control.Ls:input_type -> gotong.control.v1.LsRequest
+	31,  // 82: gotong.control.v1.Control.Restore:input_type -> gotong.control.v1.RestoreRequest
+	36,  // 83: gotong.control.v1.Control.Run:input_type -> gotong.control.v1.RunRequest
+	45,  // 84: gotong.control.v1.Control.Find:input_type -> gotong.control.v1.FindRequest
+	47,  // 85: gotong.control.v1.Control.Diff:input_type -> gotong.control.v1.DiffRequest
+	51,  // 86: gotong.control.v1.Control.Cat:input_type -> gotong.control.v1.CatRequest
+	53,  // 87: gotong.control.v1.Control.Stats:input_type -> gotong.control.v1.StatsRequest
+	58,  // 88: gotong.control.v1.Control.Forget:input_type -> gotong.control.v1.ForgetRequest
+	62,  // 89: gotong.control.v1.Control.Prune:input_type -> gotong.control.v1.PruneRequest
+	66,  // 90: gotong.control.v1.Control.Check:input_type -> gotong.control.v1.CheckRequest
+	69,  // 91: gotong.control.v1.Control.DropOwner:input_type -> gotong.control.v1.DropOwnerRequest
+	89,  // 92: gotong.control.v1.Control.Trash:input_type -> gotong.control.v1.TrashRequest
+	90,  // 93: gotong.control.v1.Control.EmptyTrash:input_type -> gotong.control.v1.EmptyTrashRequest
+	74,  // 94: gotong.control.v1.Control.Self:input_type -> gotong.control.v1.SelfRequest
+	77,  // 95: gotong.control.v1.Control.Drill:input_type -> gotong.control.v1.DrillRequest
+	79,  // 96: gotong.control.v1.Control.View:input_type -> gotong.control.v1.ViewRequest
+	81,  // 97: gotong.control.v1.Control.ViewSnapshots:input_type -> gotong.control.v1.ViewSnapshotsRequest
+	85,  // 98: gotong.control.v1.Control.ViewEntries:input_type -> gotong.control.v1.ViewObject
+	87,  // 99: gotong.control.v1.Control.ViewRead:input_type -> gotong.control.v1.ViewReadRequest
+	93,  // 100: gotong.control.v1.Control.Pause:input_type -> gotong.control.v1.PauseRequest
+	95,  // 101: gotong.control.v1.Control.Resume:input_type -> gotong.control.v1.ResumeRequest
+	102, // 102: gotong.control.v1.Control.Submit:input_type -> gotong.control.v1.SubmitRequest
+	107, // 103: gotong.control.v1.Control.Jobs:input_type -> gotong.control.v1.JobsRequest
+	109, // 104: gotong.control.v1.Control.Job:input_type -> gotong.control.v1.JobRequest
+	109, // 105: gotong.control.v1.Control.WatchJob:input_type -> gotong.control.v1.JobRequest
+	113, // 106: gotong.control.v1.Control.JobResults:input_type -> gotong.control.v1.JobResultsRequest
+	109, // 107: gotong.control.v1.Control.CancelJob:input_type -> gotong.control.v1.JobRequest
+	109, // 108: gotong.control.v1.Control.RetryJob:input_type -> gotong.control.v1.JobRequest
+	116, // 109: gotong.control.v1.Control.WhyJob:input_type -> gotong.control.v1.WhyJobRequest
+	3,   // 110: gotong.control.v1.Control.Status:output_type -> gotong.control.v1.StatusResponse
+	9,   // 111: gotong.control.v1.Control.Peers:output_type -> gotong.control.v1.PeersResponse
+	12,  // 112: gotong.control.v1.Control.Invite:output_type -> gotong.control.v1.InviteResponse
+	14,  // 113: gotong.control.v1.Control.Remove:output_type -> gotong.control.v1.RemoveResponse
+	16,  // 114: gotong.control.v1.Control.Leave:output_type -> gotong.control.v1.LeaveResponse
+	73,  // 115: gotong.control.v1.Control.Drain:output_type -> gotong.control.v1.DrainProgress
+	21,  // 116: gotong.control.v1.Control.Backup:output_type -> gotong.control.v1.BackupEvent
+	27,  // 117: gotong.control.v1.Control.Snapshots:output_type -> gotong.control.v1.SnapshotsResponse
+	30,  // 118: gotong.control.v1.Control.Ls:output_type -> gotong.control.v1.LsEntry
+	32,  // 119: gotong.control.v1.Control.Restore:output_type -> gotong.control.v1.RestoreEvent
+	41,  // 120: gotong.control.v1.Control.Run:output_type -> gotong.control.v1.RunEvent
+	46,  // 121: gotong.control.v1.Control.Find:output_type -> gotong.control.v1.FindMatch
+	48,  // 122: gotong.control.v1.Control.Diff:output_type -> gotong.control.v1.DiffEvent
+	52,  // 123: gotong.control.v1.Control.Cat:output_type -> gotong.control.v1.CatPiece
+	54,  // 124: gotong.control.v1.Control.Stats:output_type -> gotong.control.v1.StatsResponse
+	59,  // 125: gotong.control.v1.Control.Forget:output_type -> gotong.control.v1.ForgetResponse
+	63,  // 126: gotong.control.v1.Control.Prune:output_type -> gotong.control.v1.PruneEvent
+	67,  // 127: gotong.control.v1.Control.Check:output_type -> gotong.control.v1.CheckEvent
+	70,  // 128: gotong.control.v1.Control.DropOwner:output_type -> gotong.control.v1.DropOwnerResponse
+	91,  // 129: gotong.control.v1.Control.Trash:output_type -> gotong.control.v1.TrashResponse
+	91,  // 130: gotong.control.v1.Control.EmptyTrash:output_type -> gotong.control.v1.TrashResponse
+	75,  // 131: gotong.control.v1.Control.Self:output_type -> gotong.control.v1.SelfResponse
+	78,  // 132: gotong.control.v1.Control.Drill:output_type -> gotong.control.v1.DrillResult
+	80,  // 133: gotong.control.v1.Control.View:output_type -> gotong.control.v1.ViewOpened
+	82,  // 134: gotong.control.v1.Control.ViewSnapshots:output_type -> gotong.control.v1.ViewSnapshotsResponse
+	86,  // 135: gotong.control.v1.Control.ViewEntries:output_type -> gotong.control.v1.ViewNodes
+	88,  // 136: gotong.control.v1.Control.ViewRead:output_type -> gotong.control.v1.ViewPiece
+	94,  // 137: gotong.control.v1.Control.Pause:output_type -> gotong.control.v1.PauseResponse
+	96,  // 138: gotong.control.v1.Control.Resume:output_type -> gotong.control.v1.ResumeResponse
+	106, // 139: gotong.control.v1.Control.Submit:output_type -> gotong.control.v1.SubmitResponse
+	108, // 140: gotong.control.v1.Control.Jobs:output_type -> gotong.control.v1.JobsResponse
+	110, // 141: gotong.control.v1.Control.Job:output_type -> gotong.control.v1.JobInfo
+	110, // 142: gotong.control.v1.Control.WatchJob:output_type -> gotong.control.v1.JobInfo
+	114, // 143: gotong.control.v1.Control.JobResults:output_type -> gotong.control.v1.JobEvent
+	110, // 144: gotong.control.v1.Control.CancelJob:output_type -> gotong.control.v1.JobInfo
+	110, // 145: gotong.control.v1.Control.RetryJob:output_type -> gotong.control.v1.JobInfo
+	117, // 146: gotong.control.v1.Control.WhyJob:output_type -> gotong.control.v1.WhyJobResponse
+	110, // [110:147] is the sub-list for method output_type
+	73,  // [73:110] is the sub-list for method input_type
+	73,  // [73:73] is the sub-list for extension type_name
+	73,  // [73:73] is the sub-list for extension extendee
+	0,   // [0:73] is the sub-list for field type_name
 }
 
 func init() { file_control_v1_control_proto_init() }
@@ -8951,13 +10458,24 @@ func file_control_v1_control_proto_init() {
 		(*CheckEvent_Problem)(nil),
 		(*CheckEvent_Summary)(nil),
 	}
+	file_control_v1_control_proto_msgTypes[101].OneofWrappers = []any{
+		(*SubmitRequest_Plan)(nil),
+		(*SubmitRequest_Content)(nil),
+		(*SubmitRequest_Data)(nil),
+		(*SubmitRequest_End)(nil),
+	}
+	file_control_v1_control_proto_msgTypes[113].OneofWrappers = []any{
+		(*JobEvent_Task)(nil),
+		(*JobEvent_Output)(nil),
+		(*JobEvent_End)(nil),
+	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_control_v1_control_proto_rawDesc), len(file_control_v1_control_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   102,
+			NumMessages:   119,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -48,6 +48,14 @@ const (
 	Control_ViewRead_FullMethodName      = "/gotong.control.v1.Control/ViewRead"
 	Control_Pause_FullMethodName         = "/gotong.control.v1.Control/Pause"
 	Control_Resume_FullMethodName        = "/gotong.control.v1.Control/Resume"
+	Control_Submit_FullMethodName        = "/gotong.control.v1.Control/Submit"
+	Control_Jobs_FullMethodName          = "/gotong.control.v1.Control/Jobs"
+	Control_Job_FullMethodName           = "/gotong.control.v1.Control/Job"
+	Control_WatchJob_FullMethodName      = "/gotong.control.v1.Control/WatchJob"
+	Control_JobResults_FullMethodName    = "/gotong.control.v1.Control/JobResults"
+	Control_CancelJob_FullMethodName     = "/gotong.control.v1.Control/CancelJob"
+	Control_RetryJob_FullMethodName      = "/gotong.control.v1.Control/RetryJob"
+	Control_WhyJob_FullMethodName        = "/gotong.control.v1.Control/WhyJob"
 )
 
 // ControlClient is the client API for Control service.
@@ -95,6 +103,18 @@ type ControlClient interface {
 	// Pause stops tasks on this machine; Resume lets them run again.
 	Pause(ctx context.Context, in *PauseRequest, opts ...grpc.CallOption) (*PauseResponse, error)
 	Resume(ctx context.Context, in *ResumeRequest, opts ...grpc.CallOption) (*ResumeResponse, error)
+	// Submit takes a job that outlives the command; what it needs follows.
+	Submit(ctx context.Context, opts ...grpc.CallOption) (grpc.ClientStreamingClient[SubmitRequest, SubmitResponse], error)
+	Jobs(ctx context.Context, in *JobsRequest, opts ...grpc.CallOption) (*JobsResponse, error)
+	Job(ctx context.Context, in *JobRequest, opts ...grpc.CallOption) (*JobInfo, error)
+	// WatchJob tells whenever the job has come further, until it is over.
+	WatchJob(ctx context.Context, in *JobRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[JobInfo], error)
+	// JobResults gives the results there are, in the order of the tasks, and with
+	// follow those that come, as they come, until the job is over.
+	JobResults(ctx context.Context, in *JobResultsRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[JobEvent], error)
+	CancelJob(ctx context.Context, in *JobRequest, opts ...grpc.CallOption) (*JobInfo, error)
+	RetryJob(ctx context.Context, in *JobRequest, opts ...grpc.CallOption) (*JobInfo, error)
+	WhyJob(ctx context.Context, in *WhyJobRequest, opts ...grpc.CallOption) (*WhyJobResponse, error)
 }
 
 type controlClient struct {
@@ -500,6 +520,107 @@ func (c *controlClient) Resume(ctx context.Context, in *ResumeRequest, opts ...g
 	return out, nil
 }
 
+func (c *controlClient) Submit(ctx context.Context, opts ...grpc.CallOption) (grpc.ClientStreamingClient[SubmitRequest, SubmitResponse], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &Control_ServiceDesc.Streams[13], Control_Submit_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[SubmitRequest, SubmitResponse]{ClientStream: stream}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type Control_SubmitClient = grpc.ClientStreamingClient[SubmitRequest, SubmitResponse]
+
+func (c *controlClient) Jobs(ctx context.Context, in *JobsRequest, opts ...grpc.CallOption) (*JobsResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(JobsResponse)
+	err := c.cc.Invoke(ctx, Control_Jobs_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *controlClient) Job(ctx context.Context, in *JobRequest, opts ...grpc.CallOption) (*JobInfo, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(JobInfo)
+	err := c.cc.Invoke(ctx, Control_Job_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *controlClient) WatchJob(ctx context.Context, in *JobRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[JobInfo], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &Control_ServiceDesc.Streams[14], Control_WatchJob_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[JobRequest, JobInfo]{ClientStream: stream}
+	if err := x.ClientStream.SendMsg(in); err != nil {
+		return nil, err
+	}
+	if err := x.ClientStream.CloseSend(); err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type Control_WatchJobClient = grpc.ServerStreamingClient[JobInfo]
+
+func (c *controlClient) JobResults(ctx context.Context, in *JobResultsRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[JobEvent], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &Control_ServiceDesc.Streams[15], Control_JobResults_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[JobResultsRequest, JobEvent]{ClientStream: stream}
+	if err := x.ClientStream.SendMsg(in); err != nil {
+		return nil, err
+	}
+	if err := x.ClientStream.CloseSend(); err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type Control_JobResultsClient = grpc.ServerStreamingClient[JobEvent]
+
+func (c *controlClient) CancelJob(ctx context.Context, in *JobRequest, opts ...grpc.CallOption) (*JobInfo, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(JobInfo)
+	err := c.cc.Invoke(ctx, Control_CancelJob_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *controlClient) RetryJob(ctx context.Context, in *JobRequest, opts ...grpc.CallOption) (*JobInfo, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(JobInfo)
+	err := c.cc.Invoke(ctx, Control_RetryJob_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *controlClient) WhyJob(ctx context.Context, in *WhyJobRequest, opts ...grpc.CallOption) (*WhyJobResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(WhyJobResponse)
+	err := c.cc.Invoke(ctx, Control_WhyJob_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // ControlServer is the server API for Control service.
 // All implementations must embed UnimplementedControlServer
 // for forward compatibility.
@@ -545,6 +666,18 @@ type ControlServer interface {
 	// Pause stops tasks on this machine; Resume lets them run again.
 	Pause(context.Context, *PauseRequest) (*PauseResponse, error)
 	Resume(context.Context, *ResumeRequest) (*ResumeResponse, error)
+	// Submit takes a job that outlives the command; what it needs follows.
+	Submit(grpc.ClientStreamingServer[SubmitRequest, SubmitResponse]) error
+	Jobs(context.Context, *JobsRequest) (*JobsResponse, error)
+	Job(context.Context, *JobRequest) (*JobInfo, error)
+	// WatchJob tells whenever the job has come further, until it is over.
+	WatchJob(*JobRequest, grpc.ServerStreamingServer[JobInfo]) error
+	// JobResults gives the results there are, in the order of the tasks, and with
+	// follow those that come, as they come, until the job is over.
+	JobResults(*JobResultsRequest, grpc.ServerStreamingServer[JobEvent]) error
+	CancelJob(context.Context, *JobRequest) (*JobInfo, error)
+	RetryJob(context.Context, *JobRequest) (*JobInfo, error)
+	WhyJob(context.Context, *WhyJobRequest) (*WhyJobResponse, error)
 	mustEmbedUnimplementedControlServer()
 }
 
@@ -641,6 +774,30 @@ func (UnimplementedControlServer) Pause(context.Context, *PauseRequest) (*PauseR
 }
 func (UnimplementedControlServer) Resume(context.Context, *ResumeRequest) (*ResumeResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Resume not implemented")
+}
+func (UnimplementedControlServer) Submit(grpc.ClientStreamingServer[SubmitRequest, SubmitResponse]) error {
+	return status.Error(codes.Unimplemented, "method Submit not implemented")
+}
+func (UnimplementedControlServer) Jobs(context.Context, *JobsRequest) (*JobsResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Jobs not implemented")
+}
+func (UnimplementedControlServer) Job(context.Context, *JobRequest) (*JobInfo, error) {
+	return nil, status.Error(codes.Unimplemented, "method Job not implemented")
+}
+func (UnimplementedControlServer) WatchJob(*JobRequest, grpc.ServerStreamingServer[JobInfo]) error {
+	return status.Error(codes.Unimplemented, "method WatchJob not implemented")
+}
+func (UnimplementedControlServer) JobResults(*JobResultsRequest, grpc.ServerStreamingServer[JobEvent]) error {
+	return status.Error(codes.Unimplemented, "method JobResults not implemented")
+}
+func (UnimplementedControlServer) CancelJob(context.Context, *JobRequest) (*JobInfo, error) {
+	return nil, status.Error(codes.Unimplemented, "method CancelJob not implemented")
+}
+func (UnimplementedControlServer) RetryJob(context.Context, *JobRequest) (*JobInfo, error) {
+	return nil, status.Error(codes.Unimplemented, "method RetryJob not implemented")
+}
+func (UnimplementedControlServer) WhyJob(context.Context, *WhyJobRequest) (*WhyJobResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method WhyJob not implemented")
 }
 func (UnimplementedControlServer) mustEmbedUnimplementedControlServer() {}
 func (UnimplementedControlServer) testEmbeddedByValue()                 {}
@@ -1086,6 +1243,125 @@ func _Control_Resume_Handler(srv interface{}, ctx context.Context, dec func(inte
 	return interceptor(ctx, in, info, handler)
 }
 
+func _Control_Submit_Handler(srv interface{}, stream grpc.ServerStream) error {
+	return srv.(ControlServer).Submit(&grpc.GenericServerStream[SubmitRequest, SubmitResponse]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type Control_SubmitServer = grpc.ClientStreamingServer[SubmitRequest, SubmitResponse]
+
+func _Control_Jobs_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(JobsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ControlServer).Jobs(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Control_Jobs_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ControlServer).Jobs(ctx, req.(*JobsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Control_Job_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(JobRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ControlServer).Job(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Control_Job_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ControlServer).Job(ctx, req.(*JobRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Control_WatchJob_Handler(srv interface{}, stream grpc.ServerStream) error {
+	m := new(JobRequest)
+	if err := stream.RecvMsg(m); err != nil {
+		return err
+	}
+	return srv.(ControlServer).WatchJob(m, &grpc.GenericServerStream[JobRequest, JobInfo]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type Control_WatchJobServer = grpc.ServerStreamingServer[JobInfo]
+
+func _Control_JobResults_Handler(srv interface{}, stream grpc.ServerStream) error {
+	m := new(JobResultsRequest)
+	if err := stream.RecvMsg(m); err != nil {
+		return err
+	}
+	return srv.(ControlServer).JobResults(m, &grpc.GenericServerStream[JobResultsRequest, JobEvent]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type Control_JobResultsServer = grpc.ServerStreamingServer[JobEvent]
+
+func _Control_CancelJob_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(JobRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ControlServer).CancelJob(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Control_CancelJob_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ControlServer).CancelJob(ctx, req.(*JobRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Control_RetryJob_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(JobRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ControlServer).RetryJob(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Control_RetryJob_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ControlServer).RetryJob(ctx, req.(*JobRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Control_WhyJob_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(WhyJobRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ControlServer).WhyJob(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Control_WhyJob_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ControlServer).WhyJob(ctx, req.(*WhyJobRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // Control_ServiceDesc is the grpc.ServiceDesc for Control service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -1157,6 +1433,26 @@ var Control_ServiceDesc = grpc.ServiceDesc{
 			MethodName: "Resume",
 			Handler:    _Control_Resume_Handler,
 		},
+		{
+			MethodName: "Jobs",
+			Handler:    _Control_Jobs_Handler,
+		},
+		{
+			MethodName: "Job",
+			Handler:    _Control_Job_Handler,
+		},
+		{
+			MethodName: "CancelJob",
+			Handler:    _Control_CancelJob_Handler,
+		},
+		{
+			MethodName: "RetryJob",
+			Handler:    _Control_RetryJob_Handler,
+		},
+		{
+			MethodName: "WhyJob",
+			Handler:    _Control_WhyJob_Handler,
+		},
 	},
 	Streams: []grpc.StreamDesc{
 		{
@@ -1224,6 +1520,21 @@ var Control_ServiceDesc = grpc.ServiceDesc{
 		{
 			StreamName:    "ViewEntries",
 			Handler:       _Control_ViewEntries_Handler,
+			ServerStreams: true,
+		},
+		{
+			StreamName:    "Submit",
+			Handler:       _Control_Submit_Handler,
+			ClientStreams: true,
+		},
+		{
+			StreamName:    "WatchJob",
+			Handler:       _Control_WatchJob_Handler,
+			ServerStreams: true,
+		},
+		{
+			StreamName:    "JobResults",
+			Handler:       _Control_JobResults_Handler,
 			ServerStreams: true,
 		},
 	},

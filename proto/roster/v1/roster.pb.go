@@ -541,7 +541,8 @@ type PeerRecord struct {
 	Os            string                 `protobuf:"bytes,8,opt,name=os,proto3" json:"os,omitempty"`
 	Arch          string                 `protobuf:"bytes,9,opt,name=arch,proto3" json:"arch,omitempty"`
 	BoxKey        []byte                 `protobuf:"bytes,10,opt,name=box_key,json=boxKey,proto3" json:"box_key,omitempty"`
-	Created       int64                  `protobuf:"varint,11,opt,name=created,proto3" json:"created,omitempty"` // Unix seconds
+	Created       int64                  `protobuf:"varint,11,opt,name=created,proto3" json:"created,omitempty"`                            // Unix seconds
+	MemoryBytes   uint64                 `protobuf:"varint,12,opt,name=memory_bytes,json=memoryBytes,proto3" json:"memory_bytes,omitempty"` // of the machine; 0: unknown
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -653,6 +654,13 @@ func (x *PeerRecord) GetCreated() int64 {
 	return 0
 }
 
+func (x *PeerRecord) GetMemoryBytes() uint64 {
+	if x != nil {
+		return x.MemoryBytes
+	}
+	return 0
+}
+
 var File_roster_v1_roster_proto protoreflect.FileDescriptor
 
 const file_roster_v1_roster_proto_rawDesc = "" +
@@ -701,7 +709,7 @@ const file_roster_v1_roster_proto_rawDesc = "" +
 	"\x04hash\x18\x04 \x01(\fR\x04hash\"G\n" +
 	"\x06Disown\x12\x12\n" +
 	"\x04grid\x18\x01 \x01(\fR\x04grid\x12)\n" +
-	"\x04cuts\x18\x02 \x03(\v2\x15.gotong.roster.v1.CutR\x04cuts\"\x94\x02\n" +
+	"\x04cuts\x18\x02 \x03(\v2\x15.gotong.roster.v1.CutR\x04cuts\"\xb7\x02\n" +
 	"\n" +
 	"PeerRecord\x12\x16\n" +
 	"\x06number\x18\x01 \x01(\x04R\x06number\x12\x12\n" +
@@ -715,7 +723,8 @@ const file_roster_v1_roster_proto_rawDesc = "" +
 	"\x04arch\x18\t \x01(\tR\x04arch\x12\x17\n" +
 	"\abox_key\x18\n" +
 	" \x01(\fR\x06boxKey\x12\x18\n" +
-	"\acreated\x18\v \x01(\x03R\acreatedB!Z\x1fgotong/proto/roster/v1;rosterv1b\x06proto3"
+	"\acreated\x18\v \x01(\x03R\acreated\x12!\n" +
+	"\fmemory_bytes\x18\f \x01(\x04R\vmemoryBytesB!Z\x1fgotong/proto/roster/v1;rosterv1b\x06proto3"
 
 var (
 	file_roster_v1_roster_proto_rawDescOnce sync.Once

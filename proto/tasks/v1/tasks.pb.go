@@ -2026,6 +2026,7 @@ type Item struct {
 	Stdin         []byte                 `protobuf:"bytes,3,opt,name=stdin,proto3" json:"stdin,omitempty"`
 	StdinSize     int64                  `protobuf:"varint,4,opt,name=stdin_size,json=stdinSize,proto3" json:"stdin_size,omitempty"`
 	Stored        []*StoredContent       `protobuf:"bytes,5,rep,name=stored,proto3" json:"stored,omitempty"`
+	Inline        [][]byte               `protobuf:"bytes,6,rep,name=inline,proto3" json:"inline,omitempty"` // small contents of it
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2091,6 +2092,13 @@ func (x *Item) GetStdinSize() int64 {
 func (x *Item) GetStored() []*StoredContent {
 	if x != nil {
 		return x.Stored
+	}
+	return nil
+}
+
+func (x *Item) GetInline() [][]byte {
+	if x != nil {
+		return x.Inline
 	}
 	return nil
 }
@@ -4102,14 +4110,15 @@ const file_tasks_v1_tasks_proto_rawDesc = "" +
 	"\acontent\x18\x01 \x01(\fR\acontent\x12\x12\n" +
 	"\x04size\x18\x02 \x01(\x03R\x04size\x12\x1a\n" +
 	"\bsegments\x18\x03 \x03(\fR\bsegments\x12\x18\n" +
-	"\aholders\x18\x04 \x03(\fR\aholders\"\xb9\x01\n" +
+	"\aholders\x18\x04 \x03(\fR\aholders\"\xd1\x01\n" +
 	"\x04Item\x12\x14\n" +
 	"\x05words\x18\x01 \x03(\fR\x05words\x12.\n" +
 	"\x06inputs\x18\x02 \x03(\v2\x16.gotong.tasks.v1.InputR\x06inputs\x12\x14\n" +
 	"\x05stdin\x18\x03 \x01(\fR\x05stdin\x12\x1d\n" +
 	"\n" +
 	"stdin_size\x18\x04 \x01(\x03R\tstdinSize\x126\n" +
-	"\x06stored\x18\x05 \x03(\v2\x1e.gotong.tasks.v1.StoredContentR\x06stored\"\x92\x04\n" +
+	"\x06stored\x18\x05 \x03(\v2\x1e.gotong.tasks.v1.StoredContentR\x06stored\x12\x16\n" +
+	"\x06inline\x18\x06 \x03(\fR\x06inline\"\x92\x04\n" +
 	"\x06Record\x12\x14\n" +
 	"\x05epoch\x18\x01 \x01(\x04R\x05epoch\x12\x16\n" +
 	"\x06driver\x18\x02 \x01(\fR\x06driver\x12\"\n" +

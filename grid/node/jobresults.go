@@ -1,0 +1,215 @@
+package node
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+
+	"google.golang.org/grpc"
+
+	controlv1 "gotong/proto/control/v1"
+	"gotong/tasks"
+	"gotong/tasks/jobs"
+)
+
+// JobResults gives the results of a job.
+func (s *service) JobResults(r *controlv1.JobResultsRequest, stream grpc.ServerStreamingServer[controlv1.JobEvent]) error {
+	ctx := stream.Context()
+	job, err := s.peer.findJob(ctx, r.Job)
+	if err != nil {
+		return err
+	}
+	only, err := stepNamed(job.Plan(), r.Step)
+	if err != nil {
+		return err
+	}
+	out := &jobResults{peer: s.peer, ctx: ctx, outputs: r.Outputs, send: stream.Send, items: map[int]*jobs.ItemsReader{}, sent: map[int]uint64{}}
+	defer out.close()
+	for {
+		changed := job.Changed()
+		over := stateOf(job.Job).Over()
+		if err := out.all(job, only); err != nil {
+			return err
+		}
+		if over || !r.Follow {
+			return stream.Send(&controlv1.JobEvent{Event: &controlv1.JobEvent_End{End: s.peer.jobInfo(job, false)}})
+		}
+		if job, err = s.peer.await(ctx, job, changed); err != nil {
+			return err
+		}
+	}
+}
+
+// jobResults sends results of one job.
+type jobResults struct {
+	peer    *Peer
+	ctx     context.Context
+	outputs bool
+	send    func(*controlv1.JobEvent) error
+	items   map[int]*jobs.ItemsReader
+	closers []io.Closer
+	temps   []string
+	sent    map[int]uint64 // places of the results that were sent, by task
+}
+
+func (r *jobResults) close() {
+	for _, c := range r.closers {
+		c.Close()
+	}
+	for _, path := range r.temps {
+		os.Remove(path)
+	}
+}
+
+// all sends every result that was not sent yet.
+func (r *jobResults) all(job keptJob, only int) error {
+	plan := job.Plan()
+	for number, step := range plan.Steps {
+		if only >= 0 && number != only {
+			continue
+		}
+		for i := range step.Items.Count {
+			index := step.First + i
+			var place int64
+			var ok bool
+			job.View(func(s *jobs.State) { place, ok = s.Place(index) })
+			if !ok || r.sent[index] == uint64(place) {
+				continue
+			}
+			if err := r.one(job, number, i); err != nil {
+				return fmt.Errorf("task %d of step %q: %w", i, step.Name, err)
+			}
+			r.sent[index] = uint64(place)
+		}
+	}
+	return nil
+}
+
+func (r *jobResults) one(job keptJob, number, i int) error {
+	plan := job.Plan()
+	step := plan.Steps[number]
+	res, ok, err := job.Result(step.First + i)
+	if err != nil || !ok {
+		return err
+	}
+	result, err := res.Decode()
+	if err != nil {
+		return err
+	}
+	task := &controlv1.JobTask{
+		Index: uint64(i), Step: step.Name, State: string(result.State), ExitCode: int64(result.ExitCode), Stdout: result.Stdout, Stderr: result.Stderr,
+		Seconds: result.Elapsed.Seconds(), Why: validText(result.Why), Engine: validText(result.Engine), Attempts: uint32(res.Attempts),
+		Checked: res.Checked, Cached: res.Cached,
+	}
+	if !res.Peer.IsZero() {
+		task.Peer, task.PeerName = res.Peer.String(), r.peer.nameOf(res.Peer)
+	}
+	if err := res.Verify(plan.Job); err != nil {
+		task.Invalid = err.Error()
+	}
+	if task.Item, err = r.item(job, number, i); err != nil {
+		return err
+	}
+	if err := r.send(&controlv1.JobEvent{Event: &controlv1.JobEvent_Task{Task: task}}); err != nil || !r.outputs || task.Invalid != "" {
+		return err
+	}
+	for _, out := range result.Outputs {
+		if err := r.output(job, uint64(i), out); err != nil {
+			return fmt.Errorf("output %q: %w", out.Name, err)
+		}
+	}
+	return nil
+}
+
+// item returns the words of an item.
+func (r *jobResults) item(job keptJob, number, i int) ([][]byte, error) {
+	items := job.Plan().Steps[number].Items
+	if items.Content.IsZero() {
+		return nil, nil
+	}
+	if r.items[number] == nil {
+		path, err := r.fetch(job, number)
+		if err != nil {
+			return nil, err
+		}
+		reader, closer, err := items.Open(path)
+		if err != nil {
+			return nil, err
+		}
+		r.items[number] = reader
+		r.closers = append(r.closers, closer)
+	}
+	item, err := r.items[number].Item(i)
+	if err != nil {
+		return nil, err
+	}
+	words := make([][]byte, len(item.Words))
+	for n, w := range item.Words {
+		words[n] = []byte(w)
+	}
+	return words, nil
+}
+
+// fetch returns a file with the list of items of a step.
+func (r *jobResults) fetch(job keptJob, number int) (string, error) {
+	step := job.Plan().Steps[number]
+	id := step.Items.Content
+	if len(step.Items.Data) > 0 {
+		return "", nil
+	}
+	if _, err := os.Stat(job.ContentPath(id)); err == nil {
+		return job.ContentPath(id), nil
+	}
+	from, err := keptContents{r.peer.keeping.contents}.Open(r.ctx, job.Plan(), id, step.Stored[id])
+	if err != nil {
+		return "", err
+	}
+	defer from.Close()
+	f, err := os.CreateTemp(r.peer.work.submitDir, "items-")
+	if err != nil {
+		return "", err
+	}
+	r.temps = append(r.temps, f.Name())
+	_, err = io.Copy(f, from)
+	return f.Name(), errors.Join(err, f.Close())
+}
+
+// output sends one file in pieces; an empty file is one empty piece.
+func (r *jobResults) output(job keptJob, index uint64, out tasks.Output) error {
+	from, err := r.open(job, out)
+	if err != nil {
+		return err
+	}
+	defer from.Close()
+	buffer := make([]byte, outputPieceBytes)
+	for first := true; ; first = false {
+		n, err := io.ReadFull(from, buffer)
+		last := errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)
+		if err != nil && !last {
+			return err
+		}
+		piece := &controlv1.RunOutput{Index: index, Path: out.Name, Data: buffer[:n], First: first, Last: last}
+		if err := r.send(&controlv1.JobEvent{Event: &controlv1.JobEvent_Output{Output: piece}}); err != nil || last {
+			return err
+		}
+	}
+}
+
+// open opens an output, wherever it is.
+func (r *jobResults) open(job keptJob, out tasks.Output) (io.ReadCloser, error) {
+	switch {
+	case out.Inline():
+		return io.NopCloser(bytes.NewReader(out.Data)), nil
+	case out.Stored != nil:
+		return keptContents{r.peer.keeping.contents}.Open(r.ctx, job.Plan(), out.Content, *out.Stored)
+	}
+	f, err := os.Open(job.ContentPath(out.Content))
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, &Failure{Kind: controlv1.Kind_KIND_TEMPORARY, What: "the file is with the peer that drove the job, and nowhere else",
+			Meaning: "it could not be stored on the grid; the other results are not affected", Next: "the same command on that peer, or when it is back"}
+	}
+	return f, err
+}
