@@ -131,7 +131,7 @@ func (p *Peer) judgeOne(ctx context.Context, m grid.Peer, expr where.Expr, h sch
 	case m.State != grid.StateAlive:
 		return false, append(reasons, "it is "+string(m.State))
 	case slots == 0:
-		return false, append(reasons, noSlots)
+		return false, append(reasons, "its donor gives no slots for tasks")
 	}
 	offer, err := p.offer(ctx, m.ID, h)
 	switch {
