@@ -18,6 +18,7 @@ import (
 	"gotong/storage/segments"
 	"gotong/storage/shardstore"
 	"gotong/tasks/keeper"
+	"gotong/tasks/remember"
 	"gotong/tasks/sandbox"
 )
 
@@ -117,6 +118,8 @@ type TasksConfig struct {
 	MaxTimeout  time.Duration `mapstructure:"max_timeout"`  // of one task
 	CacheBytes  Size          `mapstructure:"cache_bytes"`  // modules and inputs kept for later tasks
 
+	RememberBytes Size `mapstructure:"remember_bytes"` // results of this owner's tasks; 0: none
+
 	CompileCache Size `mapstructure:"compile_cache"` // machine code of modules; 0: each sandbox compiles
 }
 
@@ -142,7 +145,7 @@ func DefaultConfig() Config {
 		Gossip:     GossipConfig{Preset: "lan"},
 		Store:      StoreConfig{KeepFree: 1e9, FairShare: true, Allowance: 1e9},
 		Backup:     BackupConfig{Spool: segments.DefaultSpoolBytes},
-		Tasks: TasksConfig{MaxMemory: 1 << 30, MaxTimeout: time.Hour, CacheBytes: 2e9, CompileCache: 1e9,
+		Tasks: TasksConfig{MaxMemory: 1 << 30, MaxTimeout: time.Hour, CacheBytes: 2e9, RememberBytes: 256e6, CompileCache: 1e9,
 			KeepJobs: keeper.DefaultJobs, KeepBytes: keeper.DefaultBytes, KeeperLease: keeper.DefaultLease, KeeperGrace: keeper.DefaultGrace, Retention: keeper.DefaultRetention,
 		},
 		Donate:    defaultDonate(),
@@ -196,6 +199,9 @@ func (c Config) Validate() error {
 	oneOf("gossip.preset", c.Gossip.Preset, "lan", "wan", "local")
 	oneOf("log.level", c.Log.Level, "debug", "info", "warn", "error")
 	oneOf("log.format", c.Log.Format, "text", "json")
+	if c.Tasks.RememberBytes != 0 && c.Tasks.RememberBytes < remember.MinBytes {
+		fault("tasks.remember_bytes", "%s is less than %s", c.Tasks.RememberBytes, Size(remember.MinBytes))
+	}
 	if c.Tasks.CompileCache != 0 && c.Tasks.CompileCache < sandbox.MinCacheBytes {
 		fault("tasks.compile_cache", "%s is less than %s", c.Tasks.CompileCache, Size(sandbox.MinCacheBytes))
 	}

@@ -12,6 +12,7 @@ import (
 	tasksv1 "gotong/proto/tasks/v1"
 	"gotong/tasks"
 	"gotong/tasks/contents"
+	"gotong/tasks/remember"
 	"gotong/tasks/rules"
 	"gotong/tasks/scheduler"
 	"gotong/tasks/taskrpc"
@@ -33,7 +34,8 @@ type work struct {
 	contents  *contents.Contents // of jobs, on the grid
 	service   *taskrpc.Service
 	local     scheduler.Worker
-	submitDir string // files of jobs of this peer's user, for as long as they run
+	memory    *remember.Memory // of results; nil: none is kept
+	submitDir string           // files of jobs of this peer's user, for as long as they run
 }
 
 // openTasks opens the worker. What an earlier process left of jobs is removed.
@@ -63,6 +65,9 @@ func (p *Peer) openTasks() error {
 		Runner: w.runner, Key: p.node.Private(), Caller: caller, Authorize: p.authorizeJob, Weight: p.weight, Logger: p.logger,
 	})
 	w.local = w.service.Local()
+	if w.memory = p.openMemory(dir); w.memory != nil {
+		p.onClose(w.memory.Close)
+	}
 	p.work = w
 	return w.openDonor()
 }

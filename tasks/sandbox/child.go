@@ -106,7 +106,7 @@ func (c *child) prepare(store *fileStore, seal func() error) (*guest, error) {
 		return nil, err
 	}
 	g, err := c.compile(module, store)
-	r := ready{Engine: engineName}
+	r := ready{Engine: Engine}
 	switch {
 	case errors.Is(err, errModule):
 		r.Fault = cut(err.Error(), maxReadyBytes/4)

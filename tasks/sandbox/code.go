@@ -33,7 +33,7 @@ type codeKey [32]byte
 func keyOfCode(module []byte) codeKey {
 	id := blake3.Sum256(module)
 	h := blake3.New()
-	fmt.Fprintf(h, "%s\n%x\n%s\n%d\n%s/%s\n%s\n", codeContext, id, engineName, rewriteVersion, runtime.GOOS, runtime.GOARCH, processorFeatures())
+	fmt.Fprintf(h, "%s\n%x\n%s\n%d\n%s/%s\n%s\n", codeContext, id, Engine, rewriteVersion, runtime.GOOS, runtime.GOARCH, processorFeatures())
 	return codeKey(h.Sum(nil))
 }
 

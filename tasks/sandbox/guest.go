@@ -53,9 +53,9 @@ const engineVersion = "v1.12.0"
 // clock, randomness, files, limits, NaNs.
 const semantics = "2"
 
-// engineName says what runs a guest; results are comparable within one engine.
+// Engine says what runs a guest; results are comparable within one engine.
 // The processor is not part of it: guests compute the same on all.
-const engineName = "wazero-" + engineVersion + "/" + semantics
+const Engine = "wazero-" + engineVersion + "/" + semantics
 
 // compile makes a module ready to run; what the engine compiled before may be in
 // cache, which may be nil. An error that is errModule is the module's fault; any

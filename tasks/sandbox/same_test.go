@@ -51,7 +51,7 @@ func TestSameOnEveryProcessor(t *testing.T) {
 	} else if !*update {
 		t.Fatal(err)
 	}
-	got := engineName + "\n"
+	got := Engine + "\n"
 	for _, run := range sameRuns {
 		got += runHere(t, run.name, run.args...) + "\n"
 	}

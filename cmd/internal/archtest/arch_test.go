@@ -34,6 +34,7 @@ var layers = [][]string{
 	{"tasks/jobfile"},
 	{"tasks/keeper"},
 	{"tasks/jobs"},
+	{"tasks/remember"},
 	{"tasks/taskrpc"},
 	{"tasks/scheduler"},
 	{"tasks/worker"},
