@@ -93,9 +93,10 @@ func argsOf(start *controlv1.RunStart) func(int) []string {
 // items.
 func (p *Peer) runJob(ctx context.Context, job scheduler.Job, contents scheduler.Contents, start *controlv1.RunStart, send func(*controlv1.RunEvent) error) error {
 	events := runEvents{peer: p, start: start, send: send}
-	sum, err := scheduler.Run(ctx, job, scheduler.Config{
+	cfg, receive := p.remember(job, scheduler.Config{
 		Pool: p.work, Contents: contents, Dir: p.work.submitDir, Peers: int(start.Peers), Logger: p.logger,
-	}, events.result)
+	}, false, events.result)
+	sum, err := scheduler.Run(ctx, job, cfg, receive)
 	if err != nil {
 		return err
 	}
