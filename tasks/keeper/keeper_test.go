@@ -370,19 +370,19 @@ func TestHostileKeepers(t *testing.T) {
 		}
 		v := wire{hostile, victim}
 		know := proof(raw, job, hostile.id, victim.id)
-		s := Stream{1, hostile.id}
+		s := Stream{50, hostile.id}
 		good := encode(entry{Stream: s, At: time.Now()})
 		cancel := encode(entry{Stream: s, At: time.Now(), Cancelled: "because"})
 		for name, r := range map[string]AppendRequest{
-			"no proof":         {Epoch: 1, Batches: []Batch{{s, 0, [][]byte{good}}}},
-			"another's proof":  {Epoch: 1, Proof: proof(raw, job, victim.id, hostile.id)},
+			"no proof":         {Epoch: 50, Batches: []Batch{{s, 0, [][]byte{good}}}},
+			"another's proof":  {Epoch: 50, Proof: proof(raw, job, victim.id, hostile.id)},
 			"epoch 0":          {Epoch: 0, Proof: know},
 			"epoch far ahead":  {Epoch: 1 << 60, Proof: know},
-			"gap":              {Epoch: 1, Proof: know, Batches: []Batch{{s, 5, [][]byte{good}}}},
-			"other stream":     {Epoch: 1, Proof: know, Batches: []Batch{{Stream{1, victim.id}, 0, [][]byte{good}}}},
-			"nonsense":         {Epoch: 1, Proof: know, Batches: []Batch{{s, 0, [][]byte{[]byte("{")}}}},
-			"forged cancel":    {Epoch: 1, Proof: know, Batches: []Batch{{s, 0, [][]byte{cancel}}}},
-			"record too large": {Epoch: 1, Proof: know, Batches: []Batch{{s, 0, [][]byte{make([]byte, MaxRecordBytes+1)}}}},
+			"gap":              {Epoch: 50, Proof: know, Batches: []Batch{{s, 5, [][]byte{good}}}},
+			"other stream":     {Epoch: 50, Proof: know, Batches: []Batch{{Stream{2, victim.id}, 0, [][]byte{good}}}},
+			"nonsense":         {Epoch: 50, Proof: know, Batches: []Batch{{s, 0, [][]byte{[]byte("{")}}}},
+			"forged cancel":    {Epoch: 50, Proof: know, Batches: []Batch{{s, 0, [][]byte{cancel}}}},
+			"record too large": {Epoch: 50, Proof: know, Batches: []Batch{{s, 0, [][]byte{make([]byte, MaxRecordBytes+1)}}}},
 		} {
 			r.Job, r.List = job, list
 			if _, err := v.Append(ctx, r); err == nil {
