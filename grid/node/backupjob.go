@@ -122,6 +122,7 @@ func (p *Peer) makeSnapshot(ctx context.Context, job backupJob) (*controlv1.Back
 	if job.progress != nil {
 		options.Progress = p.report(job)
 	}
+	p.backups.refusals.forget()
 	s, err := snapshot.Backup(ctx, p.vault, options)
 	if err != nil {
 		return nil, p.backupFailure(err)
@@ -132,6 +133,9 @@ func (p *Peer) makeSnapshot(ctx context.Context, job backupJob) (*controlv1.Back
 		Segments: s.Segments, Seconds: s.Duration.Seconds(), Committed: s.Committed, Complete: s.Complete,
 		SurvivesSites: int32(s.SurvivesSites), Skipped: s.Skipped, Redundancy: plan.coding.String(), Note: plan.note,
 		Holders: uint32(plan.holders), DryRun: job.dryRun, Set: job.set,
+	}
+	if !job.dryRun && !s.Complete {
+		out.Refused = p.backups.refusals.text(p.nameOf)
 	}
 	if !job.dryRun {
 		out.Snapshot = s.Snapshot.ID.String()

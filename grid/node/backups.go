@@ -23,6 +23,7 @@ type backups struct {
 	current *runningBackup // nil: none
 
 	redundancy atomic.Pointer[storage.Redundancy] // of the next segment; zero is automatic
+	refusals   refusals                           // of the backup that runs, or ran last
 }
 
 // runningBackup is the one backup that runs.

@@ -185,7 +185,7 @@ func (d *drill) openMirror(ctx context.Context, dir string) (*vault.Vault, error
 	if err := vault.Mirror(dir, d.secrets.WithoutRead(), links); err != nil {
 		return nil, err
 	}
-	d.fetched.Segments = &vaultSegments{p.segments}
+	d.fetched.Segments = &vaultSegments{Segments: p.segments}
 	return vault.Open(dir, vault.Config{Segments: &d.fetched, Owner: self.Owner, Logger: p.logger})
 }
 

@@ -153,7 +153,7 @@ func (r *recovery) readOlder(ctx context.Context, v *FoundVault, secrets seal.Va
 	if err := vault.Mirror(dir, secrets.WithoutRead(), v.links); err != nil {
 		return errors.Join(why, err)
 	}
-	mirror, err := vault.Open(dir, vault.Config{Segments: &vaultSegments{r.segments.Segments}, Owner: r.owner()})
+	mirror, err := vault.Open(dir, vault.Config{Segments: &vaultSegments{Segments: r.segments.Segments}, Owner: r.owner()})
 	if err != nil {
 		return errors.Join(why, err)
 	}

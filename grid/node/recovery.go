@@ -227,7 +227,7 @@ func (r *recovery) nameOf(id grid.PeerID) string {
 func (r *recovery) publish(ctx context.Context, dir string) int {
 	ctx, cancel := context.WithTimeout(ctx, publishTimeout)
 	defer cancel()
-	v, err := vault.Open(home{dir}.state().vault(), vault.Config{Segments: &vaultSegments{r.segments.Segments}, Owner: r.owner()})
+	v, err := vault.Open(home{dir}.state().vault(), vault.Config{Segments: &vaultSegments{Segments: r.segments.Segments}, Owner: r.owner()})
 	if err != nil {
 		return 0
 	}

@@ -34,7 +34,7 @@ func (p *Peer) openStorage() error {
 		return err
 	}
 	p.holders = &gridHolders{peer: p, loads: map[grid.PeerID]knownLoad{}}
-	adapter := &vaultSegments{}
+	adapter := &vaultSegments{incomplete: p.backups.refusals.add}
 	p.vault, err = vault.Open(p.home.state().vault(), vault.Config{
 		Segments: adapter, Node: p.node.Private(), Owner: self.Owner, Grant: p.grant,
 		Floor: p.cfg.Retention.Floor, Logger: p.logger,
@@ -154,6 +154,7 @@ func (p *Peer) heldBytes() uint64 { return uint64(max(p.store.Stats().Bytes, 0))
 // vaultSegments makes package segments what a vault asks for.
 type vaultSegments struct {
 	*segments.Segments
+	incomplete func([]segments.PeerError) // is told why a put was not complete; may be nil
 }
 
 // Put stores one segment.
@@ -161,6 +162,9 @@ func (s *vaultSegments) Put(ctx context.Context, data []byte) (vault.Stored, err
 	put, err := s.Segments.Put(ctx, data)
 	if err != nil {
 		return vault.Stored{}, err
+	}
+	if !put.Complete && s.incomplete != nil {
+		s.incomplete(put.Causes)
 	}
 	return vault.Stored{ID: put.ID, Redundancy: put.Redundancy, ShardBytes: put.Header.ShardBytes, Holders: put.Holders,
 		Committed: put.Committed, Complete: put.Complete, SurvivesSites: put.SurvivesSites}, nil

@@ -278,9 +278,15 @@ func (a *app) printBackupSummary(s *controlv1.BackupSummary) error {
 		return err
 	}
 	if !s.Committed {
-		return &failure{code: exitTooFew, what: "snapshot " + short(s.Snapshot) + " is partial: too few friends took its data for the redundancy that was asked for",
+		f := &failure{code: exitTooFew, what: "snapshot " + short(s.Snapshot) + " is partial: too few friends took its data for the redundancy that was asked for",
 			meaning: "it can be restored now, but a friend or two more that are lost could end that; the peer completes it by itself as soon as enough friends are here",
 			next:    "gotong status; gotong peers shows who is away"}
+		if s.Refused != "" {
+			f.what += "; " + s.Refused
+			f.meaning = "it can be restored now, but a friend or two more that are lost could end that; the peer completes it by itself when there is room for it"
+			f.next = "give more, ask friends to, or invite others: gotong peers"
+		}
+		return f
 	}
 	if s.Skipped > 0 {
 		return &failure{code: exitSkipped, what: countText(s.Skipped, "item was", "items were") + " skipped",
@@ -313,10 +319,11 @@ func (a *app) showBackupSummary(s *controlv1.BackupSummary) error {
 			Warned        uint64  `json:"warned"`
 			Redundancy    string  `json:"redundancy"`
 			Note          string  `json:"note,omitempty"`
+			Refused       string  `json:"refused,omitempty"` // who took less than their part, and why
 			DryRun        bool    `json:"dry_run,omitempty"`
 		}{"summary", s.Snapshot, s.Set, s.Files, s.NewFiles, s.ChangedFiles, s.Dirs, s.Bytes, s.NewBytes, s.DuplicateBytes,
 			s.StoredBytes, s.Segments, s.Seconds, s.Committed, s.Complete, s.SurvivesSites, s.Skipped, s.Excluded, s.Warned,
-			s.Redundancy, s.Note, s.DryRun})
+			s.Redundancy, s.Note, s.Refused, s.DryRun})
 	}
 	took := time.Duration(s.Seconds * float64(time.Second))
 	files := countText(s.Files, "file", "files") + ", " + bytesText(s.Bytes)
@@ -352,6 +359,9 @@ func survivalText(s *controlv1.BackupSummary) string {
 	}
 	if s.Committed && !s.Complete {
 		text += " Some holders did not answer in time; the peer completes the redundancy when they do."
+	}
+	if s.Refused != "" {
+		text += "\nNot complete; " + printable(s.Refused) + "."
 	}
 	if s.Note != "" {
 		text += "\n" + printable(s.Note)

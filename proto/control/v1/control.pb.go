@@ -1976,6 +1976,7 @@ type BackupSummary struct {
 	DuplicateBytes uint64                 `protobuf:"varint,20,opt,name=duplicate_bytes,json=duplicateBytes,proto3" json:"duplicate_bytes,omitempty"`
 	Excluded       uint64                 `protobuf:"varint,21,opt,name=excluded,proto3" json:"excluded,omitempty"` // left out as asked
 	Warned         uint64                 `protobuf:"varint,22,opt,name=warned,proto3" json:"warned,omitempty"`     // changed while they were read
+	Refused        string                 `protobuf:"bytes,23,opt,name=refused,proto3" json:"refused,omitempty"`    // which friends took less than their part because of quota or their own word; may be empty
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
 }
@@ -2162,6 +2163,13 @@ func (x *BackupSummary) GetWarned() uint64 {
 		return x.Warned
 	}
 	return 0
+}
+
+func (x *BackupSummary) GetRefused() string {
+	if x != nil {
+		return x.Refused
+	}
+	return ""
 }
 
 type SnapshotsRequest struct {
@@ -9444,7 +9452,7 @@ const file_control_v1_control_proto_rawDesc = "" +
 	"\x10bytes_per_second\x18\x04 \x01(\x01R\x0ebytesPerSecond\"3\n" +
 	"\vSkippedItem\x12\x12\n" +
 	"\x04path\x18\x01 \x01(\tR\x04path\x12\x10\n" +
-	"\x03why\x18\x02 \x01(\tR\x03why\"\xf4\x04\n" +
+	"\x03why\x18\x02 \x01(\tR\x03why\"\x8e\x05\n" +
 	"\rBackupSummary\x12\x1a\n" +
 	"\bsnapshot\x18\x01 \x01(\tR\bsnapshot\x12\x14\n" +
 	"\x05files\x18\x02 \x01(\x04R\x05files\x12\x12\n" +
@@ -9470,7 +9478,8 @@ const file_control_v1_control_proto_rawDesc = "" +
 	"\rchanged_files\x18\x13 \x01(\x04R\fchangedFiles\x12'\n" +
 	"\x0fduplicate_bytes\x18\x14 \x01(\x04R\x0eduplicateBytes\x12\x1a\n" +
 	"\bexcluded\x18\x15 \x01(\x04R\bexcluded\x12\x16\n" +
-	"\x06warned\x18\x16 \x01(\x04R\x06warned\"J\n" +
+	"\x06warned\x18\x16 \x01(\x04R\x06warned\x12\x18\n" +
+	"\arefused\x18\x17 \x01(\tR\arefused\"J\n" +
 	"\x10SnapshotsRequest\x12\x12\n" +
 	"\x04tags\x18\x01 \x03(\tR\x04tags\x12\x10\n" +
 	"\x03set\x18\x02 \x01(\tR\x03set\x12\x10\n" +
