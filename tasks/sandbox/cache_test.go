@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"gotong/tasks"
+	"gotong/tasks/guests"
 )
 
 func openCache(t *testing.T, dir string) *Cache {
@@ -288,7 +289,7 @@ func TestFaultsComeThroughTheCache(t *testing.T) {
 		}
 	}
 	_, err = l.Start(context.Background(), Config{
-		Dir: t.TempDir(), Module: compileBomb(3000, 3000), Limits: testLimits(), CompileWall: time.Second,
+		Dir: t.TempDir(), Module: guests.CompileBomb(3000, 3000), Limits: testLimits(), CompileWall: time.Second,
 	})
 	if fault, ok := errors.AsType[*ModuleError](err); !ok || fault.Limit != tasks.LimitCompile {
 		t.Errorf("compile bomb: %v", err)

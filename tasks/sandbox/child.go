@@ -2,6 +2,7 @@ package sandbox
 
 import (
 	"bufio"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -75,15 +76,24 @@ func (c *child) serve() error {
 	if c.setup, err = parseSetup(body); err != nil {
 		return err
 	}
+	var targets Targets
+	if c.setup.Duty == dutyProbe {
+		if err := json.Unmarshal(c.setup.Probe, &targets); err != nil {
+			return err
+		}
+	}
 	store, err := openStore(c.setup.Dir, c.setup.Limits)
 	if err != nil {
 		return err
 	}
-	layers, seal := lockDown(c.setup)
+	layers, seal := lockDown(c.setup, targets.Without)
 	if err := c.send(frameHello, hello{layers}.append); err != nil {
 		return err
 	}
-	if c.setup.Duty == dutyReport || refuse(layers) != nil {
+	switch {
+	case c.setup.Duty == dutyProbe:
+		return c.probe(targets, seal)
+	case c.setup.Duty == dutyReport || refuse(layers) != nil:
 		return nil
 	}
 	g, err := c.prepare(store, seal)

@@ -11,12 +11,13 @@ import (
 type frameKind byte
 
 const (
-	frameSetup  frameKind = 1 + iota // parent: setup
-	frameModule                      // parent: the module's bytes
-	frameTask                        // parent: taskMessage
-	frameHello                       // child: layers, after lock-down
-	frameReady                       // child: the module is compiled, or why not
-	frameResult                      // child: resultMessage
+	frameSetup    frameKind = 1 + iota // parent: setup
+	frameModule                        // parent: the module's bytes
+	frameTask                          // parent: taskMessage
+	frameHello                         // child: layers, after lock-down
+	frameReady                         // child: the module is compiled, or why not
+	frameResult                        // child: resultMessage
+	frameAttempts                      // child: what came of a probe
 )
 
 // Bounds of the frames. A frame above its bound ends the conversation.

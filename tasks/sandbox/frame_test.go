@@ -32,7 +32,7 @@ func sampleResult() resultMessage {
 
 func TestMessagesRoundTrip(t *testing.T) {
 	s := setup{Dir: "/some/where", Limits: testLimits(), ModuleBytes: 12345}
-	if got, err := parseSetup(s.append(nil)); err != nil || got != s {
+	if got, err := parseSetup(s.append(nil)); err != nil || !reflect.DeepEqual(got, s) {
 		t.Errorf("setup: %+v, %v", got, err)
 	}
 	h := hello{[]Layer{{"one", true, true, ""}, {"two", false, true, "why"}}}
@@ -140,7 +140,7 @@ func FuzzParseFirstFrames(f *testing.F) {
 	f.Add(ready{Fault: "f"}.append(nil))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		if s, err := parseSetup(b); err == nil {
-			if again, err := parseSetup(s.append(nil)); err != nil || again != s {
+			if again, err := parseSetup(s.append(nil)); err != nil || !reflect.DeepEqual(again, s) {
 				t.Errorf("setup %+v came back as %+v, %v", s, again, err)
 			}
 		}

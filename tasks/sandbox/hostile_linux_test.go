@@ -8,11 +8,13 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 
@@ -22,7 +24,6 @@ import (
 // Commands of the test binary: see TestMain.
 const (
 	doomedParentCommand = "doomed-parent"
-	probeCommand        = "native-probe"
 )
 
 func TestChildKilledFromOutside(t *testing.T) {
@@ -63,7 +64,7 @@ func TestChildCrashes(t *testing.T) {
 	}
 }
 
-var testCommands = map[string]func(string) int{doomedParentCommand: doomedParent, probeCommand: nativeProbe}
+var testCommands = map[string]func(string) int{doomedParentCommand: doomedParent}
 
 // doomedParent starts a child, sets it an endless task, says its number, and
 // waits to be killed.
@@ -208,142 +209,74 @@ func TestScheduling(t *testing.T) {
 	}
 }
 
-// nativeProbe stands for a guest that took over its child: it locks itself down
-// as a child does and then tries what it should not.
-func nativeProbe(dir string) int {
-	if len(os.Args) == 3 {
-		unix.Setpgid(0, 0)
-		fmt.Println(firstStage(probeCommand, dir, innerStage))
-		return 1
-	}
-	layers, seal := lockDown(setup{Duty: dutyRun, Dir: dir, Limits: testLimits()})
-	if err := refuse(layers); err != nil {
-		fmt.Println(err)
-		return 1
-	}
-	fmt.Println(mapCode("code before sealing"))
-	if err := seal(); err != nil {
-		fmt.Println(err)
-		return 1
-	}
-	for _, line := range nativeAttempts(dir) {
-		fmt.Println(line)
-	}
-	return 0
-}
-
-func attempt(name string, err error) string {
-	if err == nil {
-		return name + ": OPEN"
-	}
-	return name + ": refused"
-}
-
-func mapCode(name string) string {
-	_, err := unix.Mmap(-1, 0, 4096, unix.PROT_READ|unix.PROT_EXEC, unix.MAP_PRIVATE|unix.MAP_ANON)
-	return attempt(name, err)
-}
-
-func nativeAttempts(dir string) []string {
-	var lines []string
-	try := func(name string, err error) { lines = append(lines, attempt(name, err)) }
-	write := func(path string) error {
-		f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE, 0o600)
-		if err == nil {
-			f.Close()
-		}
-		return err
-	}
-	try("write out", write(filepath.Join(dir, outputDir, "1")))
-	try("remove out", os.Remove(filepath.Join(dir, outputDir, "1")))
-	_, err := os.ReadFile(filepath.Join(dir, inputDir, "given"))
-	try("read in", err)
-
-	try("write in", write(filepath.Join(dir, inputDir, "given")))
-	try("truncate in", os.Truncate(filepath.Join(dir, inputDir, "given"), 0))
-	try("chmod in", os.Chmod(filepath.Join(dir, inputDir, "given"), 0o777))
-	try("create in", write(filepath.Join(dir, inputDir, "new")))
-	try("mkdir out", os.Mkdir(filepath.Join(dir, outputDir, "d"), 0o700))
-	try("symlink out", os.Symlink("/etc/passwd", filepath.Join(dir, outputDir, "l")))
-	try("link out", os.Link(filepath.Join(dir, inputDir, "given"), filepath.Join(dir, outputDir, "l")))
-	try("write staging", write(filepath.Join(dir, "x")))
-	_, err = os.ReadFile("/etc/passwd")
-	try("read passwd", err)
-	_, err = os.ReadFile("/proc/self/environ")
-	try("read proc", err)
-	_, err = os.ReadDir("/")
-	try("list root", err)
-	_, err = unix.Socket(unix.AF_INET, unix.SOCK_STREAM, 0)
-	try("inet socket", err)
-	_, err = unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM, 0)
-	try("unix socket", err)
-	_, err = unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM, 0)
-	try("socketpair", err)
-	try("exec", syscall.Exec(executable, []string{"x"}, nil))
-	_, _, errno := unix.RawSyscall6(unix.SYS_CLONE, uintptr(unix.SIGCHLD), 0, 0, 0, 0, 0)
-	try("fork", errnoOrNil(errno))
-	try("signal parent", unix.Kill(os.Getppid(), 0))
-	try("signal self's group", unix.Kill(0, 0))
-	try("thread signal to parent", unix.Tgkill(os.Getppid(), os.Getppid(), 0))
-	try("ptrace", unix.PtraceAttach(os.Getppid()))
-	_, err = unix.PidfdOpen(os.Getppid(), 0)
-	try("pidfd", err)
-	_, err = unix.ProcessVMReadv(os.Getppid(), nil, nil, 0)
-	try("read memory of another", err)
-	_, err = unix.MemfdCreate("x", 0)
-	try("memfd", err)
-	_, _, errno = unix.Syscall(unix.SYS_IO_URING_SETUP, 1, 0, 0)
-	try("io_uring", errnoOrNil(errno))
-	try("unshare", unix.Unshare(unix.CLONE_NEWUSER))
-	try("mount", unix.Mount("none", dir, "tmpfs", 0, ""))
-	try("raise limit", unix.Setrlimit(unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: 1024, Max: 1024}))
-	try("nice", unix.Setpriority(unix.PRIO_PROCESS, 0, 0))
-	try("setuid", unix.Setuid(0))
-	lines = append(lines, mapCode("new code"))
-	data, err := unix.Mmap(-1, 0, 4096, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANON)
-	if err == nil {
-		err = unix.Mprotect(data, unix.PROT_READ|unix.PROT_EXEC)
-	}
-	try("data to code", err)
-	return lines
-}
-
-func errnoOrNil(errno unix.Errno) error {
-	if errno == 0 {
-		return nil
-	}
-	return errno
-}
-
-// TestTakenOverChild compares what a native program in a child's place can do
-// with the short list of what it may.
-func TestTakenOverChild(t *testing.T) {
-	dir := t.TempDir()
-	for _, name := range []string{inputDir, outputDir, codeDir} {
-		if err := os.Mkdir(filepath.Join(dir, name), 0o700); err != nil {
-			t.Fatal(err)
-		}
-	}
-	given := filepath.Join(dir, inputDir, "given")
-	if err := os.WriteFile(given, []byte("given"), 0o600); err != nil {
+// probe has a child without some layers try what it should not, and returns what
+// got through.
+func probe(t *testing.T, without ...string) (through []string, attempts []Attempt) {
+	t.Helper()
+	home := t.TempDir()
+	key := filepath.Join(home, "node.key")
+	if err := os.WriteFile(key, []byte("secret"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	out, err := exec.Command(executable, probeCommand, dir).Output()
+	_, attempts, err := openLauncher(t).Probe(context.Background(), t.TempDir(), Targets{
+		Process: os.Getpid(), Key: key, Dir: home, Socket: filepath.Join(home, "socket"),
+		Address: uint64(uintptr(unsafe.Pointer(&probed))), Without: without,
+	})
 	if err != nil {
-		t.Fatalf("%v: %s", err, out)
+		t.Fatal(err)
 	}
-	open := map[string]bool{"code before sealing": true, "write out": true, "remove out": true, "read in": true}
-	lines := strings.Split(strings.TrimSpace(string(out)), "\n")
-	if len(lines) < 30 {
-		t.Errorf("only %d attempts: %s", len(lines), out)
-	}
-	for _, line := range lines {
-		name, verdict, _ := strings.Cut(line, ": ")
-		if want := map[bool]string{true: "OPEN", false: "refused"}[open[name]]; verdict != want {
-			t.Errorf("%s, want %s", line, want)
+	for _, a := range attempts {
+		if a.How == "" {
+			t.Errorf("%s: no reason", a.Name)
+		}
+		if !a.Refused {
+			through = append(through, a.Name)
 		}
 	}
-	if b, err := os.ReadFile(given); err != nil || string(b) != "given" {
-		t.Errorf("the input is now %q (%v)", b, err)
+	if list, err := os.ReadDir(home); err != nil || len(list) != 1 {
+		t.Errorf("%v (%v) is left", list, err)
+	}
+	return through, attempts
+}
+
+// probed is what a child tries to read in this process.
+var probed = byte('p')
+
+// TestTakenOverChild stands for a guest that took over its child.
+func TestTakenOverChild(t *testing.T) {
+	through, attempts := probe(t)
+	if len(through) != 0 || len(attempts) < 75 {
+		t.Errorf("%d attempts, these got through: %q", len(attempts), through)
+	}
+}
+
+// TestProbesNotice leaves layers out, and wants the attempts that they stop to be
+// reported as through: else the test of the sandbox could not fail.
+func TestProbesNotice(t *testing.T) {
+	for _, c := range []struct {
+		without []string
+		through []string
+	}{
+		{[]string{LayerNoExec}, []string{"executable memory", "make memory executable"}},
+		{[]string{LayerNamespaces, LayerLandlock, LayerSeccomp, LayerNoExec, LayerDump}, []string{
+			"fork", "read the node key", "write the data directory", "list the root directory", "TCP socket", "unix socket",
+			"executable memory", "file without a name", "exec",
+		}},
+		{[]string{LayerSeccomp, LayerNoExec}, []string{"fork", "TCP socket", "unix socket", "file without a name", "shared memory"}},
+		{[]string{LayerLandlock, LayerSeccomp}, []string{"read the node key", "write the data directory", "symbolic link to the key"}},
+		{[]string{LayerLandlock, LayerScope}, nil},
+	} {
+		if slices.Contains(c.without, LayerScope) {
+			if _, _, err := openLauncher(t).Probe(context.Background(), t.TempDir(), Targets{Without: c.without}); err == nil {
+				t.Errorf("%q could be left out", c.without)
+			}
+			continue
+		}
+		through, _ := probe(t, c.without...)
+		for _, want := range c.through {
+			if !slices.Contains(through, want) {
+				t.Errorf("without %q: %q did not get through, only %q", c.without, want, through)
+			}
+		}
 	}
 }

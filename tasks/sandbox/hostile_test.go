@@ -2,7 +2,6 @@ package sandbox
 
 import (
 	"context"
-	"encoding/binary"
 	"errors"
 	"slices"
 	"strconv"
@@ -11,6 +10,7 @@ import (
 	"time"
 
 	"gotong/tasks"
+	"gotong/tasks/guests"
 )
 
 func itoa(n int) string { return strconv.Itoa(n) }
@@ -174,7 +174,7 @@ func TestModulesThatCannotRun(t *testing.T) {
 func TestCompileBomb(t *testing.T) {
 	begin := time.Now()
 	_, err := openLauncher(t).Start(context.Background(), Config{
-		Dir: t.TempDir(), Module: compileBomb(3000, 3000), Limits: testLimits(), CompileWall: time.Second,
+		Dir: t.TempDir(), Module: guests.CompileBomb(3000, 3000), Limits: testLimits(), CompileWall: time.Second,
 	})
 	if fault, ok := errors.AsType[*ModuleError](err); !ok || fault.Limit != tasks.LimitCompile {
 		t.Errorf("%v, want the compile limit", err)
@@ -182,25 +182,4 @@ func TestCompileBomb(t *testing.T) {
 	if took := time.Since(begin); took > 10*time.Second {
 		t.Errorf("took %s", took)
 	}
-}
-
-// compileBomb is a small module that is hard to compile: one function with many
-// variables that are all alive across many branches.
-func compileBomb(locals, blocks int) []byte {
-	uleb := func(n int) []byte { return binary.AppendUvarint(nil, uint64(n)) }
-	code := slices.Concat(uleb(1), uleb(locals), []byte{0x7e})
-	for i := range blocks {
-		code = slices.Concat(code, []byte{0x03, 0x40}, // loop
-			[]byte{0x20}, uleb(i%locals), []byte{0x42, 0x01, 0x7c, 0x21}, uleb((i*7+1)%locals)) // local = local + 1
-	}
-	for i := range blocks {
-		code = slices.Concat(code, []byte{0x20}, uleb(i%locals), []byte{0xa7, 0x0d, 0x00, 0x0b}) // br_if, end
-	}
-	code = append(code, 0x0b)
-	section := func(id byte, body ...byte) []byte { return slices.Concat([]byte{id}, uleb(len(body)), body) }
-	return slices.Concat([]byte("\x00asm\x01\x00\x00\x00"),
-		section(1, 1, 0x60, 0, 0),
-		section(3, 1, 0),
-		section(7, slices.Concat([]byte{1, 6}, []byte("_start"), []byte{0, 0})...),
-		section(10, slices.Concat([]byte{1}, uleb(len(code)), code)...))
 }

@@ -7,6 +7,7 @@ import (
 	"math"
 	"os"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -102,22 +103,28 @@ func dropCapabilities() {
 }
 
 // lockDown gives up everything else and reports all layers but LayerNoExec.
-// That one is left to seal, to be called after compilation.
-func lockDown(s setup) (layers []Layer, seal func() error) {
+// That one is left to seal, to be called after compilation. The layers in without
+// are left out; only a child that probes leaves out any.
+func lockDown(s setup, without []string) (layers []Layer, seal func() error) {
 	// Opened before the file system goes away.
 	statm, statmErr := os.Open("/proc/self/statm")
-	layers = []Layer{
-		layerOf(LayerProcess, true, checkGroup()),
-		layerOf(LayerParent, true, dieWithParent()),
-		layerOf(LayerNamespaces, false, checkNamespaces(s.Namespaces)),
-		layerOf(LayerIdle, false, checkIdle()),
-		layerOf(LayerRlimits, true, errors.Join(statmErr, limitMemoryAndFiles(s))),
-		layerOf(LayerPrivileges, true, checkPrivileges()),
-		layerOf(LayerDump, true, unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0)),
-		layerOf(LayerLandlock, true, restrictPaths(s)),
-		layerOf(LayerScope, false, checkScope()),
-		layerOf(LayerSeccomp, true, loadFilter(runtimeFilter(s.Duty))),
+	apply := func(name string, required bool, layer func() error) {
+		if slices.Contains(without, name) {
+			layers = append(layers, Layer{Name: name, Required: required, Why: "left out for this test"})
+			return
+		}
+		layers = append(layers, layerOf(name, required, layer()))
 	}
+	apply(LayerProcess, true, checkGroup)
+	apply(LayerParent, true, dieWithParent)
+	apply(LayerNamespaces, false, func() error { return checkNamespaces(s.Namespaces) })
+	apply(LayerIdle, false, checkIdle)
+	apply(LayerRlimits, true, func() error { return errors.Join(statmErr, limitMemoryAndFiles(s)) })
+	apply(LayerPrivileges, true, checkPrivileges)
+	apply(LayerDump, true, func() error { return unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0) })
+	apply(LayerLandlock, true, func() error { return restrictPaths(s) })
+	apply(LayerScope, false, checkScope)
+	apply(LayerSeccomp, true, func() error { return loadFilter(runtimeFilter(s.Duty)) })
 	return layers, func() error { return forbidNewCode(statm, s.Limits) }
 }
 

@@ -12,7 +12,7 @@ func firstStage(...string) error { return nil }
 
 // lockDown reports what is there: a process of its own, which ends when its
 // parent closes the pipe. The engine's own walls stand everywhere.
-func lockDown(setup) (layers []Layer, seal func() error) {
+func lockDown(setup, []string) (layers []Layer, seal func() error) {
 	return []Layer{
 		{Name: LayerProcess, Active: true, Required: true},
 		{Name: LayerParent, Active: true, Required: true},

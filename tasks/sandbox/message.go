@@ -27,7 +27,8 @@ type setup struct {
 	Limits      tasks.Limits
 	ModuleBytes int64
 	Code        bool   // compiled code is staged
-	Namespaces  string // of the parent; empty when the child should share them
+	Namespaces  string // of the parent
+	Probe       []byte // Targets, for a child that probes
 }
 
 func (s setup) append(b []byte) []byte {
@@ -42,7 +43,8 @@ func (s setup) append(b []byte) []byte {
 	b = appendUint(b, uint64(s.Limits.OutputFiles))
 	b = appendUint(b, uint64(s.ModuleBytes))
 	b = appendBool(b, s.Code)
-	return appendString(b, s.Namespaces)
+	b = appendString(b, s.Namespaces)
+	return appendString(b, s.Probe)
 }
 
 func parseSetup(b []byte) (s setup, err error) {
@@ -63,6 +65,7 @@ func parseSetup(b []byte) (s setup, err error) {
 	s.ModuleBytes = d.int(tasks.MaxModuleBytes)
 	s.Code = d.bool()
 	s.Namespaces = d.string(maxSetupBytes)
+	s.Probe = clone(d.bytes(maxSetupBytes))
 	return s, d.err()
 }
 

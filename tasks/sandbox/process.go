@@ -39,6 +39,8 @@ type Child struct {
 	layers  []Layer
 	engine  string
 
+	unisolated bool // without namespaces of its own, to probe what they stop
+
 	stdin  io.WriteCloser
 	frames frameReader
 	stderr headBuffer
