@@ -104,7 +104,7 @@ func TestChangedCodeIsNotUsed(t *testing.T) {
 		"size":      func(t *testing.T, _, _, seal string) { flip(t, seal, len(sealMagic)) },
 		"place":     func(t *testing.T, _, _, seal string) { flip(t, seal, -1) },
 		"magic":     func(t *testing.T, _, _, seal string) { flip(t, seal, 0) },
-		"cut":       func(t *testing.T, _, code, _ string) { os.Truncate(code, 100) },
+		"cut":       func(t *testing.T, _, code, _ string) { os.Chmod(code, 0o600); os.Truncate(code, 100) },
 		"gone":      func(t *testing.T, _, code, _ string) { os.Remove(code) },
 		"seal gone": func(t *testing.T, _, _, seal string) { os.Remove(seal) },
 		"other key": func(t *testing.T, dir, _, _ string) { flip(t, filepath.Join(dir, "key"), 3) },

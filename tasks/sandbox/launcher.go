@@ -321,7 +321,10 @@ func (c *Child) compile(ctx context.Context, cfg Config, d duty) error {
 	if d == dutyCompile {
 		return nil
 	}
-	c.layers = append(c.layers, Layer{Name: LayerNoExec, Active: runtime.GOOS == "linux", Required: runtime.GOOS == "linux"})
+	c.layers = append(c.layers, Layer{Name: LayerNoExec, Active: sealRequired, Required: sealRequired})
+	if !sealRequired {
+		c.explain(LayerNoExec, "not available on this system")
+	}
 	return nil
 }
 

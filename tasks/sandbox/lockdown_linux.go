@@ -29,6 +29,9 @@ const (
 	limitRunData = 384 << 20
 )
 
+// sealRequired says that no guest runs without LayerNoExec.
+const sealRequired = true
+
 // executable is the running binary, even if its file was replaced since.
 const executable = "/proc/self/exe"
 

@@ -15,12 +15,13 @@ import (
 const isolation = syscall.CLONE_NEWUSER | syscall.CLONE_NEWNS | syscall.CLONE_NEWPID |
 	syscall.CLONE_NEWNET | syscall.CLONE_NEWIPC | syscall.CLONE_NEWUTS
 
-// isolate makes attr start a process in namespaces of its own, where it is the
-// same user without any right over others.
+// isolate makes attr start a process in namespaces of its own. Inside it is called
+// root, so that the first stage keeps over exec what it needs to mount /proc, and
+// then gives up; to everybody else it is the same user as before.
 func isolate(attr *syscall.SysProcAttr) {
 	attr.Cloneflags |= isolation
-	attr.UidMappings = []syscall.SysProcIDMap{{ContainerID: os.Getuid(), HostID: os.Getuid(), Size: 1}}
-	attr.GidMappings = []syscall.SysProcIDMap{{ContainerID: os.Getgid(), HostID: os.Getgid(), Size: 1}}
+	attr.UidMappings = []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getuid(), Size: 1}}
+	attr.GidMappings = []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getgid(), Size: 1}}
 }
 
 // isolationRefused explains why a process could not be started in namespaces.

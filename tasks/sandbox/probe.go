@@ -27,6 +27,9 @@ type Targets struct {
 // of a child that probes, never of one that runs guests.
 var Removable = []string{LayerNamespaces, LayerDump, LayerLandlock, LayerSeccomp, LayerNoExec}
 
+// MayLeaveOut reports whether name is of Removable.
+func MayLeaveOut(name string) bool { return slices.Contains(Removable, name) }
+
 // Attempt is one thing that a program in a child's place tried.
 type Attempt struct {
 	Name    string `json:"name"`
@@ -42,7 +45,7 @@ const maxAttemptBytes = 64 << 10
 // dir is its staging directory, as in Config. The layers are those of the child.
 func (l *Launcher) Probe(ctx context.Context, dir string, t Targets) ([]Layer, []Attempt, error) {
 	for _, name := range t.Without {
-		if !slices.Contains(Removable, name) {
+		if !MayLeaveOut(name) {
 			return nil, nil, fmt.Errorf("layer %q cannot be left out; these can: %s", name, strings.Join(Removable, ", "))
 		}
 	}
@@ -77,7 +80,7 @@ func (l *Launcher) Probe(ctx context.Context, dir string, t Targets) ([]Layer, [
 // probe is the child's side of Launcher.Probe, after lockDown.
 func (c *child) probe(t Targets, seal func() error) error {
 	if !slices.Contains(t.Without, LayerNoExec) {
-		if err := seal(); err != nil {
+		if err := seal(); err != nil && sealRequired {
 			return err
 		}
 	}

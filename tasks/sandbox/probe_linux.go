@@ -165,7 +165,7 @@ func (p *prober) files() {
 	p.try("change a file's mode", os.Chmod(p.in, 0o777))
 	p.try("change a file's owner", os.Chown(p.in, os.Getuid(), os.Getgid()))
 	p.try("change a directory's time", unix.Utimes(p.in, make([]unix.Timeval, 2)))
-	p.try("rename", os.Rename(p.in, p.in))
+	p.try("rename", unix.Renameat(unix.AT_FDCWD, p.in, unix.AT_FDCWD, p.in))
 	p.try("extended attribute", unix.Setxattr(p.out, "user.guest", []byte("1"), 0))
 	p.try("change root", unix.Chroot(p.out))
 }

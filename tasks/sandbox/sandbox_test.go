@@ -224,6 +224,10 @@ func TestAbandon(t *testing.T) {
 		}
 		return r
 	}
+	submit("exit", "0") // the first takes long on a busy machine
+	if o := <-outcomes; o.State != tasks.StateDone {
+		t.Errorf("%+v, want done", o)
+	}
 	short := submit("exit", "0")
 	spinning := submit("spin")
 	submit("exit", "0")
@@ -255,7 +259,7 @@ func TestLayers(t *testing.T) {
 	if err := Refusal(layers); err != nil {
 		t.Error(err)
 	}
-	if got, want := len(layers), len(c.Layers())-1; got != want {
+	if got, want := len(layers), len(c.Layers()); got != want {
 		t.Errorf("%d layers asked for, want %d", got, want)
 	}
 	layers[0] = Layer{Name: "landlock", Required: true, Why: "no such thing"}
