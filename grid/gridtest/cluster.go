@@ -15,6 +15,7 @@ import (
 	"gotong/grid/node"
 	"gotong/storage"
 	"gotong/tasks/rules"
+	"gotong/tasks/taskrpc"
 )
 
 // ClusterConfig says what cluster New makes.
@@ -24,6 +25,8 @@ type ClusterConfig struct {
 	Reconfigure func(i int, c *node.Config)
 	// Shards may make what others see of the store of a peer.
 	Shards func(i int, s storage.RemoteShards) storage.RemoteShards
+	// Runner may make what runs the tasks of others on a peer.
+	Runner func(i int, r taskrpc.Runner) taskrpc.Runner
 	// Facts says what the donor's rules find of the machine of a peer; nil: nobody
 	// is there and nothing else runs.
 	Facts  func(i int, now time.Time) rules.Facts
@@ -70,6 +73,7 @@ type ClusterPeer struct {
 	cluster *Cluster
 	config  node.Config
 	shards  func(storage.RemoteShards) storage.RemoteShards // nil: as they are
+	runner  func(taskrpc.Runner) taskrpc.Runner             // nil: as it is
 	facts   func(now time.Time) rules.Facts
 	mu      sync.Mutex
 	stop    context.CancelFunc
@@ -141,6 +145,9 @@ func (c *Cluster) fresh(i int) *ClusterPeer {
 	if c.config.Reconfigure != nil {
 		c.config.Reconfigure(i, &p.config)
 	}
+	if c.config.Runner != nil {
+		p.runner = func(r taskrpc.Runner) taskrpc.Runner { return c.config.Runner(i, r) }
+	}
 	p.facts = func(now time.Time) rules.Facts {
 		if c.config.Facts == nil {
 			return QuietMachine()
@@ -190,7 +197,7 @@ func (p *ClusterPeer) Start() {
 	if p.cluster.config.Logs {
 		logger = slog.New(slog.NewTextHandler(p.cluster.t.Output(), nil)).With("at", p.Name)
 	}
-	opened, err := node.Open(p.Home, node.Options{Config: p.config, Fabric: p.Host, NoControl: true, Logger: logger, Shards: p.shards, Facts: p.facts})
+	opened, err := node.Open(p.Home, node.Options{Config: p.config, Fabric: p.Host, NoControl: true, Logger: logger, Shards: p.shards, Runner: p.runner, Facts: p.facts})
 	if err != nil {
 		p.cluster.t.Fatalf("%s: %v", p.Name, err)
 	}

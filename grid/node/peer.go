@@ -29,6 +29,7 @@ import (
 	"gotong/storage/shardstore"
 	"gotong/storage/vault"
 	"gotong/tasks/rules"
+	"gotong/tasks/taskrpc"
 )
 
 const (
@@ -49,6 +50,9 @@ type Options struct {
 	// Shards makes what other peers see of this peer's store; nil: the store
 	// itself. Tests let it misbehave.
 	Shards func(storage.RemoteShards) storage.RemoteShards
+	// Runner makes what runs tasks here; nil: the worker itself. Tests let it
+	// falsify results.
+	Runner func(taskrpc.Runner) taskrpc.Runner
 	// Facts says what the donor's rules find of the machine; nil: sensors look.
 	Facts func(now time.Time) rules.Facts
 	// NoControl leaves the control socket out; the methods of Peer do the same.

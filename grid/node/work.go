@@ -61,8 +61,12 @@ func (p *Peer) openTasks() error {
 	}
 	w.contents = contents.New(p.segments)
 	w.runner = runner{w, w.worker, p.taskLimits(), newJobContents(w.worker, w.contents, p.logger)}
+	var serves taskrpc.Runner = w.runner
+	if p.options.Runner != nil {
+		serves = p.options.Runner(serves)
+	}
 	w.service = taskrpc.NewService(taskrpc.Config{
-		Runner: w.runner, Key: p.node.Private(), Caller: caller, Authorize: p.authorizeJob, Weight: p.weight, Logger: p.logger,
+		Runner: serves, Key: p.node.Private(), Caller: caller, Authorize: p.authorizeJob, Weight: p.weight, Logger: p.logger,
 	})
 	w.local = w.service.Local()
 	if w.memory = p.openMemory(dir); w.memory != nil {
