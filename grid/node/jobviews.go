@@ -21,7 +21,7 @@ const (
 	// refreshEvery is how often a job that others keep is asked for anew.
 	refreshEvery = time.Second
 	// settleTime is how long a command waits for what it asked for to be seen.
-	settleTime = 5 * time.Second
+	settleTime = 15 * time.Second
 )
 
 // Jobs lists the detached jobs of this peer's owner, the newest first, by what

@@ -96,8 +96,13 @@ func (a *app) jobCommand() *cobra.Command {
 		Long: `Job has a command for each thing that can be done with a detached job. JOB is its
 id as gotong jobs shows it; the first digits are enough where they are unique.`,
 		Example: "  gotong job show 3fa9\n  gotong job wait 3fa9 && gotong job results 3fa9 --to results",
-		Args:    exactArgs(0),
-		RunE:    func(c *cobra.Command, _ []string) error { return c.Help() },
+		Args: func(c *cobra.Command, args []string) error {
+			if len(args) > 0 {
+				return usageError(c, fmt.Errorf("there is no command %q of gotong job", args[0]))
+			}
+			return nil
+		},
+		RunE: func(c *cobra.Command, _ []string) error { return c.Help() },
 	}
 	c.AddCommand(a.jobShowCommand(), a.jobLogsCommand(), a.jobWaitCommand(), a.jobResultsCommand(), a.jobCancelCommand(), a.jobRetryCommand(), a.jobWhyCommand())
 	return c
