@@ -232,9 +232,6 @@ func (r *stepRun) part(i int) (scheduler.Part, error) {
 			return part, err
 		}
 		part.Args, err = r.template.Expand(i+1, item.Words)
-		if !r.template.Marked() {
-			part.Args = append(part.Args, item.Words...)
-		}
 		part.Inputs, part.Stdin, part.StdinSize = item.Inputs, item.Stdin, item.StdinSize
 		for id, stored := range item.Stored {
 			part.Stored[id] = stored

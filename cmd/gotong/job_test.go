@@ -1,0 +1,236 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"gotong/grid/localgrid"
+	"gotong/tasks/guests"
+)
+
+// jobDoc is what job show tells.
+type jobDoc struct {
+	ID         string
+	State      string
+	Tasks      int
+	Done       int
+	Failed     int
+	Why        string
+	Epoch      int
+	Driver     string
+	Generation int
+	Keepers    []struct{ ID, Name string }
+	Steps      []struct{ Name, State string }
+	Peers      []struct {
+		ID           string
+		Done, Failed int
+	}
+}
+
+// jobDir makes a directory with a job file and what it needs.
+func jobDir(t *testing.T, text string, files map[string]string) (file string) {
+	t.Helper()
+	dir := shortTempDir(t)
+	files["job.yaml"] = text
+	for name, data := range files {
+		path := filepath.Join(dir, name)
+		must(t, os.MkdirAll(filepath.Dir(path), 0o755))
+		must(t, os.WriteFile(path, []byte(data), 0o600))
+	}
+	for _, name := range []string{guests.Echo, guests.Noop, guests.Wordcount, guests.Outfile, guests.Cat, guests.Exit, guests.Spin} {
+		must(t, os.WriteFile(filepath.Join(dir, name+".wasm"), guests.Module(name), 0o600))
+	}
+	return filepath.Join(dir, "job.yaml")
+}
+
+func submit(ctx context.Context, t *testing.T, p *localgrid.Peer, file string) string {
+	t.Helper()
+	var out struct{ Job string }
+	must(t, p.JSON(ctx, &out, "submit", file))
+	if len(out.Job) != 64 {
+		t.Fatalf("job %q", out.Job)
+	}
+	return out.Job
+}
+
+func showJob(ctx context.Context, t *testing.T, p *localgrid.Peer, id string) (j jobDoc) {
+	t.Helper()
+	must(t, p.JSON(ctx, &j, "job", "show", id[:10]))
+	return j
+}
+
+// documented returns the example of docs/jobs.md.
+func documented(t *testing.T) string {
+	t.Helper()
+	page, err := os.ReadFile("../../docs/jobs.md")
+	must(t, err)
+	example := regexp.MustCompile("(?s)```yaml\n(name:.*?)```").FindSubmatch(page)
+	if example == nil {
+		t.Fatal("docs/jobs.md has no example")
+	}
+	return string(example[1])
+}
+
+// TestDocumentedJob: the job file of the documentation runs as it stands, and
+// its results are those of the programs.
+func TestDocumentedJob(t *testing.T) {
+	ctx := testContext(t)
+	g := newGrid(t)
+	you, _ := grow(ctx, t, g, 2)
+	file := jobDir(t, documented(t), map[string]string{
+		"texts/one.txt": "one two, one\n", "texts/two.txt": strings.Repeat("word ", 40_000), "extra.txt": "the end",
+	})
+	id := submit(ctx, t, you, file)
+	must(t, you.JSON(ctx, nil, "job", "wait", id))
+	j := showJob(ctx, t, you, id)
+	if j.State != "done" || j.Tasks != 5 || j.Done != 5 || len(j.Keepers) == 0 || len(j.Steps) != 3 || j.Epoch == 0 {
+		t.Errorf("%+v", j)
+	}
+	to := filepath.Join(shortTempDir(t), "results")
+	must(t, you.JSON(ctx, nil, "job", "results", id, "--to", to))
+	for name, want := range map[string]string{
+		"count/%2Fin%2Ftexts%2Fone.txt/stdout": "2 one\n1 two\n", "count/%2Fin%2Ftexts%2Ftwo.txt/stdout": "40000 word\n",
+		"note/%2Fin%2Ftexts%2Fone.txt/out/summary-1.txt": "seen", "all/0/stdout": "seenseenthe end",
+	} {
+		got, err := os.ReadFile(filepath.Join(to, name))
+		if err != nil || string(got) != want {
+			t.Errorf("%s: %q %v, want %q", name, got, err, want)
+		}
+	}
+}
+
+// TestJobFailsAndIsRetried: a job with a task that fails says so, and a retry
+// runs only that one again.
+func TestJobFailsAndIsRetried(t *testing.T) {
+	ctx := testContext(t)
+	g := newGridWith(t, []string{"GOTONG_TASKS_KEEPER_LEASE=2s"})
+	you, _ := grow(ctx, t, g, 1)
+	id := submit(ctx, t, you, jobDir(t, "steps:\n- module: exit.wasm\n  args: ['{}', text]\n  items: ['0', '3', '0']\n", map[string]string{}))
+	if code, what := failure(t, you.JSON(ctx, nil, "job", "wait", id)); code != 1 || !strings.Contains(what, "1 failed") {
+		t.Errorf("%d %s", code, what)
+	}
+	must(t, you.JSON(ctx, nil, "job", "retry", id))
+	eventually(ctx, t, time.Minute, "the job is over again", func() (bool, error) {
+		j := showJob(ctx, t, you, id)
+		return j.Generation == 1 && j.State == "failed" && j.Done == 2, nil
+	})
+	if code, what := failure(t, you.JSON(ctx, nil, "job", "cancel", id)); code != 1 || !strings.Contains(what, "over already") {
+		t.Errorf("%d %s", code, what)
+	}
+}
+
+// TestJobWhy: every peer that may not run a job is named with the rule.
+func TestJobWhy(t *testing.T) {
+	ctx := testContext(t)
+	g := newGrid(t)
+	you, friends := grow(ctx, t, g, 2)
+	id := submit(ctx, t, you, jobDir(t, "where: name == \"nobody\"\nsteps:\n- module: noop.wasm\n", map[string]string{}))
+	must(t, friends[1].Kill())
+	var why struct {
+		Matching int
+		Words    string
+		Peers    []struct {
+			Fits    bool
+			Reasons []string
+		}
+	}
+	must(t, you.JSON(ctx, &why, "job", "why", id))
+	if why.Matching != 0 || len(why.Peers) != 3 || !strings.Contains(why.Words, "no peer") {
+		t.Errorf("%+v", why)
+	}
+	for _, p := range why.Peers {
+		if p.Fits || !strings.Contains(strings.Join(p.Reasons, ";"), "where: its name is") {
+			t.Errorf("%+v", p)
+		}
+	}
+	must(t, you.JSON(ctx, nil, "job", "cancel", id))
+	if code, _ := failure(t, you.JSON(ctx, nil, "job", "wait", id)); code != 130 {
+		t.Errorf("wait for a cancelled job: %d", code)
+	}
+}
+
+// TestJobOutlivesKills: the submitter is killed, workers and whoever drives are
+// killed and come back, and every one of many small tasks is accepted exactly
+// once.
+func TestJobOutlivesKills(t *testing.T) {
+	tasks := sizeFrom(t, "JOB_TASKS", 10_000)
+	ctx := testContext(t)
+	g := newGridWith(t, []string{"GOTONG_TASKS_KEEPER_LEASE=2s"})
+	you, friends := grow(ctx, t, g, 3)
+	id := submit(ctx, t, you, jobDir(t, fmt.Sprintf("steps:\n- module: spin.wasm\n  args: ['1', '{}']\n  items: {range: {from: 1, to: %d}}\n", tasks), map[string]string{}))
+	must(t, you.Kill())
+	random := rand.New(rand.NewPCG(rand.Uint64(), 0))
+	for range 3 {
+		victim := friends[random.IntN(len(friends))]
+		<-time.After(time.Duration(300+random.IntN(700)) * time.Millisecond)
+		must(t, victim.Kill())
+		must(t, victim.Start(ctx))
+	}
+	must(t, you.Start(ctx))
+	must(t, g.WaitAlive(ctx, you, 4))
+	must(t, you.JSON(ctx, nil, "job", "wait", id))
+	j := showJob(ctx, t, you, id)
+	if j.State != "done" || j.Done != tasks || j.Failed != 0 {
+		t.Fatalf("%+v", j)
+	}
+	sum := 0
+	for _, p := range j.Peers {
+		sum += p.Done
+	}
+	if sum != tasks {
+		t.Errorf("%d tasks were accepted of all peers together, want %d", sum, tasks)
+	}
+	seen := map[int]bool{}
+	must(t, you.Lines(ctx, func(line []byte) error {
+		var l struct {
+			Index   int
+			State   string
+			Invalid string
+		}
+		err := json.Unmarshal(line, &l)
+		if seen[l.Index] || l.State != "done" || l.Invalid != "" {
+			t.Errorf("%s", line)
+		}
+		seen[l.Index] = true
+		return err
+	}, "job", "logs", id))
+	if len(seen) != tasks {
+		t.Errorf("%d results, want %d", len(seen), tasks)
+	}
+	t.Logf("epoch %d", j.Epoch)
+}
+
+// TestJobLogsFollow: logs -f prints results as they come and ends with the job.
+func TestJobLogsFollow(t *testing.T) {
+	ctx := testContext(t)
+	g := newGrid(t)
+	you, _ := grow(ctx, t, g, 1)
+	id := submit(ctx, t, you, jobDir(t, "steps:\n- module: echo.wasm\n  items: {range: {from: 1, to: 40}}\n", map[string]string{}))
+	c := you.Command(ctx, "job", "logs", "-f", id)
+	c.Args = removeJSON(c.Args)
+	out, err := c.Output()
+	if err != nil {
+		t.Fatal(err, string(err.(*exec.ExitError).Stderr))
+	}
+	if lines := strings.Fields(string(out)); len(lines) != 40 {
+		t.Errorf("%d lines: %q", len(lines), out)
+	}
+}
+
+func removeJSON(args []string) (out []string) {
+	for _, a := range args {
+		if a != "--json" {
+			out = append(out, a)
+		}
+	}
+	return out
+}
