@@ -9,6 +9,7 @@ import (
 	"gotong/storage"
 	"gotong/storage/seal"
 	"gotong/tasks"
+	"gotong/tasks/scheduler"
 )
 
 // explain turns an error of a lower layer into what it means for the user.
@@ -28,6 +29,7 @@ func explain(err error) *Failure {
 		{seal.ErrWrongReadKey, controlv1.Kind_KIND_WRONG_PHRASE, "nothing was read", "compare the words with the paper"},
 		{storage.ErrCorrupt, controlv1.Kind_KIND_CORRUPT, "", "gotong status"},
 		{tasks.ErrInvalid, controlv1.Kind_KIND_USAGE, "no task was run", "gotong run --help"},
+		{scheduler.ErrTooFewSites, controlv1.Kind_KIND_TOO_FEW, "no task was run", "gotong run --dry-run says who would take it; or another --verify"},
 		{tasks.ErrRefused, controlv1.Kind_KIND_REFUSED, "", "gotong peers"},
 		{tasks.ErrBusy, controlv1.Kind_KIND_BUSY, "", "the same command later"},
 		{grid.ErrRemoved, controlv1.Kind_KIND_REFUSED, "the grid no longer talks to this peer", "ask for an invite and join from a new home"},

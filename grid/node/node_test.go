@@ -154,28 +154,3 @@ func TestErrorsKeepTheirClass(t *testing.T) {
 		t.Error("no error became one")
 	}
 }
-
-// TestArguments: {} is replaced wherever it stands; without {} the item comes last.
-func TestArguments(t *testing.T) {
-	for _, test := range []struct {
-		args, items []string
-		has         bool
-		want        []string
-	}{
-		{[]string{"-n", "5"}, []string{"a b"}, true, []string{"-n", "5", "a b"}},
-		{[]string{"--x={}", "{}{}"}, []string{"i"}, true, []string{"--x=i", "ii"}},
-		{[]string{"{}"}, nil, false, []string{"{}"}},
-		{nil, []string{""}, true, []string{""}},
-	} {
-		start := &controlv1.RunStart{HasItems: test.has}
-		for _, a := range test.args {
-			start.Args = append(start.Args, []byte(a))
-		}
-		for _, i := range test.items {
-			start.Items = append(start.Items, []byte(i))
-		}
-		if got := argsOf(start)(0); !slices.Equal(got, test.want) {
-			t.Errorf("%q with %q: %q, want %q", test.args, test.items, got, test.want)
-		}
-	}
-}

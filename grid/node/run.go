@@ -4,20 +4,28 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"strings"
 	"time"
 
 	controlv1 "gotong/proto/control/v1"
 	"gotong/tasks"
+	"gotong/tasks/batch"
 	"gotong/tasks/scheduler"
 )
 
-const (
-	itemMark         = "{}" // replaced by the item in arguments
-	outputPieceBytes = 256 << 10
-)
+// errRunCancelled is why a run ends that its user no longer wants.
+var errRunCancelled = errors.New("the run was cancelled")
+
+// run is one run of the command line.
+type run struct {
+	peer   *Peer
+	stream runStream
+	start  *controlv1.RunStart
+	files  *uploads
+	items  *runItems
+	events runEvents
+}
 
 // Run takes a job from the command line, runs it and streams its results.
 func (s *service) Run(stream runStream) error {
@@ -34,79 +42,103 @@ func (s *service) Run(stream runStream) error {
 		return err
 	}
 	defer os.RemoveAll(dir)
-	files, err := receiveFiles(stream, dir, start)
-	if err != nil {
+	r := &run{peer: s.peer, stream: stream, start: start}
+	if r.files, err = receiveFiles(stream, dir, start); err != nil {
 		return err
 	}
-	job, err := newJob(start, files)
-	if err != nil {
+	if r.items, err = receiveItems(stream, r.files, start); err != nil {
 		return err
 	}
-	if err := s.peer.grantRun(stream.Context(), &job, files); err != nil {
-		return err
-	}
-	return s.peer.runJob(stream.Context(), job, files, start, stream.Send)
+	defer r.items.close()
+	return r.run()
 }
 
-// newJob makes a job of what the command line said.
-func newJob(start *controlv1.RunStart, files *uploads) (scheduler.Job, error) {
-	limits := tasks.CeilingLimits()
-	limits.MemoryBytes = int64(start.MemoryBytes)
-	limits.Wall = time.Duration(start.TimeoutMillis) * time.Millisecond
-	args := argsOf(start)
-	job := scheduler.Job{
-		Header: scheduler.Header{Job: tasks.NewJobID(), Module: files.files[0].content, Inputs: files.inputs(), Limits: limits},
-		Count:  1, Task: func(i int) scheduler.Part { return scheduler.Part{Args: args(i)} }, Outputs: start.Outputs,
+func (r *run) run() error {
+	job, err := r.job()
+	if err != nil {
+		return err
 	}
-	if start.HasItems {
-		job.Count = len(start.Items)
+	if r.start.DryRun {
+		if job.Grant, err = r.peer.grantJob(job.Job, 0, runLife); err != nil {
+			return err
+		}
+		return r.plan(job)
+	}
+	ctx, cancel := context.WithCancelCause(r.stream.Context())
+	defer cancel(nil)
+	go r.listen(cancel)
+	if err := r.peer.grantRun(ctx, &job, r.files); err != nil {
+		return err
+	}
+	r.events = runEvents{peer: r.peer, start: r.start, items: r.items, stream: r.stream}
+	return r.drive(ctx, job)
+}
+
+// listen waits for the user to cancel, up to the end of the stream.
+func (r *run) listen(cancel context.CancelCauseFunc) {
+	for {
+		request, err := r.stream.Recv()
+		if err != nil {
+			return
+		}
+		if request.GetCancel() != nil {
+			cancel(errRunCancelled)
+		}
+	}
+}
+
+// job makes a job of what the command line said.
+func (r *run) job() (scheduler.Job, error) {
+	limits := tasks.CeilingLimits()
+	limits.MemoryBytes = int64(r.start.MemoryBytes)
+	limits.Wall = time.Duration(r.start.TimeoutMillis) * time.Millisecond
+	task, err := r.items.tasks(r.start)
+	if err != nil {
+		return scheduler.Job{}, err
+	}
+	job := scheduler.Job{
+		Header: scheduler.Header{Job: tasks.NewJobID(), Module: r.files.files[0].content, Inputs: r.files.inputs(), Limits: limits},
+		Count:  r.items.count(), Task: task, Outputs: r.start.Outputs,
 	}
 	return job, job.Validate()
 }
 
-// argsOf returns the arguments of each task: {} is replaced by the item;
-// without {} the item comes last.
-func argsOf(start *controlv1.RunStart) func(int) []string {
-	template := make([]string, len(start.Args))
-	marked := false
-	for i, arg := range start.Args {
-		template[i] = string(arg)
-		marked = marked || strings.Contains(template[i], itemMark)
-	}
-	return func(index int) []string {
-		if !start.HasItems {
-			return template
-		}
-		item := string(start.Items[index])
-		args := make([]string, 0, len(template)+1)
-		for _, arg := range template {
-			args = append(args, strings.ReplaceAll(arg, itemMark, item))
-		}
-		if !marked {
-			args = append(args, item)
-		}
-		return args
-	}
-}
-
-// runJob runs a job to its end and sends what happens, in the order of the
-// items.
-func (p *Peer) runJob(ctx context.Context, job scheduler.Job, contents scheduler.Contents, start *controlv1.RunStart, send func(*controlv1.RunEvent) error) error {
-	events := runEvents{peer: p, start: start, send: send}
-	cfg, receive := p.remember(job, scheduler.Config{
-		Pool: p.work, Contents: contents, Dir: p.work.submitDir, Peers: int(start.Peers), Logger: p.logger,
-	}, false, events.result)
-	sum, err := scheduler.Run(ctx, job, cfg, receive)
+// drive runs the job to its end and sends what happens.
+func (r *run) drive(ctx context.Context, job scheduler.Job) error {
+	cfg, err := r.config()
 	if err != nil {
 		return err
 	}
-	if err := nobodyWorked(sum); err != nil {
+	cfg, receive := r.peer.remember(job, cfg, r.start.NoCache, r.events.result)
+	stop := r.events.sendProgress(r.start.Progress)
+	sum, err := scheduler.Run(ctx, job, cfg, receive)
+	stop()
+	switch {
+	case errors.Is(err, errRunCancelled):
+		if err := r.events.stopped(sum); err != nil {
+			return err
+		}
+	case err != nil:
 		return err
+	default:
+		if err := nobodyWorked(sum); err != nil {
+			return err
+		}
 	}
-	return send(&controlv1.RunEvent{Event: &controlv1.RunEvent_Summary{Summary: &controlv1.RunSummary{
-		Tasks: uint64(sum.Tasks), Done: uint64(sum.Done), Failed: uint64(sum.Tasks - sum.Done),
-		Retried: uint64(sum.Retried), Seconds: sum.Elapsed.Seconds(), Peers: uint32(sum.Peers),
-	}}})
+	return r.events.summary(sum, cfg.Halt)
+}
+
+func (r *run) config() (cfg scheduler.Config, err error) {
+	cfg = scheduler.Config{
+		Pool: r.peer.work, Contents: r.files, Dir: r.files.dir, Peers: int(r.start.Peers), AsTheyCome: r.start.AsTheyCome,
+		AtOnce: int(r.start.AtOnce), Retries: int(r.start.Retries), TimeoutPercent: int(r.start.TimeoutPercent),
+		Progress: r.events.progress, Logger: r.peer.logger,
+	}
+	if cfg.Halt, err = batch.ParseHalt(r.start.Halt); err != nil {
+		return cfg, fmt.Errorf("%w: %w", tasks.ErrInvalid, err)
+	}
+	cfg.Verify, err = tasks.ParseVerify(r.start.Verify)
+	return cfg, err
 }
 
 // nobodyWorked explains a run of which no task was ever taken.
@@ -123,61 +155,4 @@ func nobodyWorked(sum scheduler.Summary) error {
 	}
 	return &Failure{Kind: controlv1.Kind_KIND_TOO_FEW, What: "no peer took a task: " + strings.Join(why, "; "),
 		Meaning: "no task was run to its end", Next: "gotong peers, then gotong run again"}
-}
-
-// runEvents sends the results of one run.
-type runEvents struct {
-	peer  *Peer
-	start *controlv1.RunStart
-	send  func(*controlv1.RunEvent) error
-}
-
-func (e *runEvents) result(a *scheduler.Accepted) error {
-	index := uint64(a.Task.Index)
-	task := &controlv1.RunTask{
-		Index: index, State: string(a.State), ExitCode: int32(a.ExitCode), Stdout: a.Stdout, Stderr: a.Stderr,
-		Seconds: a.Elapsed.Seconds(), Why: validText(a.Why),
-	}
-	if !a.Peer.IsZero() {
-		if !a.FromCache {
-			e.peer.tookWork(a.Peer, a.Elapsed)
-		}
-		task.Peer, task.PeerName = a.Peer.String(), e.peer.nameOf(a.Peer)
-	}
-	if e.start.HasItems {
-		task.Item = e.start.Items[a.Task.Index]
-	}
-	if err := e.send(&controlv1.RunEvent{Event: &controlv1.RunEvent_Task{Task: task}}); err != nil {
-		return err
-	}
-	if !e.start.Outputs {
-		return nil
-	}
-	for _, out := range a.Outputs {
-		if err := e.output(index, a, out); err != nil {
-			return fmt.Errorf("output %q of task %d: %w", out.Name, index, err)
-		}
-	}
-	return nil
-}
-
-// output sends one file in pieces; an empty file is one empty piece.
-func (e *runEvents) output(index uint64, a *scheduler.Accepted, out tasks.Output) error {
-	r, err := a.OpenOutput(out)
-	if err != nil {
-		return err
-	}
-	defer r.Close()
-	buffer := make([]byte, outputPieceBytes)
-	for first := true; ; first = false {
-		n, err := io.ReadFull(r, buffer)
-		last := errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)
-		if err != nil && !last {
-			return err
-		}
-		piece := &controlv1.RunOutput{Index: index, Path: out.Name, Data: buffer[:n], First: first, Last: last}
-		if err := e.send(&controlv1.RunEvent{Event: &controlv1.RunEvent_Output{Output: piece}}); err != nil || last {
-			return err
-		}
-	}
 }

@@ -4,9 +4,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
-	"strconv"
 
 	"github.com/zeebo/blake3"
 	"google.golang.org/grpc"
@@ -15,26 +15,31 @@ import (
 	"gotong/tasks"
 )
 
-// maxRunFiles bounds the files of one run: its module and its inputs.
-const maxRunFiles = 1 + tasks.MaxInputs
+const (
+	// maxRunFiles bounds the files that all tasks of a run share: its module and
+	// its inputs.
+	maxRunFiles = 1 + tasks.MaxInputs
+	// maxRunBytes bounds all files of a run together.
+	maxRunBytes = 64 << 30
+)
 
 // uploads are the files that a run brought, by content. They lie in a directory
 // of the run's own, which its owner removes.
 type uploads struct {
 	dir   string
-	files []upload // in the order of the request; the module first
+	used  int64
+	files []upload // that all tasks share, in the order of the request; the module first
 }
 
 type upload struct {
 	name    string
-	path    string
 	content tasks.ContentID
 	size    int64
 }
 
 type runStream = grpc.BidiStreamingServer[controlv1.RunRequest, controlv1.RunEvent]
 
-// receiveFiles stores the files that follow a start, up to the end.
+// receiveFiles stores the files that start names.
 func receiveFiles(stream runStream, dir string, start *controlv1.RunStart) (*uploads, error) {
 	if len(start.Files) == 0 || len(start.Files) > maxRunFiles {
 		return nil, fmt.Errorf("%w: %d files, want a module and at most %d inputs", tasks.ErrInvalid, len(start.Files), tasks.MaxInputs)
@@ -44,41 +49,55 @@ func receiveFiles(stream runStream, dir string, start *controlv1.RunStart) (*upl
 		if i > 0 && !tasks.ValidName(file.Name) {
 			return nil, fmt.Errorf("%w: an input cannot be called %q", tasks.ErrInvalid, file.Name)
 		}
-		got, err := receiveFile(stream, filepath.Join(dir, strconv.Itoa(i)), i == 0)
+		limit := int64(maxRunBytes)
+		if i == 0 {
+			limit = tasks.MaxModuleBytes
+		}
+		got, err := u.receive(stream, nil, limit)
 		if err != nil {
 			return nil, fmt.Errorf("file %q: %w", file.Name, err)
 		}
 		got.name = file.Name
 		u.files = append(u.files, got)
 	}
-	request, err := stream.Recv()
-	if err != nil {
-		return nil, err
-	}
-	if request.GetEnd() == nil {
-		return nil, fmt.Errorf("%w: more than the announced files", tasks.ErrInvalid)
-	}
 	return u, nil
 }
 
-// receiveFile stores the pieces of one file and hashes them on the way.
-func receiveFile(stream runStream, path string, module bool) (upload, error) {
-	f, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
+// receive stores the pieces of one file, of which the first may be here already,
+// and hashes them on the way.
+func (u *uploads) receive(stream runStream, first []byte, limit int64) (upload, error) {
+	f, err := os.CreateTemp(u.dir, "coming-")
 	if err != nil {
 		return upload{}, err
 	}
-	got := upload{path: path}
-	hash := blake3.New()
-	err = receivePieces(stream, io.MultiWriter(f, hash), &got.size, module)
+	defer os.Remove(f.Name()) // gone when it has its name
+	hash, got := blake3.New(), upload{}
+	err = u.pieces(stream, first, io.MultiWriter(f, hash), &got.size, limit)
 	if err := errors.Join(err, f.Close()); err != nil {
 		return upload{}, err
 	}
 	hash.Sum(got.content[:0])
-	return got, nil
+	path := u.path(got.content)
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		return upload{}, err
+	}
+	return got, os.Rename(f.Name(), path)
 }
 
-func receivePieces(stream runStream, w io.Writer, size *int64, module bool) error {
+func (u *uploads) pieces(stream runStream, data []byte, w io.Writer, size *int64, limit int64) error {
 	for {
+		if data != nil {
+			*size += int64(len(data))
+			if err := u.grow(int64(len(data))); err != nil {
+				return err
+			}
+			if *size > limit {
+				return fmt.Errorf("%w: it has more than %s", tasks.ErrInvalid, Size(limit))
+			}
+			if _, err := w.Write(data); err != nil {
+				return err
+			}
+		}
 		request, err := stream.Recv()
 		if err != nil {
 			return err
@@ -86,29 +105,57 @@ func receivePieces(stream runStream, w io.Writer, size *int64, module bool) erro
 		if request.GetFileEnd() != nil {
 			return nil
 		}
-		data := request.GetData()
-		if len(data) == 0 {
+		if data = request.GetData(); len(data) == 0 {
 			return fmt.Errorf("%w: an empty piece", tasks.ErrInvalid)
-		}
-		*size += int64(len(data))
-		if module && *size > tasks.MaxModuleBytes {
-			return fmt.Errorf("%w: a module of more than %s", tasks.ErrInvalid, Size(tasks.MaxModuleBytes))
-		}
-		if _, err := w.Write(data); err != nil {
-			return err
 		}
 	}
 }
 
+// store keeps a small file.
+func (u *uploads) store(data []byte) (upload, error) {
+	got := upload{content: blake3.Sum256(data), size: int64(len(data))}
+	path := u.path(got.content)
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
+	if errors.Is(err, fs.ErrNotExist) {
+		if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+			return got, err
+		}
+		f, err = os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
+	}
+	if errors.Is(err, fs.ErrExist) {
+		return got, nil
+	}
+	if err != nil {
+		return got, err
+	}
+	_, err = f.Write(data)
+	return got, errors.Join(err, f.Close(), u.grow(got.size))
+}
+
+func (u *uploads) grow(bytes int64) error {
+	if u.used += bytes; u.used > maxRunBytes {
+		return fmt.Errorf("%w: the files of the run are more than %s", tasks.ErrInvalid, Size(maxRunBytes))
+	}
+	return nil
+}
+
+func (u *uploads) path(id tasks.ContentID) string {
+	name := id.String()
+	return filepath.Join(u.dir, "content", name[:2], name)
+}
+
 // OpenContent implements scheduler.Contents.
 func (u *uploads) OpenContent(id tasks.ContentID) (io.ReadCloser, int64, error) {
-	for _, f := range u.files {
-		if f.content == id {
-			r, err := os.Open(f.path)
-			return r, f.size, err
-		}
+	f, err := os.Open(u.path(id))
+	if err != nil {
+		return nil, 0, err
 	}
-	return nil, 0, fmt.Errorf("content %s is not of this run", id.Short())
+	info, err := f.Stat()
+	if err != nil {
+		f.Close()
+		return nil, 0, err
+	}
+	return f, info.Size(), nil
 }
 
 // size implements source.
@@ -121,7 +168,7 @@ func (u *uploads) size(id tasks.ContentID) int64 {
 	return 0
 }
 
-// inputs returns what tasks see below /in.
+// inputs returns what all tasks see below /in.
 func (u *uploads) inputs() []tasks.Input {
 	var out []tasks.Input
 	for _, f := range u.files[1:] {

@@ -119,6 +119,12 @@ func entrySize(from *bufio.Reader) (int, error) {
 // numberBytes is the length of n as a varint.
 func numberBytes(n int) int { return max(1, (bits.Len(uint(n))+6)/7) }
 
+// Again returns another List of the same entries, for a second reader that goes
+// through them in an order of its own.
+func (l *List) Again() *List {
+	return &List{r: l.r, size: l.size, count: l.count, offsets: l.offsets}
+}
+
 // Len returns the number of entries.
 func (l *List) Len() int { return l.count }
 

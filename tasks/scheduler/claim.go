@@ -77,9 +77,11 @@ type handed struct {
 	sequence  uint64
 	at        time.Time
 	ownBytes  int64
-	supplying bool // not sent yet: its contents are on their way
-	fetching  bool // ended; its outputs are being read
-	cancelled bool // its result was not wanted any more
+	supplying bool      // not sent yet: its contents are on their way
+	fetching  bool      // ended; its outputs are being read
+	begun     time.Time // when it was seen to run, for Config.TimeoutPercent
+	overdue   bool      // given up: the task runs again elsewhere
+	cancelled bool      // its result was not wanted any more
 }
 
 func newClaim(candidate Candidate, worker Worker, l *ledger, contents Contents, st *stage, logger *slog.Logger) *claim {

@@ -60,6 +60,10 @@ func (l *ledger) orders(c *claim, now time.Time) Orders {
 		if c.ownBytes >= supplyBytes && len(c.out) >= c.slots {
 			break
 		}
+		if l.atOnce > 0 && l.copies >= l.atOnce {
+			c.starved = true
+			break
+		}
 		e := l.pick(c, now)
 		if e == nil {
 			c.starved = true
@@ -171,7 +175,7 @@ func (l *ledger) pick(c *claim, now time.Time) *entry {
 		return e
 	}
 	l.skipKnown()
-	if l.gaveUp == "" && l.next < l.looked && l.next < l.delivered+l.window && l.fits(l.next) {
+	if l.gaveUp == "" && !l.halted && l.next < l.looked && l.next < l.delivered+l.window && l.fits(l.next) {
 		e := &entry{index: l.next}
 		l.active[e.index] = e
 		l.next++
@@ -324,7 +328,11 @@ func (l *ledger) wanted(now time.Time) int {
 				running++
 			}
 		}
-		if n := open + running - l.slots(); n > 0 {
+		n := open + running
+		if l.atOnce > 0 {
+			n = min(n, l.atOnce)
+		}
+		if n -= l.slots(); n > 0 {
 			return n
 		}
 		if n := l.wantedVotes(); n > 0 {
@@ -367,6 +375,7 @@ func (l *ledger) copyable(e *entry) bool {
 func (l *ledger) tick(now time.Time) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	l.overdue(now)
 	stall := stallFactor*l.job.Limits.Wall + stallGrace
 	for c := range l.claims {
 		if len(c.out) < c.slots {

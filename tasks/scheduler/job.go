@@ -10,6 +10,7 @@ import (
 
 	"gotong/grid"
 	"gotong/tasks"
+	"gotong/tasks/batch"
 )
 
 // Bounds and times of a run. The zero fields of Config mean these.
@@ -82,6 +83,17 @@ type Config struct {
 	AsTheyCome  bool
 	Window      int
 	BufferBytes int64
+	// AtOnce is how many tasks may be at workers at once; 0: any number.
+	AtOnce int
+	// Retries is how often a task that fails, or meets a limit, is run; 0: once.
+	// Where results are compared (Verify.Votes) it means nothing: there sites
+	// agree on the failure.
+	Retries int
+	// TimeoutPercent ends tasks that run longer than so many percent of the
+	// median of those that ended, as if they had met Limits.Wall; 0: none.
+	TimeoutPercent int
+	// Halt says when the job ends before all its tasks were run.
+	Halt batch.Halt
 	// Verify says how results are checked.
 	Verify tasks.Verify
 	// Started: the job ran before, so sites that its verification needs and
@@ -150,6 +162,9 @@ func (c Config) Validate() error {
 	check(c.Pool != nil, "no pool of workers")
 	check(c.Contents != nil, "no source of contents")
 	check(c.Peers >= 0 && c.Peers <= MaxPeers, "peers %d is not between 1 and %d", c.Peers, MaxPeers)
+	check(c.AtOnce >= 0, "%d tasks at once", c.AtOnce)
+	check(c.Retries >= 0, "%d retries", c.Retries)
+	check(c.TimeoutPercent >= 0, "a time limit of %d %%", c.TimeoutPercent)
 	check(c.Window >= 0 && c.Window <= MaxWindow, "window %d is not between 1 and %d", c.Window, MaxWindow)
 	check(c.BufferBytes >= 0, "buffer of %d bytes", c.BufferBytes)
 	check(c.WorkerWait >= 0, "negative wait for workers")
@@ -164,6 +179,7 @@ func (c Config) Validate() error {
 type Progress struct {
 	Tasks   int // in all
 	Ended   int // accepted, whatever their state
+	Failed  int // of them, those that are not done
 	Running int // handed out to a worker
 	Peers   int // working now
 }
@@ -175,18 +191,24 @@ type Summary struct {
 	Failed     int
 	Limited    int
 	Lost       int
-	Retried    int // times that a task was handed out again after an attempt failed
-	Duplicated int // times that a running task was started a second time
-	Dropped    int // results that came after their task was accepted
-	Remembered int // of those that ended, taken from Config.Known
-	Checked    int // of those that ended, on whose result distinct sites agree
-	Caught     int // peers that gave a wrong result
-	Voided     int // results of such peers that no longer stood when they were caught
-	Peers      int // that gave at least one accepted result
+	Cancelled  int  // stopped by Config.Halt while they ran
+	Stopped    int  // were running when ctx ended; they have no result
+	NotBegun   int  // that were never run
+	Halted     bool // by Config.Halt
+	Retried    int  // times that a task was handed out again after an attempt failed
+	Duplicated int  // times that a running task was started a second time
+	Dropped    int  // results that came after their task was accepted
+	Remembered int  // of those that ended, taken from Config.Known
+	Checked    int  // of those that ended, on whose result distinct sites agree
+	Caught     int  // peers that gave a wrong result
+	Voided     int  // results of such peers that no longer stood when they were caught
+	Peers      int  // that gave at least one accepted result
 	Elapsed    time.Duration
 	// Refusals says in words why peers took no tasks, at most one line each.
 	Refusals []Refusal
+	// Running has the tasks that were running when ctx ended, at most 64.
+	Running []Running
 }
 
 // Ended returns the number of tasks that have a result.
-func (s Summary) Ended() int { return s.Done + s.Failed + s.Limited + s.Lost }
+func (s Summary) Ended() int { return s.Done + s.Failed + s.Limited + s.Lost + s.Cancelled }

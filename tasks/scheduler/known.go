@@ -71,6 +71,9 @@ func (l *ledger) skipKnown() {
 
 // unseen returns how many tasks were never handed out and could be now.
 func (l *ledger) unseen() int {
+	if l.halted {
+		return 0
+	}
 	return max(0, min(l.looked, l.delivered+l.window)-l.next-len(l.knownAhead))
 }
 

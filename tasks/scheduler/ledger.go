@@ -2,12 +2,14 @@ package scheduler
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"sync"
 	"time"
 
 	"gotong/grid"
 	"gotong/tasks"
+	"gotong/tasks/batch"
 )
 
 // ledger is the state of a job: which task waits, runs, is accepted, is
@@ -16,12 +18,16 @@ import (
 // delivered has an index below delivered+window, so the ledger's size does not
 // grow with the job.
 type ledger struct {
-	job         Job
-	window      int
-	bufferBytes int64
-	ordered     bool
-	deliverable chan struct{} // 1 token: something became ready
-	room        chan struct{} // 1 token: lookUp may go on
+	job            Job
+	window         int
+	bufferBytes    int64
+	ordered        bool
+	atOnce         int // 0: any number
+	retries        int
+	halt           batch.Halt
+	timeoutPercent int
+	deliverable    chan struct{} // 1 token: something became ready
+	room           chan struct{} // 1 token: lookUp may go on
 
 	mu         sync.Mutex
 	next       int            // lowest index never handed out
@@ -44,10 +50,12 @@ type ledger struct {
 	buffered   int64 // bytes in ballots, waiting, ready and the receiver's hands
 	staged     int64 // bytes of their outputs in the stage
 	gaveUp     string
+	halted     bool
 	copies     int           // at workers
 	mean       time.Duration // of all tasks' run time
 	meanBytes  int           // of all results' size
 	times      sample        // from hand-out to result
+	runs       sample        // of run times
 	sum        Summary
 	workers    map[grid.PeerID]bool
 }
@@ -56,6 +64,7 @@ type ledger struct {
 type entry struct {
 	index    int
 	attempts int
+	tries    int      // runs that ended in a failure
 	holders  []*claim // that have it now, at most MaxCopies
 	avoid    []grid.PeerID
 	why      string    // of the last failed attempt
@@ -76,21 +85,25 @@ type entry struct {
 
 func newLedger(job Job, cfg Config, judge *judge) *ledger {
 	l := &ledger{
-		job:         job,
-		window:      cfg.Window,
-		bufferBytes: cfg.BufferBytes,
-		ordered:     !cfg.AsTheyCome,
-		deliverable: make(chan struct{}, 1),
-		room:        make(chan struct{}, 1),
-		knownAhead:  map[int]bool{},
-		open:        openTasks{sets: map[string]*openSet{}},
-		judge:       judge,
-		unchecked:   map[grid.PeerID][]unchecked{},
-		active:      map[int]*entry{},
-		claims:      map[*claim]struct{}{},
-		waiting:     map[int]*Accepted{},
-		workers:     map[grid.PeerID]bool{},
-		sum:         Summary{Tasks: job.Count},
+		job:            job,
+		window:         cfg.Window,
+		bufferBytes:    cfg.BufferBytes,
+		ordered:        !cfg.AsTheyCome,
+		atOnce:         cfg.AtOnce,
+		retries:        cfg.Retries,
+		halt:           cfg.Halt,
+		timeoutPercent: cfg.TimeoutPercent,
+		deliverable:    make(chan struct{}, 1),
+		room:           make(chan struct{}, 1),
+		knownAhead:     map[int]bool{},
+		open:           openTasks{sets: map[string]*openSet{}},
+		judge:          judge,
+		unchecked:      map[grid.PeerID][]unchecked{},
+		active:         map[int]*entry{},
+		claims:         map[*claim]struct{}{},
+		waiting:        map[int]*Accepted{},
+		workers:        map[grid.PeerID]bool{},
+		sum:            Summary{Tasks: job.Count},
 	}
 	if cfg.Known == nil {
 		l.looked = job.Count
@@ -124,7 +137,7 @@ func (l *ledger) leave(c *claim, why string) {
 			sent++
 		}
 		l.release(h.entry, c)
-		if !h.entry.accepted {
+		if !h.entry.accepted && !h.overdue {
 			attempted := h.fetching || (!h.supplying && sent <= c.slots)
 			l.again(h.entry, c.candidate.Peer, why, attempted && !l.judge.caught[c.candidate.Peer])
 		}
@@ -212,6 +225,7 @@ func (l *ledger) settle(e *entry, a *Accepted) {
 		l.ready = append(l.ready, a)
 	}
 	l.signal()
+	l.checkHalt()
 }
 
 // line moves results from waiting to ready, in the order of tasks.
@@ -221,6 +235,14 @@ func (l *ledger) line() {
 		l.ready = append(l.ready, a)
 		l.low++
 	}
+}
+
+// lineUp moves what waits for tasks that will not run to ready.
+func (l *ledger) lineUp() {
+	for _, index := range slices.Sorted(maps.Keys(l.waiting)) {
+		l.ready = append(l.ready, l.waiting[index])
+	}
+	clear(l.waiting)
 }
 
 // occupy adds what a occupies to the sums, or takes it away with sign -1.
@@ -239,6 +261,8 @@ func (l *ledger) count(state tasks.State, n int) {
 		l.sum.Failed += n
 	case tasks.StateLimit:
 		l.sum.Limited += n
+	case tasks.StateCancelled:
+		l.sum.Cancelled += n
 	default:
 		l.sum.Lost += n
 	}
@@ -263,6 +287,9 @@ func (l *ledger) pop() (a *Accepted, caught *Caught, finished bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.loseRest()
+	if l.halted && len(l.ready) == 0 && l.ended() {
+		l.lineUp()
+	}
 	switch {
 	case len(l.caught) > 0:
 		caught, l.caught = &l.caught[0], l.caught[1:]
@@ -273,7 +300,7 @@ func (l *ledger) pop() (a *Accepted, caught *Caught, finished bool) {
 		a, l.ready[0] = l.ready[0], nil
 		l.ready = l.ready[1:]
 	default:
-		return nil, nil, l.delivered == l.job.Count && l.revising == 0
+		return nil, nil, l.revising == 0 && (l.delivered == l.job.Count || l.halted && l.ended())
 	}
 	l.inHand = a != nil
 	return a, caught, false
@@ -346,6 +373,7 @@ func (l *ledger) summary() Summary {
 	defer l.mu.Unlock()
 	s := l.sum
 	s.Peers = len(l.workers)
+	s.Halted = l.halted
 	return s
 }
 
@@ -353,7 +381,7 @@ func (l *ledger) summary() Summary {
 func (l *ledger) progress() Progress {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	p := Progress{Tasks: l.job.Count, Ended: l.sum.Ended(), Peers: len(l.claims)}
+	p := Progress{Tasks: l.job.Count, Ended: l.sum.Ended(), Failed: l.sum.Ended() - l.sum.Done, Peers: len(l.claims)}
 	for _, e := range l.active {
 		if !e.accepted && len(e.holders) > 0 {
 			p.Running++

@@ -94,6 +94,9 @@ func (e *entry) sites() []string {
 
 // mayVote reports whether c may run a copy of e: no site and no peer has two.
 func (l *ledger) mayVote(e *entry, c *claim) bool {
+	if c.out[e.index] != nil {
+		return false
+	}
 	if !l.judge.verify.Votes() {
 		return true
 	}

@@ -97,7 +97,7 @@ func (l *ledger) take(c *claim, index int) (*handed, error) {
 }
 
 func (l *ledger) needsFetch(h *handed, r SignedResult) bool {
-	if !l.job.Outputs || h.entry.accepted || !r.State.Final() || keeps(h.entry.ballots, r.digest) {
+	if !l.job.Outputs || h.entry.accepted || h.overdue || !r.State.Final() || keeps(h.entry.ballots, r.digest) {
 		return false
 	}
 	for _, out := range r.Outputs {
@@ -130,7 +130,12 @@ func (l *ledger) drop(c *claim, h *handed) {
 	delete(c.out, h.entry.index)
 	c.ownBytes -= h.ownBytes
 	l.copies--
-	l.release(h.entry, c)
+	if !h.overdue {
+		l.release(h.entry, c)
+	}
+	if l.atOnce > 0 {
+		l.wakeStarved()
+	}
 }
 
 // end takes in the end of one copy of a task.
@@ -142,6 +147,8 @@ func (l *ledger) end(c *claim, h *handed, a *Accepted, now time.Time) {
 	settled := h.entry.accepted
 	l.drop(c, h)
 	switch {
+	case h.overdue: // it runs again, or has ended, without this copy
+		a.discard()
 	case l.judge.caught[c.candidate.Peer]: // its word counts for nothing
 		a.discard()
 		l.requeue(h.entry)
@@ -151,6 +158,9 @@ func (l *ledger) end(c *claim, h *handed, a *Accepted, now time.Time) {
 	case settled:
 		l.sum.Dropped++
 		l.late(c, h.entry, a)
+	case a.State != tasks.StateDone && l.mayTryAgain(h.entry):
+		l.measure(c, h, a, now)
+		l.tryAgain(c, h.entry, a)
 	default:
 		l.measure(c, h, a, now)
 		l.vote(c, h.entry, a)
@@ -158,7 +168,7 @@ func (l *ledger) end(c *claim, h *handed, a *Accepted, now time.Time) {
 }
 
 func (l *ledger) retryElsewhere(c *claim, h *handed, why string, attempted bool) {
-	if h.entry.accepted {
+	if h.entry.accepted || h.overdue {
 		return
 	}
 	c.losses++
@@ -175,6 +185,7 @@ func (l *ledger) measure(c *claim, h *handed, a *Accepted, now time.Time) {
 	l.workers[c.candidate.Peer] = true
 	l.times.add(now.Sub(h.at))
 	elapsed := max(1, min(a.Elapsed, now.Sub(h.at)))
+	l.runs.add(elapsed)
 	c.mean = blend(c.mean, elapsed)
 	l.mean = blend(l.mean, elapsed)
 	memory, _ := a.bytes()

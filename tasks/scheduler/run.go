@@ -40,13 +40,25 @@ func Run(ctx context.Context, job Job, cfg Config, receive func(*Accepted) error
 	}
 	l := newLedger(job, cfg, judge)
 	m := newMatchmaker(cfg, l, st)
-	work, stop := context.WithCancelCause(ctx)
+	// When ctx ends, what runs is noted before the claims end.
+	work, stop := context.WithCancelCause(context.WithoutCancel(ctx))
+	var running []Running
+	var count int
+	noted := make(chan struct{})
+	unwatch := context.AfterFunc(ctx, func() {
+		running, count = l.running()
+		stop(context.Cause(ctx))
+		close(noted)
+	})
 	var wg sync.WaitGroup
 	wg.Go(func() { m.run(work) })
 	if cfg.Known != nil {
 		wg.Go(func() { l.lookUp(work, cfg.Known) })
 	}
 	err := deliver(ctx, l, cfg.Caught, receive)
+	if !unwatch() {
+		<-noted
+	}
 	stop(errFinished)
 	wg.Wait()
 	if cfg.Progress != nil {
@@ -54,6 +66,9 @@ func Run(ctx context.Context, job Job, cfg Config, receive func(*Accepted) error
 	}
 	sum := l.summary()
 	sum.Refusals, sum.Elapsed = m.refusals(), time.Since(start)
+	sum.Running = running
+	sum.Stopped = count
+	sum.NotBegun = max(0, job.Count-sum.Ended()-sum.Stopped)
 	return sum, err
 }
 

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"fmt"
+	"hash/maphash"
 	"os"
 	"path"
 	"path/filepath"
@@ -18,11 +19,14 @@ const itemNameMax = 100
 // os.Root.
 type outputDir struct {
 	root  *os.Root
-	names []string // directory of each item; nil without items
+	items bool                // each item has a directory of its own
+	taken map[uint64]struct{} // hashes of the names of those
+	seed  maphash.Seed
+	item  string   // directory of the task whose files come
 	file  *os.File // being received
 }
 
-func openOutputDir(dir string, items [][]byte, hasItems bool) (*outputDir, error) {
+func openOutputDir(dir string, items bool) (*outputDir, error) {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return nil, err
 	}
@@ -30,11 +34,24 @@ func openOutputDir(dir string, items [][]byte, hasItems bool) (*outputDir, error
 	if err != nil {
 		return nil, err
 	}
-	o := &outputDir{root: root}
-	if hasItems {
-		o.names = itemNames(items)
+	return &outputDir{root: root, items: items, taken: map[uint64]struct{}{}, seed: maphash.MakeSeed()}, nil
+}
+
+// begin says whose files come next: bytes of the item outside [A-Za-z0-9._-] and
+// a leading dot are written as %XX, the name is cut at itemNameMax bytes, and a
+// name that was taken already gets ~INDEX.
+func (o *outputDir) begin(t *controlv1.RunTask) {
+	if !o.items {
+		return
 	}
-	return o, nil
+	name := itemName(t.Item)
+	hash := maphash.String(o.seed, name)
+	if _, taken := o.taken[hash]; taken || name == "" {
+		name = fmt.Sprintf("%s~%d", name, t.Index)
+		hash = maphash.String(o.seed, name)
+	}
+	o.taken[hash] = struct{}{}
+	o.item = name
 }
 
 func (o *outputDir) close() {
@@ -46,10 +63,8 @@ func (o *outputDir) close() {
 
 // write handles one piece; the pieces of a file follow each other.
 func (o *outputDir) write(piece *controlv1.RunOutput) error {
-	name, err := o.place(piece)
-	if err != nil {
-		return err
-	}
+	name := filepath.Join(o.item, filepath.FromSlash(path.Clean("/" + piece.Path)[1:]))
+	var err error
 	if piece.Dir {
 		return o.root.MkdirAll(name, 0o755)
 	}
@@ -72,34 +87,6 @@ func (o *outputDir) write(piece *controlv1.RunOutput) error {
 		o.file = nil
 	}
 	return err
-}
-
-func (o *outputDir) place(piece *controlv1.RunOutput) (string, error) {
-	relative := path.Clean("/" + piece.Path)[1:]
-	if o.names == nil {
-		return filepath.FromSlash(relative), nil
-	}
-	if piece.Index >= uint64(len(o.names)) {
-		return "", fmt.Errorf("output of task %d, but there are %d items", piece.Index, len(o.names))
-	}
-	return filepath.Join(o.names[piece.Index], filepath.FromSlash(relative)), nil
-}
-
-// itemNames returns a directory name for each item: bytes outside
-// [A-Za-z0-9._-] and a leading dot are written as %XX, the name is cut at
-// itemNameMax bytes, and a name that was taken already gets ~INDEX.
-func itemNames(items [][]byte) []string {
-	names := make([]string, len(items))
-	taken := make(map[string]bool, len(items))
-	for i, item := range items {
-		name := itemName(item)
-		if name == "" || taken[name] {
-			name = fmt.Sprintf("%s~%d", name, i)
-		}
-		taken[name] = true
-		names[i] = name
-	}
-	return names
 }
 
 func itemName(item []byte) string {

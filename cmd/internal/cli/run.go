@@ -4,33 +4,59 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
-	"slices"
+	"regexp"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
-	"google.golang.org/grpc"
+	"github.com/spf13/pflag"
 
 	"gotong/grid/node"
 	controlv1 "gotong/proto/control/v1"
+	"gotong/tasks"
+	"gotong/tasks/batch"
 )
 
 const (
-	itemSeparator    = ":::"
-	defaultTimeout   = 10 * time.Minute
-	defaultMemory    = "256MiB"
-	uploadPieceBytes = 256 << 10
+	defaultTimeout = "10m"
+	// wallTimeout bounds tasks whose time limit is a share of the median: what
+	// donors allow unless they say otherwise.
+	wallTimeout   = time.Hour
+	defaultMemory = "256MiB"
 )
 
 // runFlags are the options of one run.
 type runFlags struct {
 	peers   uint32
-	timeout time.Duration
+	jobs    uint32
+	timeout string
 	memory  string
 	inputs  []string
 	output  string
+
+	perTask   int
+	colsep    string
+	null      bool
+	pipe      bool
+	block     string
+	recStart  string
+	recEnd    string
+	stage     string
+	dryRun    bool
+	keepOrder bool
+	asTheyAre bool
+	tag       bool
+
+	joblog       string
+	resume       bool
+	resumeFailed bool
+	retries      uint32
+	halt         string
+	verify       string
+	noCache      bool
 }
 
 func (a *app) runCommand() *cobra.Command {
@@ -39,226 +65,293 @@ func (a *app) runCommand() *cobra.Command {
 		Use:   "run [flags] MODULE.wasm [ARGS…] [::: ITEMS…]",
 		Short: "Run a WASI program on the grid, once or once for each item",
 		Long: `Run sends a WASI preview 1 module to friends' spare slots and one's own and runs it
-once, or once for each item after ":::". {} in ARGS is replaced by the item;
-without {} the item is appended. Standard output of the tasks comes out in the
-order of the items. A task sees the --input files read-only under /in, may write
-files under /out, and nothing else: no network, no environment, no files of the
-machine. The exit code is 0 if that of every task is.`,
+once, or once for each item, as GNU parallel does. Items are what follows ":::",
+the lines of the files after "::::", or the lines of standard input when that is
+a pipe or a file. Several sources are combined each with each; ":::+" and "::::+"
+link a source with the one before it.
+
+In ARGS {} is replaced by the item, {.} by the item without its extension, {/} by
+its file name, {//} by its directory, {/.} by its file name without extension, {#}
+by the number of the task, {2} by the value of the second source, and so on: {2/.}.
+Without any of these the item is appended.
+
+A task sees the --input files, and with --stage the file that its item names,
+read-only under /in, may write files under /out, and sees nothing else: no
+network, no environment, no files of the machine. Standard output of the tasks
+comes out in the order of the items. The exit code is 0 if that of every task is.
+
+Ctrl-C stops the run and says what was running; a second one ends the command at
+once.`,
 		Example: `  gotong run prog.wasm --verbose
   gotong run --timeout 30s --memory 64MiB thumb.wasm -s 200 {} ::: 1 2 3
-  gotong run --input corpus.txt --output results count.wasm /in/corpus.txt ::: $(seq 100)`,
+  find src -name '*.c' | gotong run --stage --tag wc.wasm -l {}
+  gotong run sweep.wasm {1} {2} ::: $(seq 100) ::: fast slow
+  gotong run --pipe --block 10M grep.wasm error < big.log
+  gotong run --joblog log --resume --output results count.wasm ::: $(seq 100)`,
 		Args: minimumArgs(1),
 	}
-	f := c.Flags()
-	f.SetInterspersed(false)
-	f.Uint32Var(&flags.peers, "peers", 0, "use at most this many peers (default any number)")
-	f.DurationVar(&flags.timeout, "timeout", defaultTimeout, "kill a task that runs longer")
-	f.StringVar(&flags.memory, "memory", defaultMemory, "most memory of a task")
-	f.StringArrayVar(&flags.inputs, "input", nil, "file that every task sees as /in/NAME; may be repeated")
-	f.StringVar(&flags.output, "output", "", "directory for the files that tasks write to /out")
+	flags.define(c.Flags())
 	c.RunE = func(c *cobra.Command, args []string) error {
-		start, files, err := planRun(flags, args)
+		if c.Flags().Changed("keep-order") && flags.keepOrder && flags.asTheyAre {
+			return usageError(c, errors.New("--keep-order and --as-they-come exclude each other"))
+		}
+		r, err := a.planRun(flags, c.Flags().Changed, args)
 		if err != nil {
 			return usageError(c, err)
 		}
-		return a.withPeer(c.Context(), func(ctx context.Context, peer controlv1.ControlClient) error {
-			return a.run(ctx, peer, start, files, flags.output)
-		})
+		return a.withPeer(c.Context(), r.run)
 	}
 	return c
 }
 
-// planRun checks the command line and returns the request with the files to
-// send, the module first.
-func planRun(flags runFlags, args []string) (*controlv1.RunStart, []string, error) {
-	start := &controlv1.RunStart{Peers: flags.peers, TimeoutMillis: flags.timeout.Milliseconds(), Outputs: flags.output != ""}
-	if flags.timeout <= 0 {
-		return nil, nil, fmt.Errorf("--timeout %s is not positive", flags.timeout)
+func (flags *runFlags) define(f *pflag.FlagSet) {
+	f.SetInterspersed(false)
+	f.Uint32Var(&flags.peers, "peers", 0, "use at most this many peers (default any number)")
+	f.Uint32VarP(&flags.jobs, "jobs", "j", 0, "run at most this many tasks at once (default as many as there are slots)")
+	f.StringVar(&flags.timeout, "timeout", defaultTimeout, "stop a task that runs longer: 30, 30s, 5m, or 200% of the median")
+	f.StringVar(&flags.memory, "memory", defaultMemory, "most memory of a task")
+	f.StringArrayVar(&flags.inputs, "input", nil, "file that every task sees as /in/NAME; may be repeated")
+	f.StringVar(&flags.output, "output", "", "directory for the files that tasks write to /out, one directory for each item")
+
+	f.IntVarP(&flags.perTask, "max-replace-args", "N", 0, "give each task this many items, {1} to {N}; with --pipe, as many records; 0: the item only counts")
+	f.StringVar(&flags.colsep, "colsep", "", "split each item where this regular expression matches, into {1}, {2} and so on")
+	f.BoolVarP(&flags.null, "null", "0", false, "items in files and on standard input end with a NUL byte")
+	f.BoolVar(&flags.pipe, "pipe", false, "split standard input into blocks, and give one to each task on its standard input")
+	f.StringVar(&flags.block, "block", "1M", "size of the blocks of --pipe")
+	f.StringVar(&flags.recStart, "recstart", "", "what a record of --pipe begins with")
+	f.StringVar(&flags.recEnd, "recend", `\n`, "what a record of --pipe ends with")
+	f.StringVar(&flags.stage, "stage", "", "send the file that the item names, and give its path below /in in its place; =2 for that of the second source")
+	f.Lookup("stage").NoOptDefVal = stageAll
+
+	f.BoolVarP(&flags.keepOrder, "keep-order", "k", true, "print in the order of the items")
+	f.BoolVar(&flags.asTheyAre, "as-they-come", false, "print in the order in which tasks end")
+	f.BoolVar(&flags.tag, "tag", false, "print the item and a tab before each line of its task")
+	f.BoolVar(&flags.dryRun, "dry-run", false, "show what would be run, and which peers would take it")
+
+	f.StringVar(&flags.joblog, "joblog", "", "write a line for each task to this file, as GNU parallel does")
+	f.BoolVar(&flags.resume, "resume", false, "leave out the tasks that --joblog has")
+	f.BoolVar(&flags.resumeFailed, "resume-failed", false, "leave out the tasks that --joblog has as done")
+	f.Uint32Var(&flags.retries, "retries", 0, "run a task that fails up to this many times")
+	f.StringVar(&flags.halt, "halt", "never", "when to stop: now or soon, a comma, fail=N, success=N or done=N, where N may be a percentage")
+	f.StringVar(&flags.verify, "verify", "none", "how to check results: none, quorum=2/3 (2 of 3 sites agree) or adaptive")
+	f.BoolVar(&flags.noCache, "no-cache", false, "run tasks again whose results are remembered")
+}
+
+// clientRun is one run as the command sees it.
+type clientRun struct {
+	app      *app
+	flags    runFlags
+	start    *controlv1.RunStart
+	files    []string // to send, the module first
+	template *batch.Template
+	plan     *batch.Plan     // of items; nil: none
+	splitter *batch.Splitter // of --pipe; nil: none
+	stage    stagePlan
+	skip     map[uint64]bool // by number of the task: done before
+	skipped  int
+	log      *joblog
+	outputs  *outputDir
+	show     *runScreen
+}
+
+// planRun checks the command line; changed tells whether a flag was given.
+func (a *app) planRun(flags runFlags, changed func(string) bool, args []string) (*clientRun, error) {
+	r := &clientRun{app: a, flags: flags, start: &controlv1.RunStart{
+		Peers: flags.peers, AtOnce: flags.jobs, Outputs: flags.output != "", AsTheyCome: flags.asTheyAre || !flags.keepOrder,
+		Retries: flags.retries, Halt: flags.halt, Verify: flags.verify, NoCache: flags.noCache, DryRun: flags.dryRun,
+	}}
+	if err := r.limits(); err != nil {
+		return nil, err
 	}
+	if _, err := batch.ParseHalt(flags.halt); err != nil {
+		return nil, err
+	}
+	if _, err := tasks.ParseVerify(flags.verify); err != nil {
+		return nil, err
+	}
+	if (flags.resume || flags.resumeFailed) && flags.joblog == "" {
+		return nil, errors.New("--resume needs the --joblog of the run to resume")
+	}
+	command, sources, err := batch.SplitArgs(args[1:])
+	if err != nil {
+		return nil, err
+	}
+	if err := r.sources(sources, changed); err != nil {
+		return nil, err
+	}
+	repeat := changed("max-replace-args") && !flags.pipe
+	if r.start.HasItems {
+		if r.template, err = batch.ParseTemplate(command, repeat); err != nil {
+			return nil, err
+		}
+	}
+	r.start.Repeat = repeat
+	for _, word := range command {
+		r.start.Args = append(r.start.Args, []byte(word))
+	}
+	return r, r.shared(args[0])
+}
+
+func (r *clientRun) limits() error {
 	var memory node.Size
-	if err := memory.UnmarshalText([]byte(flags.memory)); err != nil {
-		return nil, nil, fmt.Errorf("--memory: %w", err)
+	if err := memory.UnmarshalText([]byte(r.flags.memory)); err != nil {
+		return fmt.Errorf("--memory: %w", err)
 	}
-	start.MemoryBytes = uint64(memory)
-	words := args[1:]
-	if i := slices.Index(words, itemSeparator); i >= 0 {
-		start.HasItems = true
-		start.Items = byteSlices(words[i+1:])
-		words = words[:i]
+	r.start.MemoryBytes = uint64(memory)
+	if share, ok := strings.CutSuffix(r.flags.timeout, "%"); ok {
+		percent, err := strconv.ParseFloat(share, 64)
+		if err != nil || !(percent >= 1 && percent <= 1e6) {
+			return fmt.Errorf("--timeout %s is no percentage of the median run time", r.flags.timeout)
+		}
+		r.start.TimeoutPercent = uint32(percent)
+		r.start.TimeoutMillis = wallTimeout.Milliseconds()
+		return nil
 	}
-	start.Args = byteSlices(words)
-	files := append([]string{args[0]}, flags.inputs...)
-	names := map[string]string{}
-	for i, file := range files {
-		info, err := os.Stat(file)
-		if err != nil {
-			return nil, nil, err
-		}
-		if !info.Mode().IsRegular() {
-			return nil, nil, fmt.Errorf("%s is not a regular file", file)
-		}
-		name := filepath.Base(file)
-		if other, ok := names[name]; ok && i > 0 {
-			return nil, nil, fmt.Errorf("--input %s and %s would both be /in/%s", other, file, name)
-		}
-		if i > 0 {
-			names[name] = file
-		}
-		start.Files = append(start.Files, &controlv1.RunFile{Name: name})
+	limit, err := time.ParseDuration(r.flags.timeout)
+	if seconds, notSeconds := strconv.ParseFloat(r.flags.timeout, 64); notSeconds == nil {
+		limit, err = time.Duration(seconds*float64(time.Second)), nil
 	}
-	return start, files, nil
-}
-
-func byteSlices(words []string) [][]byte {
-	out := make([][]byte, len(words))
-	for i, word := range words {
-		out[i] = []byte(word)
-	}
-	return out
-}
-
-type runStream = grpc.BidiStreamingClient[controlv1.RunRequest, controlv1.RunEvent]
-
-func (a *app) run(ctx context.Context, peer controlv1.ControlClient, start *controlv1.RunStart, files []string, output string) error {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	var outputs *outputDir
-	if output != "" {
-		var err error
-		if outputs, err = openOutputDir(output, start.Items, start.HasItems); err != nil {
-			return err
-		}
-		defer outputs.close()
-	}
-	stream, err := peer.Run(ctx)
 	if err != nil {
-		return err
+		return fmt.Errorf("--timeout %q is no time like 30s, and no percentage", r.flags.timeout)
 	}
-	// A failed send is explained by what Recv returns, so it is not looked at
-	// unless the fault is on this side.
-	if err := sendRun(stream, start, files); err != nil && !errors.Is(err, io.EOF) {
-		return err
+	if limit <= 0 {
+		return fmt.Errorf("--timeout %s is not positive", r.flags.timeout)
 	}
-	return a.followRun(stream.Recv, outputs)
+	r.start.TimeoutMillis = max(1, limit.Milliseconds())
+	return nil
 }
 
-// sendRun sends the request and its files in bounded pieces.
-func sendRun(stream runStream, start *controlv1.RunStart, files []string) error {
-	if err := stream.Send(&controlv1.RunRequest{Request: &controlv1.RunRequest_Start{Start: start}}); err != nil {
+// sources decides where items come from.
+func (r *clientRun) sources(sources []batch.Source, changed func(string) bool) error {
+	flags := r.flags
+	var err error
+	if r.stage, err = parseStage(flags.stage); err != nil {
 		return err
 	}
-	buffer := make([]byte, uploadPieceBytes)
-	for _, name := range files {
-		if err := sendFile(stream, name, buffer); err != nil {
-			return err
-		}
+	if flags.perTask < 0 {
+		return fmt.Errorf("-N %d is negative", flags.perTask)
 	}
-	if err := stream.Send(&controlv1.RunRequest{Request: &controlv1.RunRequest_End{End: &controlv1.RunEnd{}}}); err != nil {
-		return err
-	}
-	return stream.CloseSend()
-}
-
-func sendFile(stream runStream, name string, buffer []byte) error {
-	f, err := os.Open(name)
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	for {
-		n, err := f.Read(buffer)
-		if n > 0 {
-			if err := stream.Send(&controlv1.RunRequest{Request: &controlv1.RunRequest_Data{Data: buffer[:n]}}); err != nil {
-				return err
-			}
+	if flags.pipe {
+		if len(sources) > 0 || r.stage.any() || flags.colsep != "" {
+			return errors.New("--pipe takes standard input alone: no items, no --stage, no --colsep")
 		}
-		if errors.Is(err, io.EOF) {
-			return stream.Send(&controlv1.RunRequest{Request: &controlv1.RunRequest_FileEnd{FileEnd: &controlv1.RunFileEnd{}}})
-		}
-		if err != nil {
-			return fmt.Errorf("%s: %w", name, err)
-		}
+		return r.pipeBlocks(changed)
 	}
-}
-
-// followRun prints tasks as they come, which is in the order of the items.
-func (a *app) followRun(next func() (*controlv1.RunEvent, error), outputs *outputDir) error {
-	for {
-		event, err := next()
-		if err != nil {
-			return err
-		}
-		switch e := event.Event.(type) {
-		case *controlv1.RunEvent_Task:
-			err = a.printTask(e.Task)
-		case *controlv1.RunEvent_Output:
-			if outputs != nil {
-				err = outputs.write(e.Output)
-			}
-		case *controlv1.RunEvent_Summary:
-			return a.printRunSummary(e.Summary)
-		}
-		if err != nil {
-			return err
-		}
+	switch {
+	case len(sources) > 0:
+	case hasInput(r.app.stdin):
+		sources = []batch.Source{{Path: batch.StandardInput}}
+	case r.stage.any():
+		return errors.New("--stage sends the files that items name, and there are no items")
+	default:
+		return nil
 	}
-}
-
-func (a *app) printTask(t *controlv1.RunTask) error {
-	if a.json {
-		return a.printJSON(newTaskJSON(t))
-	}
-	if err := a.writeGuestText(a.stdout, t.Stdout); err != nil {
-		return err
-	}
-	if err := a.writeGuestText(a.stderr, t.Stderr); err != nil {
-		return err
-	}
-	if t.State != "done" || t.ExitCode != 0 {
-		item := ""
-		if len(t.Item) > 0 {
-			item = " (" + printable(string(t.Item)) + ")"
+	r.start.HasItems = true
+	r.plan = &batch.Plan{Sources: sources, PerTask: flags.perTask, NoValues: changed("max-replace-args") && flags.perTask == 0, Null: flags.null}
+	if flags.colsep != "" {
+		if r.plan.Columns, err = regexp.Compile(flags.colsep); err != nil {
+			return fmt.Errorf("--colsep: %w", err)
 		}
-		fmt.Fprintf(a.stderr, "task %d%s on %s: %s\n", t.Index, item, printable(t.PeerName), taskOutcome(t))
 	}
 	return nil
 }
 
-// writeGuestText passes bytes of a guest on untouched to files and pipes; on a
-// terminal control characters are escaped, for a guest is not trusted.
-func (a *app) writeGuestText(w io.Writer, text []byte) error {
-	if isTerminal(w) {
-		text = []byte(printableLines(string(text)))
+func (r *clientRun) pipeBlocks(changed func(string) bool) error {
+	if !hasInput(r.app.stdin) {
+		return errors.New("--pipe splits standard input, which is neither a pipe nor a file")
 	}
-	_, err := w.Write(text)
-	return err
+	block, err := batch.ParseSize(r.flags.block)
+	if err != nil {
+		return fmt.Errorf("--block: %w", err)
+	}
+	s := &batch.Splitter{Block: block, Records: r.flags.perTask, RecordStart: batch.Unescape(r.flags.recStart), RecordEnd: batch.Unescape(r.flags.recEnd)}
+	if changed("recstart") && !changed("recend") {
+		s.RecordEnd = ""
+	}
+	r.splitter, r.start.HasItems = s, true
+	return s.Validate()
 }
 
-func taskOutcome(t *controlv1.RunTask) string {
-	if t.State == "done" {
-		return fmt.Sprintf("exit code %d", t.ExitCode)
+// hasInput reports whether standard input is something to read: not a terminal,
+// and not /dev/null.
+func hasInput(stdin any) bool {
+	f, ok := stdin.(*os.File)
+	if !ok {
+		return stdin != nil
 	}
-	if t.Why != "" {
-		return t.State + ": " + printable(t.Why)
-	}
-	return t.State
+	info, err := f.Stat()
+	return err == nil && info.Mode()&os.ModeCharDevice == 0
 }
 
-func (a *app) printRunSummary(s *controlv1.RunSummary) error {
-	if a.json {
-		if err := a.printJSON(struct {
-			Type    string  `json:"type"`
-			Tasks   uint64  `json:"tasks"`
-			Done    uint64  `json:"done"`
-			Failed  uint64  `json:"failed"`
-			Retried uint64  `json:"retried"`
-			Seconds float64 `json:"seconds"`
-		}{"summary", s.Tasks, s.Done, s.Failed, s.Retried, s.Seconds}); err != nil {
+// shared checks the files that all tasks get.
+func (r *clientRun) shared(module string) error {
+	r.files = append([]string{module}, r.flags.inputs...)
+	names := map[string]string{}
+	for i, file := range r.files {
+		info, err := os.Stat(file)
+		if err != nil {
+			return err
+		}
+		if !info.Mode().IsRegular() {
+			return fmt.Errorf("%s is not a regular file", file)
+		}
+		name := filepath.Base(file)
+		if other, ok := names[name]; ok && i > 0 {
+			return fmt.Errorf("--input %s and %s would both be /in/%s", other, file, name)
+		}
+		if i > 0 {
+			names[name] = file
+		}
+		r.start.Files = append(r.start.Files, &controlv1.RunFile{Name: name})
+	}
+	r.stage.common = names
+	return nil
+}
+
+// run sends the run to the peer and shows what comes back.
+func (r *clientRun) run(ctx context.Context, peer controlv1.ControlClient) (err error) {
+	if err := r.openFiles(); err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, r.closeFiles()) }()
+	call := r.begin(ctx, peer)
+	defer call.end()
+	if err := call.open(); err != nil {
+		return err
+	}
+	// A failed send is explained by what Recv returns, so it is not looked at
+	// unless the fault is on this side.
+	if err := r.send(call); err != nil && !errors.Is(err, errSend) {
+		return call.because(err)
+	}
+	if r.flags.dryRun {
+		return r.showPlan(call)
+	}
+	return r.follow(call)
+}
+
+func (r *clientRun) openFiles() error {
+	if r.flags.dryRun {
+		return nil
+	}
+	var err error
+	if r.flags.joblog != "" {
+		if r.log, r.skip, err = openJoblog(r.flags.joblog, r.flags.resume, r.flags.resumeFailed); err != nil {
 			return err
 		}
 	}
-	if s.Failed > 0 {
-		return &failure{code: exitFailed, what: fmt.Sprintf("%d of %s failed", s.Failed, countText(s.Tasks, "task", "tasks"))}
+	if r.flags.output != "" {
+		r.outputs, err = openOutputDir(r.flags.output, r.start.HasItems)
+	}
+	return err
+}
+
+func (r *clientRun) closeFiles() error {
+	if r.outputs != nil {
+		r.outputs.close()
+	}
+	if r.log != nil {
+		return r.log.close()
 	}
 	return nil
 }

@@ -21,11 +21,15 @@ type taskJSON struct {
 	StderrBase64 []byte  `json:"stderr_base64,omitempty"`
 	Seconds      float64 `json:"seconds"`
 	Why          string  `json:"why,omitempty"`
+	Limit        string  `json:"limit,omitempty"`
+	Remembered   bool    `json:"remembered,omitempty"`
+	Replaces     bool    `json:"replaces,omitempty"`
 }
 
 func newTaskJSON(t *controlv1.RunTask) taskJSON {
 	out := taskJSON{Type: "task", Index: t.Index, Item: string(t.Item), Peer: t.Peer, State: t.State,
-		ExitCode: t.ExitCode, Seconds: t.Seconds, Why: t.Why}
+		ExitCode: t.ExitCode, Seconds: t.Seconds, Why: t.Why,
+		Limit: t.Limit, Remembered: t.Remembered, Replaces: t.Replaces}
 	out.Stdout, out.StdoutBase64 = textOrBytes(t.Stdout)
 	out.Stderr, out.StderrBase64 = textOrBytes(t.Stderr)
 	return out
@@ -38,4 +42,26 @@ func textOrBytes(b []byte) (*string, []byte) {
 	}
 	text := string(b)
 	return &text, nil
+}
+
+// runSummaryJSON is the last line of a run.
+type runSummaryJSON struct {
+	Type       string  `json:"type"`
+	Tasks      uint64  `json:"tasks"`
+	Done       uint64  `json:"done"`
+	Failed     uint64  `json:"failed"`
+	Cancelled  uint64  `json:"cancelled,omitempty"`
+	NotBegun   uint64  `json:"not_begun,omitempty"`
+	Retried    uint64  `json:"retried"`
+	Remembered uint64  `json:"remembered"`
+	Peers      uint32  `json:"peers"`
+	Seconds    float64 `json:"seconds"`
+	Halted     string  `json:"halted,omitempty"`
+}
+
+func newRunSummaryJSON(s *controlv1.RunSummary) runSummaryJSON {
+	return runSummaryJSON{
+		Type: "summary", Tasks: s.Tasks, Done: s.Done, Failed: s.Failed, Cancelled: s.Cancelled, NotBegun: s.NotBegun,
+		Retried: s.Retried, Remembered: s.Remembered, Peers: s.Peers, Seconds: s.Seconds, Halted: s.Halted,
+	}
 }

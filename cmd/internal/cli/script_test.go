@@ -34,6 +34,7 @@ func TestScripts(t *testing.T) {
 			"appendconfig": appendConfig,
 			"code":         exitCodeIs,
 			"firstid":      firstID,
+			"guest":        writeGuest,
 			"ready":        waitReady,
 			"until":        until,
 		},

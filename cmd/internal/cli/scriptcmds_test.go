@@ -16,6 +16,7 @@ import (
 	controlv1 "gotong/proto/control/v1"
 
 	"gotong/grid/node"
+	"gotong/tasks/guests"
 )
 
 const readyWait = 20 * time.Second
@@ -39,6 +40,14 @@ func exitCodeIs(ts *testscript.TestScript, neg bool, args []string) {
 	if got != want {
 		ts.Fatalf("exit code %d, want %d", got, want)
 	}
+}
+
+// writeGuest is "guest NAME": it writes a module to NAME.wasm.
+func writeGuest(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: guest NAME")
+	}
+	ts.Check(os.WriteFile(ts.MkAbs(args[0]+".wasm"), guests.Module(args[0]), 0o600))
 }
 
 // waitReady is "ready HOME N": it returns when the peer of that home serves and

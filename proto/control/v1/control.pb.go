@@ -3084,7 +3084,9 @@ func (x *RestoreSummary) GetDryRun() bool {
 
 // RunRequest is a stream so that the module, inputs and items, which only the
 // command may be able to read, reach the peer in bounded pieces: start, then
-// pieces of files in the order in which start names them, then end.
+// pieces of files in the order in which start names them, then, if start
+// announces them, items with the files that only one task needs; then end. A
+// cancel may follow.
 type RunRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Types that are valid to be assigned to Request:
@@ -3093,6 +3095,8 @@ type RunRequest struct {
 	//	*RunRequest_Data
 	//	*RunRequest_FileEnd
 	//	*RunRequest_End
+	//	*RunRequest_Items
+	//	*RunRequest_Cancel
 	Request       isRunRequest_Request `protobuf_oneof:"request"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -3171,6 +3175,24 @@ func (x *RunRequest) GetEnd() *RunEnd {
 	return nil
 }
 
+func (x *RunRequest) GetItems() *RunItems {
+	if x != nil {
+		if x, ok := x.Request.(*RunRequest_Items); ok {
+			return x.Items
+		}
+	}
+	return nil
+}
+
+func (x *RunRequest) GetCancel() *RunCancel {
+	if x != nil {
+		if x, ok := x.Request.(*RunRequest_Cancel); ok {
+			return x.Cancel
+		}
+	}
+	return nil
+}
+
 type isRunRequest_Request interface {
 	isRunRequest_Request()
 }
@@ -3191,6 +3213,14 @@ type RunRequest_End struct {
 	End *RunEnd `protobuf:"bytes,4,opt,name=end,proto3,oneof"`
 }
 
+type RunRequest_Items struct {
+	Items *RunItems `protobuf:"bytes,5,opt,name=items,proto3,oneof"`
+}
+
+type RunRequest_Cancel struct {
+	Cancel *RunCancel `protobuf:"bytes,6,opt,name=cancel,proto3,oneof"`
+}
+
 func (*RunRequest_Start) isRunRequest_Request() {}
 
 func (*RunRequest_Data) isRunRequest_Request() {}
@@ -3198,6 +3228,10 @@ func (*RunRequest_Data) isRunRequest_Request() {}
 func (*RunRequest_FileEnd) isRunRequest_Request() {}
 
 func (*RunRequest_End) isRunRequest_Request() {}
+
+func (*RunRequest_Items) isRunRequest_Request() {}
+
+func (*RunRequest_Cancel) isRunRequest_Request() {}
 
 type RunFileEnd struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -3271,23 +3305,68 @@ func (*RunEnd) Descriptor() ([]byte, []int) {
 	return file_control_v1_control_proto_rawDescGZIP(), []int{37}
 }
 
-type RunStart struct {
+type RunCancel struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Files         []*RunFile             `protobuf:"bytes,1,rep,name=files,proto3" json:"files,omitempty"` // the module first, then the inputs
-	Args          [][]byte               `protobuf:"bytes,2,rep,name=args,proto3" json:"args,omitempty"`
-	Items         [][]byte               `protobuf:"bytes,3,rep,name=items,proto3" json:"items,omitempty"`
-	HasItems      bool                   `protobuf:"varint,4,opt,name=has_items,json=hasItems,proto3" json:"has_items,omitempty"` // false: run once, without an item
-	Peers         uint32                 `protobuf:"varint,5,opt,name=peers,proto3" json:"peers,omitempty"`                       // 0: any number
-	TimeoutMillis int64                  `protobuf:"varint,6,opt,name=timeout_millis,json=timeoutMillis,proto3" json:"timeout_millis,omitempty"`
-	MemoryBytes   uint64                 `protobuf:"varint,7,opt,name=memory_bytes,json=memoryBytes,proto3" json:"memory_bytes,omitempty"`
-	Outputs       bool                   `protobuf:"varint,8,opt,name=outputs,proto3" json:"outputs,omitempty"` // send the files of /out back
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
+func (x *RunCancel) Reset() {
+	*x = RunCancel{}
+	mi := &file_control_v1_control_proto_msgTypes[38]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RunCancel) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RunCancel) ProtoMessage() {}
+
+func (x *RunCancel) ProtoReflect() protoreflect.Message {
+	mi := &file_control_v1_control_proto_msgTypes[38]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RunCancel.ProtoReflect.Descriptor instead.
+func (*RunCancel) Descriptor() ([]byte, []int) {
+	return file_control_v1_control_proto_rawDescGZIP(), []int{38}
+}
+
+type RunStart struct {
+	state          protoimpl.MessageState `protogen:"open.v1"`
+	Files          []*RunFile             `protobuf:"bytes,1,rep,name=files,proto3" json:"files,omitempty"`                        // the module first, then the inputs
+	Args           [][]byte               `protobuf:"bytes,2,rep,name=args,proto3" json:"args,omitempty"`                          // with replacement strings, if there are items
+	HasItems       bool                   `protobuf:"varint,4,opt,name=has_items,json=hasItems,proto3" json:"has_items,omitempty"` // false: run once, without an item
+	Peers          uint32                 `protobuf:"varint,5,opt,name=peers,proto3" json:"peers,omitempty"`                       // 0: any number
+	TimeoutMillis  int64                  `protobuf:"varint,6,opt,name=timeout_millis,json=timeoutMillis,proto3" json:"timeout_millis,omitempty"`
+	MemoryBytes    uint64                 `protobuf:"varint,7,opt,name=memory_bytes,json=memoryBytes,proto3" json:"memory_bytes,omitempty"`
+	Outputs        bool                   `protobuf:"varint,8,opt,name=outputs,proto3" json:"outputs,omitempty"`                                      // send the files of /out back
+	Repeat         bool                   `protobuf:"varint,9,opt,name=repeat,proto3" json:"repeat,omitempty"`                                        // an argument with {} is repeated for each value
+	AtOnce         uint32                 `protobuf:"varint,10,opt,name=at_once,json=atOnce,proto3" json:"at_once,omitempty"`                         // tasks at once; 0: any number
+	AsTheyCome     bool                   `protobuf:"varint,11,opt,name=as_they_come,json=asTheyCome,proto3" json:"as_they_come,omitempty"`           // results in the order in which tasks end
+	Retries        uint32                 `protobuf:"varint,12,opt,name=retries,proto3" json:"retries,omitempty"`                                     // times that a task which fails is run; 0: once
+	TimeoutPercent uint32                 `protobuf:"varint,13,opt,name=timeout_percent,json=timeoutPercent,proto3" json:"timeout_percent,omitempty"` // of the median run time; 0: none
+	Halt           string                 `protobuf:"bytes,14,opt,name=halt,proto3" json:"halt,omitempty"`                                            // when to stop before the end, see gotong run --help
+	Verify         string                 `protobuf:"bytes,15,opt,name=verify,proto3" json:"verify,omitempty"`
+	NoCache        bool                   `protobuf:"varint,16,opt,name=no_cache,json=noCache,proto3" json:"no_cache,omitempty"` // run what is remembered, too
+	Progress       bool                   `protobuf:"varint,17,opt,name=progress,proto3" json:"progress,omitempty"`              // send RunProgress
+	DryRun         bool                   `protobuf:"varint,18,opt,name=dry_run,json=dryRun,proto3" json:"dry_run,omitempty"`    // answer with RunPlan alone
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
+}
+
 func (x *RunStart) Reset() {
 	*x = RunStart{}
-	mi := &file_control_v1_control_proto_msgTypes[38]
+	mi := &file_control_v1_control_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3299,7 +3378,7 @@ func (x *RunStart) String() string {
 func (*RunStart) ProtoMessage() {}
 
 func (x *RunStart) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[38]
+	mi := &file_control_v1_control_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3312,7 +3391,7 @@ func (x *RunStart) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RunStart.ProtoReflect.Descriptor instead.
 func (*RunStart) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{38}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *RunStart) GetFiles() []*RunFile {
@@ -3325,13 +3404,6 @@ func (x *RunStart) GetFiles() []*RunFile {
 func (x *RunStart) GetArgs() [][]byte {
 	if x != nil {
 		return x.Args
-	}
-	return nil
-}
-
-func (x *RunStart) GetItems() [][]byte {
-	if x != nil {
-		return x.Items
 	}
 	return nil
 }
@@ -3371,6 +3443,76 @@ func (x *RunStart) GetOutputs() bool {
 	return false
 }
 
+func (x *RunStart) GetRepeat() bool {
+	if x != nil {
+		return x.Repeat
+	}
+	return false
+}
+
+func (x *RunStart) GetAtOnce() uint32 {
+	if x != nil {
+		return x.AtOnce
+	}
+	return 0
+}
+
+func (x *RunStart) GetAsTheyCome() bool {
+	if x != nil {
+		return x.AsTheyCome
+	}
+	return false
+}
+
+func (x *RunStart) GetRetries() uint32 {
+	if x != nil {
+		return x.Retries
+	}
+	return 0
+}
+
+func (x *RunStart) GetTimeoutPercent() uint32 {
+	if x != nil {
+		return x.TimeoutPercent
+	}
+	return 0
+}
+
+func (x *RunStart) GetHalt() string {
+	if x != nil {
+		return x.Halt
+	}
+	return ""
+}
+
+func (x *RunStart) GetVerify() string {
+	if x != nil {
+		return x.Verify
+	}
+	return ""
+}
+
+func (x *RunStart) GetNoCache() bool {
+	if x != nil {
+		return x.NoCache
+	}
+	return false
+}
+
+func (x *RunStart) GetProgress() bool {
+	if x != nil {
+		return x.Progress
+	}
+	return false
+}
+
+func (x *RunStart) GetDryRun() bool {
+	if x != nil {
+		return x.DryRun
+	}
+	return false
+}
+
 type RunFile struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
@@ -3380,7 +3522,7 @@ type RunFile struct {
 
 func (x *RunFile) Reset() {
 	*x = RunFile{}
-	mi := &file_control_v1_control_proto_msgTypes[39]
+	mi := &file_control_v1_control_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3392,7 +3534,7 @@ func (x *RunFile) String() string {
 func (*RunFile) ProtoMessage() {}
 
 func (x *RunFile) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[39]
+	mi := &file_control_v1_control_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3405,7 +3547,7 @@ func (x *RunFile) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RunFile.ProtoReflect.Descriptor instead.
 func (*RunFile) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{39}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *RunFile) GetName() string {
@@ -3415,6 +3557,326 @@ func (x *RunFile) GetName() string {
 	return ""
 }
 
+// RunItems are some of the tasks of a run, in order.
+type RunItems struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Items         []*RunItem             `protobuf:"bytes,1,rep,name=items,proto3" json:"items,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RunItems) Reset() {
+	*x = RunItems{}
+	mi := &file_control_v1_control_proto_msgTypes[41]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RunItems) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RunItems) ProtoMessage() {}
+
+func (x *RunItems) ProtoReflect() protoreflect.Message {
+	mi := &file_control_v1_control_proto_msgTypes[41]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RunItems.ProtoReflect.Descriptor instead.
+func (*RunItems) Descriptor() ([]byte, []int) {
+	return file_control_v1_control_proto_rawDescGZIP(), []int{41}
+}
+
+func (x *RunItems) GetItems() []*RunItem {
+	if x != nil {
+		return x.Items
+	}
+	return nil
+}
+
+type RunItem struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Seq           uint64                 `protobuf:"varint,1,opt,name=seq,proto3" json:"seq,omitempty"` // number of the task, from 1, rising
+	Values        [][]byte               `protobuf:"bytes,2,rep,name=values,proto3" json:"values,omitempty"`
+	Inputs        []*RunInput            `protobuf:"bytes,3,rep,name=inputs,proto3" json:"inputs,omitempty"` // that this task alone sees
+	Stdin         *RunInput              `protobuf:"bytes,4,opt,name=stdin,proto3" json:"stdin,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RunItem) Reset() {
+	*x = RunItem{}
+	mi := &file_control_v1_control_proto_msgTypes[42]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RunItem) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RunItem) ProtoMessage() {}
+
+func (x *RunItem) ProtoReflect() protoreflect.Message {
+	mi := &file_control_v1_control_proto_msgTypes[42]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RunItem.ProtoReflect.Descriptor instead.
+func (*RunItem) Descriptor() ([]byte, []int) {
+	return file_control_v1_control_proto_rawDescGZIP(), []int{42}
+}
+
+func (x *RunItem) GetSeq() uint64 {
+	if x != nil {
+		return x.Seq
+	}
+	return 0
+}
+
+func (x *RunItem) GetValues() [][]byte {
+	if x != nil {
+		return x.Values
+	}
+	return nil
+}
+
+func (x *RunItem) GetInputs() []*RunInput {
+	if x != nil {
+		return x.Inputs
+	}
+	return nil
+}
+
+func (x *RunItem) GetStdin() *RunInput {
+	if x != nil {
+		return x.Stdin
+	}
+	return nil
+}
+
+// RunInput is a file of one task. Files that are not in the message came before
+// it, as pieces, in the order in which the items name them.
+type RunInput struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Data          []byte                 `protobuf:"bytes,2,opt,name=data,proto3" json:"data,omitempty"`    // the file itself, when it is small
+	Sent          bool                   `protobuf:"varint,3,opt,name=sent,proto3" json:"sent,omitempty"`   // it came before
+	Value         uint32                 `protobuf:"varint,4,opt,name=value,proto3" json:"value,omitempty"` // the value that becomes its path, from 1; 0: none
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RunInput) Reset() {
+	*x = RunInput{}
+	mi := &file_control_v1_control_proto_msgTypes[43]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RunInput) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RunInput) ProtoMessage() {}
+
+func (x *RunInput) ProtoReflect() protoreflect.Message {
+	mi := &file_control_v1_control_proto_msgTypes[43]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RunInput.ProtoReflect.Descriptor instead.
+func (*RunInput) Descriptor() ([]byte, []int) {
+	return file_control_v1_control_proto_rawDescGZIP(), []int{43}
+}
+
+func (x *RunInput) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *RunInput) GetData() []byte {
+	if x != nil {
+		return x.Data
+	}
+	return nil
+}
+
+func (x *RunInput) GetSent() bool {
+	if x != nil {
+		return x.Sent
+	}
+	return false
+}
+
+func (x *RunInput) GetValue() uint32 {
+	if x != nil {
+		return x.Value
+	}
+	return 0
+}
+
+// RunEntry is what a peer keeps on its disk of a RunItem while the run lasts.
+type RunEntry struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Seq           uint64                 `protobuf:"varint,1,opt,name=seq,proto3" json:"seq,omitempty"`
+	Values        [][]byte               `protobuf:"bytes,2,rep,name=values,proto3" json:"values,omitempty"`
+	Inputs        []*RunEntryInput       `protobuf:"bytes,3,rep,name=inputs,proto3" json:"inputs,omitempty"`
+	Stdin         *RunEntryInput         `protobuf:"bytes,4,opt,name=stdin,proto3" json:"stdin,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RunEntry) Reset() {
+	*x = RunEntry{}
+	mi := &file_control_v1_control_proto_msgTypes[44]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RunEntry) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RunEntry) ProtoMessage() {}
+
+func (x *RunEntry) ProtoReflect() protoreflect.Message {
+	mi := &file_control_v1_control_proto_msgTypes[44]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RunEntry.ProtoReflect.Descriptor instead.
+func (*RunEntry) Descriptor() ([]byte, []int) {
+	return file_control_v1_control_proto_rawDescGZIP(), []int{44}
+}
+
+func (x *RunEntry) GetSeq() uint64 {
+	if x != nil {
+		return x.Seq
+	}
+	return 0
+}
+
+func (x *RunEntry) GetValues() [][]byte {
+	if x != nil {
+		return x.Values
+	}
+	return nil
+}
+
+func (x *RunEntry) GetInputs() []*RunEntryInput {
+	if x != nil {
+		return x.Inputs
+	}
+	return nil
+}
+
+func (x *RunEntry) GetStdin() *RunEntryInput {
+	if x != nil {
+		return x.Stdin
+	}
+	return nil
+}
+
+type RunEntryInput struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Content       []byte                 `protobuf:"bytes,2,opt,name=content,proto3" json:"content,omitempty"`
+	Size          int64                  `protobuf:"varint,3,opt,name=size,proto3" json:"size,omitempty"`
+	Value         uint32                 `protobuf:"varint,4,opt,name=value,proto3" json:"value,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RunEntryInput) Reset() {
+	*x = RunEntryInput{}
+	mi := &file_control_v1_control_proto_msgTypes[45]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RunEntryInput) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RunEntryInput) ProtoMessage() {}
+
+func (x *RunEntryInput) ProtoReflect() protoreflect.Message {
+	mi := &file_control_v1_control_proto_msgTypes[45]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RunEntryInput.ProtoReflect.Descriptor instead.
+func (*RunEntryInput) Descriptor() ([]byte, []int) {
+	return file_control_v1_control_proto_rawDescGZIP(), []int{45}
+}
+
+func (x *RunEntryInput) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *RunEntryInput) GetContent() []byte {
+	if x != nil {
+		return x.Content
+	}
+	return nil
+}
+
+func (x *RunEntryInput) GetSize() int64 {
+	if x != nil {
+		return x.Size
+	}
+	return 0
+}
+
+func (x *RunEntryInput) GetValue() uint32 {
+	if x != nil {
+		return x.Value
+	}
+	return 0
+}
+
 type RunEvent struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Types that are valid to be assigned to Event:
@@ -3422,6 +3884,9 @@ type RunEvent struct {
 	//	*RunEvent_Task
 	//	*RunEvent_Output
 	//	*RunEvent_Summary
+	//	*RunEvent_Progress
+	//	*RunEvent_Plan
+	//	*RunEvent_Stopped
 	Event         isRunEvent_Event `protobuf_oneof:"event"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -3429,7 +3894,7 @@ type RunEvent struct {
 
 func (x *RunEvent) Reset() {
 	*x = RunEvent{}
-	mi := &file_control_v1_control_proto_msgTypes[40]
+	mi := &file_control_v1_control_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3441,7 +3906,7 @@ func (x *RunEvent) String() string {
 func (*RunEvent) ProtoMessage() {}
 
 func (x *RunEvent) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[40]
+	mi := &file_control_v1_control_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3454,7 +3919,7 @@ func (x *RunEvent) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RunEvent.ProtoReflect.Descriptor instead.
 func (*RunEvent) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{40}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *RunEvent) GetEvent() isRunEvent_Event {
@@ -3491,6 +3956,33 @@ func (x *RunEvent) GetSummary() *RunSummary {
 	return nil
 }
 
+func (x *RunEvent) GetProgress() *RunProgress {
+	if x != nil {
+		if x, ok := x.Event.(*RunEvent_Progress); ok {
+			return x.Progress
+		}
+	}
+	return nil
+}
+
+func (x *RunEvent) GetPlan() *RunPlan {
+	if x != nil {
+		if x, ok := x.Event.(*RunEvent_Plan); ok {
+			return x.Plan
+		}
+	}
+	return nil
+}
+
+func (x *RunEvent) GetStopped() *RunStopped {
+	if x != nil {
+		if x, ok := x.Event.(*RunEvent_Stopped); ok {
+			return x.Stopped
+		}
+	}
+	return nil
+}
+
 type isRunEvent_Event interface {
 	isRunEvent_Event()
 }
@@ -3507,16 +3999,292 @@ type RunEvent_Summary struct {
 	Summary *RunSummary `protobuf:"bytes,3,opt,name=summary,proto3,oneof"`
 }
 
+type RunEvent_Progress struct {
+	Progress *RunProgress `protobuf:"bytes,4,opt,name=progress,proto3,oneof"`
+}
+
+type RunEvent_Plan struct {
+	Plan *RunPlan `protobuf:"bytes,5,opt,name=plan,proto3,oneof"`
+}
+
+type RunEvent_Stopped struct {
+	Stopped *RunStopped `protobuf:"bytes,6,opt,name=stopped,proto3,oneof"` // before the summary of a run that was cancelled
+}
+
 func (*RunEvent_Task) isRunEvent_Event() {}
 
 func (*RunEvent_Output) isRunEvent_Event() {}
 
 func (*RunEvent_Summary) isRunEvent_Event() {}
 
+func (*RunEvent_Progress) isRunEvent_Event() {}
+
+func (*RunEvent_Plan) isRunEvent_Event() {}
+
+func (*RunEvent_Stopped) isRunEvent_Event() {}
+
+type RunProgress struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Tasks         uint64                 `protobuf:"varint,1,opt,name=tasks,proto3" json:"tasks,omitempty"`
+	Ended         uint64                 `protobuf:"varint,2,opt,name=ended,proto3" json:"ended,omitempty"`
+	Failed        uint64                 `protobuf:"varint,3,opt,name=failed,proto3" json:"failed,omitempty"`
+	Running       uint64                 `protobuf:"varint,4,opt,name=running,proto3" json:"running,omitempty"`
+	Peers         uint32                 `protobuf:"varint,5,opt,name=peers,proto3" json:"peers,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RunProgress) Reset() {
+	*x = RunProgress{}
+	mi := &file_control_v1_control_proto_msgTypes[47]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RunProgress) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RunProgress) ProtoMessage() {}
+
+func (x *RunProgress) ProtoReflect() protoreflect.Message {
+	mi := &file_control_v1_control_proto_msgTypes[47]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RunProgress.ProtoReflect.Descriptor instead.
+func (*RunProgress) Descriptor() ([]byte, []int) {
+	return file_control_v1_control_proto_rawDescGZIP(), []int{47}
+}
+
+func (x *RunProgress) GetTasks() uint64 {
+	if x != nil {
+		return x.Tasks
+	}
+	return 0
+}
+
+func (x *RunProgress) GetEnded() uint64 {
+	if x != nil {
+		return x.Ended
+	}
+	return 0
+}
+
+func (x *RunProgress) GetFailed() uint64 {
+	if x != nil {
+		return x.Failed
+	}
+	return 0
+}
+
+func (x *RunProgress) GetRunning() uint64 {
+	if x != nil {
+		return x.Running
+	}
+	return 0
+}
+
+func (x *RunProgress) GetPeers() uint32 {
+	if x != nil {
+		return x.Peers
+	}
+	return 0
+}
+
+// RunPlan says which peers would take tasks of a run.
+type RunPlan struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Peers         []*RunPeer             `protobuf:"bytes,1,rep,name=peers,proto3" json:"peers,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RunPlan) Reset() {
+	*x = RunPlan{}
+	mi := &file_control_v1_control_proto_msgTypes[48]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RunPlan) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RunPlan) ProtoMessage() {}
+
+func (x *RunPlan) ProtoReflect() protoreflect.Message {
+	mi := &file_control_v1_control_proto_msgTypes[48]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RunPlan.ProtoReflect.Descriptor instead.
+func (*RunPlan) Descriptor() ([]byte, []int) {
+	return file_control_v1_control_proto_rawDescGZIP(), []int{48}
+}
+
+func (x *RunPlan) GetPeers() []*RunPeer {
+	if x != nil {
+		return x.Peers
+	}
+	return nil
+}
+
+type RunPeer struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Peer          string                 `protobuf:"bytes,1,opt,name=peer,proto3" json:"peer,omitempty"`
+	Name          string                 `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
+	Fits          bool                   `protobuf:"varint,3,opt,name=fits,proto3" json:"fits,omitempty"`
+	Why           string                 `protobuf:"bytes,4,opt,name=why,proto3" json:"why,omitempty"` // when it does not
+	Slots         uint32                 `protobuf:"varint,5,opt,name=slots,proto3" json:"slots,omitempty"`
+	Free          uint32                 `protobuf:"varint,6,opt,name=free,proto3" json:"free,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RunPeer) Reset() {
+	*x = RunPeer{}
+	mi := &file_control_v1_control_proto_msgTypes[49]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RunPeer) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RunPeer) ProtoMessage() {}
+
+func (x *RunPeer) ProtoReflect() protoreflect.Message {
+	mi := &file_control_v1_control_proto_msgTypes[49]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RunPeer.ProtoReflect.Descriptor instead.
+func (*RunPeer) Descriptor() ([]byte, []int) {
+	return file_control_v1_control_proto_rawDescGZIP(), []int{49}
+}
+
+func (x *RunPeer) GetPeer() string {
+	if x != nil {
+		return x.Peer
+	}
+	return ""
+}
+
+func (x *RunPeer) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *RunPeer) GetFits() bool {
+	if x != nil {
+		return x.Fits
+	}
+	return false
+}
+
+func (x *RunPeer) GetWhy() string {
+	if x != nil {
+		return x.Why
+	}
+	return ""
+}
+
+func (x *RunPeer) GetSlots() uint32 {
+	if x != nil {
+		return x.Slots
+	}
+	return 0
+}
+
+func (x *RunPeer) GetFree() uint32 {
+	if x != nil {
+		return x.Free
+	}
+	return 0
+}
+
+// RunStopped says what was running when a run was stopped.
+type RunStopped struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Running       []*RunTask             `protobuf:"bytes,1,rep,name=running,proto3" json:"running,omitempty"` // with seconds so far
+	More          uint64                 `protobuf:"varint,2,opt,name=more,proto3" json:"more,omitempty"`      // running tasks that are not in the list
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RunStopped) Reset() {
+	*x = RunStopped{}
+	mi := &file_control_v1_control_proto_msgTypes[50]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RunStopped) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RunStopped) ProtoMessage() {}
+
+func (x *RunStopped) ProtoReflect() protoreflect.Message {
+	mi := &file_control_v1_control_proto_msgTypes[50]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RunStopped.ProtoReflect.Descriptor instead.
+func (*RunStopped) Descriptor() ([]byte, []int) {
+	return file_control_v1_control_proto_rawDescGZIP(), []int{50}
+}
+
+func (x *RunStopped) GetRunning() []*RunTask {
+	if x != nil {
+		return x.Running
+	}
+	return nil
+}
+
+func (x *RunStopped) GetMore() uint64 {
+	if x != nil {
+		return x.More
+	}
+	return 0
+}
+
 type RunTask struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Index         uint64                 `protobuf:"varint,1,opt,name=index,proto3" json:"index,omitempty"`
-	Item          []byte                 `protobuf:"bytes,2,opt,name=item,proto3" json:"item,omitempty"`
+	Index         uint64                 `protobuf:"varint,1,opt,name=index,proto3" json:"index,omitempty"` // seq - 1
+	Item          []byte                 `protobuf:"bytes,2,opt,name=item,proto3" json:"item,omitempty"`    // all values, joined with a space
 	Peer          string                 `protobuf:"bytes,3,opt,name=peer,proto3" json:"peer,omitempty"`
 	State         string                 `protobuf:"bytes,4,opt,name=state,proto3" json:"state,omitempty"` // done, failed, limit, cancelled, lost
 	ExitCode      int32                  `protobuf:"varint,5,opt,name=exit_code,json=exitCode,proto3" json:"exit_code,omitempty"`
@@ -3525,13 +4293,19 @@ type RunTask struct {
 	Seconds       float64                `protobuf:"fixed64,8,opt,name=seconds,proto3" json:"seconds,omitempty"`
 	Why           string                 `protobuf:"bytes,9,opt,name=why,proto3" json:"why,omitempty"`
 	PeerName      string                 `protobuf:"bytes,10,opt,name=peer_name,json=peerName,proto3" json:"peer_name,omitempty"`
+	Values        [][]byte               `protobuf:"bytes,11,rep,name=values,proto3" json:"values,omitempty"`
+	StartedMillis int64                  `protobuf:"varint,12,opt,name=started_millis,json=startedMillis,proto3" json:"started_millis,omitempty"` // since 1970, by the clock of the peer that drives
+	InputBytes    uint64                 `protobuf:"varint,13,opt,name=input_bytes,json=inputBytes,proto3" json:"input_bytes,omitempty"`          // of files that this task alone saw
+	Remembered    bool                   `protobuf:"varint,14,opt,name=remembered,proto3" json:"remembered,omitempty"`                            // it was not run: the result was known
+	Limit         string                 `protobuf:"bytes,15,opt,name=limit,proto3" json:"limit,omitempty"`                                       // which, when state is limit
+	Replaces      bool                   `protobuf:"varint,16,opt,name=replaces,proto3" json:"replaces,omitempty"`                                // a result that was sent before and turned out to be wrong
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *RunTask) Reset() {
 	*x = RunTask{}
-	mi := &file_control_v1_control_proto_msgTypes[41]
+	mi := &file_control_v1_control_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3543,7 +4317,7 @@ func (x *RunTask) String() string {
 func (*RunTask) ProtoMessage() {}
 
 func (x *RunTask) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[41]
+	mi := &file_control_v1_control_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3556,7 +4330,7 @@ func (x *RunTask) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RunTask.ProtoReflect.Descriptor instead.
 func (*RunTask) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{41}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *RunTask) GetIndex() uint64 {
@@ -3629,6 +4403,48 @@ func (x *RunTask) GetPeerName() string {
 	return ""
 }
 
+func (x *RunTask) GetValues() [][]byte {
+	if x != nil {
+		return x.Values
+	}
+	return nil
+}
+
+func (x *RunTask) GetStartedMillis() int64 {
+	if x != nil {
+		return x.StartedMillis
+	}
+	return 0
+}
+
+func (x *RunTask) GetInputBytes() uint64 {
+	if x != nil {
+		return x.InputBytes
+	}
+	return 0
+}
+
+func (x *RunTask) GetRemembered() bool {
+	if x != nil {
+		return x.Remembered
+	}
+	return false
+}
+
+func (x *RunTask) GetLimit() string {
+	if x != nil {
+		return x.Limit
+	}
+	return ""
+}
+
+func (x *RunTask) GetReplaces() bool {
+	if x != nil {
+		return x.Replaces
+	}
+	return false
+}
+
 type RunOutput struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Index         uint64                 `protobuf:"varint,1,opt,name=index,proto3" json:"index,omitempty"`
@@ -3644,7 +4460,7 @@ type RunOutput struct {
 
 func (x *RunOutput) Reset() {
 	*x = RunOutput{}
-	mi := &file_control_v1_control_proto_msgTypes[42]
+	mi := &file_control_v1_control_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3656,7 +4472,7 @@ func (x *RunOutput) String() string {
 func (*RunOutput) ProtoMessage() {}
 
 func (x *RunOutput) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[42]
+	mi := &file_control_v1_control_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3669,7 +4485,7 @@ func (x *RunOutput) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RunOutput.ProtoReflect.Descriptor instead.
 func (*RunOutput) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{42}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *RunOutput) GetIndex() uint64 {
@@ -3729,13 +4545,17 @@ type RunSummary struct {
 	Retried       uint64                 `protobuf:"varint,4,opt,name=retried,proto3" json:"retried,omitempty"`
 	Seconds       float64                `protobuf:"fixed64,5,opt,name=seconds,proto3" json:"seconds,omitempty"`
 	Peers         uint32                 `protobuf:"varint,6,opt,name=peers,proto3" json:"peers,omitempty"`
+	Remembered    uint64                 `protobuf:"varint,7,opt,name=remembered,proto3" json:"remembered,omitempty"` // known without a run
+	Cancelled     uint64                 `protobuf:"varint,8,opt,name=cancelled,proto3" json:"cancelled,omitempty"`   // stopped while they ran
+	NotBegun      uint64                 `protobuf:"varint,9,opt,name=not_begun,json=notBegun,proto3" json:"not_begun,omitempty"`
+	Halted        string                 `protobuf:"bytes,10,opt,name=halted,proto3" json:"halted,omitempty"` // why the run ended early
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *RunSummary) Reset() {
 	*x = RunSummary{}
-	mi := &file_control_v1_control_proto_msgTypes[43]
+	mi := &file_control_v1_control_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3747,7 +4567,7 @@ func (x *RunSummary) String() string {
 func (*RunSummary) ProtoMessage() {}
 
 func (x *RunSummary) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[43]
+	mi := &file_control_v1_control_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3760,7 +4580,7 @@ func (x *RunSummary) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RunSummary.ProtoReflect.Descriptor instead.
 func (*RunSummary) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{43}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *RunSummary) GetTasks() uint64 {
@@ -3805,6 +4625,34 @@ func (x *RunSummary) GetPeers() uint32 {
 	return 0
 }
 
+func (x *RunSummary) GetRemembered() uint64 {
+	if x != nil {
+		return x.Remembered
+	}
+	return 0
+}
+
+func (x *RunSummary) GetCancelled() uint64 {
+	if x != nil {
+		return x.Cancelled
+	}
+	return 0
+}
+
+func (x *RunSummary) GetNotBegun() uint64 {
+	if x != nil {
+		return x.NotBegun
+	}
+	return 0
+}
+
+func (x *RunSummary) GetHalted() string {
+	if x != nil {
+		return x.Halted
+	}
+	return ""
+}
+
 type FindRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Patterns      []string               `protobuf:"bytes,1,rep,name=patterns,proto3" json:"patterns,omitempty"`   // lines as in .gitignore, relative to /
@@ -3818,7 +4666,7 @@ type FindRequest struct {
 
 func (x *FindRequest) Reset() {
 	*x = FindRequest{}
-	mi := &file_control_v1_control_proto_msgTypes[44]
+	mi := &file_control_v1_control_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3830,7 +4678,7 @@ func (x *FindRequest) String() string {
 func (*FindRequest) ProtoMessage() {}
 
 func (x *FindRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[44]
+	mi := &file_control_v1_control_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3843,7 +4691,7 @@ func (x *FindRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FindRequest.ProtoReflect.Descriptor instead.
 func (*FindRequest) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{44}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *FindRequest) GetPatterns() []string {
@@ -3892,7 +4740,7 @@ type FindMatch struct {
 
 func (x *FindMatch) Reset() {
 	*x = FindMatch{}
-	mi := &file_control_v1_control_proto_msgTypes[45]
+	mi := &file_control_v1_control_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3904,7 +4752,7 @@ func (x *FindMatch) String() string {
 func (*FindMatch) ProtoMessage() {}
 
 func (x *FindMatch) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[45]
+	mi := &file_control_v1_control_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3917,7 +4765,7 @@ func (x *FindMatch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FindMatch.ProtoReflect.Descriptor instead.
 func (*FindMatch) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{45}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *FindMatch) GetSnapshot() string {
@@ -3951,7 +4799,7 @@ type DiffRequest struct {
 
 func (x *DiffRequest) Reset() {
 	*x = DiffRequest{}
-	mi := &file_control_v1_control_proto_msgTypes[46]
+	mi := &file_control_v1_control_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3963,7 +4811,7 @@ func (x *DiffRequest) String() string {
 func (*DiffRequest) ProtoMessage() {}
 
 func (x *DiffRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[46]
+	mi := &file_control_v1_control_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3976,7 +4824,7 @@ func (x *DiffRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DiffRequest.ProtoReflect.Descriptor instead.
 func (*DiffRequest) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{46}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *DiffRequest) GetFrom() string {
@@ -4006,7 +4854,7 @@ type DiffEvent struct {
 
 func (x *DiffEvent) Reset() {
 	*x = DiffEvent{}
-	mi := &file_control_v1_control_proto_msgTypes[47]
+	mi := &file_control_v1_control_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4018,7 +4866,7 @@ func (x *DiffEvent) String() string {
 func (*DiffEvent) ProtoMessage() {}
 
 func (x *DiffEvent) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[47]
+	mi := &file_control_v1_control_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4031,7 +4879,7 @@ func (x *DiffEvent) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DiffEvent.ProtoReflect.Descriptor instead.
 func (*DiffEvent) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{47}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{57}
 }
 
 func (x *DiffEvent) GetEvent() isDiffEvent_Event {
@@ -4087,7 +4935,7 @@ type DiffChange struct {
 
 func (x *DiffChange) Reset() {
 	*x = DiffChange{}
-	mi := &file_control_v1_control_proto_msgTypes[48]
+	mi := &file_control_v1_control_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4099,7 +4947,7 @@ func (x *DiffChange) String() string {
 func (*DiffChange) ProtoMessage() {}
 
 func (x *DiffChange) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[48]
+	mi := &file_control_v1_control_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4112,7 +4960,7 @@ func (x *DiffChange) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DiffChange.ProtoReflect.Descriptor instead.
 func (*DiffChange) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{48}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{58}
 }
 
 func (x *DiffChange) GetChange() string {
@@ -4158,7 +5006,7 @@ type DiffSummary struct {
 
 func (x *DiffSummary) Reset() {
 	*x = DiffSummary{}
-	mi := &file_control_v1_control_proto_msgTypes[49]
+	mi := &file_control_v1_control_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4170,7 +5018,7 @@ func (x *DiffSummary) String() string {
 func (*DiffSummary) ProtoMessage() {}
 
 func (x *DiffSummary) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[49]
+	mi := &file_control_v1_control_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4183,7 +5031,7 @@ func (x *DiffSummary) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DiffSummary.ProtoReflect.Descriptor instead.
 func (*DiffSummary) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{49}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{59}
 }
 
 func (x *DiffSummary) GetAdded() uint64 {
@@ -4245,7 +5093,7 @@ type CatRequest struct {
 
 func (x *CatRequest) Reset() {
 	*x = CatRequest{}
-	mi := &file_control_v1_control_proto_msgTypes[50]
+	mi := &file_control_v1_control_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4257,7 +5105,7 @@ func (x *CatRequest) String() string {
 func (*CatRequest) ProtoMessage() {}
 
 func (x *CatRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[50]
+	mi := &file_control_v1_control_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4270,7 +5118,7 @@ func (x *CatRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CatRequest.ProtoReflect.Descriptor instead.
 func (*CatRequest) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{50}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{60}
 }
 
 func (x *CatRequest) GetSnapshot() string {
@@ -4296,7 +5144,7 @@ type CatPiece struct {
 
 func (x *CatPiece) Reset() {
 	*x = CatPiece{}
-	mi := &file_control_v1_control_proto_msgTypes[51]
+	mi := &file_control_v1_control_proto_msgTypes[61]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4308,7 +5156,7 @@ func (x *CatPiece) String() string {
 func (*CatPiece) ProtoMessage() {}
 
 func (x *CatPiece) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[51]
+	mi := &file_control_v1_control_proto_msgTypes[61]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4321,7 +5169,7 @@ func (x *CatPiece) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CatPiece.ProtoReflect.Descriptor instead.
 func (*CatPiece) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{51}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{61}
 }
 
 func (x *CatPiece) GetData() []byte {
@@ -4340,7 +5188,7 @@ type StatsRequest struct {
 
 func (x *StatsRequest) Reset() {
 	*x = StatsRequest{}
-	mi := &file_control_v1_control_proto_msgTypes[52]
+	mi := &file_control_v1_control_proto_msgTypes[62]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4352,7 +5200,7 @@ func (x *StatsRequest) String() string {
 func (*StatsRequest) ProtoMessage() {}
 
 func (x *StatsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[52]
+	mi := &file_control_v1_control_proto_msgTypes[62]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4365,7 +5213,7 @@ func (x *StatsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatsRequest.ProtoReflect.Descriptor instead.
 func (*StatsRequest) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{52}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{62}
 }
 
 func (x *StatsRequest) GetSnapshot() string {
@@ -4385,7 +5233,7 @@ type StatsResponse struct {
 
 func (x *StatsResponse) Reset() {
 	*x = StatsResponse{}
-	mi := &file_control_v1_control_proto_msgTypes[53]
+	mi := &file_control_v1_control_proto_msgTypes[63]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4397,7 +5245,7 @@ func (x *StatsResponse) String() string {
 func (*StatsResponse) ProtoMessage() {}
 
 func (x *StatsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[53]
+	mi := &file_control_v1_control_proto_msgTypes[63]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4410,7 +5258,7 @@ func (x *StatsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatsResponse.ProtoReflect.Descriptor instead.
 func (*StatsResponse) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{53}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{63}
 }
 
 func (x *StatsResponse) GetVault() *VaultStats {
@@ -4446,7 +5294,7 @@ type VaultStats struct {
 
 func (x *VaultStats) Reset() {
 	*x = VaultStats{}
-	mi := &file_control_v1_control_proto_msgTypes[54]
+	mi := &file_control_v1_control_proto_msgTypes[64]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4458,7 +5306,7 @@ func (x *VaultStats) String() string {
 func (*VaultStats) ProtoMessage() {}
 
 func (x *VaultStats) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[54]
+	mi := &file_control_v1_control_proto_msgTypes[64]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4471,7 +5319,7 @@ func (x *VaultStats) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VaultStats.ProtoReflect.Descriptor instead.
 func (*VaultStats) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{54}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{64}
 }
 
 func (x *VaultStats) GetSnapshots() uint64 {
@@ -4568,7 +5416,7 @@ type TreeStats struct {
 
 func (x *TreeStats) Reset() {
 	*x = TreeStats{}
-	mi := &file_control_v1_control_proto_msgTypes[55]
+	mi := &file_control_v1_control_proto_msgTypes[65]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4580,7 +5428,7 @@ func (x *TreeStats) String() string {
 func (*TreeStats) ProtoMessage() {}
 
 func (x *TreeStats) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[55]
+	mi := &file_control_v1_control_proto_msgTypes[65]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4593,7 +5441,7 @@ func (x *TreeStats) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TreeStats.ProtoReflect.Descriptor instead.
 func (*TreeStats) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{55}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{65}
 }
 
 func (x *TreeStats) GetFiles() uint64 {
@@ -4681,7 +5529,7 @@ type KeepPolicy struct {
 
 func (x *KeepPolicy) Reset() {
 	*x = KeepPolicy{}
-	mi := &file_control_v1_control_proto_msgTypes[56]
+	mi := &file_control_v1_control_proto_msgTypes[66]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4693,7 +5541,7 @@ func (x *KeepPolicy) String() string {
 func (*KeepPolicy) ProtoMessage() {}
 
 func (x *KeepPolicy) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[56]
+	mi := &file_control_v1_control_proto_msgTypes[66]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4706,7 +5554,7 @@ func (x *KeepPolicy) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use KeepPolicy.ProtoReflect.Descriptor instead.
 func (*KeepPolicy) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{56}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{66}
 }
 
 func (x *KeepPolicy) GetLast() int32 {
@@ -4814,7 +5662,7 @@ type ForgetRequest struct {
 
 func (x *ForgetRequest) Reset() {
 	*x = ForgetRequest{}
-	mi := &file_control_v1_control_proto_msgTypes[57]
+	mi := &file_control_v1_control_proto_msgTypes[67]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4826,7 +5674,7 @@ func (x *ForgetRequest) String() string {
 func (*ForgetRequest) ProtoMessage() {}
 
 func (x *ForgetRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[57]
+	mi := &file_control_v1_control_proto_msgTypes[67]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4839,7 +5687,7 @@ func (x *ForgetRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ForgetRequest.ProtoReflect.Descriptor instead.
 func (*ForgetRequest) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{57}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{67}
 }
 
 func (x *ForgetRequest) GetSnapshots() []string {
@@ -4894,7 +5742,7 @@ type ForgetResponse struct {
 
 func (x *ForgetResponse) Reset() {
 	*x = ForgetResponse{}
-	mi := &file_control_v1_control_proto_msgTypes[58]
+	mi := &file_control_v1_control_proto_msgTypes[68]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4906,7 +5754,7 @@ func (x *ForgetResponse) String() string {
 func (*ForgetResponse) ProtoMessage() {}
 
 func (x *ForgetResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[58]
+	mi := &file_control_v1_control_proto_msgTypes[68]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4919,7 +5767,7 @@ func (x *ForgetResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ForgetResponse.ProtoReflect.Descriptor instead.
 func (*ForgetResponse) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{58}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{68}
 }
 
 func (x *ForgetResponse) GetGroups() []*ForgetGroup {
@@ -4947,7 +5795,7 @@ type ForgetGroup struct {
 
 func (x *ForgetGroup) Reset() {
 	*x = ForgetGroup{}
-	mi := &file_control_v1_control_proto_msgTypes[59]
+	mi := &file_control_v1_control_proto_msgTypes[69]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4959,7 +5807,7 @@ func (x *ForgetGroup) String() string {
 func (*ForgetGroup) ProtoMessage() {}
 
 func (x *ForgetGroup) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[59]
+	mi := &file_control_v1_control_proto_msgTypes[69]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4972,7 +5820,7 @@ func (x *ForgetGroup) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ForgetGroup.ProtoReflect.Descriptor instead.
 func (*ForgetGroup) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{59}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{69}
 }
 
 func (x *ForgetGroup) GetName() string {
@@ -5000,7 +5848,7 @@ type ForgetDecision struct {
 
 func (x *ForgetDecision) Reset() {
 	*x = ForgetDecision{}
-	mi := &file_control_v1_control_proto_msgTypes[60]
+	mi := &file_control_v1_control_proto_msgTypes[70]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5012,7 +5860,7 @@ func (x *ForgetDecision) String() string {
 func (*ForgetDecision) ProtoMessage() {}
 
 func (x *ForgetDecision) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[60]
+	mi := &file_control_v1_control_proto_msgTypes[70]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5025,7 +5873,7 @@ func (x *ForgetDecision) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ForgetDecision.ProtoReflect.Descriptor instead.
 func (*ForgetDecision) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{60}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{70}
 }
 
 func (x *ForgetDecision) GetSnapshot() *Snapshot {
@@ -5059,7 +5907,7 @@ type PruneRequest struct {
 
 func (x *PruneRequest) Reset() {
 	*x = PruneRequest{}
-	mi := &file_control_v1_control_proto_msgTypes[61]
+	mi := &file_control_v1_control_proto_msgTypes[71]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5071,7 +5919,7 @@ func (x *PruneRequest) String() string {
 func (*PruneRequest) ProtoMessage() {}
 
 func (x *PruneRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[61]
+	mi := &file_control_v1_control_proto_msgTypes[71]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5084,7 +5932,7 @@ func (x *PruneRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PruneRequest.ProtoReflect.Descriptor instead.
 func (*PruneRequest) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{61}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{71}
 }
 
 func (x *PruneRequest) GetMaxWaste() float64 {
@@ -5114,7 +5962,7 @@ type PruneEvent struct {
 
 func (x *PruneEvent) Reset() {
 	*x = PruneEvent{}
-	mi := &file_control_v1_control_proto_msgTypes[62]
+	mi := &file_control_v1_control_proto_msgTypes[72]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5126,7 +5974,7 @@ func (x *PruneEvent) String() string {
 func (*PruneEvent) ProtoMessage() {}
 
 func (x *PruneEvent) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[62]
+	mi := &file_control_v1_control_proto_msgTypes[72]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5139,7 +5987,7 @@ func (x *PruneEvent) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PruneEvent.ProtoReflect.Descriptor instead.
 func (*PruneEvent) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{62}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{72}
 }
 
 func (x *PruneEvent) GetEvent() isPruneEvent_Event {
@@ -5196,7 +6044,7 @@ type WorkProgress struct {
 
 func (x *WorkProgress) Reset() {
 	*x = WorkProgress{}
-	mi := &file_control_v1_control_proto_msgTypes[63]
+	mi := &file_control_v1_control_proto_msgTypes[73]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5208,7 +6056,7 @@ func (x *WorkProgress) String() string {
 func (*WorkProgress) ProtoMessage() {}
 
 func (x *WorkProgress) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[63]
+	mi := &file_control_v1_control_proto_msgTypes[73]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5221,7 +6069,7 @@ func (x *WorkProgress) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WorkProgress.ProtoReflect.Descriptor instead.
 func (*WorkProgress) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{63}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{73}
 }
 
 func (x *WorkProgress) GetDoing() string {
@@ -5274,7 +6122,7 @@ type PruneSummary struct {
 
 func (x *PruneSummary) Reset() {
 	*x = PruneSummary{}
-	mi := &file_control_v1_control_proto_msgTypes[64]
+	mi := &file_control_v1_control_proto_msgTypes[74]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5286,7 +6134,7 @@ func (x *PruneSummary) String() string {
 func (*PruneSummary) ProtoMessage() {}
 
 func (x *PruneSummary) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[64]
+	mi := &file_control_v1_control_proto_msgTypes[74]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5299,7 +6147,7 @@ func (x *PruneSummary) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PruneSummary.ProtoReflect.Descriptor instead.
 func (*PruneSummary) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{64}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{74}
 }
 
 func (x *PruneSummary) GetSnapshots() uint64 {
@@ -5409,7 +6257,7 @@ type CheckRequest struct {
 
 func (x *CheckRequest) Reset() {
 	*x = CheckRequest{}
-	mi := &file_control_v1_control_proto_msgTypes[65]
+	mi := &file_control_v1_control_proto_msgTypes[75]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5421,7 +6269,7 @@ func (x *CheckRequest) String() string {
 func (*CheckRequest) ProtoMessage() {}
 
 func (x *CheckRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[65]
+	mi := &file_control_v1_control_proto_msgTypes[75]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5434,7 +6282,7 @@ func (x *CheckRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckRequest.ProtoReflect.Descriptor instead.
 func (*CheckRequest) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{65}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{75}
 }
 
 func (x *CheckRequest) GetReadData() float64 {
@@ -5458,7 +6306,7 @@ type CheckEvent struct {
 
 func (x *CheckEvent) Reset() {
 	*x = CheckEvent{}
-	mi := &file_control_v1_control_proto_msgTypes[66]
+	mi := &file_control_v1_control_proto_msgTypes[76]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5470,7 +6318,7 @@ func (x *CheckEvent) String() string {
 func (*CheckEvent) ProtoMessage() {}
 
 func (x *CheckEvent) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[66]
+	mi := &file_control_v1_control_proto_msgTypes[76]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5483,7 +6331,7 @@ func (x *CheckEvent) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckEvent.ProtoReflect.Descriptor instead.
 func (*CheckEvent) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{66}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{76}
 }
 
 func (x *CheckEvent) GetEvent() isCheckEvent_Event {
@@ -5565,7 +6413,7 @@ type CheckSummary struct {
 
 func (x *CheckSummary) Reset() {
 	*x = CheckSummary{}
-	mi := &file_control_v1_control_proto_msgTypes[67]
+	mi := &file_control_v1_control_proto_msgTypes[77]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5577,7 +6425,7 @@ func (x *CheckSummary) String() string {
 func (*CheckSummary) ProtoMessage() {}
 
 func (x *CheckSummary) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[67]
+	mi := &file_control_v1_control_proto_msgTypes[77]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5590,7 +6438,7 @@ func (x *CheckSummary) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckSummary.ProtoReflect.Descriptor instead.
 func (*CheckSummary) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{67}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{77}
 }
 
 func (x *CheckSummary) GetSegments() uint64 {
@@ -5709,7 +6557,7 @@ type DropOwnerRequest struct {
 
 func (x *DropOwnerRequest) Reset() {
 	*x = DropOwnerRequest{}
-	mi := &file_control_v1_control_proto_msgTypes[68]
+	mi := &file_control_v1_control_proto_msgTypes[78]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5721,7 +6569,7 @@ func (x *DropOwnerRequest) String() string {
 func (*DropOwnerRequest) ProtoMessage() {}
 
 func (x *DropOwnerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[68]
+	mi := &file_control_v1_control_proto_msgTypes[78]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5734,7 +6582,7 @@ func (x *DropOwnerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DropOwnerRequest.ProtoReflect.Descriptor instead.
 func (*DropOwnerRequest) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{68}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{78}
 }
 
 func (x *DropOwnerRequest) GetOwner() string {
@@ -5767,7 +6615,7 @@ type DropOwnerResponse struct {
 
 func (x *DropOwnerResponse) Reset() {
 	*x = DropOwnerResponse{}
-	mi := &file_control_v1_control_proto_msgTypes[69]
+	mi := &file_control_v1_control_proto_msgTypes[79]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5779,7 +6627,7 @@ func (x *DropOwnerResponse) String() string {
 func (*DropOwnerResponse) ProtoMessage() {}
 
 func (x *DropOwnerResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[69]
+	mi := &file_control_v1_control_proto_msgTypes[79]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5792,7 +6640,7 @@ func (x *DropOwnerResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DropOwnerResponse.ProtoReflect.Descriptor instead.
 func (*DropOwnerResponse) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{69}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{79}
 }
 
 func (x *DropOwnerResponse) GetDropped() *HeldFor {
@@ -5819,7 +6667,7 @@ type AuditRecord struct {
 
 func (x *AuditRecord) Reset() {
 	*x = AuditRecord{}
-	mi := &file_control_v1_control_proto_msgTypes[70]
+	mi := &file_control_v1_control_proto_msgTypes[80]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5831,7 +6679,7 @@ func (x *AuditRecord) String() string {
 func (*AuditRecord) ProtoMessage() {}
 
 func (x *AuditRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[70]
+	mi := &file_control_v1_control_proto_msgTypes[80]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5844,7 +6692,7 @@ func (x *AuditRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AuditRecord.ProtoReflect.Descriptor instead.
 func (*AuditRecord) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{70}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{80}
 }
 
 func (x *AuditRecord) GetGrade() string {
@@ -5911,7 +6759,7 @@ type DrainRequest struct {
 
 func (x *DrainRequest) Reset() {
 	*x = DrainRequest{}
-	mi := &file_control_v1_control_proto_msgTypes[71]
+	mi := &file_control_v1_control_proto_msgTypes[81]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5923,7 +6771,7 @@ func (x *DrainRequest) String() string {
 func (*DrainRequest) ProtoMessage() {}
 
 func (x *DrainRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[71]
+	mi := &file_control_v1_control_proto_msgTypes[81]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5936,7 +6784,7 @@ func (x *DrainRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DrainRequest.ProtoReflect.Descriptor instead.
 func (*DrainRequest) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{71}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{81}
 }
 
 // DrainProgress comes after each shard; the last one says how it ended.
@@ -5954,7 +6802,7 @@ type DrainProgress struct {
 
 func (x *DrainProgress) Reset() {
 	*x = DrainProgress{}
-	mi := &file_control_v1_control_proto_msgTypes[72]
+	mi := &file_control_v1_control_proto_msgTypes[82]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5966,7 +6814,7 @@ func (x *DrainProgress) String() string {
 func (*DrainProgress) ProtoMessage() {}
 
 func (x *DrainProgress) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[72]
+	mi := &file_control_v1_control_proto_msgTypes[82]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5979,7 +6827,7 @@ func (x *DrainProgress) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DrainProgress.ProtoReflect.Descriptor instead.
 func (*DrainProgress) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{72}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{82}
 }
 
 func (x *DrainProgress) GetShards() uint64 {
@@ -6032,7 +6880,7 @@ type SelfRequest struct {
 
 func (x *SelfRequest) Reset() {
 	*x = SelfRequest{}
-	mi := &file_control_v1_control_proto_msgTypes[73]
+	mi := &file_control_v1_control_proto_msgTypes[83]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6044,7 +6892,7 @@ func (x *SelfRequest) String() string {
 func (*SelfRequest) ProtoMessage() {}
 
 func (x *SelfRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[73]
+	mi := &file_control_v1_control_proto_msgTypes[83]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6057,7 +6905,7 @@ func (x *SelfRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SelfRequest.ProtoReflect.Descriptor instead.
 func (*SelfRequest) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{73}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{83}
 }
 
 // SelfResponse says who this peer is and through whom its owner can come back.
@@ -6076,7 +6924,7 @@ type SelfResponse struct {
 
 func (x *SelfResponse) Reset() {
 	*x = SelfResponse{}
-	mi := &file_control_v1_control_proto_msgTypes[74]
+	mi := &file_control_v1_control_proto_msgTypes[84]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6088,7 +6936,7 @@ func (x *SelfResponse) String() string {
 func (*SelfResponse) ProtoMessage() {}
 
 func (x *SelfResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[74]
+	mi := &file_control_v1_control_proto_msgTypes[84]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6101,7 +6949,7 @@ func (x *SelfResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SelfResponse.ProtoReflect.Descriptor instead.
 func (*SelfResponse) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{74}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{84}
 }
 
 func (x *SelfResponse) GetPeer() string {
@@ -6165,7 +7013,7 @@ type SheetMember struct {
 
 func (x *SheetMember) Reset() {
 	*x = SheetMember{}
-	mi := &file_control_v1_control_proto_msgTypes[75]
+	mi := &file_control_v1_control_proto_msgTypes[85]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6177,7 +7025,7 @@ func (x *SheetMember) String() string {
 func (*SheetMember) ProtoMessage() {}
 
 func (x *SheetMember) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[75]
+	mi := &file_control_v1_control_proto_msgTypes[85]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6190,7 +7038,7 @@ func (x *SheetMember) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SheetMember.ProtoReflect.Descriptor instead.
 func (*SheetMember) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{75}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{85}
 }
 
 func (x *SheetMember) GetPeer() string {
@@ -6231,7 +7079,7 @@ type DrillRequest struct {
 
 func (x *DrillRequest) Reset() {
 	*x = DrillRequest{}
-	mi := &file_control_v1_control_proto_msgTypes[76]
+	mi := &file_control_v1_control_proto_msgTypes[86]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6243,7 +7091,7 @@ func (x *DrillRequest) String() string {
 func (*DrillRequest) ProtoMessage() {}
 
 func (x *DrillRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[76]
+	mi := &file_control_v1_control_proto_msgTypes[86]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6256,7 +7104,7 @@ func (x *DrillRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DrillRequest.ProtoReflect.Descriptor instead.
 func (*DrillRequest) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{76}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{86}
 }
 
 func (x *DrillRequest) GetFiles() uint32 {
@@ -6294,7 +7142,7 @@ type DrillResult struct {
 
 func (x *DrillResult) Reset() {
 	*x = DrillResult{}
-	mi := &file_control_v1_control_proto_msgTypes[77]
+	mi := &file_control_v1_control_proto_msgTypes[87]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6306,7 +7154,7 @@ func (x *DrillResult) String() string {
 func (*DrillResult) ProtoMessage() {}
 
 func (x *DrillResult) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[77]
+	mi := &file_control_v1_control_proto_msgTypes[87]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6319,7 +7167,7 @@ func (x *DrillResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DrillResult.ProtoReflect.Descriptor instead.
 func (*DrillResult) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{77}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{87}
 }
 
 func (x *DrillResult) GetTimeUnix() int64 {
@@ -6421,7 +7269,7 @@ type ViewRequest struct {
 
 func (x *ViewRequest) Reset() {
 	*x = ViewRequest{}
-	mi := &file_control_v1_control_proto_msgTypes[78]
+	mi := &file_control_v1_control_proto_msgTypes[88]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6433,7 +7281,7 @@ func (x *ViewRequest) String() string {
 func (*ViewRequest) ProtoMessage() {}
 
 func (x *ViewRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[78]
+	mi := &file_control_v1_control_proto_msgTypes[88]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6446,7 +7294,7 @@ func (x *ViewRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ViewRequest.ProtoReflect.Descriptor instead.
 func (*ViewRequest) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{78}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{88}
 }
 
 type ViewOpened struct {
@@ -6458,7 +7306,7 @@ type ViewOpened struct {
 
 func (x *ViewOpened) Reset() {
 	*x = ViewOpened{}
-	mi := &file_control_v1_control_proto_msgTypes[79]
+	mi := &file_control_v1_control_proto_msgTypes[89]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6470,7 +7318,7 @@ func (x *ViewOpened) String() string {
 func (*ViewOpened) ProtoMessage() {}
 
 func (x *ViewOpened) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[79]
+	mi := &file_control_v1_control_proto_msgTypes[89]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6483,7 +7331,7 @@ func (x *ViewOpened) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ViewOpened.ProtoReflect.Descriptor instead.
 func (*ViewOpened) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{79}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{89}
 }
 
 func (x *ViewOpened) GetView() uint64 {
@@ -6503,7 +7351,7 @@ type ViewSnapshotsRequest struct {
 
 func (x *ViewSnapshotsRequest) Reset() {
 	*x = ViewSnapshotsRequest{}
-	mi := &file_control_v1_control_proto_msgTypes[80]
+	mi := &file_control_v1_control_proto_msgTypes[90]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6515,7 +7363,7 @@ func (x *ViewSnapshotsRequest) String() string {
 func (*ViewSnapshotsRequest) ProtoMessage() {}
 
 func (x *ViewSnapshotsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[80]
+	mi := &file_control_v1_control_proto_msgTypes[90]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6528,7 +7376,7 @@ func (x *ViewSnapshotsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ViewSnapshotsRequest.ProtoReflect.Descriptor instead.
 func (*ViewSnapshotsRequest) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{80}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{90}
 }
 
 func (x *ViewSnapshotsRequest) GetView() uint64 {
@@ -6554,7 +7402,7 @@ type ViewSnapshotsResponse struct {
 
 func (x *ViewSnapshotsResponse) Reset() {
 	*x = ViewSnapshotsResponse{}
-	mi := &file_control_v1_control_proto_msgTypes[81]
+	mi := &file_control_v1_control_proto_msgTypes[91]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6566,7 +7414,7 @@ func (x *ViewSnapshotsResponse) String() string {
 func (*ViewSnapshotsResponse) ProtoMessage() {}
 
 func (x *ViewSnapshotsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[81]
+	mi := &file_control_v1_control_proto_msgTypes[91]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6579,7 +7427,7 @@ func (x *ViewSnapshotsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ViewSnapshotsResponse.ProtoReflect.Descriptor instead.
 func (*ViewSnapshotsResponse) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{81}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{91}
 }
 
 func (x *ViewSnapshotsResponse) GetSnapshots() []*ViewSnapshot {
@@ -6603,7 +7451,7 @@ type ViewSnapshot struct {
 
 func (x *ViewSnapshot) Reset() {
 	*x = ViewSnapshot{}
-	mi := &file_control_v1_control_proto_msgTypes[82]
+	mi := &file_control_v1_control_proto_msgTypes[92]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6615,7 +7463,7 @@ func (x *ViewSnapshot) String() string {
 func (*ViewSnapshot) ProtoMessage() {}
 
 func (x *ViewSnapshot) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[82]
+	mi := &file_control_v1_control_proto_msgTypes[92]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6628,7 +7476,7 @@ func (x *ViewSnapshot) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ViewSnapshot.ProtoReflect.Descriptor instead.
 func (*ViewSnapshot) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{82}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{92}
 }
 
 func (x *ViewSnapshot) GetId() []byte {
@@ -6684,7 +7532,7 @@ type ViewRef struct {
 
 func (x *ViewRef) Reset() {
 	*x = ViewRef{}
-	mi := &file_control_v1_control_proto_msgTypes[83]
+	mi := &file_control_v1_control_proto_msgTypes[93]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6696,7 +7544,7 @@ func (x *ViewRef) String() string {
 func (*ViewRef) ProtoMessage() {}
 
 func (x *ViewRef) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[83]
+	mi := &file_control_v1_control_proto_msgTypes[93]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6709,7 +7557,7 @@ func (x *ViewRef) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ViewRef.ProtoReflect.Descriptor instead.
 func (*ViewRef) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{83}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{93}
 }
 
 func (x *ViewRef) GetDepth() uint32 {
@@ -6743,7 +7591,7 @@ type ViewObject struct {
 
 func (x *ViewObject) Reset() {
 	*x = ViewObject{}
-	mi := &file_control_v1_control_proto_msgTypes[84]
+	mi := &file_control_v1_control_proto_msgTypes[94]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6755,7 +7603,7 @@ func (x *ViewObject) String() string {
 func (*ViewObject) ProtoMessage() {}
 
 func (x *ViewObject) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[84]
+	mi := &file_control_v1_control_proto_msgTypes[94]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6768,7 +7616,7 @@ func (x *ViewObject) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ViewObject.ProtoReflect.Descriptor instead.
 func (*ViewObject) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{84}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{94}
 }
 
 func (x *ViewObject) GetView() uint64 {
@@ -6794,7 +7642,7 @@ type ViewNodes struct {
 
 func (x *ViewNodes) Reset() {
 	*x = ViewNodes{}
-	mi := &file_control_v1_control_proto_msgTypes[85]
+	mi := &file_control_v1_control_proto_msgTypes[95]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6806,7 +7654,7 @@ func (x *ViewNodes) String() string {
 func (*ViewNodes) ProtoMessage() {}
 
 func (x *ViewNodes) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[85]
+	mi := &file_control_v1_control_proto_msgTypes[95]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6819,7 +7667,7 @@ func (x *ViewNodes) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ViewNodes.ProtoReflect.Descriptor instead.
 func (*ViewNodes) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{85}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{95}
 }
 
 func (x *ViewNodes) GetNodes() [][]byte {
@@ -6841,7 +7689,7 @@ type ViewReadRequest struct {
 
 func (x *ViewReadRequest) Reset() {
 	*x = ViewReadRequest{}
-	mi := &file_control_v1_control_proto_msgTypes[86]
+	mi := &file_control_v1_control_proto_msgTypes[96]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6853,7 +7701,7 @@ func (x *ViewReadRequest) String() string {
 func (*ViewReadRequest) ProtoMessage() {}
 
 func (x *ViewReadRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[86]
+	mi := &file_control_v1_control_proto_msgTypes[96]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6866,7 +7714,7 @@ func (x *ViewReadRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ViewReadRequest.ProtoReflect.Descriptor instead.
 func (*ViewReadRequest) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{86}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{96}
 }
 
 func (x *ViewReadRequest) GetView() uint64 {
@@ -6907,7 +7755,7 @@ type ViewPiece struct {
 
 func (x *ViewPiece) Reset() {
 	*x = ViewPiece{}
-	mi := &file_control_v1_control_proto_msgTypes[87]
+	mi := &file_control_v1_control_proto_msgTypes[97]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6919,7 +7767,7 @@ func (x *ViewPiece) String() string {
 func (*ViewPiece) ProtoMessage() {}
 
 func (x *ViewPiece) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[87]
+	mi := &file_control_v1_control_proto_msgTypes[97]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6932,7 +7780,7 @@ func (x *ViewPiece) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ViewPiece.ProtoReflect.Descriptor instead.
 func (*ViewPiece) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{87}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{97}
 }
 
 func (x *ViewPiece) GetData() []byte {
@@ -6957,7 +7805,7 @@ type TrashRequest struct {
 
 func (x *TrashRequest) Reset() {
 	*x = TrashRequest{}
-	mi := &file_control_v1_control_proto_msgTypes[88]
+	mi := &file_control_v1_control_proto_msgTypes[98]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6969,7 +7817,7 @@ func (x *TrashRequest) String() string {
 func (*TrashRequest) ProtoMessage() {}
 
 func (x *TrashRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[88]
+	mi := &file_control_v1_control_proto_msgTypes[98]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6982,7 +7830,7 @@ func (x *TrashRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TrashRequest.ProtoReflect.Descriptor instead.
 func (*TrashRequest) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{88}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{98}
 }
 
 type EmptyTrashRequest struct {
@@ -6995,7 +7843,7 @@ type EmptyTrashRequest struct {
 
 func (x *EmptyTrashRequest) Reset() {
 	*x = EmptyTrashRequest{}
-	mi := &file_control_v1_control_proto_msgTypes[89]
+	mi := &file_control_v1_control_proto_msgTypes[99]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7007,7 +7855,7 @@ func (x *EmptyTrashRequest) String() string {
 func (*EmptyTrashRequest) ProtoMessage() {}
 
 func (x *EmptyTrashRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[89]
+	mi := &file_control_v1_control_proto_msgTypes[99]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7020,7 +7868,7 @@ func (x *EmptyTrashRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EmptyTrashRequest.ProtoReflect.Descriptor instead.
 func (*EmptyTrashRequest) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{89}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{99}
 }
 
 func (x *EmptyTrashRequest) GetOwner() string {
@@ -7047,7 +7895,7 @@ type TrashResponse struct {
 
 func (x *TrashResponse) Reset() {
 	*x = TrashResponse{}
-	mi := &file_control_v1_control_proto_msgTypes[90]
+	mi := &file_control_v1_control_proto_msgTypes[100]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7059,7 +7907,7 @@ func (x *TrashResponse) String() string {
 func (*TrashResponse) ProtoMessage() {}
 
 func (x *TrashResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[90]
+	mi := &file_control_v1_control_proto_msgTypes[100]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7072,7 +7920,7 @@ func (x *TrashResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TrashResponse.ProtoReflect.Descriptor instead.
 func (*TrashResponse) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{90}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{100}
 }
 
 func (x *TrashResponse) GetOwners() []*TrashOf {
@@ -7103,7 +7951,7 @@ type TrashOf struct {
 
 func (x *TrashOf) Reset() {
 	*x = TrashOf{}
-	mi := &file_control_v1_control_proto_msgTypes[91]
+	mi := &file_control_v1_control_proto_msgTypes[101]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7115,7 +7963,7 @@ func (x *TrashOf) String() string {
 func (*TrashOf) ProtoMessage() {}
 
 func (x *TrashOf) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[91]
+	mi := &file_control_v1_control_proto_msgTypes[101]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7128,7 +7976,7 @@ func (x *TrashOf) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TrashOf.ProtoReflect.Descriptor instead.
 func (*TrashOf) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{91}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{101}
 }
 
 func (x *TrashOf) GetOwner() string {
@@ -7183,7 +8031,7 @@ type PauseRequest struct {
 
 func (x *PauseRequest) Reset() {
 	*x = PauseRequest{}
-	mi := &file_control_v1_control_proto_msgTypes[92]
+	mi := &file_control_v1_control_proto_msgTypes[102]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7195,7 +8043,7 @@ func (x *PauseRequest) String() string {
 func (*PauseRequest) ProtoMessage() {}
 
 func (x *PauseRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[92]
+	mi := &file_control_v1_control_proto_msgTypes[102]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7208,7 +8056,7 @@ func (x *PauseRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PauseRequest.ProtoReflect.Descriptor instead.
 func (*PauseRequest) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{92}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{102}
 }
 
 func (x *PauseRequest) GetForSeconds() uint64 {
@@ -7235,7 +8083,7 @@ type PauseResponse struct {
 
 func (x *PauseResponse) Reset() {
 	*x = PauseResponse{}
-	mi := &file_control_v1_control_proto_msgTypes[93]
+	mi := &file_control_v1_control_proto_msgTypes[103]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7247,7 +8095,7 @@ func (x *PauseResponse) String() string {
 func (*PauseResponse) ProtoMessage() {}
 
 func (x *PauseResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[93]
+	mi := &file_control_v1_control_proto_msgTypes[103]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7260,7 +8108,7 @@ func (x *PauseResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PauseResponse.ProtoReflect.Descriptor instead.
 func (*PauseResponse) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{93}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{103}
 }
 
 func (x *PauseResponse) GetUntilUnix() int64 {
@@ -7285,7 +8133,7 @@ type ResumeRequest struct {
 
 func (x *ResumeRequest) Reset() {
 	*x = ResumeRequest{}
-	mi := &file_control_v1_control_proto_msgTypes[94]
+	mi := &file_control_v1_control_proto_msgTypes[104]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7297,7 +8145,7 @@ func (x *ResumeRequest) String() string {
 func (*ResumeRequest) ProtoMessage() {}
 
 func (x *ResumeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[94]
+	mi := &file_control_v1_control_proto_msgTypes[104]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7310,7 +8158,7 @@ func (x *ResumeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResumeRequest.ProtoReflect.Descriptor instead.
 func (*ResumeRequest) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{94}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{104}
 }
 
 type ResumeResponse struct {
@@ -7323,7 +8171,7 @@ type ResumeResponse struct {
 
 func (x *ResumeResponse) Reset() {
 	*x = ResumeResponse{}
-	mi := &file_control_v1_control_proto_msgTypes[95]
+	mi := &file_control_v1_control_proto_msgTypes[105]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7335,7 +8183,7 @@ func (x *ResumeResponse) String() string {
 func (*ResumeResponse) ProtoMessage() {}
 
 func (x *ResumeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[95]
+	mi := &file_control_v1_control_proto_msgTypes[105]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7348,7 +8196,7 @@ func (x *ResumeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResumeResponse.ProtoReflect.Descriptor instead.
 func (*ResumeResponse) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{95}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{105}
 }
 
 func (x *ResumeResponse) GetWasPaused() bool {
@@ -7387,7 +8235,7 @@ type Donating struct {
 
 func (x *Donating) Reset() {
 	*x = Donating{}
-	mi := &file_control_v1_control_proto_msgTypes[96]
+	mi := &file_control_v1_control_proto_msgTypes[106]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7399,7 +8247,7 @@ func (x *Donating) String() string {
 func (*Donating) ProtoMessage() {}
 
 func (x *Donating) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[96]
+	mi := &file_control_v1_control_proto_msgTypes[106]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7412,7 +8260,7 @@ func (x *Donating) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Donating.ProtoReflect.Descriptor instead.
 func (*Donating) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{96}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{106}
 }
 
 func (x *Donating) GetAllowed() uint32 {
@@ -7517,7 +8365,7 @@ type DonateReason struct {
 
 func (x *DonateReason) Reset() {
 	*x = DonateReason{}
-	mi := &file_control_v1_control_proto_msgTypes[97]
+	mi := &file_control_v1_control_proto_msgTypes[107]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7529,7 +8377,7 @@ func (x *DonateReason) String() string {
 func (*DonateReason) ProtoMessage() {}
 
 func (x *DonateReason) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[97]
+	mi := &file_control_v1_control_proto_msgTypes[107]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7542,7 +8390,7 @@ func (x *DonateReason) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DonateReason.ProtoReflect.Descriptor instead.
 func (*DonateReason) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{97}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{107}
 }
 
 func (x *DonateReason) GetRule() string {
@@ -7577,7 +8425,7 @@ type DonatePause struct {
 
 func (x *DonatePause) Reset() {
 	*x = DonatePause{}
-	mi := &file_control_v1_control_proto_msgTypes[98]
+	mi := &file_control_v1_control_proto_msgTypes[108]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7589,7 +8437,7 @@ func (x *DonatePause) String() string {
 func (*DonatePause) ProtoMessage() {}
 
 func (x *DonatePause) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[98]
+	mi := &file_control_v1_control_proto_msgTypes[108]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7602,7 +8450,7 @@ func (x *DonatePause) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DonatePause.ProtoReflect.Descriptor instead.
 func (*DonatePause) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{98}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{108}
 }
 
 func (x *DonatePause) GetBy() string {
@@ -7653,7 +8501,7 @@ type DonateFacts struct {
 
 func (x *DonateFacts) Reset() {
 	*x = DonateFacts{}
-	mi := &file_control_v1_control_proto_msgTypes[99]
+	mi := &file_control_v1_control_proto_msgTypes[109]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7665,7 +8513,7 @@ func (x *DonateFacts) String() string {
 func (*DonateFacts) ProtoMessage() {}
 
 func (x *DonateFacts) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[99]
+	mi := &file_control_v1_control_proto_msgTypes[109]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7678,7 +8526,7 @@ func (x *DonateFacts) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DonateFacts.ProtoReflect.Descriptor instead.
 func (*DonateFacts) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{99}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{109}
 }
 
 func (x *DonateFacts) GetAtUnix() int64 {
@@ -7829,7 +8677,7 @@ type OwnerWork struct {
 
 func (x *OwnerWork) Reset() {
 	*x = OwnerWork{}
-	mi := &file_control_v1_control_proto_msgTypes[100]
+	mi := &file_control_v1_control_proto_msgTypes[110]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7841,7 +8689,7 @@ func (x *OwnerWork) String() string {
 func (*OwnerWork) ProtoMessage() {}
 
 func (x *OwnerWork) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[100]
+	mi := &file_control_v1_control_proto_msgTypes[110]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7854,7 +8702,7 @@ func (x *OwnerWork) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OwnerWork.ProtoReflect.Descriptor instead.
 func (*OwnerWork) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{100}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{110}
 }
 
 func (x *OwnerWork) GetOwner() string {
@@ -7958,7 +8806,7 @@ type SubmitRequest struct {
 
 func (x *SubmitRequest) Reset() {
 	*x = SubmitRequest{}
-	mi := &file_control_v1_control_proto_msgTypes[101]
+	mi := &file_control_v1_control_proto_msgTypes[111]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7970,7 +8818,7 @@ func (x *SubmitRequest) String() string {
 func (*SubmitRequest) ProtoMessage() {}
 
 func (x *SubmitRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[101]
+	mi := &file_control_v1_control_proto_msgTypes[111]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7983,7 +8831,7 @@ func (x *SubmitRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubmitRequest.ProtoReflect.Descriptor instead.
 func (*SubmitRequest) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{101}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{111}
 }
 
 func (x *SubmitRequest) GetRequest() isSubmitRequest_Request {
@@ -8067,7 +8915,7 @@ type SubmitPlan struct {
 
 func (x *SubmitPlan) Reset() {
 	*x = SubmitPlan{}
-	mi := &file_control_v1_control_proto_msgTypes[102]
+	mi := &file_control_v1_control_proto_msgTypes[112]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8079,7 +8927,7 @@ func (x *SubmitPlan) String() string {
 func (*SubmitPlan) ProtoMessage() {}
 
 func (x *SubmitPlan) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[102]
+	mi := &file_control_v1_control_proto_msgTypes[112]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8092,7 +8940,7 @@ func (x *SubmitPlan) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubmitPlan.ProtoReflect.Descriptor instead.
 func (*SubmitPlan) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{102}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{112}
 }
 
 func (x *SubmitPlan) GetPlan() []byte {
@@ -8119,7 +8967,7 @@ type SubmitContent struct {
 
 func (x *SubmitContent) Reset() {
 	*x = SubmitContent{}
-	mi := &file_control_v1_control_proto_msgTypes[103]
+	mi := &file_control_v1_control_proto_msgTypes[113]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8131,7 +8979,7 @@ func (x *SubmitContent) String() string {
 func (*SubmitContent) ProtoMessage() {}
 
 func (x *SubmitContent) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[103]
+	mi := &file_control_v1_control_proto_msgTypes[113]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8144,7 +8992,7 @@ func (x *SubmitContent) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubmitContent.ProtoReflect.Descriptor instead.
 func (*SubmitContent) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{103}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{113}
 }
 
 func (x *SubmitContent) GetId() []byte {
@@ -8169,7 +9017,7 @@ type SubmitEnd struct {
 
 func (x *SubmitEnd) Reset() {
 	*x = SubmitEnd{}
-	mi := &file_control_v1_control_proto_msgTypes[104]
+	mi := &file_control_v1_control_proto_msgTypes[114]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8181,7 +9029,7 @@ func (x *SubmitEnd) String() string {
 func (*SubmitEnd) ProtoMessage() {}
 
 func (x *SubmitEnd) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[104]
+	mi := &file_control_v1_control_proto_msgTypes[114]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8194,7 +9042,7 @@ func (x *SubmitEnd) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubmitEnd.ProtoReflect.Descriptor instead.
 func (*SubmitEnd) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{104}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{114}
 }
 
 type SubmitResponse struct {
@@ -8209,7 +9057,7 @@ type SubmitResponse struct {
 
 func (x *SubmitResponse) Reset() {
 	*x = SubmitResponse{}
-	mi := &file_control_v1_control_proto_msgTypes[105]
+	mi := &file_control_v1_control_proto_msgTypes[115]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8221,7 +9069,7 @@ func (x *SubmitResponse) String() string {
 func (*SubmitResponse) ProtoMessage() {}
 
 func (x *SubmitResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[105]
+	mi := &file_control_v1_control_proto_msgTypes[115]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8234,7 +9082,7 @@ func (x *SubmitResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubmitResponse.ProtoReflect.Descriptor instead.
 func (*SubmitResponse) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{105}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{115}
 }
 
 func (x *SubmitResponse) GetJob() string {
@@ -8273,7 +9121,7 @@ type JobsRequest struct {
 
 func (x *JobsRequest) Reset() {
 	*x = JobsRequest{}
-	mi := &file_control_v1_control_proto_msgTypes[106]
+	mi := &file_control_v1_control_proto_msgTypes[116]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8285,7 +9133,7 @@ func (x *JobsRequest) String() string {
 func (*JobsRequest) ProtoMessage() {}
 
 func (x *JobsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[106]
+	mi := &file_control_v1_control_proto_msgTypes[116]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8298,7 +9146,7 @@ func (x *JobsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobsRequest.ProtoReflect.Descriptor instead.
 func (*JobsRequest) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{106}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{116}
 }
 
 type JobsResponse struct {
@@ -8311,7 +9159,7 @@ type JobsResponse struct {
 
 func (x *JobsResponse) Reset() {
 	*x = JobsResponse{}
-	mi := &file_control_v1_control_proto_msgTypes[107]
+	mi := &file_control_v1_control_proto_msgTypes[117]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8323,7 +9171,7 @@ func (x *JobsResponse) String() string {
 func (*JobsResponse) ProtoMessage() {}
 
 func (x *JobsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[107]
+	mi := &file_control_v1_control_proto_msgTypes[117]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8336,7 +9184,7 @@ func (x *JobsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobsResponse.ProtoReflect.Descriptor instead.
 func (*JobsResponse) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{107}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{117}
 }
 
 func (x *JobsResponse) GetJobs() []*JobInfo {
@@ -8362,7 +9210,7 @@ type JobRequest struct {
 
 func (x *JobRequest) Reset() {
 	*x = JobRequest{}
-	mi := &file_control_v1_control_proto_msgTypes[108]
+	mi := &file_control_v1_control_proto_msgTypes[118]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8374,7 +9222,7 @@ func (x *JobRequest) String() string {
 func (*JobRequest) ProtoMessage() {}
 
 func (x *JobRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[108]
+	mi := &file_control_v1_control_proto_msgTypes[118]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8387,7 +9235,7 @@ func (x *JobRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobRequest.ProtoReflect.Descriptor instead.
 func (*JobRequest) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{108}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{118}
 }
 
 func (x *JobRequest) GetJob() string {
@@ -8424,7 +9272,7 @@ type JobInfo struct {
 
 func (x *JobInfo) Reset() {
 	*x = JobInfo{}
-	mi := &file_control_v1_control_proto_msgTypes[109]
+	mi := &file_control_v1_control_proto_msgTypes[119]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8436,7 +9284,7 @@ func (x *JobInfo) String() string {
 func (*JobInfo) ProtoMessage() {}
 
 func (x *JobInfo) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[109]
+	mi := &file_control_v1_control_proto_msgTypes[119]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8449,7 +9297,7 @@ func (x *JobInfo) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobInfo.ProtoReflect.Descriptor instead.
 func (*JobInfo) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{109}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{119}
 }
 
 func (x *JobInfo) GetId() string {
@@ -8602,7 +9450,7 @@ type JobStep struct {
 
 func (x *JobStep) Reset() {
 	*x = JobStep{}
-	mi := &file_control_v1_control_proto_msgTypes[110]
+	mi := &file_control_v1_control_proto_msgTypes[120]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8614,7 +9462,7 @@ func (x *JobStep) String() string {
 func (*JobStep) ProtoMessage() {}
 
 func (x *JobStep) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[110]
+	mi := &file_control_v1_control_proto_msgTypes[120]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8627,7 +9475,7 @@ func (x *JobStep) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobStep.ProtoReflect.Descriptor instead.
 func (*JobStep) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{110}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{120}
 }
 
 func (x *JobStep) GetName() string {
@@ -8705,7 +9553,7 @@ type JobPeer struct {
 
 func (x *JobPeer) Reset() {
 	*x = JobPeer{}
-	mi := &file_control_v1_control_proto_msgTypes[111]
+	mi := &file_control_v1_control_proto_msgTypes[121]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8717,7 +9565,7 @@ func (x *JobPeer) String() string {
 func (*JobPeer) ProtoMessage() {}
 
 func (x *JobPeer) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[111]
+	mi := &file_control_v1_control_proto_msgTypes[121]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8730,7 +9578,7 @@ func (x *JobPeer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobPeer.ProtoReflect.Descriptor instead.
 func (*JobPeer) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{111}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{121}
 }
 
 func (x *JobPeer) GetId() string {
@@ -8773,7 +9621,7 @@ type JobResultsRequest struct {
 
 func (x *JobResultsRequest) Reset() {
 	*x = JobResultsRequest{}
-	mi := &file_control_v1_control_proto_msgTypes[112]
+	mi := &file_control_v1_control_proto_msgTypes[122]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8785,7 +9633,7 @@ func (x *JobResultsRequest) String() string {
 func (*JobResultsRequest) ProtoMessage() {}
 
 func (x *JobResultsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[112]
+	mi := &file_control_v1_control_proto_msgTypes[122]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8798,7 +9646,7 @@ func (x *JobResultsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobResultsRequest.ProtoReflect.Descriptor instead.
 func (*JobResultsRequest) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{112}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{122}
 }
 
 func (x *JobResultsRequest) GetJob() string {
@@ -8843,7 +9691,7 @@ type JobEvent struct {
 
 func (x *JobEvent) Reset() {
 	*x = JobEvent{}
-	mi := &file_control_v1_control_proto_msgTypes[113]
+	mi := &file_control_v1_control_proto_msgTypes[123]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8855,7 +9703,7 @@ func (x *JobEvent) String() string {
 func (*JobEvent) ProtoMessage() {}
 
 func (x *JobEvent) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[113]
+	mi := &file_control_v1_control_proto_msgTypes[123]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8868,7 +9716,7 @@ func (x *JobEvent) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobEvent.ProtoReflect.Descriptor instead.
 func (*JobEvent) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{113}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{123}
 }
 
 func (x *JobEvent) GetEvent() isJobEvent_Event {
@@ -8951,7 +9799,7 @@ type JobTask struct {
 
 func (x *JobTask) Reset() {
 	*x = JobTask{}
-	mi := &file_control_v1_control_proto_msgTypes[114]
+	mi := &file_control_v1_control_proto_msgTypes[124]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8963,7 +9811,7 @@ func (x *JobTask) String() string {
 func (*JobTask) ProtoMessage() {}
 
 func (x *JobTask) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[114]
+	mi := &file_control_v1_control_proto_msgTypes[124]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8976,7 +9824,7 @@ func (x *JobTask) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobTask.ProtoReflect.Descriptor instead.
 func (*JobTask) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{114}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{124}
 }
 
 func (x *JobTask) GetIndex() uint64 {
@@ -9101,7 +9949,7 @@ type WhyJobRequest struct {
 
 func (x *WhyJobRequest) Reset() {
 	*x = WhyJobRequest{}
-	mi := &file_control_v1_control_proto_msgTypes[115]
+	mi := &file_control_v1_control_proto_msgTypes[125]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9113,7 +9961,7 @@ func (x *WhyJobRequest) String() string {
 func (*WhyJobRequest) ProtoMessage() {}
 
 func (x *WhyJobRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[115]
+	mi := &file_control_v1_control_proto_msgTypes[125]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9126,7 +9974,7 @@ func (x *WhyJobRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WhyJobRequest.ProtoReflect.Descriptor instead.
 func (*WhyJobRequest) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{115}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{125}
 }
 
 func (x *WhyJobRequest) GetJob() string {
@@ -9156,7 +10004,7 @@ type WhyJobResponse struct {
 
 func (x *WhyJobResponse) Reset() {
 	*x = WhyJobResponse{}
-	mi := &file_control_v1_control_proto_msgTypes[116]
+	mi := &file_control_v1_control_proto_msgTypes[126]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9168,7 +10016,7 @@ func (x *WhyJobResponse) String() string {
 func (*WhyJobResponse) ProtoMessage() {}
 
 func (x *WhyJobResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[116]
+	mi := &file_control_v1_control_proto_msgTypes[126]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9181,7 +10029,7 @@ func (x *WhyJobResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WhyJobResponse.ProtoReflect.Descriptor instead.
 func (*WhyJobResponse) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{116}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{126}
 }
 
 func (x *WhyJobResponse) GetStep() string {
@@ -9231,7 +10079,7 @@ type JobCandidate struct {
 
 func (x *JobCandidate) Reset() {
 	*x = JobCandidate{}
-	mi := &file_control_v1_control_proto_msgTypes[117]
+	mi := &file_control_v1_control_proto_msgTypes[127]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9243,7 +10091,7 @@ func (x *JobCandidate) String() string {
 func (*JobCandidate) ProtoMessage() {}
 
 func (x *JobCandidate) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[117]
+	mi := &file_control_v1_control_proto_msgTypes[127]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9256,7 +10104,7 @@ func (x *JobCandidate) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobCandidate.ProtoReflect.Descriptor instead.
 func (*JobCandidate) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{117}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{127}
 }
 
 func (x *JobCandidate) GetId() string {
@@ -9562,33 +10410,91 @@ const file_control_v1_control_proto_rawDesc = "" +
 	"\adry_run\x18\f \x01(\bR\x06dryRun\x1a:\n" +
 	"\fActionsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\x04R\x05value:\x028\x01\"\xcd\x01\n" +
+	"\x05value\x18\x02 \x01(\x04R\x05value:\x028\x01\"\xba\x02\n" +
 	"\n" +
 	"RunRequest\x123\n" +
 	"\x05start\x18\x01 \x01(\v2\x1b.gotong.control.v1.RunStartH\x00R\x05start\x12\x14\n" +
 	"\x04data\x18\x02 \x01(\fH\x00R\x04data\x12:\n" +
 	"\bfile_end\x18\x03 \x01(\v2\x1d.gotong.control.v1.RunFileEndH\x00R\afileEnd\x12-\n" +
-	"\x03end\x18\x04 \x01(\v2\x19.gotong.control.v1.RunEndH\x00R\x03endB\t\n" +
+	"\x03end\x18\x04 \x01(\v2\x19.gotong.control.v1.RunEndH\x00R\x03end\x123\n" +
+	"\x05items\x18\x05 \x01(\v2\x1b.gotong.control.v1.RunItemsH\x00R\x05items\x126\n" +
+	"\x06cancel\x18\x06 \x01(\v2\x1c.gotong.control.v1.RunCancelH\x00R\x06cancelB\t\n" +
 	"\arequest\"\f\n" +
 	"\n" +
 	"RunFileEnd\"\b\n" +
-	"\x06RunEnd\"\xfd\x01\n" +
+	"\x06RunEnd\"\v\n" +
+	"\tRunCancel\"\xff\x03\n" +
 	"\bRunStart\x120\n" +
 	"\x05files\x18\x01 \x03(\v2\x1a.gotong.control.v1.RunFileR\x05files\x12\x12\n" +
-	"\x04args\x18\x02 \x03(\fR\x04args\x12\x14\n" +
-	"\x05items\x18\x03 \x03(\fR\x05items\x12\x1b\n" +
+	"\x04args\x18\x02 \x03(\fR\x04args\x12\x1b\n" +
 	"\thas_items\x18\x04 \x01(\bR\bhasItems\x12\x14\n" +
 	"\x05peers\x18\x05 \x01(\rR\x05peers\x12%\n" +
 	"\x0etimeout_millis\x18\x06 \x01(\x03R\rtimeoutMillis\x12!\n" +
 	"\fmemory_bytes\x18\a \x01(\x04R\vmemoryBytes\x12\x18\n" +
-	"\aoutputs\x18\b \x01(\bR\aoutputs\"\x1d\n" +
+	"\aoutputs\x18\b \x01(\bR\aoutputs\x12\x16\n" +
+	"\x06repeat\x18\t \x01(\bR\x06repeat\x12\x17\n" +
+	"\aat_once\x18\n" +
+	" \x01(\rR\x06atOnce\x12 \n" +
+	"\fas_they_come\x18\v \x01(\bR\n" +
+	"asTheyCome\x12\x18\n" +
+	"\aretries\x18\f \x01(\rR\aretries\x12'\n" +
+	"\x0ftimeout_percent\x18\r \x01(\rR\x0etimeoutPercent\x12\x12\n" +
+	"\x04halt\x18\x0e \x01(\tR\x04halt\x12\x16\n" +
+	"\x06verify\x18\x0f \x01(\tR\x06verify\x12\x19\n" +
+	"\bno_cache\x18\x10 \x01(\bR\anoCache\x12\x1a\n" +
+	"\bprogress\x18\x11 \x01(\bR\bprogress\x12\x17\n" +
+	"\adry_run\x18\x12 \x01(\bR\x06dryRunJ\x04\b\x03\x10\x04\"\x1d\n" +
 	"\aRunFile\x12\x12\n" +
-	"\x04name\x18\x01 \x01(\tR\x04name\"\xb8\x01\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\"<\n" +
+	"\bRunItems\x120\n" +
+	"\x05items\x18\x01 \x03(\v2\x1a.gotong.control.v1.RunItemR\x05items\"\x9b\x01\n" +
+	"\aRunItem\x12\x10\n" +
+	"\x03seq\x18\x01 \x01(\x04R\x03seq\x12\x16\n" +
+	"\x06values\x18\x02 \x03(\fR\x06values\x123\n" +
+	"\x06inputs\x18\x03 \x03(\v2\x1b.gotong.control.v1.RunInputR\x06inputs\x121\n" +
+	"\x05stdin\x18\x04 \x01(\v2\x1b.gotong.control.v1.RunInputR\x05stdin\"\\\n" +
+	"\bRunInput\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
+	"\x04data\x18\x02 \x01(\fR\x04data\x12\x12\n" +
+	"\x04sent\x18\x03 \x01(\bR\x04sent\x12\x14\n" +
+	"\x05value\x18\x04 \x01(\rR\x05value\"\xa6\x01\n" +
+	"\bRunEntry\x12\x10\n" +
+	"\x03seq\x18\x01 \x01(\x04R\x03seq\x12\x16\n" +
+	"\x06values\x18\x02 \x03(\fR\x06values\x128\n" +
+	"\x06inputs\x18\x03 \x03(\v2 .gotong.control.v1.RunEntryInputR\x06inputs\x126\n" +
+	"\x05stdin\x18\x04 \x01(\v2 .gotong.control.v1.RunEntryInputR\x05stdin\"g\n" +
+	"\rRunEntryInput\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
+	"\acontent\x18\x02 \x01(\fR\acontent\x12\x12\n" +
+	"\x04size\x18\x03 \x01(\x03R\x04size\x12\x14\n" +
+	"\x05value\x18\x04 \x01(\rR\x05value\"\xe3\x02\n" +
 	"\bRunEvent\x120\n" +
 	"\x04task\x18\x01 \x01(\v2\x1a.gotong.control.v1.RunTaskH\x00R\x04task\x126\n" +
 	"\x06output\x18\x02 \x01(\v2\x1c.gotong.control.v1.RunOutputH\x00R\x06output\x129\n" +
-	"\asummary\x18\x03 \x01(\v2\x1d.gotong.control.v1.RunSummaryH\x00R\asummaryB\a\n" +
-	"\x05event\"\xf3\x01\n" +
+	"\asummary\x18\x03 \x01(\v2\x1d.gotong.control.v1.RunSummaryH\x00R\asummary\x12<\n" +
+	"\bprogress\x18\x04 \x01(\v2\x1e.gotong.control.v1.RunProgressH\x00R\bprogress\x120\n" +
+	"\x04plan\x18\x05 \x01(\v2\x1a.gotong.control.v1.RunPlanH\x00R\x04plan\x129\n" +
+	"\astopped\x18\x06 \x01(\v2\x1d.gotong.control.v1.RunStoppedH\x00R\astoppedB\a\n" +
+	"\x05event\"\x81\x01\n" +
+	"\vRunProgress\x12\x14\n" +
+	"\x05tasks\x18\x01 \x01(\x04R\x05tasks\x12\x14\n" +
+	"\x05ended\x18\x02 \x01(\x04R\x05ended\x12\x16\n" +
+	"\x06failed\x18\x03 \x01(\x04R\x06failed\x12\x18\n" +
+	"\arunning\x18\x04 \x01(\x04R\arunning\x12\x14\n" +
+	"\x05peers\x18\x05 \x01(\rR\x05peers\";\n" +
+	"\aRunPlan\x120\n" +
+	"\x05peers\x18\x01 \x03(\v2\x1a.gotong.control.v1.RunPeerR\x05peers\"\x81\x01\n" +
+	"\aRunPeer\x12\x12\n" +
+	"\x04peer\x18\x01 \x01(\tR\x04peer\x12\x12\n" +
+	"\x04name\x18\x02 \x01(\tR\x04name\x12\x12\n" +
+	"\x04fits\x18\x03 \x01(\bR\x04fits\x12\x10\n" +
+	"\x03why\x18\x04 \x01(\tR\x03why\x12\x14\n" +
+	"\x05slots\x18\x05 \x01(\rR\x05slots\x12\x12\n" +
+	"\x04free\x18\x06 \x01(\rR\x04free\"V\n" +
+	"\n" +
+	"RunStopped\x124\n" +
+	"\arunning\x18\x01 \x03(\v2\x1a.gotong.control.v1.RunTaskR\arunning\x12\x12\n" +
+	"\x04more\x18\x02 \x01(\x04R\x04more\"\xa5\x03\n" +
 	"\aRunTask\x12\x14\n" +
 	"\x05index\x18\x01 \x01(\x04R\x05index\x12\x12\n" +
 	"\x04item\x18\x02 \x01(\fR\x04item\x12\x12\n" +
@@ -9600,7 +10506,16 @@ const file_control_v1_control_proto_rawDesc = "" +
 	"\aseconds\x18\b \x01(\x01R\aseconds\x12\x10\n" +
 	"\x03why\x18\t \x01(\tR\x03why\x12\x1b\n" +
 	"\tpeer_name\x18\n" +
-	" \x01(\tR\bpeerName\"\x99\x01\n" +
+	" \x01(\tR\bpeerName\x12\x16\n" +
+	"\x06values\x18\v \x03(\fR\x06values\x12%\n" +
+	"\x0estarted_millis\x18\f \x01(\x03R\rstartedMillis\x12\x1f\n" +
+	"\vinput_bytes\x18\r \x01(\x04R\n" +
+	"inputBytes\x12\x1e\n" +
+	"\n" +
+	"remembered\x18\x0e \x01(\bR\n" +
+	"remembered\x12\x14\n" +
+	"\x05limit\x18\x0f \x01(\tR\x05limit\x12\x1a\n" +
+	"\breplaces\x18\x10 \x01(\bR\breplaces\"\x99\x01\n" +
 	"\tRunOutput\x12\x14\n" +
 	"\x05index\x18\x01 \x01(\x04R\x05index\x12\x12\n" +
 	"\x04path\x18\x02 \x01(\tR\x04path\x12\x12\n" +
@@ -9608,7 +10523,7 @@ const file_control_v1_control_proto_rawDesc = "" +
 	"\x05first\x18\x04 \x01(\bR\x05first\x12\x12\n" +
 	"\x04last\x18\x05 \x01(\bR\x04last\x12\x12\n" +
 	"\x04mode\x18\x06 \x01(\rR\x04mode\x12\x10\n" +
-	"\x03dir\x18\a \x01(\bR\x03dir\"\x98\x01\n" +
+	"\x03dir\x18\a \x01(\bR\x03dir\"\x8b\x02\n" +
 	"\n" +
 	"RunSummary\x12\x14\n" +
 	"\x05tasks\x18\x01 \x01(\x04R\x05tasks\x12\x12\n" +
@@ -9616,7 +10531,14 @@ const file_control_v1_control_proto_rawDesc = "" +
 	"\x06failed\x18\x03 \x01(\x04R\x06failed\x12\x18\n" +
 	"\aretried\x18\x04 \x01(\x04R\aretried\x12\x18\n" +
 	"\aseconds\x18\x05 \x01(\x01R\aseconds\x12\x14\n" +
-	"\x05peers\x18\x06 \x01(\rR\x05peers\"\x8e\x01\n" +
+	"\x05peers\x18\x06 \x01(\rR\x05peers\x12\x1e\n" +
+	"\n" +
+	"remembered\x18\a \x01(\x04R\n" +
+	"remembered\x12\x1c\n" +
+	"\tcancelled\x18\b \x01(\x04R\tcancelled\x12\x1b\n" +
+	"\tnot_begun\x18\t \x01(\x04R\bnotBegun\x12\x16\n" +
+	"\x06halted\x18\n" +
+	" \x01(\tR\x06halted\"\x8e\x01\n" +
 	"\vFindRequest\x12\x1a\n" +
 	"\bpatterns\x18\x01 \x03(\tR\bpatterns\x12\x1c\n" +
 	"\tsnapshots\x18\x02 \x03(\tR\tsnapshots\x12\x10\n" +
@@ -10142,7 +11064,7 @@ func file_control_v1_control_proto_rawDescGZIP() []byte {
 }
 
 var file_control_v1_control_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_control_v1_control_proto_msgTypes = make([]protoimpl.MessageInfo, 119)
+var file_control_v1_control_proto_msgTypes = make([]protoimpl.MessageInfo, 129)
 var file_control_v1_control_proto_goTypes = []any{
 	(Kind)(0),                     // 0: gotong.control.v1.Kind
 	(*ErrorDetail)(nil),           // 1: gotong.control.v1.ErrorDetail
@@ -10183,99 +11105,109 @@ var file_control_v1_control_proto_goTypes = []any{
 	(*RunRequest)(nil),            // 36: gotong.control.v1.RunRequest
 	(*RunFileEnd)(nil),            // 37: gotong.control.v1.RunFileEnd
 	(*RunEnd)(nil),                // 38: gotong.control.v1.RunEnd
-	(*RunStart)(nil),              // 39: gotong.control.v1.RunStart
-	(*RunFile)(nil),               // 40: gotong.control.v1.RunFile
-	(*RunEvent)(nil),              // 41: gotong.control.v1.RunEvent
-	(*RunTask)(nil),               // 42: gotong.control.v1.RunTask
-	(*RunOutput)(nil),             // 43: gotong.control.v1.RunOutput
-	(*RunSummary)(nil),            // 44: gotong.control.v1.RunSummary
-	(*FindRequest)(nil),           // 45: gotong.control.v1.FindRequest
-	(*FindMatch)(nil),             // 46: gotong.control.v1.FindMatch
-	(*DiffRequest)(nil),           // 47: gotong.control.v1.DiffRequest
-	(*DiffEvent)(nil),             // 48: gotong.control.v1.DiffEvent
-	(*DiffChange)(nil),            // 49: gotong.control.v1.DiffChange
-	(*DiffSummary)(nil),           // 50: gotong.control.v1.DiffSummary
-	(*CatRequest)(nil),            // 51: gotong.control.v1.CatRequest
-	(*CatPiece)(nil),              // 52: gotong.control.v1.CatPiece
-	(*StatsRequest)(nil),          // 53: gotong.control.v1.StatsRequest
-	(*StatsResponse)(nil),         // 54: gotong.control.v1.StatsResponse
-	(*VaultStats)(nil),            // 55: gotong.control.v1.VaultStats
-	(*TreeStats)(nil),             // 56: gotong.control.v1.TreeStats
-	(*KeepPolicy)(nil),            // 57: gotong.control.v1.KeepPolicy
-	(*ForgetRequest)(nil),         // 58: gotong.control.v1.ForgetRequest
-	(*ForgetResponse)(nil),        // 59: gotong.control.v1.ForgetResponse
-	(*ForgetGroup)(nil),           // 60: gotong.control.v1.ForgetGroup
-	(*ForgetDecision)(nil),        // 61: gotong.control.v1.ForgetDecision
-	(*PruneRequest)(nil),          // 62: gotong.control.v1.PruneRequest
-	(*PruneEvent)(nil),            // 63: gotong.control.v1.PruneEvent
-	(*WorkProgress)(nil),          // 64: gotong.control.v1.WorkProgress
-	(*PruneSummary)(nil),          // 65: gotong.control.v1.PruneSummary
-	(*CheckRequest)(nil),          // 66: gotong.control.v1.CheckRequest
-	(*CheckEvent)(nil),            // 67: gotong.control.v1.CheckEvent
-	(*CheckSummary)(nil),          // 68: gotong.control.v1.CheckSummary
-	(*DropOwnerRequest)(nil),      // 69: gotong.control.v1.DropOwnerRequest
-	(*DropOwnerResponse)(nil),     // 70: gotong.control.v1.DropOwnerResponse
-	(*AuditRecord)(nil),           // 71: gotong.control.v1.AuditRecord
-	(*DrainRequest)(nil),          // 72: gotong.control.v1.DrainRequest
-	(*DrainProgress)(nil),         // 73: gotong.control.v1.DrainProgress
-	(*SelfRequest)(nil),           // 74: gotong.control.v1.SelfRequest
-	(*SelfResponse)(nil),          // 75: gotong.control.v1.SelfResponse
-	(*SheetMember)(nil),           // 76: gotong.control.v1.SheetMember
-	(*DrillRequest)(nil),          // 77: gotong.control.v1.DrillRequest
-	(*DrillResult)(nil),           // 78: gotong.control.v1.DrillResult
-	(*ViewRequest)(nil),           // 79: gotong.control.v1.ViewRequest
-	(*ViewOpened)(nil),            // 80: gotong.control.v1.ViewOpened
-	(*ViewSnapshotsRequest)(nil),  // 81: gotong.control.v1.ViewSnapshotsRequest
-	(*ViewSnapshotsResponse)(nil), // 82: gotong.control.v1.ViewSnapshotsResponse
-	(*ViewSnapshot)(nil),          // 83: gotong.control.v1.ViewSnapshot
-	(*ViewRef)(nil),               // 84: gotong.control.v1.ViewRef
-	(*ViewObject)(nil),            // 85: gotong.control.v1.ViewObject
-	(*ViewNodes)(nil),             // 86: gotong.control.v1.ViewNodes
-	(*ViewReadRequest)(nil),       // 87: gotong.control.v1.ViewReadRequest
-	(*ViewPiece)(nil),             // 88: gotong.control.v1.ViewPiece
-	(*TrashRequest)(nil),          // 89: gotong.control.v1.TrashRequest
-	(*EmptyTrashRequest)(nil),     // 90: gotong.control.v1.EmptyTrashRequest
-	(*TrashResponse)(nil),         // 91: gotong.control.v1.TrashResponse
-	(*TrashOf)(nil),               // 92: gotong.control.v1.TrashOf
-	(*PauseRequest)(nil),          // 93: gotong.control.v1.PauseRequest
-	(*PauseResponse)(nil),         // 94: gotong.control.v1.PauseResponse
-	(*ResumeRequest)(nil),         // 95: gotong.control.v1.ResumeRequest
-	(*ResumeResponse)(nil),        // 96: gotong.control.v1.ResumeResponse
-	(*Donating)(nil),              // 97: gotong.control.v1.Donating
-	(*DonateReason)(nil),          // 98: gotong.control.v1.DonateReason
-	(*DonatePause)(nil),           // 99: gotong.control.v1.DonatePause
-	(*DonateFacts)(nil),           // 100: gotong.control.v1.DonateFacts
-	(*OwnerWork)(nil),             // 101: gotong.control.v1.OwnerWork
-	(*SubmitRequest)(nil),         // 102: gotong.control.v1.SubmitRequest
-	(*SubmitPlan)(nil),            // 103: gotong.control.v1.SubmitPlan
-	(*SubmitContent)(nil),         // 104: gotong.control.v1.SubmitContent
-	(*SubmitEnd)(nil),             // 105: gotong.control.v1.SubmitEnd
-	(*SubmitResponse)(nil),        // 106: gotong.control.v1.SubmitResponse
-	(*JobsRequest)(nil),           // 107: gotong.control.v1.JobsRequest
-	(*JobsResponse)(nil),          // 108: gotong.control.v1.JobsResponse
-	(*JobRequest)(nil),            // 109: gotong.control.v1.JobRequest
-	(*JobInfo)(nil),               // 110: gotong.control.v1.JobInfo
-	(*JobStep)(nil),               // 111: gotong.control.v1.JobStep
-	(*JobPeer)(nil),               // 112: gotong.control.v1.JobPeer
-	(*JobResultsRequest)(nil),     // 113: gotong.control.v1.JobResultsRequest
-	(*JobEvent)(nil),              // 114: gotong.control.v1.JobEvent
-	(*JobTask)(nil),               // 115: gotong.control.v1.JobTask
-	(*WhyJobRequest)(nil),         // 116: gotong.control.v1.WhyJobRequest
-	(*WhyJobResponse)(nil),        // 117: gotong.control.v1.WhyJobResponse
-	(*JobCandidate)(nil),          // 118: gotong.control.v1.JobCandidate
-	nil,                           // 119: gotong.control.v1.RestoreSummary.ActionsEntry
+	(*RunCancel)(nil),             // 39: gotong.control.v1.RunCancel
+	(*RunStart)(nil),              // 40: gotong.control.v1.RunStart
+	(*RunFile)(nil),               // 41: gotong.control.v1.RunFile
+	(*RunItems)(nil),              // 42: gotong.control.v1.RunItems
+	(*RunItem)(nil),               // 43: gotong.control.v1.RunItem
+	(*RunInput)(nil),              // 44: gotong.control.v1.RunInput
+	(*RunEntry)(nil),              // 45: gotong.control.v1.RunEntry
+	(*RunEntryInput)(nil),         // 46: gotong.control.v1.RunEntryInput
+	(*RunEvent)(nil),              // 47: gotong.control.v1.RunEvent
+	(*RunProgress)(nil),           // 48: gotong.control.v1.RunProgress
+	(*RunPlan)(nil),               // 49: gotong.control.v1.RunPlan
+	(*RunPeer)(nil),               // 50: gotong.control.v1.RunPeer
+	(*RunStopped)(nil),            // 51: gotong.control.v1.RunStopped
+	(*RunTask)(nil),               // 52: gotong.control.v1.RunTask
+	(*RunOutput)(nil),             // 53: gotong.control.v1.RunOutput
+	(*RunSummary)(nil),            // 54: gotong.control.v1.RunSummary
+	(*FindRequest)(nil),           // 55: gotong.control.v1.FindRequest
+	(*FindMatch)(nil),             // 56: gotong.control.v1.FindMatch
+	(*DiffRequest)(nil),           // 57: gotong.control.v1.DiffRequest
+	(*DiffEvent)(nil),             // 58: gotong.control.v1.DiffEvent
+	(*DiffChange)(nil),            // 59: gotong.control.v1.DiffChange
+	(*DiffSummary)(nil),           // 60: gotong.control.v1.DiffSummary
+	(*CatRequest)(nil),            // 61: gotong.control.v1.CatRequest
+	(*CatPiece)(nil),              // 62: gotong.control.v1.CatPiece
+	(*StatsRequest)(nil),          // 63: gotong.control.v1.StatsRequest
+	(*StatsResponse)(nil),         // 64: gotong.control.v1.StatsResponse
+	(*VaultStats)(nil),            // 65: gotong.control.v1.VaultStats
+	(*TreeStats)(nil),             // 66: gotong.control.v1.TreeStats
+	(*KeepPolicy)(nil),            // 67: gotong.control.v1.KeepPolicy
+	(*ForgetRequest)(nil),         // 68: gotong.control.v1.ForgetRequest
+	(*ForgetResponse)(nil),        // 69: gotong.control.v1.ForgetResponse
+	(*ForgetGroup)(nil),           // 70: gotong.control.v1.ForgetGroup
+	(*ForgetDecision)(nil),        // 71: gotong.control.v1.ForgetDecision
+	(*PruneRequest)(nil),          // 72: gotong.control.v1.PruneRequest
+	(*PruneEvent)(nil),            // 73: gotong.control.v1.PruneEvent
+	(*WorkProgress)(nil),          // 74: gotong.control.v1.WorkProgress
+	(*PruneSummary)(nil),          // 75: gotong.control.v1.PruneSummary
+	(*CheckRequest)(nil),          // 76: gotong.control.v1.CheckRequest
+	(*CheckEvent)(nil),            // 77: gotong.control.v1.CheckEvent
+	(*CheckSummary)(nil),          // 78: gotong.control.v1.CheckSummary
+	(*DropOwnerRequest)(nil),      // 79: gotong.control.v1.DropOwnerRequest
+	(*DropOwnerResponse)(nil),     // 80: gotong.control.v1.DropOwnerResponse
+	(*AuditRecord)(nil),           // 81: gotong.control.v1.AuditRecord
+	(*DrainRequest)(nil),          // 82: gotong.control.v1.DrainRequest
+	(*DrainProgress)(nil),         // 83: gotong.control.v1.DrainProgress
+	(*SelfRequest)(nil),           // 84: gotong.control.v1.SelfRequest
+	(*SelfResponse)(nil),          // 85: gotong.control.v1.SelfResponse
+	(*SheetMember)(nil),           // 86: gotong.control.v1.SheetMember
+	(*DrillRequest)(nil),          // 87: gotong.control.v1.DrillRequest
+	(*DrillResult)(nil),           // 88: gotong.control.v1.DrillResult
+	(*ViewRequest)(nil),           // 89: gotong.control.v1.ViewRequest
+	(*ViewOpened)(nil),            // 90: gotong.control.v1.ViewOpened
+	(*ViewSnapshotsRequest)(nil),  // 91: gotong.control.v1.ViewSnapshotsRequest
+	(*ViewSnapshotsResponse)(nil), // 92: gotong.control.v1.ViewSnapshotsResponse
+	(*ViewSnapshot)(nil),          // 93: gotong.control.v1.ViewSnapshot
+	(*ViewRef)(nil),               // 94: gotong.control.v1.ViewRef
+	(*ViewObject)(nil),            // 95: gotong.control.v1.ViewObject
+	(*ViewNodes)(nil),             // 96: gotong.control.v1.ViewNodes
+	(*ViewReadRequest)(nil),       // 97: gotong.control.v1.ViewReadRequest
+	(*ViewPiece)(nil),             // 98: gotong.control.v1.ViewPiece
+	(*TrashRequest)(nil),          // 99: gotong.control.v1.TrashRequest
+	(*EmptyTrashRequest)(nil),     // 100: gotong.control.v1.EmptyTrashRequest
+	(*TrashResponse)(nil),         // 101: gotong.control.v1.TrashResponse
+	(*TrashOf)(nil),               // 102: gotong.control.v1.TrashOf
+	(*PauseRequest)(nil),          // 103: gotong.control.v1.PauseRequest
+	(*PauseResponse)(nil),         // 104: gotong.control.v1.PauseResponse
+	(*ResumeRequest)(nil),         // 105: gotong.control.v1.ResumeRequest
+	(*ResumeResponse)(nil),        // 106: gotong.control.v1.ResumeResponse
+	(*Donating)(nil),              // 107: gotong.control.v1.Donating
+	(*DonateReason)(nil),          // 108: gotong.control.v1.DonateReason
+	(*DonatePause)(nil),           // 109: gotong.control.v1.DonatePause
+	(*DonateFacts)(nil),           // 110: gotong.control.v1.DonateFacts
+	(*OwnerWork)(nil),             // 111: gotong.control.v1.OwnerWork
+	(*SubmitRequest)(nil),         // 112: gotong.control.v1.SubmitRequest
+	(*SubmitPlan)(nil),            // 113: gotong.control.v1.SubmitPlan
+	(*SubmitContent)(nil),         // 114: gotong.control.v1.SubmitContent
+	(*SubmitEnd)(nil),             // 115: gotong.control.v1.SubmitEnd
+	(*SubmitResponse)(nil),        // 116: gotong.control.v1.SubmitResponse
+	(*JobsRequest)(nil),           // 117: gotong.control.v1.JobsRequest
+	(*JobsResponse)(nil),          // 118: gotong.control.v1.JobsResponse
+	(*JobRequest)(nil),            // 119: gotong.control.v1.JobRequest
+	(*JobInfo)(nil),               // 120: gotong.control.v1.JobInfo
+	(*JobStep)(nil),               // 121: gotong.control.v1.JobStep
+	(*JobPeer)(nil),               // 122: gotong.control.v1.JobPeer
+	(*JobResultsRequest)(nil),     // 123: gotong.control.v1.JobResultsRequest
+	(*JobEvent)(nil),              // 124: gotong.control.v1.JobEvent
+	(*JobTask)(nil),               // 125: gotong.control.v1.JobTask
+	(*WhyJobRequest)(nil),         // 126: gotong.control.v1.WhyJobRequest
+	(*WhyJobResponse)(nil),        // 127: gotong.control.v1.WhyJobResponse
+	(*JobCandidate)(nil),          // 128: gotong.control.v1.JobCandidate
+	nil,                           // 129: gotong.control.v1.RestoreSummary.ActionsEntry
 }
 var file_control_v1_control_proto_depIdxs = []int32{
 	0,   // 0: gotong.control.v1.ErrorDetail.kind:type_name -> gotong.control.v1.Kind
 	4,   // 1: gotong.control.v1.StatusResponse.backups:type_name -> gotong.control.v1.BackupState
 	5,   // 2: gotong.control.v1.StatusResponse.giving:type_name -> gotong.control.v1.Giving
 	7,   // 3: gotong.control.v1.StatusResponse.problems:type_name -> gotong.control.v1.Problem
-	78,  // 4: gotong.control.v1.StatusResponse.last_drill:type_name -> gotong.control.v1.DrillResult
-	97,  // 5: gotong.control.v1.StatusResponse.donating:type_name -> gotong.control.v1.Donating
-	101, // 6: gotong.control.v1.StatusResponse.work:type_name -> gotong.control.v1.OwnerWork
+	88,  // 4: gotong.control.v1.StatusResponse.last_drill:type_name -> gotong.control.v1.DrillResult
+	107, // 5: gotong.control.v1.StatusResponse.donating:type_name -> gotong.control.v1.Donating
+	111, // 6: gotong.control.v1.StatusResponse.work:type_name -> gotong.control.v1.OwnerWork
 	6,   // 7: gotong.control.v1.Giving.held_for:type_name -> gotong.control.v1.HeldFor
 	10,  // 8: gotong.control.v1.PeersResponse.peers:type_name -> gotong.control.v1.PeerInfo
-	71,  // 9: gotong.control.v1.PeerInfo.audit:type_name -> gotong.control.v1.AuditRecord
+	81,  // 9: gotong.control.v1.PeerInfo.audit:type_name -> gotong.control.v1.AuditRecord
 	10,  // 10: gotong.control.v1.RemoveResponse.removed:type_name -> gotong.control.v1.PeerInfo
 	20,  // 11: gotong.control.v1.BackupInput.start:type_name -> gotong.control.v1.BackupRequest
 	18,  // 12: gotong.control.v1.BackupInput.files:type_name -> gotong.control.v1.BackupFiles
@@ -10291,133 +11223,145 @@ var file_control_v1_control_proto_depIdxs = []int32{
 	35,  // 22: gotong.control.v1.RestoreEvent.summary:type_name -> gotong.control.v1.RestoreSummary
 	33,  // 23: gotong.control.v1.RestoreEvent.item:type_name -> gotong.control.v1.RestoreItem
 	23,  // 24: gotong.control.v1.RestoreProgress.holders:type_name -> gotong.control.v1.HolderRate
-	119, // 25: gotong.control.v1.RestoreSummary.actions:type_name -> gotong.control.v1.RestoreSummary.ActionsEntry
-	39,  // 26: gotong.control.v1.RunRequest.start:type_name -> gotong.control.v1.RunStart
+	129, // 25: gotong.control.v1.RestoreSummary.actions:type_name -> gotong.control.v1.RestoreSummary.ActionsEntry
+	40,  // 26: gotong.control.v1.RunRequest.start:type_name -> gotong.control.v1.RunStart
 	37,  // 27: gotong.control.v1.RunRequest.file_end:type_name -> gotong.control.v1.RunFileEnd
 	38,  // 28: gotong.control.v1.RunRequest.end:type_name -> gotong.control.v1.RunEnd
-	40,  // 29: gotong.control.v1.RunStart.files:type_name -> gotong.control.v1.RunFile
-	42,  // 30: gotong.control.v1.RunEvent.task:type_name -> gotong.control.v1.RunTask
-	43,  // 31: gotong.control.v1.RunEvent.output:type_name -> gotong.control.v1.RunOutput
-	44,  // 32: gotong.control.v1.RunEvent.summary:type_name -> gotong.control.v1.RunSummary
-	30,  // 33: gotong.control.v1.FindMatch.entry:type_name -> gotong.control.v1.LsEntry
-	49,  // 34: gotong.control.v1.DiffEvent.change:type_name -> gotong.control.v1.DiffChange
-	50,  // 35: gotong.control.v1.DiffEvent.summary:type_name -> gotong.control.v1.DiffSummary
-	30,  // 36: gotong.control.v1.DiffChange.from:type_name -> gotong.control.v1.LsEntry
-	30,  // 37: gotong.control.v1.DiffChange.to:type_name -> gotong.control.v1.LsEntry
-	55,  // 38: gotong.control.v1.StatsResponse.vault:type_name -> gotong.control.v1.VaultStats
-	56,  // 39: gotong.control.v1.StatsResponse.tree:type_name -> gotong.control.v1.TreeStats
-	30,  // 40: gotong.control.v1.TreeStats.largest:type_name -> gotong.control.v1.LsEntry
-	57,  // 41: gotong.control.v1.ForgetRequest.keep:type_name -> gotong.control.v1.KeepPolicy
-	60,  // 42: gotong.control.v1.ForgetResponse.groups:type_name -> gotong.control.v1.ForgetGroup
-	61,  // 43: gotong.control.v1.ForgetGroup.decisions:type_name -> gotong.control.v1.ForgetDecision
-	28,  // 44: gotong.control.v1.ForgetDecision.snapshot:type_name -> gotong.control.v1.Snapshot
-	64,  // 45: gotong.control.v1.PruneEvent.progress:type_name -> gotong.control.v1.WorkProgress
-	65,  // 46: gotong.control.v1.PruneEvent.summary:type_name -> gotong.control.v1.PruneSummary
-	64,  // 47: gotong.control.v1.CheckEvent.progress:type_name -> gotong.control.v1.WorkProgress
-	68,  // 48: gotong.control.v1.CheckEvent.summary:type_name -> gotong.control.v1.CheckSummary
-	6,   // 49: gotong.control.v1.DropOwnerResponse.dropped:type_name -> gotong.control.v1.HeldFor
-	76,  // 50: gotong.control.v1.SelfResponse.members:type_name -> gotong.control.v1.SheetMember
-	83,  // 51: gotong.control.v1.ViewSnapshotsResponse.snapshots:type_name -> gotong.control.v1.ViewSnapshot
-	84,  // 52: gotong.control.v1.ViewSnapshot.root:type_name -> gotong.control.v1.ViewRef
-	84,  // 53: gotong.control.v1.ViewObject.object:type_name -> gotong.control.v1.ViewRef
-	84,  // 54: gotong.control.v1.ViewReadRequest.object:type_name -> gotong.control.v1.ViewRef
-	92,  // 55: gotong.control.v1.TrashResponse.owners:type_name -> gotong.control.v1.TrashOf
-	97,  // 56: gotong.control.v1.PauseResponse.donating:type_name -> gotong.control.v1.Donating
-	97,  // 57: gotong.control.v1.ResumeResponse.donating:type_name -> gotong.control.v1.Donating
-	98,  // 58: gotong.control.v1.Donating.reasons:type_name -> gotong.control.v1.DonateReason
-	100, // 59: gotong.control.v1.Donating.facts:type_name -> gotong.control.v1.DonateFacts
-	99,  // 60: gotong.control.v1.Donating.pause:type_name -> gotong.control.v1.DonatePause
-	103, // 61: gotong.control.v1.SubmitRequest.plan:type_name -> gotong.control.v1.SubmitPlan
-	104, // 62: gotong.control.v1.SubmitRequest.content:type_name -> gotong.control.v1.SubmitContent
-	105, // 63: gotong.control.v1.SubmitRequest.end:type_name -> gotong.control.v1.SubmitEnd
-	110, // 64: gotong.control.v1.JobsResponse.jobs:type_name -> gotong.control.v1.JobInfo
-	111, // 65: gotong.control.v1.JobInfo.steps:type_name -> gotong.control.v1.JobStep
-	112, // 66: gotong.control.v1.JobInfo.keepers:type_name -> gotong.control.v1.JobPeer
-	112, // 67: gotong.control.v1.JobInfo.driver:type_name -> gotong.control.v1.JobPeer
-	112, // 68: gotong.control.v1.JobInfo.peers:type_name -> gotong.control.v1.JobPeer
-	115, // 69: gotong.control.v1.JobEvent.task:type_name -> gotong.control.v1.JobTask
-	43,  // 70: gotong.control.v1.JobEvent.output:type_name -> gotong.control.v1.RunOutput
-	110, // 71: gotong.control.v1.JobEvent.end:type_name -> gotong.control.v1.JobInfo
-	118, // 72: gotong.control.v1.WhyJobResponse.peers:type_name -> gotong.control.v1.JobCandidate
-	2,   // 73: gotong.control.v1.Control.Status:input_type -> gotong.control.v1.StatusRequest
-	8,   // 74: gotong.control.v1.Control.Peers:input_type -> gotong.control.v1.PeersRequest
-	11,  // 75: gotong.control.v1.Control.Invite:input_type -> gotong.control.v1.InviteRequest
-	13,  // 76: gotong.control.v1.Control.Remove:input_type -> gotong.control.v1.RemoveRequest
-	15,  // 77: gotong.control.v1.Control.Leave:input_type -> gotong.control.v1.LeaveRequest
-	72,  // 78: gotong.control.v1.Control.Drain:input_type -> gotong.control.v1.DrainRequest
-	17,  // 79: gotong.control.v1.Control.Backup:input_type -> gotong.control.v1.BackupInput
-	26,  // 80: gotong.control.v1.Control.Snapshots:input_type -> gotong.control.v1.SnapshotsRequest
-	29,  // 81: gotong.control.v1.Control.Ls:input_type -> gotong.control.v1.LsRequest
-	31,  // 82: gotong.control.v1.Control.Restore:input_type -> gotong.control.v1.RestoreRequest
-	36,  // 83: gotong.control.v1.Control.Run:input_type -> gotong.control.v1.RunRequest
-	45,  // 84: gotong.control.v1.Control.Find:input_type -> gotong.control.v1.FindRequest
-	47,  // 85: gotong.control.v1.Control.Diff:input_type -> gotong.control.v1.DiffRequest
-	51,  // 86: gotong.control.v1.Control.Cat:input_type -> gotong.control.v1.CatRequest
-	53,  // 87: gotong.control.v1.Control.Stats:input_type -> gotong.control.v1.StatsRequest
-	58,  // 88: gotong.control.v1.Control.Forget:input_type -> gotong.control.v1.ForgetRequest
-	62,  // 89: gotong.control.v1.Control.Prune:input_type -> gotong.control.v1.PruneRequest
-	66,  // 90: gotong.control.v1.Control.Check:input_type -> gotong.control.v1.CheckRequest
-	69,  // 91: gotong.control.v1.Control.DropOwner:input_type -> gotong.control.v1.DropOwnerRequest
-	89,  // 92: gotong.control.v1.Control.Trash:input_type -> gotong.control.v1.TrashRequest
-	90,  // 93: gotong.control.v1.Control.EmptyTrash:input_type -> gotong.control.v1.EmptyTrashRequest
-	74,  // 94: gotong.control.v1.Control.Self:input_type -> gotong.control.v1.SelfRequest
-	77,  // 95: gotong.control.v1.Control.Drill:input_type -> gotong.control.v1.DrillRequest
-	79,  // 96: gotong.control.v1.Control.View:input_type -> gotong.control.v1.ViewRequest
-	81,  // 97: gotong.control.v1.Control.ViewSnapshots:input_type -> gotong.control.v1.ViewSnapshotsRequest
-	85,  // 98: gotong.control.v1.Control.ViewEntries:input_type -> gotong.control.v1.ViewObject
-	87,  // 99: gotong.control.v1.Control.ViewRead:input_type -> gotong.control.v1.ViewReadRequest
-	93,  // 100: gotong.control.v1.Control.Pause:input_type -> gotong.control.v1.PauseRequest
-	95,  // 101: gotong.control.v1.Control.Resume:input_type -> gotong.control.v1.ResumeRequest
-	102, // 102: gotong.control.v1.Control.Submit:input_type -> gotong.control.v1.SubmitRequest
-	107, // 103: gotong.control.v1.Control.Jobs:input_type -> gotong.control.v1.JobsRequest
-	109, // 104: gotong.control.v1.Control.Job:input_type -> gotong.control.v1.JobRequest
-	109, // 105: gotong.control.v1.Control.WatchJob:input_type -> gotong.control.v1.JobRequest
-	113, // 106: gotong.control.v1.Control.JobResults:input_type -> gotong.control.v1.JobResultsRequest
-	109, // 107: gotong.control.v1.Control.CancelJob:input_type -> gotong.control.v1.JobRequest
-	109, // 108: gotong.control.v1.Control.RetryJob:input_type -> gotong.control.v1.JobRequest
-	116, // 109: gotong.control.v1.Control.WhyJob:input_type -> gotong.control.v1.WhyJobRequest
-	3,   // 110: gotong.control.v1.Control.Status:output_type -> gotong.control.v1.StatusResponse
-	9,   // 111: gotong.control.v1.Control.Peers:output_type -> gotong.control.v1.PeersResponse
-	12,  // 112: gotong.control.v1.Control.Invite:output_type -> gotong.control.v1.InviteResponse
-	14,  // 113: gotong.control.v1.Control.Remove:output_type -> gotong.control.v1.RemoveResponse
-	16,  // 114: gotong.control.v1.Control.Leave:output_type -> gotong.control.v1.LeaveResponse
-	73,  // 115: gotong.control.v1.Control.Drain:output_type -> gotong.control.v1.DrainProgress
-	21,  // 116: gotong.control.v1.Control.Backup:output_type -> gotong.control.v1.BackupEvent
-	27,  // 117: gotong.control.v1.Control.Snapshots:output_type -> gotong.control.v1.SnapshotsResponse
-	30,  // 118: gotong.control.v1.Control.Ls:output_type -> gotong.control.v1.LsEntry
-	32,  // 119: gotong.control.v1.Control.Restore:output_type -> gotong.control.v1.RestoreEvent
-	41,  // 120: gotong.control.v1.Control.Run:output_type -> gotong.control.v1.RunEvent
-	46,  // 121: gotong.control.v1.Control.Find:output_type -> gotong.control.v1.FindMatch
-	48,  // 122: gotong.control.v1.Control.Diff:output_type -> gotong.control.v1.DiffEvent
-	52,  // 123: gotong.control.v1.Control.Cat:output_type -> gotong.control.v1.CatPiece
-	54,  // 124: gotong.control.v1.Control.Stats:output_type -> gotong.control.v1.StatsResponse
-	59,  // 125: gotong.control.v1.Control.Forget:output_type -> gotong.control.v1.ForgetResponse
-	63,  // 126: gotong.control.v1.Control.Prune:output_type -> gotong.control.v1.PruneEvent
-	67,  // 127: gotong.control.v1.Control.Check:output_type -> gotong.control.v1.CheckEvent
-	70,  // 128: gotong.control.v1.Control.DropOwner:output_type -> gotong.control.v1.DropOwnerResponse
-	91,  // 129: gotong.control.v1.Control.Trash:output_type -> gotong.control.v1.TrashResponse
-	91,  // 130: gotong.control.v1.Control.EmptyTrash:output_type -> gotong.control.v1.TrashResponse
-	75,  // 131: gotong.control.v1.Control.Self:output_type -> gotong.control.v1.SelfResponse
-	78,  // 132: gotong.control.v1.Control.Drill:output_type -> gotong.control.v1.DrillResult
-	80,  // 133: gotong.control.v1.Control.View:output_type -> gotong.control.v1.ViewOpened
-	82,  // 134: gotong.control.v1.Control.ViewSnapshots:output_type -> gotong.control.v1.ViewSnapshotsResponse
-	86,  // 135: gotong.control.v1.Control.ViewEntries:output_type -> gotong.control.v1.ViewNodes
-	88,  // 136: gotong.control.v1.Control.ViewRead:output_type -> gotong.control.v1.ViewPiece
-	94,  // 137: gotong.control.v1.Control.Pause:output_type -> gotong.control.v1.PauseResponse
-	96,  // 138: gotong.control.v1.Control.Resume:output_type -> gotong.control.v1.ResumeResponse
-	106, // 139: gotong.control.v1.Control.Submit:output_type -> gotong.control.v1.SubmitResponse
-	108, // 140: gotong.control.v1.Control.Jobs:output_type -> gotong.control.v1.JobsResponse
-	110, // 141: gotong.control.v1.Control.Job:output_type -> gotong.control.v1.JobInfo
-	110, // 142: gotong.control.v1.Control.WatchJob:output_type -> gotong.control.v1.JobInfo
-	114, // 143: gotong.control.v1.Control.JobResults:output_type -> gotong.control.v1.JobEvent
-	110, // 144: gotong.control.v1.Control.CancelJob:output_type -> gotong.control.v1.JobInfo
-	110, // 145: gotong.control.v1.Control.RetryJob:output_type -> gotong.control.v1.JobInfo
-	117, // 146: gotong.control.v1.Control.WhyJob:output_type -> gotong.control.v1.WhyJobResponse
-	110, // [110:147] is the sub-list for method output_type
-	73,  // [73:110] is the sub-list for method input_type
-	73,  // [73:73] is the sub-list for extension type_name
-	73,  // [73:73] is the sub-list for extension extendee
-	0,   // [0:73] is the sub-list for field type_name
+	42,  // 29: gotong.control.v1.RunRequest.items:type_name -> gotong.control.v1.RunItems
+	39,  // 30: gotong.control.v1.RunRequest.cancel:type_name -> gotong.control.v1.RunCancel
+	41,  // 31: gotong.control.v1.RunStart.files:type_name -> gotong.control.v1.RunFile
+	43,  // 32: gotong.control.v1.RunItems.items:type_name -> gotong.control.v1.RunItem
+	44,  // 33: gotong.control.v1.RunItem.inputs:type_name -> gotong.control.v1.RunInput
+	44,  // 34: gotong.control.v1.RunItem.stdin:type_name -> gotong.control.v1.RunInput
+	46,  // 35: gotong.control.v1.RunEntry.inputs:type_name -> gotong.control.v1.RunEntryInput
+	46,  // 36: gotong.control.v1.RunEntry.stdin:type_name -> gotong.control.v1.RunEntryInput
+	52,  // 37: gotong.control.v1.RunEvent.task:type_name -> gotong.control.v1.RunTask
+	53,  // 38: gotong.control.v1.RunEvent.output:type_name -> gotong.control.v1.RunOutput
+	54,  // 39: gotong.control.v1.RunEvent.summary:type_name -> gotong.control.v1.RunSummary
+	48,  // 40: gotong.control.v1.RunEvent.progress:type_name -> gotong.control.v1.RunProgress
+	49,  // 41: gotong.control.v1.RunEvent.plan:type_name -> gotong.control.v1.RunPlan
+	51,  // 42: gotong.control.v1.RunEvent.stopped:type_name -> gotong.control.v1.RunStopped
+	50,  // 43: gotong.control.v1.RunPlan.peers:type_name -> gotong.control.v1.RunPeer
+	52,  // 44: gotong.control.v1.RunStopped.running:type_name -> gotong.control.v1.RunTask
+	30,  // 45: gotong.control.v1.FindMatch.entry:type_name -> gotong.control.v1.LsEntry
+	59,  // 46: gotong.control.v1.DiffEvent.change:type_name -> gotong.control.v1.DiffChange
+	60,  // 47: gotong.control.v1.DiffEvent.summary:type_name -> gotong.control.v1.DiffSummary
+	30,  // 48: gotong.control.v1.DiffChange.from:type_name -> gotong.control.v1.LsEntry
+	30,  // 49: gotong.control.v1.DiffChange.to:type_name -> gotong.control.v1.LsEntry
+	65,  // 50: gotong.control.v1.StatsResponse.vault:type_name -> gotong.control.v1.VaultStats
+	66,  // 51: gotong.control.v1.StatsResponse.tree:type_name -> gotong.control.v1.TreeStats
+	30,  // 52: gotong.control.v1.TreeStats.largest:type_name -> gotong.control.v1.LsEntry
+	67,  // 53: gotong.control.v1.ForgetRequest.keep:type_name -> gotong.control.v1.KeepPolicy
+	70,  // 54: gotong.control.v1.ForgetResponse.groups:type_name -> gotong.control.v1.ForgetGroup
+	71,  // 55: gotong.control.v1.ForgetGroup.decisions:type_name -> gotong.control.v1.ForgetDecision
+	28,  // 56: gotong.control.v1.ForgetDecision.snapshot:type_name -> gotong.control.v1.Snapshot
+	74,  // 57: gotong.control.v1.PruneEvent.progress:type_name -> gotong.control.v1.WorkProgress
+	75,  // 58: gotong.control.v1.PruneEvent.summary:type_name -> gotong.control.v1.PruneSummary
+	74,  // 59: gotong.control.v1.CheckEvent.progress:type_name -> gotong.control.v1.WorkProgress
+	78,  // 60: gotong.control.v1.CheckEvent.summary:type_name -> gotong.control.v1.CheckSummary
+	6,   // 61: gotong.control.v1.DropOwnerResponse.dropped:type_name -> gotong.control.v1.HeldFor
+	86,  // 62: gotong.control.v1.SelfResponse.members:type_name -> gotong.control.v1.SheetMember
+	93,  // 63: gotong.control.v1.ViewSnapshotsResponse.snapshots:type_name -> gotong.control.v1.ViewSnapshot
+	94,  // 64: gotong.control.v1.ViewSnapshot.root:type_name -> gotong.control.v1.ViewRef
+	94,  // 65: gotong.control.v1.ViewObject.object:type_name -> gotong.control.v1.ViewRef
+	94,  // 66: gotong.control.v1.ViewReadRequest.object:type_name -> gotong.control.v1.ViewRef
+	102, // 67: gotong.control.v1.TrashResponse.owners:type_name -> gotong.control.v1.TrashOf
+	107, // 68: gotong.control.v1.PauseResponse.donating:type_name -> gotong.control.v1.Donating
+	107, // 69: gotong.control.v1.ResumeResponse.donating:type_name -> gotong.control.v1.Donating
+	108, // 70: gotong.control.v1.Donating.reasons:type_name -> gotong.control.v1.DonateReason
+	110, // 71: gotong.control.v1.Donating.facts:type_name -> gotong.control.v1.DonateFacts
+	109, // 72: gotong.control.v1.Donating.pause:type_name -> gotong.control.v1.DonatePause
+	113, // 73: gotong.control.v1.SubmitRequest.plan:type_name -> gotong.control.v1.SubmitPlan
+	114, // 74: gotong.control.v1.SubmitRequest.content:type_name -> gotong.control.v1.SubmitContent
+	115, // 75: gotong.control.v1.SubmitRequest.end:type_name -> gotong.control.v1.SubmitEnd
+	120, // 76: gotong.control.v1.JobsResponse.jobs:type_name -> gotong.control.v1.JobInfo
+	121, // 77: gotong.control.v1.JobInfo.steps:type_name -> gotong.control.v1.JobStep
+	122, // 78: gotong.control.v1.JobInfo.keepers:type_name -> gotong.control.v1.JobPeer
+	122, // 79: gotong.control.v1.JobInfo.driver:type_name -> gotong.control.v1.JobPeer
+	122, // 80: gotong.control.v1.JobInfo.peers:type_name -> gotong.control.v1.JobPeer
+	125, // 81: gotong.control.v1.JobEvent.task:type_name -> gotong.control.v1.JobTask
+	53,  // 82: gotong.control.v1.JobEvent.output:type_name -> gotong.control.v1.RunOutput
+	120, // 83: gotong.control.v1.JobEvent.end:type_name -> gotong.control.v1.JobInfo
+	128, // 84: gotong.control.v1.WhyJobResponse.peers:type_name -> gotong.control.v1.JobCandidate
+	2,   // 85: gotong.control.v1.Control.Status:input_type -> gotong.control.v1.StatusRequest
+	8,   // 86: gotong.control.v1.Control.Peers:input_type -> gotong.control.v1.PeersRequest
+	11,  // 87: gotong.control.v1.Control.Invite:input_type -> gotong.control.v1.InviteRequest
+	13,  // 88: gotong.control.v1.Control.Remove:input_type -> gotong.control.v1.RemoveRequest
+	15,  // 89: gotong.control.v1.Control.Leave:input_type -> gotong.control.v1.LeaveRequest
+	82,  // 90: gotong.control.v1.Control.Drain:input_type -> gotong.control.v1.DrainRequest
+	17,  // 91: gotong.control.v1.Control.Backup:input_type -> gotong.control.v1.BackupInput
+	26,  // 92: gotong.control.v1.Control.Snapshots:input_type -> gotong.control.v1.SnapshotsRequest
+	29,  // 93: gotong.control.v1.Control.Ls:input_type -> gotong.control.v1.LsRequest
+	31,  // 94: gotong.control.v1.Control.Restore:input_type -> gotong.control.v1.RestoreRequest
+	36,  // 95: gotong.control.v1.Control.Run:input_type -> gotong.control.v1.RunRequest
+	55,  // 96: gotong.control.v1.Control.Find:input_type -> gotong.control.v1.FindRequest
+	57,  // 97: gotong.control.v1.Control.Diff:input_type -> gotong.control.v1.DiffRequest
+	61,  // 98: gotong.control.v1.Control.Cat:input_type -> gotong.control.v1.CatRequest
+	63,  // 99: gotong.control.v1.Control.Stats:input_type -> gotong.control.v1.StatsRequest
+	68,  // 100: gotong.control.v1.Control.Forget:input_type -> gotong.control.v1.ForgetRequest
+	72,  // 101: gotong.control.v1.Control.Prune:input_type -> gotong.control.v1.PruneRequest
+	76,  // 102: gotong.control.v1.Control.Check:input_type -> gotong.control.v1.CheckRequest
+	79,  // 103: gotong.control.v1.Control.DropOwner:input_type -> gotong.control.v1.DropOwnerRequest
+	99,  // 104: gotong.control.v1.Control.Trash:input_type -> gotong.control.v1.TrashRequest
+	100, // 105: gotong.control.v1.Control.EmptyTrash:input_type -> gotong.control.v1.EmptyTrashRequest
+	84,  // 106: gotong.control.v1.Control.Self:input_type -> gotong.control.v1.SelfRequest
+	87,  // 107: gotong.control.v1.Control.Drill:input_type -> gotong.control.v1.DrillRequest
+	89,  // 108: gotong.control.v1.Control.View:input_type -> gotong.control.v1.ViewRequest
+	91,  // 109: gotong.control.v1.Control.ViewSnapshots:input_type -> gotong.control.v1.ViewSnapshotsRequest
+	95,  // 110: gotong.control.v1.Control.ViewEntries:input_type -> gotong.control.v1.ViewObject
+	97,  // 111: gotong.control.v1.Control.ViewRead:input_type -> gotong.control.v1.ViewReadRequest
+	103, // 112: gotong.control.v1.Control.Pause:input_type -> gotong.control.v1.PauseRequest
+	105, // 113: gotong.control.v1.Control.Resume:input_type -> gotong.control.v1.ResumeRequest
+	112, // 114: gotong.control.v1.Control.Submit:input_type -> gotong.control.v1.SubmitRequest
+	117, // 115: gotong.control.v1.Control.Jobs:input_type -> gotong.control.v1.JobsRequest
+	119, // 116: gotong.control.v1.Control.Job:input_type -> gotong.control.v1.JobRequest
+	119, // 117: gotong.control.v1.Control.WatchJob:input_type -> gotong.control.v1.JobRequest
+	123, // 118: gotong.control.v1.Control.JobResults:input_type -> gotong.control.v1.JobResultsRequest
+	119, // 119: gotong.control.v1.Control.CancelJob:input_type -> gotong.control.v1.JobRequest
+	119, // 120: gotong.control.v1.Control.RetryJob:input_type -> gotong.control.v1.JobRequest
+	126, // 121: gotong.control.v1.Control.WhyJob:input_type -> gotong.control.v1.WhyJobRequest
+	3,   // 122: gotong.control.v1.Control.Status:output_type -> gotong.control.v1.StatusResponse
+	9,   // 123: gotong.control.v1.Control.Peers:output_type -> gotong.control.v1.PeersResponse
+	12,  // 124: gotong.control.v1.Control.Invite:output_type -> gotong.control.v1.InviteResponse
+	14,  // 125: gotong.control.v1.Control.Remove:output_type -> gotong.control.v1.RemoveResponse
+	16,  // 126: gotong.control.v1.Control.Leave:output_type -> gotong.control.v1.LeaveResponse
+	83,  // 127: gotong.control.v1.Control.Drain:output_type -> gotong.control.v1.DrainProgress
+	21,  // 128: gotong.control.v1.Control.Backup:output_type -> gotong.control.v1.BackupEvent
+	27,  // 129: gotong.control.v1.Control.Snapshots:output_type -> gotong.control.v1.SnapshotsResponse
+	30,  // 130: gotong.control.v1.Control.Ls:output_type -> gotong.control.v1.LsEntry
+	32,  // 131: gotong.control.v1.Control.Restore:output_type -> gotong.control.v1.RestoreEvent
+	47,  // 132: gotong.control.v1.Control.Run:output_type -> gotong.control.v1.RunEvent
+	56,  // 133: gotong.control.v1.Control.Find:output_type -> gotong.control.v1.FindMatch
+	58,  // 134: gotong.control.v1.Control.Diff:output_type -> gotong.control.v1.DiffEvent
+	62,  // 135: gotong.control.v1.Control.Cat:output_type -> gotong.control.v1.CatPiece
+	64,  // 136: gotong.control.v1.Control.Stats:output_type -> gotong.control.v1.StatsResponse
+	69,  // 137: gotong.control.v1.Control.Forget:output_type -> gotong.control.v1.ForgetResponse
+	73,  // 138: gotong.control.v1.Control.Prune:output_type -> gotong.control.v1.PruneEvent
+	77,  // 139: gotong.control.v1.Control.Check:output_type -> gotong.control.v1.CheckEvent
+	80,  // 140: gotong.control.v1.Control.DropOwner:output_type -> gotong.control.v1.DropOwnerResponse
+	101, // 141: gotong.control.v1.Control.Trash:output_type -> gotong.control.v1.TrashResponse
+	101, // 142: gotong.control.v1.Control.EmptyTrash:output_type -> gotong.control.v1.TrashResponse
+	85,  // 143: gotong.control.v1.Control.Self:output_type -> gotong.control.v1.SelfResponse
+	88,  // 144: gotong.control.v1.Control.Drill:output_type -> gotong.control.v1.DrillResult
+	90,  // 145: gotong.control.v1.Control.View:output_type -> gotong.control.v1.ViewOpened
+	92,  // 146: gotong.control.v1.Control.ViewSnapshots:output_type -> gotong.control.v1.ViewSnapshotsResponse
+	96,  // 147: gotong.control.v1.Control.ViewEntries:output_type -> gotong.control.v1.ViewNodes
+	98,  // 148: gotong.control.v1.Control.ViewRead:output_type -> gotong.control.v1.ViewPiece
+	104, // 149: gotong.control.v1.Control.Pause:output_type -> gotong.control.v1.PauseResponse
+	106, // 150: gotong.control.v1.Control.Resume:output_type -> gotong.control.v1.ResumeResponse
+	116, // 151: gotong.control.v1.Control.Submit:output_type -> gotong.control.v1.SubmitResponse
+	118, // 152: gotong.control.v1.Control.Jobs:output_type -> gotong.control.v1.JobsResponse
+	120, // 153: gotong.control.v1.Control.Job:output_type -> gotong.control.v1.JobInfo
+	120, // 154: gotong.control.v1.Control.WatchJob:output_type -> gotong.control.v1.JobInfo
+	124, // 155: gotong.control.v1.Control.JobResults:output_type -> gotong.control.v1.JobEvent
+	120, // 156: gotong.control.v1.Control.CancelJob:output_type -> gotong.control.v1.JobInfo
+	120, // 157: gotong.control.v1.Control.RetryJob:output_type -> gotong.control.v1.JobInfo
+	127, // 158: gotong.control.v1.Control.WhyJob:output_type -> gotong.control.v1.WhyJobResponse
+	122, // [122:159] is the sub-list for method output_type
+	85,  // [85:122] is the sub-list for method input_type
+	85,  // [85:85] is the sub-list for extension type_name
+	85,  // [85:85] is the sub-list for extension extendee
+	0,   // [0:85] is the sub-list for field type_name
 }
 
 func init() { file_control_v1_control_proto_init() }
@@ -10448,32 +11392,37 @@ func file_control_v1_control_proto_init() {
 		(*RunRequest_Data)(nil),
 		(*RunRequest_FileEnd)(nil),
 		(*RunRequest_End)(nil),
+		(*RunRequest_Items)(nil),
+		(*RunRequest_Cancel)(nil),
 	}
-	file_control_v1_control_proto_msgTypes[40].OneofWrappers = []any{
+	file_control_v1_control_proto_msgTypes[46].OneofWrappers = []any{
 		(*RunEvent_Task)(nil),
 		(*RunEvent_Output)(nil),
 		(*RunEvent_Summary)(nil),
+		(*RunEvent_Progress)(nil),
+		(*RunEvent_Plan)(nil),
+		(*RunEvent_Stopped)(nil),
 	}
-	file_control_v1_control_proto_msgTypes[47].OneofWrappers = []any{
+	file_control_v1_control_proto_msgTypes[57].OneofWrappers = []any{
 		(*DiffEvent_Change)(nil),
 		(*DiffEvent_Summary)(nil),
 	}
-	file_control_v1_control_proto_msgTypes[62].OneofWrappers = []any{
+	file_control_v1_control_proto_msgTypes[72].OneofWrappers = []any{
 		(*PruneEvent_Progress)(nil),
 		(*PruneEvent_Summary)(nil),
 	}
-	file_control_v1_control_proto_msgTypes[66].OneofWrappers = []any{
+	file_control_v1_control_proto_msgTypes[76].OneofWrappers = []any{
 		(*CheckEvent_Progress)(nil),
 		(*CheckEvent_Problem)(nil),
 		(*CheckEvent_Summary)(nil),
 	}
-	file_control_v1_control_proto_msgTypes[101].OneofWrappers = []any{
+	file_control_v1_control_proto_msgTypes[111].OneofWrappers = []any{
 		(*SubmitRequest_Plan)(nil),
 		(*SubmitRequest_Content)(nil),
 		(*SubmitRequest_Data)(nil),
 		(*SubmitRequest_End)(nil),
 	}
-	file_control_v1_control_proto_msgTypes[113].OneofWrappers = []any{
+	file_control_v1_control_proto_msgTypes[123].OneofWrappers = []any{
 		(*JobEvent_Task)(nil),
 		(*JobEvent_Output)(nil),
 		(*JobEvent_End)(nil),
@@ -10484,7 +11433,7 @@ func file_control_v1_control_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_control_v1_control_proto_rawDesc), len(file_control_v1_control_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   119,
+			NumMessages:   129,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -1,0 +1,170 @@
+package node
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"sync"
+	"time"
+
+	controlv1 "gotong/proto/control/v1"
+	"gotong/tasks"
+	"gotong/tasks/batch"
+	"gotong/tasks/scheduler"
+)
+
+const (
+	outputPieceBytes = 256 << 10
+	// progressEvery is how often the command hears how far a run is.
+	progressEvery = 250 * time.Millisecond
+)
+
+// runEvents sends what happens in one run.
+type runEvents struct {
+	peer   *Peer
+	start  *controlv1.RunStart
+	items  *runItems
+	stream runStream
+
+	sending sync.Mutex // one message at a time
+
+	mu   sync.Mutex
+	last scheduler.Progress
+}
+
+func (e *runEvents) send(event *controlv1.RunEvent) error {
+	e.sending.Lock()
+	defer e.sending.Unlock()
+	return e.stream.Send(event)
+}
+
+// progress notes how far the run is.
+func (e *runEvents) progress(p scheduler.Progress) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.last = p
+}
+
+// sendProgress sends from time to time how far the run is, until stop is called.
+func (e *runEvents) sendProgress(wanted bool) (stop func()) {
+	if !wanted {
+		return func() {}
+	}
+	over, ended := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(ended)
+		tick := time.NewTicker(progressEvery)
+		defer tick.Stop()
+		for {
+			select {
+			case <-over:
+				return
+			case <-tick.C:
+			}
+			e.mu.Lock()
+			p := e.last
+			e.mu.Unlock()
+			event := &controlv1.RunProgress{
+				Tasks: uint64(p.Tasks), Ended: uint64(p.Ended), Failed: uint64(p.Failed), Running: uint64(p.Running), Peers: uint32(p.Peers),
+			}
+			if e.send(&controlv1.RunEvent{Event: &controlv1.RunEvent_Progress{Progress: event}}) != nil {
+				return // the stream has ended, as others will say
+			}
+		}
+	}()
+	return func() {
+		close(over)
+		<-ended
+	}
+}
+
+// task describes a task by its item.
+func (e *runEvents) task(index int) (*controlv1.RunTask, error) {
+	entry, err := e.items.entry(e.items.results, index)
+	if err != nil {
+		return nil, err
+	}
+	task := &controlv1.RunTask{Index: entry.Seq - 1, Values: entry.Values, Item: bytes.Join(entry.Values, []byte(" "))}
+	for _, in := range entry.Inputs {
+		task.InputBytes += uint64(in.Size)
+	}
+	task.InputBytes += uint64(entry.GetStdin().GetSize())
+	return task, nil
+}
+
+func (e *runEvents) result(a *scheduler.Accepted) error {
+	task, err := e.task(a.Task.Index)
+	if err != nil {
+		return err
+	}
+	task.State, task.ExitCode, task.Stdout, task.Stderr = string(a.State), int32(a.ExitCode), a.Stdout, a.Stderr
+	task.Limit, task.Remembered, task.Replaces = string(a.Limit), a.FromCache, a.Replaces != [32]byte{}
+	task.Seconds, task.Why = a.Elapsed.Seconds(), validText(a.Why)
+	task.StartedMillis = time.Now().Add(-a.Elapsed).UnixMilli()
+	if !a.Peer.IsZero() {
+		if !a.FromCache {
+			e.peer.tookWork(a.Peer, a.Elapsed)
+		}
+		task.Peer, task.PeerName = a.Peer.String(), e.peer.nameOf(a.Peer)
+	}
+	if err := e.send(&controlv1.RunEvent{Event: &controlv1.RunEvent_Task{Task: task}}); err != nil {
+		return err
+	}
+	if !e.start.Outputs {
+		return nil
+	}
+	for _, out := range a.Outputs {
+		if err := e.output(task.Index, a, out); err != nil {
+			return fmt.Errorf("output %q of task %d: %w", out.Name, task.Index, err)
+		}
+	}
+	return nil
+}
+
+// stopped says what was running when the user had the run stopped.
+func (e *runEvents) stopped(sum scheduler.Summary) error {
+	event := &controlv1.RunStopped{More: uint64(sum.Stopped - len(sum.Running))}
+	for _, r := range sum.Running {
+		task, err := e.task(r.Index)
+		if err != nil {
+			return err
+		}
+		task.Peer, task.PeerName, task.Seconds = r.Peer.String(), e.peer.nameOf(r.Peer), r.For.Seconds()
+		event.Running = append(event.Running, task)
+	}
+	return e.send(&controlv1.RunEvent{Event: &controlv1.RunEvent_Stopped{Stopped: event}})
+}
+
+func (e *runEvents) summary(sum scheduler.Summary, halt batch.Halt) error {
+	event := &controlv1.RunSummary{
+		Tasks: uint64(sum.Tasks), Done: uint64(sum.Done), Failed: uint64(sum.Failed + sum.Limited + sum.Lost),
+		Cancelled: uint64(sum.Cancelled + sum.Stopped), NotBegun: uint64(sum.NotBegun), Remembered: uint64(sum.Remembered),
+		Retried: uint64(sum.Retried), Seconds: sum.Elapsed.Seconds(), Peers: uint32(sum.Peers),
+	}
+	if sum.Halted {
+		event.Halted = halt.String()
+	}
+	return e.send(&controlv1.RunEvent{Event: &controlv1.RunEvent_Summary{Summary: event}})
+}
+
+// output sends one file in pieces; an empty file is one empty piece.
+func (e *runEvents) output(index uint64, a *scheduler.Accepted, out tasks.Output) error {
+	r, err := a.OpenOutput(out)
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	buffer := make([]byte, outputPieceBytes)
+	for first := true; ; first = false {
+		n, err := io.ReadFull(r, buffer)
+		last := errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)
+		if err != nil && !last {
+			return err
+		}
+		piece := &controlv1.RunOutput{Index: index, Path: out.Name, Data: buffer[:n], First: first, Last: last}
+		if err := e.send(&controlv1.RunEvent{Event: &controlv1.RunEvent_Output{Output: piece}}); err != nil || last {
+			return err
+		}
+	}
+}
