@@ -249,8 +249,9 @@ func (s *runScreen) line(format string, args ...any) {
 	s.write(s.app.stderr, []byte(printableLines(fmt.Sprintf(format, args...))+"\n"))
 }
 
-// guestText passes bytes of a guest on untouched to files and pipes; on a
-// terminal control characters are escaped, for a guest is not trusted.
+// guestText passes bytes of a guest on untouched to files and pipes, with a tag
+// before each line; on a terminal control characters are escaped, for a guest
+// is not trusted.
 func (s *runScreen) guestText(w io.Writer, text []byte, tag string) error {
 	if len(text) == 0 {
 		return nil
@@ -258,14 +259,25 @@ func (s *runScreen) guestText(w io.Writer, text []byte, tag string) error {
 	if tag != "" {
 		text = tagged(text, tag)
 	}
-	if isTerminal(w) {
-		columns := strings.Split(string(text), "\t") // tabs do no harm
-		for i, column := range columns {
-			columns[i] = printableLines(column)
-		}
-		text = []byte(strings.Join(columns, "\t"))
+	return s.write(w, guestText(w, text))
+}
+
+// writeGuestText is for guests' text that is not that of a run.
+func (a *app) writeGuestText(w io.Writer, text []byte) error {
+	_, err := w.Write(guestText(w, text))
+	return err
+}
+
+// guestText returns what of a guest's text may be written to w.
+func guestText(w io.Writer, text []byte) []byte {
+	if !isTerminal(w) {
+		return text
 	}
-	return s.write(w, text)
+	columns := strings.Split(string(text), "\t") // tabs do no harm
+	for i, column := range columns {
+		columns[i] = printableLines(column)
+	}
+	return []byte(strings.Join(columns, "\t"))
 }
 
 // tagged puts tag before each line.
