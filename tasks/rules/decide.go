@@ -121,15 +121,12 @@ func (d *decider) processors(r Rules, f Facts) {
 	if n := max(1, int(r.CPU.Of(float64(r.Cores)))); n < r.Slots {
 		d.add("cpu", n, "%s of its cores are %s", r.CPU, slotCount(n))
 	}
-	if !f.Load.Known {
+	if !f.Load.Known || r.Load >= percent { // not known, or it does not matter
 		return
 	}
 	if limit := r.Load.Of(float64(r.Cores)); f.Load.Cores > limit {
 		d.add("load", 0, "other programs keep %.1f of its %d cores busy, more than %s", f.Load.Cores, r.Cores, r.Load)
 		return
-	}
-	if r.Load >= percent {
-		return // their load does not matter
 	}
 	if left := int(math.Floor(float64(r.Cores) - f.Load.Cores + spareCore)); left < r.Slots {
 		d.add("load", max(0, left), "other programs keep %.1f of its %d cores busy", f.Load.Cores, r.Cores)

@@ -6,6 +6,7 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -60,13 +61,13 @@ type look struct {
 // is busier than quiet cores, when everything is asked for, or when programs are
 // looked for.
 func (p *processes) look(now time.Time, quiet float64, all bool, programs []string) (look, error) {
-	bound, err := p.machine(now)
+	bound, bounded, err := p.machine(now)
 	if err != nil {
 		return look{}, err
 	}
 	if !all && len(programs) == 0 && bound <= quiet {
-		p.last, p.load, p.known = nil, bound, true
-		return look{load: Load{Known: true, Cores: bound}}, nil
+		p.last, p.load, p.known = nil, bound, bounded
+		return look{load: Load{Known: bounded, Cores: bound}}, nil
 	}
 	current, err := p.list()
 	if err != nil {
@@ -76,6 +77,9 @@ func (p *processes) look(now time.Time, quiet float64, all bool, programs []stri
 	below := current.descendants(p.self)
 	for pid := range below {
 		out.guests += current[pid].pages * p.page
+	}
+	if !bounded {
+		bound = float64(runtime.NumCPU())
 	}
 	p.measure(current, now, bound, func(one process) bool { return below[one.pid] || p.isOwn(one) })
 	out.load = Load{Known: p.known, Cores: p.load}
@@ -98,23 +102,23 @@ func (p *processes) measure(current census, now time.Time, bound float64, mine f
 }
 
 // machine returns how many cores were busy since the last call: a bound of what
-// others can have used.
-func (p *processes) machine(now time.Time) (float64, error) {
+// others can have used. The first call knows none.
+func (p *processes) machine(now time.Time) (bound float64, known bool, err error) {
 	text, err := os.ReadFile(filepath.Join(p.root, "stat"))
 	if err != nil {
-		return 0, err
+		return 0, false, err
 	}
 	busy, err := parseBusy(text)
 	if err != nil {
-		return 0, err
+		return 0, false, err
 	}
 	since, used := now.Sub(p.busyAt), less(busy, p.busy)
 	first := p.busyAt.IsZero()
 	p.busy, p.busyAt = busy, now
 	if first || since <= 0 {
-		return math.MaxInt32, nil
+		return 0, false, nil
 	}
-	return float64(used) / ticksPerSecond / since.Seconds(), nil
+	return float64(used) / ticksPerSecond / since.Seconds(), true, nil
 }
 
 // parseBusy reads the ticks that all cores were busy from /proc/stat; those of
