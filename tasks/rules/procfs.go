@@ -121,8 +121,7 @@ func (p *processes) machine(now time.Time) (bound float64, known bool, err error
 	return float64(used) / ticksPerSecond / since.Seconds(), true, nil
 }
 
-// parseBusy reads the ticks that all cores were busy from /proc/stat; those of
-// polite processes are left out.
+// parseBusy reads the ticks that all cores were busy from /proc/stat.
 func parseBusy(text []byte) (uint64, error) {
 	line, _, _ := bytes.Cut(text, []byte("\n"))
 	fields := strings.Fields(string(line))
@@ -131,7 +130,7 @@ func parseBusy(text []byte) (uint64, error) {
 		return 0, fmt.Errorf("no line cpu in /proc/stat")
 	}
 	var busy uint64
-	for _, i := range []int{1, 3, 6, 7} {
+	for _, i := range []int{1, 2, 3, 6, 7} {
 		n, err := strconv.ParseUint(fields[i], 10, 64)
 		if err != nil {
 			return 0, fmt.Errorf("/proc/stat: %w", err)
