@@ -28,6 +28,7 @@ func TestEveryMethodHasARule(t *testing.T) {
 	gridv1.RegisterGridServer(&services, gridv1.UnimplementedGridServer{})
 	shardsv1.RegisterShardsServer(&services, shardsv1.UnimplementedShardsServer{})
 	tasksv1.RegisterTasksServer(&services, tasksv1.UnimplementedTasksServer{})
+	tasksv1.RegisterKeepersServer(&services, tasksv1.UnimplementedKeepersServer{})
 	table := methodRules()
 	if err := table.Check(&services); err != nil {
 		t.Error(err)
