@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -20,6 +21,7 @@ import (
 	"gotong/tasks/keeper"
 	"gotong/tasks/remember"
 	"gotong/tasks/sandbox"
+	"gotong/tasks/worker"
 )
 
 // Size is a number of bytes that is written and read with a unit: 200GB is
@@ -120,7 +122,8 @@ type TasksConfig struct {
 
 	RememberBytes Size `mapstructure:"remember_bytes"` // results of this owner's tasks; 0: none
 
-	CompileCache Size `mapstructure:"compile_cache"` // machine code of modules; 0: each sandbox compiles
+	CompileCache Size   `mapstructure:"compile_cache"` // machine code of modules; 0: each sandbox compiles
+	Cgroup       string `mapstructure:"cgroup"`        // auto, off, or a delegated cgroup v2 directory
 }
 
 // RetentionConfig says how long data stays that is no longer wanted.
@@ -145,7 +148,7 @@ func DefaultConfig() Config {
 		Gossip:     GossipConfig{Preset: "lan"},
 		Store:      StoreConfig{KeepFree: 1e9, FairShare: true, Allowance: 1e9},
 		Backup:     BackupConfig{Spool: segments.DefaultSpoolBytes},
-		Tasks: TasksConfig{MaxMemory: 1 << 30, MaxTimeout: time.Hour, CacheBytes: 2e9, RememberBytes: 256e6, CompileCache: 1e9,
+		Tasks: TasksConfig{MaxMemory: 1 << 30, MaxTimeout: time.Hour, CacheBytes: 2e9, RememberBytes: 256e6, CompileCache: 1e9, Cgroup: worker.CgroupAuto,
 			KeepJobs: keeper.DefaultJobs, KeepBytes: keeper.DefaultBytes, KeeperLease: keeper.DefaultLease, KeeperGrace: keeper.DefaultGrace, Retention: keeper.DefaultRetention,
 		},
 		Donate:    defaultDonate(),
@@ -157,6 +160,9 @@ func DefaultConfig() Config {
 		Log:       LogConfig{Level: "info", Format: "text"},
 	}
 }
+
+// cgroupOff leaves sandboxes in the peer's own cgroup.
+const cgroupOff = "off"
 
 // maxSlots bounds Slots; a larger number is a typing error.
 const maxSlots = 4096
@@ -204,6 +210,9 @@ func (c Config) Validate() error {
 	}
 	if c.Tasks.CompileCache != 0 && c.Tasks.CompileCache < sandbox.MinCacheBytes {
 		fault("tasks.compile_cache", "%s is less than %s", c.Tasks.CompileCache, Size(sandbox.MinCacheBytes))
+	}
+	if v := c.Tasks.Cgroup; v != worker.CgroupAuto && v != cgroupOff && !filepath.IsAbs(v) {
+		fault("tasks.cgroup", "%q is not auto, off or an absolute path", v)
 	}
 	if c.Tasks.MaxMemory < 1<<20 {
 		fault("tasks.max_memory", "%s is less than 1MiB", c.Tasks.MaxMemory)

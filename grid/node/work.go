@@ -54,7 +54,7 @@ func (p *Peer) openTasks() error {
 	}
 	w.worker, err = worker.New(worker.Config{
 		Executable: p.options.Executable, Dir: filepath.Join(dir, "worker"), Slots: max(p.cfg.Slots, 1),
-		Limits: p.taskLimits(), StoreBytes: int64(p.cfg.Tasks.CacheBytes), CodeBytes: int64(p.cfg.Tasks.CompileCache), Logger: p.logger,
+		Limits: p.taskLimits(), StoreBytes: int64(p.cfg.Tasks.CacheBytes), CodeBytes: int64(p.cfg.Tasks.CompileCache), Cgroup: p.cgroup(), Logger: p.logger,
 	})
 	if err != nil {
 		return err
@@ -74,6 +74,14 @@ func (p *Peer) openTasks() error {
 	}
 	p.work = w
 	return w.openDonor()
+}
+
+// cgroup is what the configuration says, as a worker takes it.
+func (p *Peer) cgroup() string {
+	if p.cfg.Tasks.Cgroup == cgroupOff {
+		return ""
+	}
+	return p.cfg.Tasks.Cgroup
 }
 
 // taskLimits is the most that the donor lets a task ask for.

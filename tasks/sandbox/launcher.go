@@ -31,6 +31,9 @@ type Launcher struct {
 	requests   chan func()
 	ended      chan struct{}
 
+	cgroup   *cgroupRoot // nil: none, for the reason in noCgroup
+	noCgroup string
+
 	mu             sync.Mutex
 	isolationKnown bool   // isolationWhy says how it is here
 	isolationWhy   string // why children have no namespaces of their own; empty: they have
@@ -43,6 +46,11 @@ type Options struct {
 	Executable string
 	// Cache has compiled code; nil: each child compiles its module itself.
 	Cache *Cache
+	// Cgroup is a cgroup v2 that this process may divide: see FindCgroup. Its
+	// processes move to one below. Empty: children share that of this process.
+	Cgroup string
+	// NoCgroup says why Cgroup is empty, for the layer's reason.
+	NoCgroup string
 }
 
 // OpenLauncher returns a Launcher. The caller closes it, after its children.
@@ -54,7 +62,18 @@ func OpenLauncher(o Options) (*Launcher, error) {
 			return nil, fmt.Errorf("find the running program: %w", err)
 		}
 	}
-	l := &Launcher{executable: binary, cache: o.Cache, requests: make(chan func()), ended: make(chan struct{})}
+	l := &Launcher{executable: binary, cache: o.Cache, requests: make(chan func()), ended: make(chan struct{}), noCgroup: o.NoCgroup}
+	switch {
+	case o.Cgroup != "":
+		root, err := openCgroup(o.Cgroup)
+		if err != nil {
+			l.noCgroup = err.Error()
+		} else {
+			l.cgroup = root
+		}
+	case l.noCgroup == "":
+		l.noCgroup = "not asked for"
+	}
 	go l.run()
 	return l, nil
 }
@@ -263,6 +282,7 @@ func (l *Launcher) attempt(ctx context.Context, c *Child, s setup, isolated bool
 	if err := c.connect(l.start); err != nil {
 		return err
 	}
+	inCgroup := l.confine(c, s)
 	s.Namespaces = namespacesOf()
 	release := c.killAfter(ctx, startWall)
 	body, err := c.exchange(frameSetup, s.append, frameHello, maxHelloBytes)
@@ -271,8 +291,19 @@ func (l *Launcher) attempt(ctx context.Context, c *Child, s setup, isolated bool
 		return err
 	}
 	h, err := parseHello(body)
-	c.layers = h.Layers
+	c.layers = append(h.Layers, inCgroup)
 	return err
+}
+
+// confine puts the process of c, which waits for its setup, into a cgroup of its
+// own.
+func (l *Launcher) confine(c *Child, s setup) Layer {
+	if l.cgroup == nil {
+		return Layer{Name: LayerCgroup, Why: l.noCgroup}
+	}
+	dir, err := l.cgroup.child(c.cmd.Process.Pid, s.Duty, s.Limits)
+	c.cgroup = dir
+	return layerOf(LayerCgroup, false, err)
 }
 
 // newChild makes the staging directory and what belongs to a child, and starts

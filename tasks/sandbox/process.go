@@ -39,7 +39,8 @@ type Child struct {
 	layers  []Layer
 	engine  string
 
-	unisolated bool // without namespaces of its own, to probe what they stop
+	cgroup     string // of its own; empty: none
+	unisolated bool   // without namespaces of its own, to probe what they stop
 
 	stdin  io.WriteCloser
 	frames frameReader
@@ -180,8 +181,17 @@ func (c *Child) reset() {
 		killGroup(c.cmd.Process)
 		c.stdin.Close()
 		c.cmd.Wait()
+		c.leaveCgroup()
 	}
 	c.stderr.reset()
+}
+
+// leaveCgroup removes the cgroup of a process that has ended.
+func (c *Child) leaveCgroup() {
+	if c.cgroup != "" {
+		endCgroup(c.cgroup)
+		c.cgroup = ""
+	}
 }
 
 // explain gives a layer that is not active a better reason.
@@ -386,6 +396,7 @@ func (c *Child) end() {
 		}
 		c.stdin.Close()
 		c.cmd.Wait() // its error is in ProcessState
+		c.leaveCgroup()
 		for i, run := range runs {
 			if i == 0 {
 				run.done(c.death(run, ran))

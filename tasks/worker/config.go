@@ -29,11 +29,28 @@ type Config struct {
 	StoreBytes int64
 	// CodeBytes bounds the cache of compiled modules; 0: each sandbox compiles.
 	CodeBytes int64
+	// Cgroup is CgroupAuto, or a directory for sandbox.Options; empty means none.
+	Cgroup string
 	// CompileWall is how long a module may compile; 0 means
 	// sandbox.DefaultCompileWall.
 	CompileWall time.Duration
 	// Logger gets what an operator acts on; nil discards it.
 	Logger *slog.Logger
+}
+
+// CgroupAuto uses the cgroup that the system delegated to this process, if any.
+const CgroupAuto = "auto"
+
+// sandboxOptions are how c wants sandboxes started.
+func (c Config) sandboxOptions(code *sandbox.Cache) sandbox.Options {
+	o := sandbox.Options{Executable: c.Executable, Cache: code, Cgroup: c.Cgroup, NoCgroup: "the configuration says so"}
+	if c.Cgroup == CgroupAuto {
+		var err error
+		if o.Cgroup, err = sandbox.FindCgroup(); err != nil {
+			o.NoCgroup = err.Error()
+		}
+	}
+	return o
 }
 
 // Bounds of a Config.

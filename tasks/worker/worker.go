@@ -139,7 +139,7 @@ func (w *Worker) Store() *Store { return w.store }
 // lost, and returns nil. It may be called once. On a machine that cannot confine
 // a guest it goes on and refuses every task with the reason.
 func (w *Worker) Run(ctx context.Context) error {
-	launcher, err := sandbox.OpenLauncher(sandbox.Options{Executable: w.cfg.Executable, Cache: w.code})
+	launcher, err := sandbox.OpenLauncher(w.cfg.sandboxOptions(w.code))
 	if err != nil {
 		return fmt.Errorf("worker: %w", err)
 	}
