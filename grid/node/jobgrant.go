@@ -7,15 +7,19 @@ import (
 	"gotong/grid/roster"
 	"gotong/storage"
 	"gotong/tasks"
+	"gotong/tasks/contents"
 )
 
 // runLife is for how long the grant of an attached run holds; workers take no
 // task under it later.
 const runLife = 30 * 24 * time.Hour
 
-// grantJob signs the grant of a job of this peer's owner, with which members
+// JobContents stores and fetches contents of jobs on the grid.
+func (p *Peer) JobContents() *contents.Contents { return p.work.contents }
+
+// GrantJob signs the grant of a job of this peer's owner, with which members
 // work on it for so long and store as much as bytes for it.
-func (p *Peer) grantJob(job tasks.JobID, bytes int64, life time.Duration) ([]byte, error) {
+func (p *Peer) GrantJob(job tasks.JobID, bytes int64, life time.Duration) ([]byte, error) {
 	now := time.Now()
 	raw, err := storage.SignJobGrant(p.node.Private(), storage.JobGrant{
 		Job: job, Owner: p.owner(), Created: now, Expires: now.Add(life), OutputBytes: bytes, Delegation: p.grant(),
