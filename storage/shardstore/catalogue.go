@@ -28,7 +28,7 @@ type catalogue struct {
 	trash    map[storage.SegmentID]*segment // deleted, within their floor
 	bad      map[storage.SegmentID][]shard  // set aside; counted in used only
 	owners   map[grid.OwnerID]*usage
-	jobs     map[vaultKey]int64 // payload of the shards of each job, those being written too
+	jobs     jobBook
 	claims   map[storage.ShardID]chan struct{}
 	shards   int   // stored
 	trashed  int   // in the trash
@@ -49,7 +49,7 @@ type segment struct {
 	owner   *usage
 	floor   time.Duration
 	expires int64   // in Unix seconds; 0: never
-	job     bool    // of a job
+	job     int64   // of a job: bytes of the segment, padded to whole shards; else 0
 	shards  []shard // by index
 }
 
@@ -93,7 +93,7 @@ func newCatalogue(cfg Config) *catalogue {
 		trash:      map[storage.SegmentID]*segment{},
 		bad:        map[storage.SegmentID][]shard{},
 		owners:     map[grid.OwnerID]*usage{},
-		jobs:       map[vaultKey]int64{},
+		jobs:       newJobBook(),
 		claims:     map[storage.ShardID]chan struct{}{},
 	}
 }
@@ -205,7 +205,8 @@ func (c *catalogue) book(header storage.SignedHeader, account *usage, sign int) 
 	c.reserved += size
 	c.writers += sign
 	if header.Kind == storage.GrantJob {
-		c.accountJob(vaultKey{header.Owner, header.Vault}, account, size, int64(sign*header.ShardBytes))
+		account.jobs += size
+		c.jobs.account(vaultKey{header.Owner, header.Vault}, header.ID, paddedBytes(header), sign)
 	}
 }
 
@@ -242,7 +243,10 @@ func (c *catalogue) addTrash(header storage.SignedHeader, index int, since time.
 }
 
 func (c *catalogue) describe(header storage.SignedHeader) segment {
-	like := segment{vault: unique.Make(header.Vault), owner: c.usageOf(header.Owner), floor: header.Floor, job: header.Kind == storage.GrantJob}
+	like := segment{vault: unique.Make(header.Vault), owner: c.usageOf(header.Owner), floor: header.Floor}
+	if header.Kind == storage.GrantJob {
+		like.job = paddedBytes(header)
+	}
 	if !header.Expires.IsZero() {
 		like.expires = header.Expires.Unix()
 	}
@@ -263,16 +267,17 @@ func (c *catalogue) insert(into map[storage.SegmentID]*segment, id storage.Segme
 		return false
 	}
 	s.shards = slices.Insert(s.shards, at, sh)
-	c.account(s, sh, 1)
+	c.account(id, s, sh, 1)
 	return true
 }
 
 // account counts a shard in, with sign 1, or out, with −1.
-func (c *catalogue) account(s *segment, sh shard, sign int) {
+func (c *catalogue) account(id storage.SegmentID, s *segment, sh shard, sign int) {
 	u, size := s.owner, int64(sign)*sh.bytes
 	c.used += size
-	if s.job {
-		c.accountJob(vaultKey{u.owner, s.vault.Value()}, u, size, int64(sign)*(sh.bytes-payloadOffset))
+	if s.job > 0 {
+		u.jobs += size
+		c.jobs.account(vaultKey{u.owner, s.vault.Value()}, id, s.job, sign)
 	}
 	if sh.since == 0 {
 		u.shards, u.bytes, c.shards = u.shards+sign, u.bytes+size, c.shards+sign
@@ -308,7 +313,7 @@ func (c *catalogue) take(id storage.SegmentID, sh shard) (*segment, bool) {
 	if len(s.shards) == 0 {
 		delete(from, id)
 	}
-	c.account(s, sh, -1)
+	c.account(id, s, sh, -1)
 	return s, true
 }
 

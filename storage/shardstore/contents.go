@@ -37,7 +37,7 @@ func (s *Store) Segments(ctx context.Context) iter.Seq2[Held, error] {
 			if len(stored) == 0 || like.expired(time.Now().Unix()) {
 				continue // gone meanwhile, or soon
 			}
-			held := Held{ID: id, Vault: like.vault.Value(), Owner: like.owner.owner, Job: like.job, Shards: make([]int, len(stored))}
+			held := Held{ID: id, Vault: like.vault.Value(), Owner: like.owner.owner, Job: like.job > 0, Shards: make([]int, len(stored))}
 			for i, shard := range stored {
 				held.Shards[i] = shard.index
 			}
@@ -108,12 +108,12 @@ func (s *Store) Vaults() []HeldVault {
 	}
 	s.cat.mu.RLock()
 	for _, seg := range s.cat.segments {
-		if !seg.job {
+		if seg.job == 0 {
 			of(vaultKey{seg.owner.owner, seg.vault.Value()}).Segments++
 		}
 	}
 	for _, seg := range s.cat.trash {
-		if !seg.job {
+		if seg.job == 0 {
 			of(vaultKey{seg.owner.owner, seg.vault.Value()})
 		}
 	}

@@ -21,27 +21,36 @@ var (
 // signs, however it is asked.
 func TestJobQuota(t *testing.T) {
 	s := open(t, t.TempDir(), shardstore.Config{})
-	grant := device.JobGrant(t, someJob, 2000) // 3000 with redundancy 2+1
+	grant := device.JobGrant(t, someJob, 4000) // two segments of two times 1000
 	first, second := member.JobSegment(t, grant, twoOf3, 1000, "a"), device.JobSegment(t, grant, twoOf3, 1000, "b")
+	third := member.JobSegment(t, grant, twoOf3, 1000, "third")
 	putShard(t, s, first, 0)
-	putShard(t, s, second, 0)
-	writing, err := s.CreateShard(t.Context(), first.Header, 1, nil)
+	putShard(t, s, first, 1)
+	writing, err := s.CreateShard(t.Context(), second.Header, 0, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := storagetest.Put(t.Context(), s, second, 1, nil); !errors.Is(err, storage.ErrQuota) {
+	if err := storagetest.Put(t.Context(), s, third, 1, nil); !errors.Is(err, storage.ErrQuota) {
 		t.Fatalf("beyond the grant: %v", err)
 	}
 	if err := storagetest.Put(t.Context(), s, first, 0, nil); !errors.Is(err, storage.ErrExists) {
 		t.Fatalf("once more: %v", err)
 	}
 	writing.Abort()
+	putShard(t, s, third, 1)
+	if err := storagetest.Put(t.Context(), s, second, 1, nil); !errors.Is(err, storage.ErrQuota) {
+		t.Fatalf("beyond the grant: %v", err)
+	}
+	if err := s.DeleteShard(t.Context(), third.ID(1)); err != nil {
+		t.Fatal(err)
+	}
 	putShard(t, s, second, 1)
+	putShard(t, s, second, 2)
 	putShard(t, s, segmentOf(t, device, "no job"), 0)
 	other := device.JobGrant(t, [32]byte{7}, 2000)
 	putShard(t, s, member.JobSegment(t, other, twoOf3, 1000, "c"), 0)
 	held := s.Stats().Owners[device.Owner]
-	if held.JobBytes != 4*onDisk || held.Bytes != 5*onDisk || s.Stats().Owners[member.Owner] != (shardstore.Holding{}) {
+	if held.JobBytes != 5*onDisk || held.Bytes != 6*onDisk || s.Stats().Owners[member.Owner] != (shardstore.Holding{}) {
 		t.Errorf("%+v", s.Stats().Owners)
 	}
 	if err := s.DeleteShard(t.Context(), first.ID(0)); err != nil {
