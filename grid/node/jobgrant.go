@@ -17,9 +17,9 @@ const runLife = 30 * 24 * time.Hour
 // JobContents stores and fetches contents of jobs on the grid.
 func (p *Peer) JobContents() *contents.Contents { return p.work.contents }
 
-// GrantJob signs the grant of a job of this peer's owner, with which members
+// grantJob signs the grant of a job of this peer's owner, with which members
 // work on it for so long and store as much as bytes for it.
-func (p *Peer) GrantJob(job tasks.JobID, bytes int64, life time.Duration) ([]byte, error) {
+func (p *Peer) grantJob(job tasks.JobID, bytes int64, life time.Duration) ([]byte, error) {
 	now := time.Now()
 	raw, err := storage.SignJobGrant(p.node.Private(), storage.JobGrant{
 		Job: job, Owner: p.owner(), Created: now, Expires: now.Add(life), OutputBytes: bytes, Delegation: p.grant(),
@@ -39,4 +39,9 @@ func (p *Peer) authorizeJob(g storage.SignedJobGrant) error {
 		return fmt.Errorf("owner %s is no member: %w", g.Owner.Short(), storage.ErrDenied)
 	}
 	return g.Allows(view.Grid(), time.Now())
+}
+
+// GrantJob makes the grant of a job of this peer's owner; see storage.JobGrant.
+func (p *Peer) GrantJob(job tasks.JobID, bytes int64, life time.Duration) ([]byte, error) {
+	return p.grantJob(job, bytes, life)
 }

@@ -169,7 +169,7 @@ func (s *submission) content(stream submitStream, c *controlv1.SubmitContent) (*
 // the job over.
 func (s *submission) finish(ctx context.Context) (*controlv1.SubmitResponse, error) {
 	var err error
-	if s.plan.Grant, err = s.peer.GrantJob(s.plan.Job, s.bytes(), time.Until(s.plan.Expires)+s.plan.Retention); err != nil {
+	if s.plan.Grant, err = s.peer.grantJob(s.plan.Job, s.bytes(), time.Until(s.plan.Expires)+s.plan.Retention); err != nil {
 		return nil, err
 	}
 	left, err := s.store(ctx)

@@ -45,7 +45,7 @@ func (p *Peer) grantRun(ctx context.Context, job *scheduler.Job, from source) (e
 			bytes += contents.Bytes(size)
 		}
 	}
-	if job.Grant, err = p.GrantJob(job.Job, bytes, runLife); err != nil || len(large) == 0 || job.Count < storeWorkers {
+	if job.Grant, err = p.grantJob(job.Job, bytes, runLife); err != nil || len(large) == 0 || job.Count < storeWorkers {
 		return err
 	}
 	lacking := p.lacking(ctx, job.Header)
