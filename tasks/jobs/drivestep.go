@@ -12,6 +12,7 @@ import (
 
 	"github.com/zeebo/blake3"
 
+	"gotong/grid"
 	"gotong/tasks"
 	"gotong/tasks/batch"
 	"gotong/tasks/scheduler"
@@ -29,6 +30,8 @@ type stepRun struct {
 	items    *ItemsReader // nil: it runs once, without an item
 	common   common       // what all tasks get of the steps before
 	files    *localFiles
+	trust    map[grid.PeerID]int // as the journal has it; used by who receives results
+	again    sync.Map            // places of tasks whose result in the journal cannot be read
 }
 
 // errStepFailed ends the run of a step that is not to go on.
@@ -98,7 +101,7 @@ func (r *stepRun) impossible(err error) error {
 		if err != nil {
 			return err
 		}
-		if err := r.recorder.add(res); err != nil {
+		if err := r.recorder.add(res, nil); err != nil {
 			return err
 		}
 		if r.step.OnFailure == FailureStop {
@@ -198,10 +201,10 @@ func (r *stepRun) job(pool scheduler.Pool) (scheduler.Job, scheduler.Config, err
 	}
 	cfg := scheduler.Config{
 		Pool: numbered{pool, s.First}, Contents: r, Dir: r.dir, Peers: s.MaxPeers, AsTheyCome: true,
-		Verify: verify, Known: r.known, Caught: r.caught, Logger: r.Logger,
+		Verify: verify, Started: true, Known: r.known, Caught: r.caught, Logger: r.Logger,
 		WorkerWait: max(time.Hour, time.Until(r.plan.Expires)),
 	}
-	r.Job.View(func(s *State) { cfg.Trust = s.Trust() })
+	r.Job.View(func(s *State) { r.trust, cfg.Trust = s.Trust(), s.Trust() })
 	if r.Progress != nil {
 		cfg.Progress = func(p scheduler.Progress) { r.Progress(r.number, p) }
 	}
@@ -255,11 +258,13 @@ func (r *stepRun) known(spec [32]byte, i int) *scheduler.Accepted {
 		res, ok, err := r.Job.Result(r.step.First + i)
 		if err != nil || !ok {
 			r.Logger.Warn("a result cannot be read; the task runs again", "task", r.step.First+i, "err", err)
+			r.again.Store(i, true)
 			return nil
 		}
 		a, err := res.accepted(i)
 		if err != nil {
 			r.Logger.Warn("a result cannot be read; the task runs again", "task", r.step.First+i, "err", err)
+			r.again.Store(i, true)
 			return nil
 		}
 		return a
@@ -286,7 +291,7 @@ func (r *stepRun) receive(a *scheduler.Accepted) error {
 		_, have = s.Accepted(index)
 		revision = s.tasks[index].revision
 	})
-	if have && a.Replaces == ([32]byte{}) && a.FromCache {
+	if _, again := r.again.Load(local); have && !again && a.Replaces == ([32]byte{}) {
 		return nil // it is in the journal
 	}
 	if err := r.keepOutputs(a); err != nil {
@@ -299,7 +304,7 @@ func (r *stepRun) receive(a *scheduler.Accepted) error {
 	if have {
 		res.Revision = revision + 1
 	}
-	if err := r.recorder.add(res); err != nil {
+	if err := r.recorder.add(res, r.confirm(a)); err != nil {
 		return err
 	}
 	if a.State != tasks.StateDone && r.step.OnFailure == FailureStop {
@@ -316,9 +321,26 @@ func (r *stepRun) caught(c scheduler.Caught) error {
 	}
 	r.recorder.put(func(record *Record) {
 		record.Evidence = []Result{wrong}
-		record.Trust = []Trust{{Peer: c.Vote.Peer}}
+		record.Trust = []Trust{{Peer: c.Vote.Peer, Value: TrustCaught}}
 	})
+	r.trust[c.Vote.Peer] = TrustCaught
 	return nil
+}
+
+// confirm returns what is thought of those who agreed on a result, for the
+// journal: whoever drives the job next goes on from there.
+func (r *stepRun) confirm(a *scheduler.Accepted) []Trust {
+	if !a.Checked || a.FromCache {
+		return nil
+	}
+	var trust []Trust
+	for _, v := range a.Votes {
+		if r.trust[v.Peer] != TrustCaught {
+			r.trust[v.Peer]++
+		}
+		trust = append(trust, Trust{v.Peer, r.trust[v.Peer]})
+	}
+	return trust
 }
 
 // keepOutputs copies outputs that are nowhere else into the job's directory.
@@ -376,7 +398,7 @@ func (r Result) accepted(place int) (*scheduler.Accepted, error) {
 		return nil, err
 	}
 	out.Task.Index = place
-	a := &scheduler.Accepted{Result: out, Proof: r.proof(), Attempts: r.Attempts, Checked: r.Checked, FromCache: true}
+	a := &scheduler.Accepted{Result: out, Proof: r.proof(), Attempts: r.Attempts, Checked: r.Checked, FromCache: r.Cached}
 	if r.Batch != nil {
 		a.Votes = append(a.Votes, scheduler.Vote{Peer: r.Peer, Site: r.Site, Result: out.Digest(), Engine: out.Engine, Proof: r.proof()})
 	}

@@ -81,6 +81,9 @@ type Batch struct {
 	Hashes    []byte // BLAKE3 hashes of the encoded results, joined
 }
 
+// TrustCaught is the value of a worker that gave a wrong result.
+const TrustCaught = -1
+
 // Trust is what a driver thinks of a worker: how many of its results in a row
 // were found right.
 type Trust struct {

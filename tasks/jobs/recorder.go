@@ -2,6 +2,7 @@ package jobs
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"time"
 )
@@ -43,7 +44,7 @@ func newRecorder(d *drive, stop context.CancelCauseFunc) *recorder {
 }
 
 // add has a result written soon. It waits when too much is waiting.
-func (r *recorder) add(res Result) error {
+func (r *recorder) add(res Result, trust []Trust) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for r.err == nil && r.bytes > waitBytes {
@@ -54,6 +55,14 @@ func (r *recorder) add(res Result) error {
 	}
 	record := r.room(res)
 	record.Results = append(record.Results, res)
+	for _, t := range trust {
+		i := slices.IndexFunc(record.Trust, func(old Trust) bool { return old.Peer == t.Peer })
+		if i < 0 {
+			i = len(record.Trust)
+			record.Trust = append(record.Trust, Trust{})
+		}
+		record.Trust[i] = t
+	}
 	r.cond.Broadcast()
 	return nil
 }

@@ -257,7 +257,7 @@ func (d *decoder) complete() error {
 // rest takes in what is not about results.
 func (d *decoder) rest(r *Record) error {
 	for _, t := range d.in.Trust {
-		if t.GetPeer() == 0 || int(t.Peer) > len(d.peers) || t.Value < 0 || t.Value > 1<<30 {
+		if t.GetPeer() == 0 || int(t.Peer) > len(d.peers) || t.Value < TrustCaught || t.Value > 1<<30 {
 			return invalid("bad trust in a record")
 		}
 		r.Trust = append(r.Trust, Trust{d.peers[t.Peer-1], int(t.Value)})

@@ -40,7 +40,7 @@ func hostile() []guestProbe {
 		{"endless loop", module(guests.Spin), nil, true, limited(tasks.LimitWall)},
 		{"endless loop before its start", guests.StartLoop(), nil, true, limited(tasks.LimitWall)},
 		{"all memory", module(guests.Hog), nil, false, limited(tasks.LimitMemory)},
-		{"endless recursion", module(guests.Recurse), nil, false, trapped},
+		{"endless recursion", module(guests.Recurse), nil, false, limited(tasks.LimitMemory)},
 		{"compile bomb", guests.CompileBomb(3000, 3000), nil, false, faulty(tasks.LimitCompile)},
 		{"table bomb", guests.TableBomb(1 << 30), nil, false, faulty(tasks.LimitNone)},
 		{"files outside: .., absolute paths, links, slashes at the end", module(guests.Escape), nil, false, saysRefused},
@@ -74,13 +74,6 @@ func faulty(limit tasks.Limit) func(sandbox.Outcome, error) (bool, string) {
 		f, ok := errors.AsType[*sandbox.ModuleError](fault)
 		return ok && f.Limit == limit, fault.Error()
 	}
-}
-
-func trapped(o sandbox.Outcome, fault error) (bool, string) {
-	if fault != nil {
-		return false, "could not be tried: " + fault.Error()
-	}
-	return o.State == tasks.StateFailed && strings.Contains(o.Why, "trapped"), ended(o)
 }
 
 // saysRefused believes the guest, which ends with 0 when all was refused.
