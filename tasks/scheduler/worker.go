@@ -26,6 +26,9 @@ type Header struct {
 	// StoreOutputs asks the worker to store outputs that are too large to ride
 	// inline, under the grant, rather than to keep them until they are fetched.
 	StoreOutputs bool
+	// Step tells arrays of tasks apart that one caller runs at once under one job
+	// id: each has claims of its own. Their indices must differ.
+	Step int
 }
 
 // Contents returns the module and the inputs that all tasks have, each once.

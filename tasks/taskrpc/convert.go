@@ -78,6 +78,7 @@ func headerToProto(h scheduler.Header) *tasksv1.Header {
 		Grant:        h.Grant,
 		Stored:       storedToProto(h.Stored),
 		StoreOutputs: h.StoreOutputs,
+		Step:         uint32(h.Step),
 	}
 	if !h.Key.IsZero() {
 		out.Key = h.Key[:]
@@ -147,7 +148,7 @@ func headerFromProto(p *tasksv1.Header) (h scheduler.Header, err error) {
 	if len(p.Grant) > storage.MaxGrantBytes || (len(p.Key) != 0 && len(p.Key) != len(h.Key)) {
 		return h, invalid("grant or key of a job")
 	}
-	h.Grant, h.StoreOutputs = p.Grant, p.StoreOutputs
+	h.Grant, h.StoreOutputs, h.Step = p.Grant, p.StoreOutputs, int(p.Step)
 	copy(h.Key[:], p.Key)
 	if h.Stored, err = storedFromProto(p.Stored); err != nil {
 		return h, err

@@ -134,7 +134,7 @@ func (s *Service) open(caller grid.PeerID, h scheduler.Header) (*claim, int, err
 		switch {
 		case c.job.Peer != caller && c.header.Job == h.Job:
 			return nil, 0, fmt.Errorf("another peer drives this job here: %w", tasks.ErrBusy)
-		case c.header.Job == h.Job:
+		case c.header.Job == h.Job && c.header.Step == h.Step:
 			s.end(c, errReplaced) // the caller lost it and has come back
 		case c.job.Peer == caller:
 			own++

@@ -385,3 +385,34 @@ func TestHostileOrdersEndTheClaim(t *testing.T) {
 		}
 	})
 }
+
+// TestStepsHaveClaimsOfTheirOwn: two steps of one job run on a worker at once; a
+// caller that claims again for the same step has lost the claim before.
+func TestStepsHaveClaimsOfTheirOwn(t *testing.T) {
+	eachWay(t, 2, func(t *testing.T, r *fakeRunner, w *servedWorker, way scheduler.Worker) {
+		first, second := header(r), header(r)
+		second.Job, second.Grant, second.Step = first.Job, first.Grant, 10
+		a, err := way.Claim(t.Context(), first)
+		if err != nil {
+			t.Fatal(err)
+		}
+		b, err := way.Claim(t.Context(), second)
+		if err != nil {
+			t.Fatal(err)
+		}
+		a.Send(scheduler.Orders{Tasks: []scheduler.Order{order(first, 3)}})
+		b.Send(scheduler.Orders{Tasks: []scheduler.Order{order(second, 13)}})
+		collect(t, a, 1)
+		collect(t, b, 1)
+		if _, err := way.Claim(t.Context(), first); err != nil {
+			t.Fatal(err)
+		}
+		for {
+			if _, err := a.Recv(); err != nil {
+				break
+			}
+		}
+		b.Send(scheduler.Orders{Tasks: []scheduler.Order{order(second, 14)}})
+		collect(t, b, 1)
+	})
+}

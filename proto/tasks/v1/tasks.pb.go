@@ -271,6 +271,7 @@ type Header struct {
 	Key           []byte                 `protobuf:"bytes,7,opt,name=key,proto3" json:"key,omitempty"`                                        // of the job, 32 bytes, when something of it is stored
 	Stored        []*Stored              `protobuf:"bytes,8,rep,name=stored,proto3" json:"stored,omitempty"`                                  // contents that the peer fetches itself
 	StoreOutputs  bool                   `protobuf:"varint,9,opt,name=store_outputs,json=storeOutputs,proto3" json:"store_outputs,omitempty"` // outputs that are not inline are to be stored
+	Step          uint32                 `protobuf:"varint,10,opt,name=step,proto3" json:"step,omitempty"`                                    // tells claims of one caller on one job apart
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -366,6 +367,13 @@ func (x *Header) GetStoreOutputs() bool {
 		return x.StoreOutputs
 	}
 	return false
+}
+
+func (x *Header) GetStep() uint32 {
+	if x != nil {
+		return x.Step
+	}
+	return 0
 }
 
 // Stored says where a content is stored: docs/format.md, Contents of jobs.
@@ -3967,7 +3975,7 @@ var File_tasks_v1_tasks_proto protoreflect.FileDescriptor
 
 const file_tasks_v1_tasks_proto_rawDesc = "" +
 	"\n" +
-	"\x14tasks/v1/tasks.proto\x12\x0fgotong.tasks.v1\"\xab\x02\n" +
+	"\x14tasks/v1/tasks.proto\x12\x0fgotong.tasks.v1\"\xbf\x02\n" +
 	"\x06Header\x12\x10\n" +
 	"\x03job\x18\x01 \x01(\fR\x03job\x12\x16\n" +
 	"\x06module\x18\x02 \x01(\fR\x06module\x12.\n" +
@@ -3977,7 +3985,9 @@ const file_tasks_v1_tasks_proto_rawDesc = "" +
 	"\x05grant\x18\x06 \x01(\fR\x05grant\x12\x10\n" +
 	"\x03key\x18\a \x01(\fR\x03key\x12/\n" +
 	"\x06stored\x18\b \x03(\v2\x17.gotong.tasks.v1.StoredR\x06stored\x12#\n" +
-	"\rstore_outputs\x18\t \x01(\bR\fstoreOutputs\"l\n" +
+	"\rstore_outputs\x18\t \x01(\bR\fstoreOutputs\x12\x12\n" +
+	"\x04step\x18\n" +
+	" \x01(\rR\x04step\"l\n" +
 	"\x06Stored\x12\x18\n" +
 	"\acontent\x18\x01 \x01(\fR\acontent\x12\x12\n" +
 	"\x04size\x18\x02 \x01(\x03R\x04size\x12\x1a\n" +
