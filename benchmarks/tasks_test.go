@@ -209,7 +209,7 @@ func (t *taskBench) tasks(ctx context.Context, module string, n int) (time.Durat
 	err := t.you.Lines(ctx, func(line []byte) error {
 		last = line
 		return nil
-	}, append([]string{"run", module, ":::"}, items(n)...)...)
+	}, append([]string{"run", "--no-cache", module, ":::"}, items(n)...)...)
 	took := time.Since(begin)
 	if err != nil {
 		return took, err
@@ -245,7 +245,7 @@ func (t *taskBench) latency(ctx context.Context, work, module string) error {
 			first = time.Since(begin)
 		}
 		return nil
-	}, "run", module, ":::", "0")
+	}, "run", "--no-cache", module, ":::", "0")
 	if err != nil {
 		return err
 	}
@@ -264,7 +264,7 @@ func (t *taskBench) runSpin(ctx context.Context, million int) (own, native float
 			result = l
 		}
 		return err
-	}, "run", t.spin, strconv.Itoa(million))
+	}, "run", "--no-cache", t.spin, strconv.Itoa(million))
 	if err != nil || t.nativeSpin == "" {
 		return result.Seconds, 0, err
 	}

@@ -348,12 +348,12 @@ func (s *submission) placeList(old jobs.Items, stored map[tasks.ContentID]tasks.
 			if err != nil {
 				return err
 			}
-			for _, in := range item.Inputs {
-				if at, ok := stored[in.Content]; ok {
+			for _, id := range (tasks.Spec{Inputs: item.Inputs, Stdin: item.Stdin}).Contents() {
+				if at, ok := stored[id]; ok {
 					if item.Stored == nil {
 						item.Stored = map[tasks.ContentID]tasks.Stored{}
 					}
-					item.Stored[in.Content], changed = at, true
+					item.Stored[id], changed = at, true
 				}
 			}
 			if err := add(item); err != nil {

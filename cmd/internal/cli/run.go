@@ -57,6 +57,7 @@ type runFlags struct {
 	halt         string
 	verify       string
 	noCache      bool
+	detach       bool
 }
 
 func (a *app) runCommand() *cobra.Command {
@@ -87,6 +88,7 @@ once.`,
   find src -name '*.c' | gotong run --stage --tag wc.wasm -l {}
   gotong run sweep.wasm {1} {2} ::: $(seq 100) ::: fast slow
   gotong run --pipe --block 10M grep.wasm error < big.log
+  gotong job results $(gotong run --detach sweep.wasm ::: $(seq 100)) --to sweep
   gotong run --joblog log --resume --output results count.wasm ::: $(seq 100)`,
 		Args: minimumArgs(1),
 	}
@@ -98,6 +100,12 @@ once.`,
 		r, err := a.planRun(flags, c.Flags().Changed, args)
 		if err != nil {
 			return usageError(c, err)
+		}
+		if flags.detach {
+			if err := r.detachable(c.Flags().Changed); err != nil {
+				return usageError(c, err)
+			}
+			return a.withPeer(c.Context(), r.detach)
 		}
 		return a.withPeer(c.Context(), r.run)
 	}
@@ -134,6 +142,7 @@ func (flags *runFlags) define(f *pflag.FlagSet) {
 	f.Uint32Var(&flags.retries, "retries", 0, "run a task that fails up to this many times")
 	f.StringVar(&flags.halt, "halt", "never", "when to stop: now or soon, a comma, fail=N, success=N or done=N, where N may be a percentage")
 	f.StringVar(&flags.verify, "verify", "none", "how to check results: none, quorum=2/3 (2 of 3 sites agree) or adaptive")
+	f.BoolVar(&flags.detach, "detach", false, "submit as a job that outlives this command, print its id and return; see gotong job")
 	f.BoolVar(&flags.noCache, "no-cache", false, "run tasks again whose results are remembered")
 }
 
