@@ -199,3 +199,38 @@ func BenchmarkSandboxedNoop(b *testing.B) {
 	}
 	b.ReportMetric(float64(b.N)/sum.Elapsed.Seconds(), "tasks/s")
 }
+
+// TestTasksSeeTheirOwnFiles gives each task an input and a standard input that no
+// other task has.
+func TestTasksSeeTheirOwnFiles(t *testing.T) {
+	contents := newRunner(1)
+	const count = 30
+	parts := make([]scheduler.Part, count)
+	for i := range parts {
+		own, stdin := fmt.Sprintf("file of task %d\n", i), strings.Repeat(fmt.Sprintf("line %d\n", i), 1000)
+		parts[i] = scheduler.Part{
+			Args:   []string{"common", fmt.Sprintf("/in/dir/%d", i), "-"},
+			Inputs: []tasks.Input{{Name: fmt.Sprintf("dir/%d", i), Content: contents.add([]byte(own)), Size: int64(len(own))}},
+			Stdin:  contents.add([]byte(stdin)), StdinSize: int64(len(stdin)),
+		}
+	}
+	job := realJob(contents, guests.Cat, count, nil)
+	job.Task = func(i int) scheduler.Part { return parts[i] }
+	job.Inputs = []tasks.Input{{Name: "common", Content: contents.add([]byte("of all\n")), Size: 7}}
+	workers := pool{}
+	for range 2 {
+		w := newWorker(t, newRealRunner(t, 1))
+		workers[w.peer] = w.client(t, "a")
+	}
+	sum, err := scheduler.Run(t.Context(), job, scheduler.Config{Pool: workers, Contents: contents}, func(a *scheduler.Accepted) error {
+		i := a.Task.Index
+		want := "of all\n" + fmt.Sprintf("file of task %d\n", i) + strings.Repeat(fmt.Sprintf("line %d\n", i), 1000)
+		if a.State != tasks.StateDone || string(a.Stdout) != want {
+			return fmt.Errorf("task %d: %s, %s%s; %d bytes, want %d", i, a.State, a.Why, a.Stderr, len(a.Stdout), len(want))
+		}
+		return nil
+	})
+	if err != nil || sum.Done != count {
+		t.Errorf("%+v, %v", sum, err)
+	}
+}
