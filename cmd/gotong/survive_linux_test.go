@@ -1,0 +1,150 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"syscall"
+	"testing"
+	"time"
+
+	"gotong/grid/localgrid"
+)
+
+// storm kills peers, and stops and continues them, at random; in the end all of
+// them run.
+func storm(ctx context.Context, t *testing.T, rounds int, peers ...*localgrid.Peer) {
+	t.Helper()
+	for range rounds {
+		p := peers[rand.IntN(len(peers))]
+		<-time.After(time.Duration(100+rand.IntN(400)) * time.Millisecond)
+		switch rand.IntN(4) {
+		case 0: // for a moment
+			must(t, syscall.Kill(p.PID(), syscall.SIGSTOP))
+			<-time.After(time.Duration(100+rand.IntN(400)) * time.Millisecond)
+			must(t, syscall.Kill(p.PID(), syscall.SIGCONT))
+		case 1: // until its work was given to others
+			must(t, syscall.Kill(p.PID(), syscall.SIGSTOP))
+			<-time.After(3 * time.Second)
+			must(t, syscall.Kill(p.PID(), syscall.SIGCONT))
+		case 2:
+			must(t, p.Kill())
+			must(t, p.Start(ctx))
+		default:
+			must(t, p.Kill())
+			<-time.After(3 * time.Second)
+			must(t, p.Start(ctx))
+		}
+	}
+}
+
+// device makes another device of the owner of p, which may be gone.
+func device(ctx context.Context, t *testing.T, g *localgrid.Grid, p, through *localgrid.Peer, name string) *localgrid.Peer {
+	t.Helper()
+	phrase := filepath.Join(shortTempDir(t), "phrase")
+	must(t, os.WriteFile(phrase, []byte(p.Phrase), 0o600))
+	d, err := g.Join(ctx, through, name, "--phrase-file", phrase)
+	must(t, err)
+	return d
+}
+
+// accepted checks that a job is done and that each of its tasks has one result
+// that is its worker's, and returns them.
+func accepted(ctx context.Context, t *testing.T, p *localgrid.Peer, id string, tasks int) {
+	t.Helper()
+	must(t, p.JSON(ctx, nil, "job", "wait", id))
+	j := showJob(ctx, t, p, id)
+	if j.State != "done" || j.Done != tasks || j.Failed != 0 || len(j.Keepers) < 3 {
+		t.Fatalf("%+v", j)
+	}
+	sum := 0
+	for _, p := range j.Peers {
+		sum += p.Done
+	}
+	if sum != tasks {
+		t.Errorf("%d tasks were accepted of all peers together, want %d", sum, tasks)
+	}
+	seen := map[int]bool{}
+	must(t, p.Lines(ctx, func(line []byte) error {
+		var l struct {
+			Index          int
+			State, Invalid string
+		}
+		err := json.Unmarshal(line, &l)
+		if seen[l.Index] || l.State != "done" || l.Invalid != "" {
+			t.Errorf("%s", line)
+		}
+		seen[l.Index] = true
+		return err
+	}, "job", "logs", id))
+	if len(seen) != tasks {
+		t.Errorf("%d results, want %d", len(seen), tasks)
+	}
+	t.Logf("%d tasks, epoch %d", tasks, j.Epoch)
+}
+
+// TestJobOutlivesItsSubmitter: the submitter's home is deleted, the keeper that
+// drives is killed for good, workers are killed, stopped and continued; a device
+// that the owner makes afterwards, with nothing but the phrase, has all results,
+// and they are right.
+func TestJobOutlivesItsSubmitter(t *testing.T) {
+	tasks := sizeFrom(t, "SURVIVE_TASKS", 400)
+	ctx := testContext(t)
+	g := newGridWith(t, []string{"GOTONG_TASKS_KEEPER_LEASE=2s", "GOTONG_TASKS_KEEPER_GRACE=5s"})
+	you, friends := grow(ctx, t, g, 6)
+	id := submit(ctx, t, you, jobDir(t, fmt.Sprintf("keepers: friends\nsteps:\n- name: say\n  module: echo.wasm\n  args: ['item', '{}']\n  items: {range: {from: 1, to: %d}}\n", tasks), map[string]string{}))
+	keepers := map[string]bool{}
+	for _, k := range showJob(ctx, t, you, id).Keepers {
+		keepers[k.ID] = true
+	}
+	must(t, you.Kill())
+	must(t, os.RemoveAll(you.Home))
+	if len(keepers) != 3 {
+		t.Fatalf("keepers %v", keepers)
+	}
+	var left []*localgrid.Peer
+	killed := false
+	for _, f := range friends {
+		if keepers[f.ID] && !killed {
+			must(t, f.Kill())
+			killed = true
+			continue
+		}
+		left = append(left, f)
+	}
+	storm(ctx, t, 6, left...)
+	laptop := device(ctx, t, g, you, left[0], "laptop")
+	accepted(ctx, t, laptop, id, tasks)
+	to := filepath.Join(shortTempDir(t), "results")
+	must(t, laptop.JSON(ctx, nil, "job", "results", id, "--to", to))
+	for i := 1; i <= tasks; i++ {
+		got, err := os.ReadFile(filepath.Join(to, fmt.Sprint(i), "stdout"))
+		if want := fmt.Sprintf("item %d\n", i); err != nil || string(got) != want {
+			t.Fatalf("item %d: %q %v", i, got, err)
+		}
+	}
+}
+
+// TestSubmitterStormed: the submitter drives its job as long as it is up, is
+// killed and started again and again with all workers, and every task is
+// accepted once.
+func TestSubmitterStormed(t *testing.T) {
+	tasks := sizeFrom(t, "SURVIVE_TASKS", 400)
+	ctx := testContext(t)
+	g := newGridWith(t, []string{"GOTONG_TASKS_KEEPER_LEASE=2s"})
+	you, friends := grow(ctx, t, g, 6)
+	id := submit(ctx, t, you, jobDir(t, fmt.Sprintf("steps:\n- module: spin.wasm\n  args: ['2', '{}']\n  items: {range: {from: 1, to: %d}}\n", tasks), map[string]string{}))
+	driver := showJob(ctx, t, you, id).Driver
+	for _, f := range friends {
+		if f.ID == driver || f.Name == driver {
+			must(t, f.Kill())
+			<-time.After(4 * time.Second) // another takes over
+			must(t, f.Start(ctx))
+		}
+	}
+	storm(ctx, t, 6, append(friends, you)...)
+	accepted(ctx, t, you, id, tasks)
+}
