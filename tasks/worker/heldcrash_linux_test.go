@@ -1,0 +1,75 @@
+package worker
+
+import (
+	"bytes"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+)
+
+// heldPeer in the environment makes the test binary a worker that holds a guest
+// until it is killed.
+const heldPeer = "TEST_HELD_WORKER"
+
+// TestKilledPeerLeavesNoStoppedGuest: the kernel ends a stopped guest with the
+// peer that stopped it.
+func TestKilledPeerLeavesNoStoppedGuest(t *testing.T) {
+	if os.Getenv(heldPeer) != "" {
+		w := startWorker(t, func(c *Config) { c.Slots = 1 })
+		doLater(t, w, newBatch(t, w, "probe").task("spin"))
+		waitFor(t, w, "it runs", inSandbox(1))
+		w.Allow(Allowance{Why: "test", Hold: time.Hour})
+		select {}
+	}
+	peer := exec.Command(os.Args[0], "-test.run=^TestKilledPeerLeavesNoStoppedGuest$")
+	peer.Env = append(os.Environ(), heldPeer+"=1")
+	if err := peer.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer peer.Process.Kill()
+	guest := ""
+	await(t, "no guest was stopped", func() bool {
+		lines, _ := filepath.Glob("/proc/[0-9]*/stat")
+		for _, path := range lines {
+			if state, parent := stateOf(path); state == "T" && parent == peer.Process.Pid {
+				guest = path
+				return true
+			}
+		}
+		return false
+	})
+	if err := peer.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	peer.Wait()
+	await(t, "the guest is still there", func() bool {
+		state, _ := stateOf(guest)
+		return state == "" || state == "Z"
+	})
+}
+
+// stateOf reads the state and the parent of a process.
+func stateOf(path string) (state string, parent int) {
+	line, err := os.ReadFile(path)
+	if err != nil {
+		return "", 0
+	}
+	fields := strings.Fields(string(line[bytes.LastIndexByte(line, ')')+1:]))
+	parent, _ = strconv.Atoi(fields[1])
+	return fields[0], parent
+}
+
+func await(t *testing.T, problem string, ok func() bool) {
+	t.Helper()
+	for range 1000 {
+		if ok() {
+			return
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	t.Fatal(problem)
+}
