@@ -15,6 +15,7 @@ import (
 	"gotong/tasks/contents"
 	"gotong/tasks/jobs"
 	"gotong/tasks/keeper"
+	"gotong/tasks/scheduler"
 )
 
 // keeping is the part of a peer that keeps jobs, its user's and others'.
@@ -93,8 +94,14 @@ func (k *keeping) drive(ctx context.Context, d keeper.Driven) error {
 	if !ok {
 		return fmt.Errorf("job %s: journal of another kind", d.Job.Short())
 	}
+	worked := func(a *scheduler.Accepted) {
+		if journal.Job.Plan().Owner == k.peer.owner() {
+			k.peer.tookWork(a.Peer, a.Elapsed)
+		}
+	}
 	return jobs.Drive(ctx, jobs.DriveConfig{
-		Job: journal.Job, Self: d.Stream.Driver, Epoch: d.Stream.Epoch, Append: d.Append,
+		Worked: worked,
+		Job:    journal.Job, Self: d.Stream.Driver, Epoch: d.Stream.Epoch, Append: d.Append,
 		Pool:     k.peer.stepPool,
 		Contents: keptContents{k.contents}, Dir: k.driveDir, Logger: k.peer.logger,
 	})

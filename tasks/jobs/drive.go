@@ -32,7 +32,9 @@ type DriveConfig struct {
 	Remembered func(step Step, spec [32]byte) *scheduler.Accepted
 	// Keep, if set, is told of every result that is accepted, to remember it.
 	Keep func(step Step, spec [32]byte, a *scheduler.Accepted)
-	Dir  string // for files that are needed as long as the job is driven
+	// Worked, if set, is told of every accepted result that a worker gave anew.
+	Worked func(*scheduler.Accepted)
+	Dir    string // for files that are needed as long as the job is driven
 	// Progress, if set, is called when a step begins and from time to time.
 	Progress func(step int, p scheduler.Progress)
 	Logger   *slog.Logger // nil: discard
