@@ -22,6 +22,7 @@ type settings struct {
 	Files int // BENCH_FILES: in the source-like tree
 	Small int // BENCH_SMALL: files of a few bytes
 	Tasks int // BENCH_TASKS: no-op tasks of one run
+	Items int // BENCH_ITEMS: of the run with very many
 
 	Memory []int // BENCH_MEMORY: MiB of each file that memory is watched with
 
@@ -35,6 +36,7 @@ const (
 	defaultFiles = 15_000
 	defaultSmall = 20_000
 	defaultTasks = 20_000
+	defaultItems = 1_000_000
 )
 
 // readSettings reads the environment through get.
@@ -47,7 +49,7 @@ func readSettings(get func(string) string) (settings, error) {
 		name     string
 		value    *int
 		standard int
-	}{{"BENCH_MIB", &s.MiB, defaultMiB}, {"BENCH_FILES", &s.Files, defaultFiles}, {"BENCH_SMALL", &s.Small, defaultSmall}, {"BENCH_TASKS", &s.Tasks, defaultTasks}} {
+	}{{"BENCH_MIB", &s.MiB, defaultMiB}, {"BENCH_FILES", &s.Files, defaultFiles}, {"BENCH_SMALL", &s.Small, defaultSmall}, {"BENCH_TASKS", &s.Tasks, defaultTasks}, {"BENCH_ITEMS", &s.Items, defaultItems}} {
 		*number.value = number.standard
 		if text := get(number.name); text != "" {
 			n, err := size(number.name, text)
