@@ -102,7 +102,7 @@ func (r *jobResults) one(job keptJob, number, i int) error {
 	task := &controlv1.JobTask{
 		Index: uint64(i), Step: step.Name, State: string(result.State), ExitCode: int64(result.ExitCode), Stdout: result.Stdout, Stderr: result.Stderr,
 		Seconds: result.Elapsed.Seconds(), Why: validText(result.Why), Engine: validText(result.Engine), Attempts: uint32(res.Attempts),
-		Checked: res.Checked, Cached: res.Cached,
+		Checked: res.Checked,
 	}
 	if !res.Peer.IsZero() {
 		task.Peer, task.PeerName = res.Peer.String(), r.peer.nameOf(res.Peer)

@@ -126,7 +126,6 @@ func (b *builder) step(f *File, s *Step) (jobs.Step, error) {
 	out := jobs.Step{
 		Name: s.Name, Runtime: tasks.Runtime(s.Runtime), Args: s.Args, Limits: s.limits(), Verify: s.Verify,
 		Where: f.Where.text, Outputs: s.Outputs, Retries: s.Retries, MaxPeers: s.MaxPeers, OnFailure: jobs.OnFailure(s.OnFailure),
-		NoCache: s.Cache != nil && !*s.Cache,
 	}
 	if out.Runtime == "" {
 		out.Runtime = tasks.RuntimeWASI

@@ -50,7 +50,6 @@ type Step struct {
 	Retries   int       `yaml:"retries"`
 	OnFailure string    `yaml:"on_failure"`
 	MaxPeers  int       `yaml:"max_peers"`
-	Cache     *bool     `yaml:"cache"`
 }
 
 // resources are what a task may use.

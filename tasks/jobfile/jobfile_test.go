@@ -94,7 +94,6 @@ steps:
     needs:
       - sort
       - {step: count, stdin: false}
-    cache: false
   - name: grid
     module: prog.wasm
     items:
@@ -120,7 +119,7 @@ steps:
 	if want := []jobs.Need{{Step: 0, Files: true}}; !reflect.DeepEqual(sorted.Needs, want) {
 		t.Errorf("needs %+v", sorted.Needs)
 	}
-	if want := []jobs.Need{{Step: 1, Gather: true, Stdin: true}, {Step: 0, Gather: true, Files: true}}; !reflect.DeepEqual(all.Needs, want) || !all.NoCache {
+	if want := []jobs.Need{{Step: 1, Gather: true, Stdin: true}, {Step: 0, Gather: true, Files: true}}; !reflect.DeepEqual(all.Needs, want) {
 		t.Errorf("needs %+v", all.Needs)
 	}
 	items := itemsOf(t, d, 0)

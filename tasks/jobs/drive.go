@@ -27,11 +27,6 @@ type DriveConfig struct {
 	Pool func(Step) (scheduler.Pool, error)
 	// Contents opens what the job needs and is not in its own directory.
 	Contents Contents
-	// Remembered, if set, returns the result of a task that ran in an earlier
-	// job, or nil.
-	Remembered func(step Step, spec [32]byte) *scheduler.Accepted
-	// Keep, if set, is told of every result that is accepted, to remember it.
-	Keep func(step Step, spec [32]byte, a *scheduler.Accepted)
 	// Worked, if set, is told of every accepted result that a worker gave anew.
 	Worked func(*scheduler.Accepted)
 	Dir    string // for files that are needed as long as the job is driven

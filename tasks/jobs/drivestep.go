@@ -204,6 +204,9 @@ func (r *stepRun) job(pool scheduler.Pool) (scheduler.Job, scheduler.Config, err
 		Verify: verify, Started: true, Known: r.known, Caught: r.caught, Logger: r.Logger,
 		WorkerWait: max(time.Hour, time.Until(r.plan.Expires)),
 	}
+	if s.Retries > 0 {
+		cfg.Retries = s.Retries + 1 // runs
+	}
 	r.Job.View(func(s *State) { r.trust, cfg.Trust = s.Trust(), s.Trust() })
 	if r.Progress != nil {
 		cfg.Progress = func(p scheduler.Progress) { r.Progress(r.number, p) }
@@ -253,7 +256,7 @@ func (r *stepRun) part(i int) (scheduler.Part, error) {
 }
 
 // known returns the result that a task has already.
-func (r *stepRun) known(spec [32]byte, i int) *scheduler.Accepted {
+func (r *stepRun) known(_ [32]byte, i int) *scheduler.Accepted {
 	if _, have := r.accepted(i); have {
 		res, ok, err := r.Job.Result(r.step.First + i)
 		if err != nil || !ok {
@@ -269,10 +272,7 @@ func (r *stepRun) known(spec [32]byte, i int) *scheduler.Accepted {
 		}
 		return a
 	}
-	if r.Remembered == nil || r.step.NoCache {
-		return nil
-	}
-	return r.Remembered(r.step, spec)
+	return nil
 }
 
 // receive takes an accepted result in.
@@ -401,7 +401,7 @@ func (r Result) accepted(place int) (*scheduler.Accepted, error) {
 		return nil, err
 	}
 	out.Task.Index = place
-	a := &scheduler.Accepted{Result: out, Proof: r.proof(), Attempts: r.Attempts, Checked: r.Checked, FromCache: r.Cached}
+	a := &scheduler.Accepted{Result: out, Proof: r.proof(), Attempts: r.Attempts, Checked: r.Checked}
 	if r.Batch != nil {
 		a.Votes = append(a.Votes, scheduler.Vote{Peer: r.Peer, Site: r.Site, Result: out.Digest(), Engine: out.Engine, Proof: r.proof()})
 	}

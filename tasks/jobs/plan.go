@@ -91,7 +91,6 @@ type Step struct {
 	Retries   int          // how often a task that failed is run again
 	MaxPeers  int          // at once; 0: any number
 	OnFailure OnFailure
-	NoCache   bool // run it even if its result is remembered
 	Stored    map[tasks.ContentID]tasks.Stored
 
 	// First is the index in the job of the step's first task. It follows from

@@ -21,7 +21,7 @@ func TestPlanComesBack(t *testing.T) {
 	p.Steps[2].Needs = []Need{{Step: 0, Files: true, Gather: true}, {Step: 1, Stdin: true, Gather: true}}
 	p.Steps[2].Common = []tasks.Input{{Name: "a/b", Content: tasks.ContentID{8}, Size: 5}}
 	p.Steps[2].Stored = map[tasks.ContentID]tasks.Stored{{8}: {Size: 5, Segments: []storage.SegmentID{{1}}, Holders: []grid.PeerID{{2}}}}
-	p.Steps[2].Where, p.Steps[2].Retries, p.Steps[2].MaxPeers, p.Steps[2].NoCache = `arch == "amd64"`, 2, 7, true
+	p.Steps[2].Where, p.Steps[2].Retries, p.Steps[2].MaxPeers = `arch == "amd64"`, 2, 7
 	p.number()
 	raw, err := SignPlan(keyOf(1), p)
 	if err != nil {

@@ -105,7 +105,7 @@ func stepToProto(s Step) *tasksv1.Step {
 	out := &tasksv1.Step{
 		Name: s.Name, Runtime: string(s.Runtime), Args: bytesOf(s.Args), Common: inputsToProto(s.Common),
 		Limits: limitsToProto(s.Limits), Verify: s.Verify, Where: s.Where, Outputs: s.Outputs,
-		Retries: uint32(s.Retries), MaxPeers: uint32(s.MaxPeers), OnFailure: string(s.OnFailure), NoCache: s.NoCache,
+		Retries: uint32(s.Retries), MaxPeers: uint32(s.MaxPeers), OnFailure: string(s.OnFailure),
 		Items:  &tasksv1.Items{Count: uint64(s.Items.Count), Size: s.Items.Size, Data: s.Items.Data},
 		Stored: storedToProto(s.Stored),
 	}
@@ -149,7 +149,7 @@ func planFromProto(m *tasksv1.Plan) (p Plan, err error) {
 func stepFromProto(m *tasksv1.Step) (s Step, err error) {
 	s = Step{
 		Name: m.Name, Runtime: tasks.Runtime(m.Runtime), Args: stringsOf(m.Args), Verify: m.Verify, Where: m.Where,
-		Outputs: m.Outputs, Retries: int(m.Retries), MaxPeers: int(m.MaxPeers), OnFailure: OnFailure(m.OnFailure), NoCache: m.NoCache,
+		Outputs: m.Outputs, Retries: int(m.Retries), MaxPeers: int(m.MaxPeers), OnFailure: OnFailure(m.OnFailure),
 	}
 	if len(m.Module) > 0 && !fixed(s.Module[:], m.Module) {
 		return s, invalid("bad module")

@@ -67,7 +67,6 @@ type Result struct {
 	Position int
 	Attempts int
 	Checked  bool     // others were asked and agreed
-	Cached   bool     // remembered from an earlier job
 	Votes    []Result // of those who agreed
 	// Revision counts the results of the task that stood before and were found
 	// unsound, in this generation.
@@ -107,7 +106,7 @@ type Ended struct {
 // index in the job.
 func newResult(a *scheduler.Accepted, index int) (Result, error) {
 	r := Result{
-		Index: index, State: a.State, Peer: a.Peer, Attempts: a.Attempts, Checked: a.Checked, Cached: a.FromCache,
+		Index: index, State: a.State, Peer: a.Peer, Attempts: a.Attempts, Checked: a.Checked,
 	}
 	for _, v := range a.Votes {
 		if v.Peer == a.Peer {
@@ -165,7 +164,7 @@ func (r Result) Decode() (tasks.Result, error) {
 		return out, err
 	}
 	out.Peer = r.Peer
-	if (out.Task.Index != r.Index && !r.Cached) || out.State != r.State {
+	if out.Task.Index != r.Index || out.State != r.State {
 		return out, invalid("result of task %d in state %s stands under task %d in state %s", out.Task.Index, out.State, r.Index, r.State)
 	}
 	return out, nil
@@ -178,7 +177,7 @@ func (r Result) Verify(job tasks.JobID) error {
 	switch {
 	case err != nil:
 		return err
-	case out.Task.Job != job && !r.Cached: // a remembered one is of the job that ran it
+	case out.Task.Job != job:
 		return invalid("result of another job")
 	case r.Batch == nil && (!r.Peer.IsZero() || r.State == tasks.StateDone):
 		return fmt.Errorf("result of task %d without a signature: %w", r.Index, identity.ErrBadSignature)

@@ -58,7 +58,6 @@ type jobTaskJSON struct {
 	Engine   string   `json:"engine,omitempty"`
 	Attempts uint32   `json:"attempts"`
 	Checked  bool     `json:"checked"`
-	Cached   bool     `json:"cached"`
 	Invalid  string   `json:"invalid,omitempty"`
 }
 
@@ -67,7 +66,7 @@ func newJobTaskJSON(t *controlv1.JobTask) jobTaskJSON {
 		taskJSON: taskJSON{
 			Type: "task", Index: t.Index, Item: jobItem(t), Peer: t.Peer, State: t.State, ExitCode: int32(t.ExitCode), Seconds: t.Seconds, Why: t.Why,
 		},
-		Step: t.Step, Items: []string{}, Name: t.PeerName, Engine: t.Engine, Attempts: t.Attempts, Checked: t.Checked, Cached: t.Cached, Invalid: t.Invalid,
+		Step: t.Step, Items: []string{}, Name: t.PeerName, Engine: t.Engine, Attempts: t.Attempts, Checked: t.Checked, Invalid: t.Invalid,
 	}
 	for _, word := range t.Item {
 		out.Items = append(out.Items, string(word))

@@ -71,7 +71,7 @@ func (d *detached) build() error {
 	limits.Wall = time.Duration(r.start.TimeoutMillis) * time.Millisecond
 	step := jobs.Step{
 		Name: "run", Runtime: tasks.RuntimeWASI, Limits: limits, Verify: r.flags.verify, Outputs: true,
-		Retries: max(0, int(r.flags.retries)-1), MaxPeers: int(r.flags.peers), OnFailure: jobs.FailureFinish, NoCache: r.flags.noCache,
+		Retries: max(0, int(r.flags.retries)-1), MaxPeers: int(r.flags.peers), OnFailure: jobs.FailureFinish,
 	}
 	for i, path := range r.files {
 		in, err := d.send(path)

@@ -9791,8 +9791,7 @@ type JobTask struct {
 	Engine        string                 `protobuf:"bytes,12,opt,name=engine,proto3" json:"engine,omitempty"`
 	Attempts      uint32                 `protobuf:"varint,13,opt,name=attempts,proto3" json:"attempts,omitempty"`
 	Checked       bool                   `protobuf:"varint,14,opt,name=checked,proto3" json:"checked,omitempty"`
-	Cached        bool                   `protobuf:"varint,15,opt,name=cached,proto3" json:"cached,omitempty"`
-	Invalid       string                 `protobuf:"bytes,16,opt,name=invalid,proto3" json:"invalid,omitempty"` // why the worker's signature does not hold; empty: it does
+	Invalid       string                 `protobuf:"bytes,15,opt,name=invalid,proto3" json:"invalid,omitempty"` // why the worker's signature does not hold; empty: it does
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -9921,13 +9920,6 @@ func (x *JobTask) GetAttempts() uint32 {
 func (x *JobTask) GetChecked() bool {
 	if x != nil {
 		return x.Checked
-	}
-	return false
-}
-
-func (x *JobTask) GetCached() bool {
-	if x != nil {
-		return x.Cached
 	}
 	return false
 }
@@ -10963,7 +10955,7 @@ const file_control_v1_control_proto_rawDesc = "" +
 	"\x04task\x18\x01 \x01(\v2\x1a.gotong.control.v1.JobTaskH\x00R\x04task\x126\n" +
 	"\x06output\x18\x02 \x01(\v2\x1c.gotong.control.v1.RunOutputH\x00R\x06output\x12.\n" +
 	"\x03end\x18\x03 \x01(\v2\x1a.gotong.control.v1.JobInfoH\x00R\x03endB\a\n" +
-	"\x05event\"\x87\x03\n" +
+	"\x05event\"\xef\x02\n" +
 	"\aJobTask\x12\x14\n" +
 	"\x05index\x18\x01 \x01(\x04R\x05index\x12\x12\n" +
 	"\x04step\x18\x02 \x01(\tR\x04step\x12\x12\n" +
@@ -10979,9 +10971,8 @@ const file_control_v1_control_proto_rawDesc = "" +
 	"\tpeer_name\x18\v \x01(\tR\bpeerName\x12\x16\n" +
 	"\x06engine\x18\f \x01(\tR\x06engine\x12\x1a\n" +
 	"\battempts\x18\r \x01(\rR\battempts\x12\x18\n" +
-	"\achecked\x18\x0e \x01(\bR\achecked\x12\x16\n" +
-	"\x06cached\x18\x0f \x01(\bR\x06cached\x12\x18\n" +
-	"\ainvalid\x18\x10 \x01(\tR\ainvalid\"5\n" +
+	"\achecked\x18\x0e \x01(\bR\achecked\x12\x18\n" +
+	"\ainvalid\x18\x0f \x01(\tR\ainvalid\"5\n" +
 	"\rWhyJobRequest\x12\x10\n" +
 	"\x03job\x18\x01 \x01(\tR\x03job\x12\x12\n" +
 	"\x04step\x18\x02 \x01(\tR\x04step\"\xa3\x01\n" +

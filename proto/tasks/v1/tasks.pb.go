@@ -1671,7 +1671,6 @@ type Step struct {
 	MaxPeers      uint32                 `protobuf:"varint,13,opt,name=max_peers,json=maxPeers,proto3" json:"max_peers,omitempty"`
 	OnFailure     string                 `protobuf:"bytes,14,opt,name=on_failure,json=onFailure,proto3" json:"on_failure,omitempty"`
 	Stored        []*StoredContent       `protobuf:"bytes,15,rep,name=stored,proto3" json:"stored,omitempty"`
-	NoCache       bool                   `protobuf:"varint,16,opt,name=no_cache,json=noCache,proto3" json:"no_cache,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1809,13 +1808,6 @@ func (x *Step) GetStored() []*StoredContent {
 		return x.Stored
 	}
 	return nil
-}
-
-func (x *Step) GetNoCache() bool {
-	if x != nil {
-		return x.NoCache
-	}
-	return false
 }
 
 // Need is a step whose results this one takes in.
@@ -2325,7 +2317,6 @@ type TaskResult struct {
 	Position      uint32                 `protobuf:"varint,7,opt,name=position,proto3" json:"position,omitempty"` // in the batch
 	Attempts      uint32                 `protobuf:"varint,8,opt,name=attempts,proto3" json:"attempts,omitempty"`
 	Checked       bool                   `protobuf:"varint,9,opt,name=checked,proto3" json:"checked,omitempty"` // others were asked and agreed
-	Cached        bool                   `protobuf:"varint,10,opt,name=cached,proto3" json:"cached,omitempty"`  // remembered from an earlier job
 	Votes         []*TaskResult          `protobuf:"bytes,11,rep,name=votes,proto3" json:"votes,omitempty"`     // of those who agreed
 	Site          string                 `protobuf:"bytes,12,opt,name=site,proto3" json:"site,omitempty"`       // of a vote
 	unknownFields protoimpl.UnknownFields
@@ -2421,13 +2412,6 @@ func (x *TaskResult) GetAttempts() uint32 {
 func (x *TaskResult) GetChecked() bool {
 	if x != nil {
 		return x.Checked
-	}
-	return false
-}
-
-func (x *TaskResult) GetCached() bool {
-	if x != nil {
-		return x.Cached
 	}
 	return false
 }
@@ -4086,7 +4070,7 @@ const file_tasks_v1_tasks_proto_rawDesc = "" +
 	"\x03key\x18\n" +
 	" \x01(\fR\x03key\x12\x14\n" +
 	"\x05grant\x18\v \x01(\fR\x05grant\x12+\n" +
-	"\x05steps\x18\f \x03(\v2\x15.gotong.tasks.v1.StepR\x05steps\"\x8d\x04\n" +
+	"\x05steps\x18\f \x03(\v2\x15.gotong.tasks.v1.StepR\x05steps\"\xf2\x03\n" +
 	"\x04Step\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12+\n" +
 	"\x05needs\x18\x02 \x03(\v2\x15.gotong.tasks.v1.NeedR\x05needs\x12\x18\n" +
@@ -4104,8 +4088,7 @@ const file_tasks_v1_tasks_proto_rawDesc = "" +
 	"\tmax_peers\x18\r \x01(\rR\bmaxPeers\x12\x1d\n" +
 	"\n" +
 	"on_failure\x18\x0e \x01(\tR\tonFailure\x126\n" +
-	"\x06stored\x18\x0f \x03(\v2\x1e.gotong.tasks.v1.StoredContentR\x06stored\x12\x19\n" +
-	"\bno_cache\x18\x10 \x01(\bR\anoCache\"^\n" +
+	"\x06stored\x18\x0f \x03(\v2\x1e.gotong.tasks.v1.StoredContentR\x06stored\"^\n" +
 	"\x04Need\x12\x12\n" +
 	"\x04step\x18\x01 \x01(\rR\x04step\x12\x16\n" +
 	"\x06gather\x18\x02 \x01(\bR\x06gather\x12\x14\n" +
@@ -4149,7 +4132,7 @@ const file_tasks_v1_tasks_proto_rawDesc = "" +
 	"\x05Batch\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\fR\x03key\x12\x1c\n" +
 	"\tsignature\x18\x02 \x01(\fR\tsignature\x12\x16\n" +
-	"\x06hashes\x18\x03 \x01(\fR\x06hashes\"\xd9\x02\n" +
+	"\x06hashes\x18\x03 \x01(\fR\x06hashes\"\xc1\x02\n" +
 	"\n" +
 	"TaskResult\x12\x14\n" +
 	"\x05index\x18\x01 \x01(\x04R\x05index\x12\x10\n" +
@@ -4160,9 +4143,7 @@ const file_tasks_v1_tasks_proto_rawDesc = "" +
 	"\x05batch\x18\x06 \x01(\rR\x05batch\x12\x1a\n" +
 	"\bposition\x18\a \x01(\rR\bposition\x12\x1a\n" +
 	"\battempts\x18\b \x01(\rR\battempts\x12\x18\n" +
-	"\achecked\x18\t \x01(\bR\achecked\x12\x16\n" +
-	"\x06cached\x18\n" +
-	" \x01(\bR\x06cached\x121\n" +
+	"\achecked\x18\t \x01(\bR\achecked\x121\n" +
 	"\x05votes\x18\v \x03(\v2\x1b.gotong.tasks.v1.TaskResultR\x05votes\x12\x12\n" +
 	"\x04site\x18\f \x01(\tR\x04site\"1\n" +
 	"\x05Trust\x12\x12\n" +
