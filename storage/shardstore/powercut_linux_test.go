@@ -40,7 +40,17 @@ func newLoopFS(t *testing.T, kind string, size int64) *loopFS {
 	if os.Getuid() != 0 {
 		refuse("only root mounts file systems")
 	}
-	f := &loopFS{t: t, image: filepath.Join(t.TempDir(), "image"), dir: t.TempDir()}
+	shared := t.TempDir()
+	f := &loopFS{t: t, image: filepath.Join(t.TempDir(), "image"), dir: filepath.Join(shared, "fs")}
+	if err := os.Mkdir(f.dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	// Else a process that meanwhile starts with mounts of its own would keep
+	// the file system mounted, and a restart would find the stopped one.
+	if out, err := exec.Command("mount", "--bind", "--make-shared", shared, shared).CombinedOutput(); err != nil {
+		refuse("mount: %v: %s", err, out)
+	}
+	t.Cleanup(func() { _ = exec.Command("umount", "-l", shared).Run() })
 	if err := os.WriteFile(f.image, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}

@@ -92,9 +92,10 @@ func countsPerNamespace() bool {
 }
 
 // ownProc covers /proc with one that has this process namespace only: the
-// numbers of the host's would be taken for our own.
+// numbers of the host's would be taken for our own. A disk that the host lets go
+// of goes here too, where the host shares its mounts as systemd has it.
 func ownProc() error {
-	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
+	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_SLAVE, ""); err != nil {
 		return fmt.Errorf("mounts of its own: %w", err)
 	}
 	if err := unix.Mount("proc", "/proc", "proc", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, ""); err != nil {

@@ -13,9 +13,10 @@ import (
 
 func (a *app) sandboxCommand() *cobra.Command {
 	c := &cobra.Command{
-		Use:   "sandbox",
-		Short: "See for yourself what a hostile program can do here",
-		Args:  exactArgs(0),
+		Use:     "sandbox",
+		Short:   "See for yourself what a hostile program can do here",
+		Example: "  gotong sandbox test",
+		Args:    exactArgs(0),
 	}
 	c.AddCommand(a.sandboxTestCommand())
 	return c
