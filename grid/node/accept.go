@@ -28,6 +28,18 @@ func (p *Peer) admit(owner grid.OwnerID) error {
 	return fmt.Errorf("%w: its donor runs tasks of others only (donate.accept: %s)", tasks.ErrRefused, strings.Join(c.Accept, ", "))
 }
 
+// admitNative returns why native commands of an owner are not run here, or nil.
+func (p *Peer) admitNative(owner grid.OwnerID) error {
+	c := p.cfg.Donate
+	switch {
+	case !c.runsNative():
+		return fmt.Errorf("%w: its donor runs no native commands (donate.native: %s)", tasks.ErrRefused, nativeNone)
+	case owner == p.owner(), slices.Contains(c.Native, acceptMembers), p.named(c.Native, owner, false):
+		return nil
+	}
+	return fmt.Errorf("%w: its donor runs native commands of others only (donate.native: %s)", tasks.ErrRefused, strings.Join(c.Native, ", "))
+}
+
 // invitedBy reports whether a peer of owner was invited by a peer of another
 // owner.
 func invitedBy(view *roster.View, owner, inviter grid.OwnerID) bool {

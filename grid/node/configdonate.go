@@ -2,6 +2,7 @@ package node
 
 import (
 	"runtime"
+	"slices"
 	"time"
 
 	"gotong/tasks/rules"
@@ -26,6 +27,7 @@ type DonateConfig struct {
 	Accept []string `mapstructure:"accept"` // members, invited-by-me, or owners
 	Allow  []string `mapstructure:"allow"`  // owners besides
 	Deny   []string `mapstructure:"deny"`   // owners never
+	Native []string `mapstructure:"native"` // none, members, or owners whose native commands run
 
 	SysfsRoot string `mapstructure:"sysfs_root"` // where power supplies and input devices are looked for
 }
@@ -34,13 +36,14 @@ type DonateConfig struct {
 const (
 	acceptMembers = "members"
 	acceptInvited = "invited-by-me"
+	nativeNone    = "none" // of donate.native
 )
 
 func defaultDonate() DonateConfig {
 	return DonateConfig{
 		Idle: 3 * time.Minute, IdleSource: rules.SourceAuto, Load: 60, CPU: 100,
 		MemoryInUse: 25, MemoryIdle: 75, DiskFree: 1e9, Hold: 30 * time.Second,
-		Accept: []string{acceptMembers}, SysfsRoot: "/sys",
+		Accept: []string{acceptMembers}, Native: []string{nativeNone}, SysfsRoot: "/sys",
 	}
 }
 
@@ -65,7 +68,7 @@ func (c DonateConfig) validate(fault func(key, format string, args ...any)) {
 		fault("donate.sysfs_root", "it is empty; /sys is what it usually is")
 	}
 	for key, list := range map[string][]string{
-		"donate.exclusive": c.Exclusive, "donate.accept": c.Accept, "donate.allow": c.Allow, "donate.deny": c.Deny,
+		"donate.exclusive": c.Exclusive, "donate.accept": c.Accept, "donate.allow": c.Allow, "donate.deny": c.Deny, "donate.native": c.Native,
 	} {
 		if len(list) > maxRuleNames {
 			fault(key, "%d entries, at most %d", len(list), maxRuleNames)
@@ -74,8 +77,17 @@ func (c DonateConfig) validate(fault func(key, format string, args ...any)) {
 			if name == "" {
 				fault(key, "an entry is empty")
 			}
+			if key == "donate.native" && name == nativeNone && len(list) > 1 {
+				fault(key, "%s and others exclude each other", nativeNone)
+			}
 		}
 	}
+}
+
+// runsNative reports whether anybody may have commands of this machine run, its own
+// owner included.
+func (c DonateConfig) runsNative() bool {
+	return len(c.Native) > 0 && !slices.Contains(c.Native, nativeNone)
 }
 
 // donateRules returns the rules that rules.Decide goes by.

@@ -44,7 +44,13 @@ func (r runner) Check(asker taskrpc.Asker, spec tasks.Spec) error {
 	case spec.Limits.Wall > r.limits.Wall:
 		return fmt.Errorf("%w: its donor allows tasks %s of time", tasks.ErrRefused, r.limits.Wall)
 	}
-	return r.worker.Ready()
+	if !spec.Native() {
+		return r.worker.Ready()
+	}
+	if err := r.work.peer.admitNative(asker.Owner); err != nil {
+		return err
+	}
+	return r.worker.ReadyNative()
 }
 
 // Do runs a task to its end.

@@ -54,7 +54,7 @@ func (p *Peer) openTasks() error {
 	}
 	w.worker, err = worker.New(worker.Config{
 		Executable: p.options.Executable, Dir: filepath.Join(dir, "worker"), Slots: max(p.cfg.Slots, 1),
-		Limits: p.taskLimits(), StoreBytes: int64(p.cfg.Tasks.CacheBytes), CodeBytes: int64(p.cfg.Tasks.CompileCache), Cgroup: p.cgroup(), Logger: p.logger,
+		Limits: p.taskLimits(), StoreBytes: int64(p.cfg.Tasks.CacheBytes), CodeBytes: int64(p.cfg.Tasks.CompileCache), Cgroup: p.cgroup(), Native: p.cfg.Donate.runsNative(), Logger: p.logger,
 	})
 	if err != nil {
 		return err

@@ -142,18 +142,23 @@ func (r *cgroupRoot) write(dir, file, value string) error {
 // child makes a cgroup for the process pid with limits that hold for the child as
 // a whole: the guest's memory and what the engine may need beside it.
 func (r *cgroupRoot) child(pid int, d duty, limits tasks.Limits) (dir string, err error) {
-	dir = filepath.Join(r.dir, fmt.Sprintf("%s%d-%d", cgroupChild, os.Getpid(), cgroupNumber.Add(1)))
-	if err := os.Mkdir(dir, 0o755); err != nil {
-		return "", fmt.Errorf("cgroup: %w", err)
-	}
 	memory := limits.MemoryBytes + limitRunData + limitCompileData
 	if d == dutyCompile {
 		memory = 2 * limitCompileData
 	}
+	return r.place(pid, memory, 2*childThreads)
+}
+
+// place makes a cgroup for a process and what it starts.
+func (r *cgroupRoot) place(pid int, memory int64, processes int) (dir string, err error) {
+	dir = filepath.Join(r.dir, fmt.Sprintf("%s%d-%d", cgroupChild, os.Getpid(), cgroupNumber.Add(1)))
+	if err := os.Mkdir(dir, 0o755); err != nil {
+		return "", fmt.Errorf("cgroup: %w", err)
+	}
 	err = errors.Join(
 		r.write(dir, "memory.max", strconv.FormatInt(memory, 10)),
 		r.write(dir, "memory.oom.group", "1"),
-		r.write(dir, "pids.max", strconv.Itoa(2*childThreads)))
+		r.write(dir, "pids.max", strconv.Itoa(processes)))
 	// What not every kernel has.
 	r.write(dir, "memory.swap.max", "0")
 	if slices.Contains(r.controllers, "cpu") && r.write(dir, "cpu.idle", "1") != nil {

@@ -13,4 +13,6 @@ func openCgroup(string) (*cgroupRoot, error) { return nil, errNotHere }
 
 func (*cgroupRoot) child(_ int, _ duty, _ tasks.Limits) (string, error) { return "", errNotHere }
 
+func (*cgroupRoot) place(int, int64, int) (string, error) { return "", errNotHere }
+
 func endCgroup(string) {}

@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"gotong/tasks"
-	"gotong/tasks/sandbox"
 )
 
 // errBarred says that a sandbox was not started because its slot may not run.
@@ -90,13 +89,13 @@ func (s *slot) withhold(now time.Time) {
 	if s.starting != nil {
 		s.starting() // its task has not begun and goes elsewhere
 	}
-	if s.child != nil {
-		s.held = s.child.Hold()
+	if s.guest != nil {
+		s.held = s.guest.Hold()
 	}
 }
 
 // stopped reports whether nothing runs in a withheld slot; Worker.mu is held.
-func (s *slot) stopped() bool { return s.child == nil || s.held }
+func (s *slot) stopped() bool { return s.guest == nil || s.held }
 
 // release lets s go on; Worker.mu is held.
 func (s *slot) release(now time.Time) {
@@ -104,8 +103,8 @@ func (s *slot) release(now time.Time) {
 		return
 	}
 	s.withheld, s.held = time.Time{}, false
-	if s.child != nil {
-		s.child.Resume()
+	if s.guest != nil {
+		s.guest.Resume()
 	}
 	if len(s.sent) > 0 {
 		s.last = now // nothing has stalled
@@ -117,7 +116,7 @@ func (s *slot) release(now time.Time) {
 // giveUp ends the guest of a slot that was held for long enough, and returns its
 // tasks; w.mu is held.
 func (w *Worker) giveUp(s *slot, now time.Time) []*job {
-	if s.withheld.IsZero() || s.discard || now.Before(s.giveUpAt) || s.child == nil {
+	if s.withheld.IsZero() || s.discard || now.Before(s.giveUpAt) || s.guest == nil {
 		return nil
 	}
 	s.discard = true
@@ -165,12 +164,12 @@ func (w *Worker) heldSlots() (n int, since time.Time) {
 }
 
 // entered says that s has a new sandbox; Worker.mu is held.
-func (s *slot) entered(child *sandbox.Child) {
-	s.child, s.starting = child, nil
+func (s *slot) entered(g guest) {
+	s.guest, s.starting = g, nil
 	if s.withheld.IsZero() {
 		return
 	}
-	if s.held = child.Hold(); !s.held {
+	if s.held = g.Hold(); !s.held {
 		s.giveUpAt = time.Time{}
 	}
 }
@@ -181,7 +180,7 @@ func (w *Worker) Guests() int {
 	defer w.mu.Unlock()
 	n := 0
 	for _, s := range w.slots {
-		if s.child != nil || s.starting != nil {
+		if s.guest != nil || s.starting != nil {
 			n++
 		}
 	}

@@ -27,7 +27,7 @@ const (
 // box is a sandbox process with its staging directory.
 type box struct {
 	key   key
-	child *sandbox.Child
+	guest guest
 	dir   string
 	store *Store
 	group sync.WaitGroup // outputs being collected
@@ -40,7 +40,7 @@ type box struct {
 func (s *slot) openBox(ctx context.Context, launcher *sandbox.Launcher, k key) error {
 	if s.box != nil {
 		select {
-		case <-s.box.child.Ended():
+		case <-s.box.guest.Ended():
 		default:
 			if s.box.key == k {
 				return nil
@@ -65,19 +65,13 @@ func (s *slot) startBox(ctx context.Context, launcher *sandbox.Launcher, k key) 
 	case barred:
 		return errBarred
 	}
-	module, err := w.store.readAll(k.module, tasks.MaxModuleBytes)
-	if err != nil {
-		return fmt.Errorf("module: %w", err)
-	}
 	begin := time.Now()
 	s.boxes++
 	dir := filepath.Join(w.cfg.Dir, slotsDir, fmt.Sprintf("%d-%d", s.number, s.boxes))
 	if err := os.Mkdir(dir, 0o700); err != nil {
 		return err
 	}
-	child, err := launcher.Start(ctx, sandbox.Config{
-		Dir: dir, Module: module, Limits: k.limits, CompileWall: w.cfg.CompileWall,
-	})
+	g, err := w.startGuest(ctx, launcher, k, dir)
 	if err != nil {
 		os.RemoveAll(dir)
 		if ctx.Err() != nil {
@@ -85,13 +79,13 @@ func (s *slot) startBox(ctx context.Context, launcher *sandbox.Launcher, k key) 
 		}
 		return err
 	}
-	s.box = &box{key: k, child: child, dir: dir, store: w.store, staged: make(map[tasks.ContentID]int)}
+	s.box = &box{key: k, guest: g, dir: dir, store: w.store, staged: make(map[tasks.ContentID]int)}
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.counts.SandboxesStarted++
 	s.since = time.Now()
 	s.cost = s.since.Sub(begin)
-	s.entered(child)
+	s.entered(g)
 	return nil
 }
 
@@ -101,9 +95,9 @@ func (s *slot) closeBox() {
 		return
 	}
 	s.worker.mu.Lock()
-	s.child = nil
+	s.guest = nil
 	s.worker.mu.Unlock()
-	s.box.child.Close()
+	s.box.guest.Close()
 	s.box.group.Wait()
 	if err := os.RemoveAll(s.box.dir); err != nil {
 		s.worker.cfg.Logger.Warn("staging directory is left", "err", err)
@@ -131,7 +125,7 @@ func (b *box) stage(inputs []tasks.ContentID) error {
 	b.trim(len(inputs))
 	for i, id := range inputs {
 		if _, there := b.staged[id]; !there {
-			if err := b.store.stageAt(id, b.child.InputPath(id)); err != nil {
+			if err := b.store.stageAt(id, b.guest.InputPath(id)); err != nil {
 				b.releaseLocked(inputs[:i])
 				return fmt.Errorf("stage input %s: %w", id.Short(), err)
 			}
@@ -163,7 +157,7 @@ func (b *box) trim(coming int) {
 		return
 	}
 	maps.DeleteFunc(b.staged, func(id tasks.ContentID, needed int) bool {
-		return needed == 0 && os.Remove(b.child.InputPath(id)) == nil
+		return needed == 0 && os.Remove(b.guest.InputPath(id)) == nil
 	})
 }
 
@@ -183,7 +177,7 @@ func (b *box) collect(ctx context.Context, w *Worker, e *job, o sandbox.Outcome)
 func (b *box) result(ctx context.Context, w *Worker, e *job, o sandbox.Outcome) tasks.Result {
 	r := tasks.Result{
 		State: o.State, Limit: o.Limit, ExitCode: o.ExitCode, Why: o.Why,
-		Stdout: o.Stdout, Stderr: o.Stderr, Elapsed: o.Elapsed, Engine: b.child.Engine(),
+		Stdout: o.Stdout, Stderr: o.Stderr, Elapsed: o.Elapsed, Engine: b.guest.Engine(),
 	}
 	if len(o.Files) == 0 {
 		return r
@@ -227,14 +221,14 @@ func (b *box) takeOutputs(ctx context.Context, w *Worker, id tasks.TaskID, files
 func (b *box) dropOutputs(files []sandbox.File) {
 	for _, f := range files {
 		if f.Spilled() {
-			b.child.DropOutput(f)
+			b.guest.DropOutput(f)
 		}
 	}
 }
 
 // takeSpilled copies a file from the sandbox's directory into the store, pinned.
 func (b *box) takeSpilled(ctx context.Context, f sandbox.File) (tasks.ContentID, error) {
-	source, err := b.child.OpenOutput(f)
+	source, err := b.guest.OpenOutput(f)
 	if err != nil {
 		return tasks.ContentID{}, err
 	}

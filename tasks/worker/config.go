@@ -31,6 +31,8 @@ type Config struct {
 	CodeBytes int64
 	// Cgroup is CgroupAuto, or a directory for sandbox.Options; empty means none.
 	Cgroup string
+	// Native says that the machine's own commands may run, in bubblewrap.
+	Native bool
 	// CompileWall is how long a module may compile; 0 means
 	// sandbox.DefaultCompileWall.
 	CompileWall time.Duration

@@ -4,7 +4,6 @@ import (
 	"slices"
 
 	"gotong/tasks"
-	"gotong/tasks/sandbox"
 )
 
 // job is one accepted task. Its fields below the blank line are guarded by
@@ -16,8 +15,8 @@ type job struct {
 	contents []tasks.ContentID // pinned
 	inputs   []tasks.ContentID // of them, what the guest reads; not the module
 
-	run       *sandbox.Run // while it is in a sandbox
-	turns     int          // how often it was taken from the queue
+	run       abandoner // while it is in a sandbox
+	turns     int       // how often it was taken from the queue
 	cancelled bool
 	settled   bool // an outcome is being made its result: later ones do not count
 	answered  bool

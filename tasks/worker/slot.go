@@ -47,10 +47,10 @@ type slot struct {
 	mean    time.Duration
 	last    time.Time // of the last outcome, or of the first of sent
 
-	child    *sandbox.Child     // of box
+	guest    guest              // of box; nil: none
 	starting context.CancelFunc // ends the start of a sandbox; nil: none is being started
 	withheld time.Time          // since when s may not run anything; zero: it may
-	held     bool               // child is stopped
+	held     bool               // guest is stopped
 	giveUpAt time.Time          // while withheld: when what it holds is given up
 	discard  bool               // run ends the sandbox
 
@@ -223,7 +223,7 @@ func (s *slot) serve(ctx context.Context, launcher *sandbox.Launcher, e *job) er
 	if err := b.stage(e.inputs); err != nil {
 		return err
 	}
-	run, err := b.child.Submit(
+	run, err := b.guest.Submit(
 		sandbox.Request{Args: spec.Args, Inputs: spec.Inputs, Stdin: spec.Stdin, StdinSize: spec.StdinSize, Seed: spec.Seed()},
 		func(o sandbox.Outcome) { s.outcome(ctx, b, e, o) })
 	if err != nil {

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"gotong/tasks"
+	"gotong/tasks/native"
 	"gotong/tasks/sandbox"
 )
 
@@ -37,18 +38,20 @@ type Worker struct {
 	code   *sandbox.Cache // nil: each sandbox compiles
 	opened chan struct{}  // closed when it is known whether tasks are accepted
 
-	mu      sync.Mutex
-	phase   phase
-	refusal error // why no task is accepted; nil: they are
-	layers  []sandbox.Layer
-	queue   queue
-	slots   []*slot
-	active  int // accepted and not answered
-	counts  Counts
-	allowed int                          // slots that may run; see Allow
-	why     string                       // in words, when it is not all of them
-	faults  map[key]*sandbox.ModuleError // modules that cannot run
-	held    map[tasks.TaskID]hold
+	mu       sync.Mutex
+	phase    phase
+	refusal  error // why no task is accepted; nil: they are
+	layers   []sandbox.Layer
+	native   *native.Runtime
+	noNative error // why no native command is accepted; nil: they are
+	queue    queue
+	slots    []*slot
+	active   int // accepted and not answered
+	counts   Counts
+	allowed  int                          // slots that may run; see Allow
+	why      string                       // in words, when it is not all of them
+	faults   map[key]*sandbox.ModuleError // modules that cannot run
+	held     map[tasks.TaskID]hold
 }
 
 type phase int
@@ -145,6 +148,7 @@ func (w *Worker) Run(ctx context.Context) error {
 	}
 	defer launcher.Close()
 	defer w.store.close()
+	w.openNative(ctx, launcher)
 	w.open(w.probe(ctx, launcher))
 	var group sync.WaitGroup
 	for _, s := range w.slots {
@@ -301,9 +305,6 @@ func (w *Worker) accept(e *job) error {
 	if err := e.key.limits.Within(w.cfg.Limits); err != nil {
 		return fmt.Errorf("%w: %w", tasks.ErrRefused, err)
 	}
-	if e.task.Spec.Native() {
-		return fmt.Errorf("%w: it runs no native commands", tasks.ErrRefused)
-	}
 	e.contents = e.task.Spec.Contents()
 	e.inputs = tasks.Spec{Inputs: e.task.Spec.Inputs, Stdin: e.task.Spec.Stdin}.Contents()
 	if err := w.store.pin(e.contents); err != nil {
@@ -314,6 +315,8 @@ func (w *Worker) accept(e *job) error {
 	err := w.refusal
 	switch {
 	case err != nil:
+	case e.key.native() && w.noNative != nil:
+		err = w.noNative
 	case w.allowed == 0:
 		err = fmt.Errorf("%w: %s", tasks.ErrRefused, w.why)
 	case w.active >= w.cfg.Queue:

@@ -38,6 +38,7 @@ var layers = [][]string{
 	{"tasks/taskrpc"},
 	{"tasks/scheduler"},
 	{"tasks/worker"},
+	{"tasks/native"},
 	{"tasks/probes"},
 	{"tasks/sandbox"},
 	{"tasks/rules"},
