@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
 	"sync"
@@ -44,6 +45,7 @@ type command struct {
 	status  *bufio.Reader
 	closers []io.Closer
 	stderr  *capture
+	copies  sync.WaitGroup // of the standard streams
 	limits  tasks.Limits
 
 	outputs, temp, shared *os.File // directories in memory
@@ -118,22 +120,23 @@ func (r *Runtime) start(s setup) (*command, error) {
 	c := &command{status: bufio.NewReader(status), pidfd: -1, closers: []io.Closer{status, unblock}, stderr: s.stderr, limits: s.limits}
 	c.cmd = exec.Command(r.bwrap, arguments(s)...)
 	c.cmd.Env, c.cmd.Dir = environment(), "/"
-	c.cmd.Stdin, c.cmd.Stdout, c.cmd.Stderr = s.stdin, s.stdout, s.stderr
-	c.cmd.WaitDelay = endWall
+	streams, err := c.connect(r, s)
 	c.cmd.ExtraFiles = []*os.File{statusIn, block, filter}
-	c.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
-	_, err = filterIn.Write(r.filter) // it fits the pipe
+	c.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL, Credential: r.user}
+	if err == nil {
+		_, err = filterIn.Write(r.filter) // it fits the pipe
+	}
 	err = errors.Join(err, filterIn.Close())
 	if err == nil {
 		err = r.launcher.StartProcess(c.cmd)
 	}
-	for _, f := range c.cmd.ExtraFiles {
+	for _, f := range append(streams, c.cmd.ExtraFiles...) {
 		f.Close()
 	}
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("start bubblewrap: %w", err), c.close())
 	}
-	if err = c.prepare(r.launcher); err == nil {
+	if err = c.prepare(r); err == nil {
 		c.running = time.Now()
 		_, err = unblock.Write([]byte{0})
 	}
@@ -149,9 +152,54 @@ func (r *Runtime) start(s setup) (*command, error) {
 	return c, nil
 }
 
+// connect gives the command its standard streams, which are pipes that its user may
+// open again by /dev/stdin and so on. The caller closes the files it returns when the
+// command was started, or was not.
+func (c *command) connect(r *Runtime, s setup) (theirs []*os.File, err error) {
+	pipe := func(reads bool) (their, own *os.File) {
+		from, to, pipeErr := os.Pipe()
+		if pipeErr != nil {
+			err = errors.Join(err, pipeErr)
+			return nil, nil
+		}
+		if their, own = to, from; reads {
+			their, own = from, to
+		}
+		if r.user != nil {
+			err = errors.Join(err, their.Chown(int(r.user.Uid), int(r.user.Gid)))
+		}
+		theirs = append(theirs, their)
+		return their, own
+	}
+	stdin, in := pipe(true)
+	stdout, out := pipe(false)
+	stderr, fault := pipe(false)
+	if in != nil {
+		c.closers = append(c.closers, in)
+	}
+	for _, f := range []*os.File{out, fault} {
+		if f != nil {
+			c.closers = append(c.closers, f)
+		}
+	}
+	if err != nil {
+		return theirs, err
+	}
+	c.cmd.Stdin, c.cmd.Stdout, c.cmd.Stderr = stdin, stdout, stderr
+	c.copies.Go(func() {
+		if s.stdin != nil {
+			io.Copy(in, s.stdin) // the command may not want all of it
+		}
+		in.Close()
+	})
+	c.copies.Go(func() { io.Copy(s.stdout, out) })
+	c.copies.Go(func() { io.Copy(s.stderr, fault) })
+	return theirs, nil
+}
+
 // prepare waits until the first process inside has its file system, and limits it
 // before anything else begins.
-func (c *command) prepare(l *sandbox.Launcher) error {
+func (c *command) prepare(r *Runtime) error {
 	late := time.AfterFunc(readyWall, func() { c.kill(causeClosed) })
 	defer late.Stop()
 	line, err := c.status.ReadSlice('\n')
@@ -165,15 +213,19 @@ func (c *command) prepare(l *sandbox.Launcher) error {
 		return fmt.Errorf("bubblewrap reports no process: %w", err)
 	}
 	c.first = report.Child
-	if c.pidfd, err = unix.PidfdOpen(c.first, 0); err != nil {
+	pidfd, err := unix.PidfdOpen(c.first, 0)
+	if err != nil {
 		return fmt.Errorf("pidfd: %w", err)
 	}
+	c.mu.Lock()
+	c.pidfd = pidfd
+	c.mu.Unlock()
 	sandbox.IdlePriority(c.cmd.Process.Pid)
 	sandbox.IdlePriority(c.first)
-	if err := c.setLimits(); err != nil {
+	if err := asUser(r.user, c.setLimits); err != nil {
 		return err
 	}
-	if c.leave, err = l.PlaceInCgroup(c.first, c.limits.MemoryBytes, MaxProcesses+1); err != nil {
+	if c.leave, err = r.launcher.PlaceInCgroup(c.first, c.limits.MemoryBytes, MaxProcesses+1); err != nil {
 		return err
 	}
 	return c.openDirs()
@@ -188,7 +240,7 @@ func (c *command) setLimits() error {
 		unix.RLIMIT_FSIZE: uint64(max(c.limits.OutputBytes, c.limits.MemoryBytes)),
 	}
 	if sandbox.CountsProcessesApart() {
-		limits[unix.RLIMIT_NPROC] = MaxProcesses // the kernel does not keep root to it: see watch
+		limits[unix.RLIMIT_NPROC] = MaxProcesses
 	}
 	for resource, most := range limits {
 		if err := unix.Prlimit(c.first, resource, &unix.Rlimit{Cur: most, Max: most}, nil); err != nil {
@@ -196,6 +248,27 @@ func (c *command) setLimits() error {
 		}
 	}
 	return nil
+}
+
+// asUser runs f on a thread of its own with the user's identity; nil: this one. Root
+// in a container may lack the privilege to limit others.
+func asUser(user *syscall.Credential, f func() error) error {
+	if user == nil {
+		return f()
+	}
+	result := make(chan error, 1)
+	go func() {
+		runtime.LockOSThread() // never unlocked: the thread ends with this function
+		uid, gid := uintptr(user.Uid), uintptr(user.Gid)
+		if _, _, errno := syscall.RawSyscall(syscall.SYS_SETRESGID, gid, gid, gid); errno != 0 {
+			result <- errno
+		} else if _, _, errno := syscall.RawSyscall(syscall.SYS_SETRESUID, uid, uid, uid); errno != 0 {
+			result <- errno
+		} else {
+			result <- f()
+		}
+	}()
+	return <-result
 }
 
 // openDirs opens the directories in memory, which keeps /out after all processes
@@ -286,8 +359,13 @@ func (c *command) kill(why cause) {
 	if c.cause == causeNone {
 		c.cause = why
 	}
-	if !c.reaped {
-		c.cmd.Process.Signal(syscall.SIGKILL)
+	if c.reaped {
+		return
+	}
+	// The first process inside is in bubblewrap's group until it can die with it.
+	syscall.Kill(-c.cmd.Process.Pid, syscall.SIGKILL)
+	if c.pidfd >= 0 {
+		unix.PidfdSendSignal(c.pidfd, syscall.SIGKILL, nil, 0)
 	}
 }
 
@@ -310,6 +388,7 @@ func (c *command) wait() (int, error) {
 	err := c.cmd.Wait()
 	for begin := time.Now(); c.pidfd >= 0 && !c.gone() && time.Since(begin) < endWall; time.Sleep(readyEvery) {
 	}
+	c.copies.Wait() // all who could write are gone
 	c.close()
 	switch {
 	case exit.Code != nil:
@@ -334,12 +413,16 @@ func (c *command) complaint() string {
 
 func (c *command) close() (err error) {
 	for _, f := range c.closers {
-		err = errors.Join(err, f.Close())
+		if closeErr := f.Close(); !errors.Is(closeErr, os.ErrClosed) {
+			err = errors.Join(err, closeErr)
+		}
 	}
 	c.closers = nil
 	if c.leave != nil {
 		c.leave()
 	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	if c.pidfd >= 0 {
 		unix.Close(c.pidfd)
 		c.pidfd = -1

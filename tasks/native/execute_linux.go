@@ -26,7 +26,10 @@ func (b *Box) execute(run *Run) sandbox.Outcome {
 		return lost(err)
 	}
 	b.begun++
-	dir := filepath.Join(b.cfg.Dir, runsDir, strconv.Itoa(b.begun))
+	dir, err := b.runtime.runDir(filepath.Join(b.cfg.Dir, runsDir, strconv.Itoa(b.begun)))
+	if err != nil {
+		return lost(err)
+	}
 	defer os.RemoveAll(dir)
 	if err := b.layOut(dir, run.request.Inputs); err != nil {
 		return lost(err)
@@ -105,23 +108,6 @@ func (b *Box) outcome(c *command, code int, err error) sandbox.Outcome {
 	b.inline(files)
 	o.Files = files
 	return o
-}
-
-// layOut makes a directory in which the inputs have their names.
-func (b *Box) layOut(dir string, inputs []tasks.Input) error {
-	if err := os.Mkdir(dir, 0o700); err != nil {
-		return err
-	}
-	for _, in := range inputs {
-		to := filepath.Join(dir, filepath.FromSlash(in.Name))
-		if err := os.MkdirAll(filepath.Dir(to), 0o700); err != nil {
-			return err
-		}
-		if err := os.Link(b.InputPath(in.Content), to); err != nil {
-			return fmt.Errorf("input %q: %w", in.Name, err)
-		}
-	}
-	return nil
 }
 
 // stdin opens what a command reads, which goes through a pipe: from a file of this

@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"strings"
+	"syscall"
 	"time"
 
 	"gotong/tasks/sandbox"
@@ -19,7 +20,12 @@ type Runtime struct {
 	bwrap    string
 	launcher *sandbox.Launcher
 	filter   []byte
+	user     *syscall.Credential // whom commands are; nil: this user
 }
+
+// nobody is whom the commands of root's peer are: the kernel keeps root to no number
+// of processes.
+const nobody = 65534
 
 // Probe tries bubblewrap with all that a command gets, and returns a Runtime that
 // starts commands through launcher. The error, which wraps ErrUnavailable, says in
@@ -33,8 +39,12 @@ func Probe(ctx context.Context, launcher *sandbox.Launcher) (*Runtime, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w: bubblewrap is not installed (the program bwrap)", ErrUnavailable)
 	}
-	r := &Runtime{bwrap, launcher, filter}
-	dir, err := os.MkdirTemp("", "gotong-probe-")
+	r := &Runtime{bwrap: bwrap, launcher: launcher, filter: filter}
+	if os.Geteuid() == 0 {
+		r.user = &syscall.Credential{Uid: nobody, Gid: nobody}
+		removeStale()
+	}
+	dir, err := r.runDir("")
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrUnavailable, err)
 	}
