@@ -14,9 +14,7 @@ import (
 	"bytes"
 	"crypto/rand"
 	"encoding/hex"
-	"fmt"
 	"strconv"
-	"strings"
 
 	"gotong/grid"
 )
@@ -75,23 +73,6 @@ func (id TaskID) String() string { return id.Job.String() + "." + strconv.Itoa(i
 
 // Short returns the job's first 12 hex digits, a dot and the index, for people.
 func (id TaskID) Short() string { return id.Job.Short() + "." + strconv.Itoa(id.Index) }
-
-// ParseTaskID reads what TaskID.String wrote, and nothing else.
-func ParseTaskID(s string) (TaskID, error) {
-	job, index, ok := strings.Cut(s, ".")
-	if !ok {
-		return TaskID{}, fmt.Errorf("task id %q: no index", s)
-	}
-	id, err := ParseJobID(job)
-	if err != nil {
-		return TaskID{}, err
-	}
-	i, err := strconv.Atoi(index)
-	if err != nil || i < 0 || strconv.Itoa(i) != index {
-		return TaskID{}, fmt.Errorf("task id %q: bad index", s)
-	}
-	return TaskID{id, i}, nil
-}
 
 // Task is one thing to run.
 type Task struct {

@@ -25,44 +25,6 @@ func AppendEntry(dst, entry []byte) []byte {
 	return append(binary.AppendUvarint(dst, uint64(len(entry))), entry...)
 }
 
-// AppendValues appends the values of one task: their number, then each as its
-// length and its bytes; all numbers as varints.
-func AppendValues(dst []byte, values []string) []byte {
-	dst = binary.AppendUvarint(dst, uint64(len(values)))
-	for _, v := range values {
-		dst = append(binary.AppendUvarint(dst, uint64(len(v))), v...)
-	}
-	return dst
-}
-
-// ParseValues reads what AppendValues wrote, and nothing else.
-func ParseValues(b []byte) ([]string, error) {
-	n, b, ok := takeNumber(b, MaxValues)
-	if !ok {
-		return nil, fmt.Errorf("%w: number of values", ErrDamaged)
-	}
-	values := make([]string, n)
-	for i := range values {
-		var size int
-		if size, b, ok = takeNumber(b, MaxEntryBytes); !ok || size > len(b) {
-			return nil, fmt.Errorf("%w: value %d", ErrDamaged, i+1)
-		}
-		values[i], b = string(b[:size]), b[size:]
-	}
-	if len(b) > 0 {
-		return nil, fmt.Errorf("%w: bytes behind the values", ErrDamaged)
-	}
-	return values, nil
-}
-
-func takeNumber(b []byte, most uint64) (int, []byte, bool) {
-	v, n := binary.Uvarint(b)
-	if n <= 0 || v > most {
-		return 0, nil, false
-	}
-	return int(v), b[n:], true
-}
-
 // List reads entries by their number from what AppendEntry wrote, one after the
 // other. It keeps the place of one entry in 64, so that a list of a million
 // needs 125 KiB. It is safe for concurrent use, and fast when read in order.

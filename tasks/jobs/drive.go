@@ -29,10 +29,8 @@ type DriveConfig struct {
 	Contents Contents
 	// Worked, if set, is told of every accepted result that a worker gave anew.
 	Worked func(*scheduler.Accepted)
-	Dir    string // for files that are needed as long as the job is driven
-	// Progress, if set, is called when a step begins and from time to time.
-	Progress func(step int, p scheduler.Progress)
-	Logger   *slog.Logger // nil: discard
+	Dir    string       // for files that are needed as long as the job is driven
+	Logger *slog.Logger // nil: discard
 }
 
 // Contents reads stored contents of jobs. Its methods are safe for concurrent

@@ -208,9 +208,6 @@ func (r *stepRun) job(pool scheduler.Pool) (scheduler.Job, scheduler.Config, err
 		cfg.Retries = s.Retries + 1 // runs
 	}
 	r.Job.View(func(s *State) { r.trust, cfg.Trust = s.Trust(), s.Trust() })
-	if r.Progress != nil {
-		cfg.Progress = func(p scheduler.Progress) { r.Progress(r.number, p) }
-	}
 	return job, cfg, nil
 }
 
