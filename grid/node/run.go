@@ -97,10 +97,17 @@ func (r *run) job() (scheduler.Job, error) {
 		return scheduler.Job{}, err
 	}
 	job := scheduler.Job{
-		Header: scheduler.Header{Job: tasks.NewJobID(), Module: r.files.files[0].content, Inputs: r.files.inputs(), Limits: limits},
+		Header: scheduler.Header{Job: tasks.NewJobID(), Runtime: runtimeOf(r.start), Module: r.files.module(), Inputs: r.files.inputs(), Limits: limits},
 		Count:  r.items.count(), Task: task, Outputs: r.start.Outputs,
 	}
 	return job, job.Validate()
+}
+
+func runtimeOf(start *controlv1.RunStart) tasks.Runtime {
+	if start.Native {
+		return tasks.RuntimeNative
+	}
+	return tasks.RuntimeWASI
 }
 
 // drive runs the job to its end and sends what happens.

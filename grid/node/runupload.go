@@ -16,9 +16,6 @@ import (
 )
 
 const (
-	// maxRunFiles bounds the files that all tasks of a run share: its module and
-	// its inputs.
-	maxRunFiles = 1 + tasks.MaxInputs
 	// maxRunBytes bounds all files of a run together.
 	maxRunBytes = 64 << 30
 )
@@ -28,7 +25,9 @@ const (
 type uploads struct {
 	dir   string
 	used  int64
-	files []upload // that all tasks share, in the order of the request; the module first
+	files []upload // that all tasks share, in the order of the request; modules first
+	// modules is how many of files are no inputs: 1, or 0 for a native command.
+	modules int
 }
 
 type upload struct {
@@ -41,17 +40,20 @@ type runStream = grpc.BidiStreamingServer[controlv1.RunRequest, controlv1.RunEve
 
 // receiveFiles stores the files that start names.
 func receiveFiles(stream runStream, dir string, start *controlv1.RunStart) (*uploads, error) {
-	if len(start.Files) == 0 || len(start.Files) > maxRunFiles {
-		return nil, fmt.Errorf("%w: %d files, want a module and at most %d inputs", tasks.ErrInvalid, len(start.Files), tasks.MaxInputs)
+	u := &uploads{dir: dir, modules: 1}
+	if start.Native {
+		u.modules = 0
 	}
-	u := &uploads{dir: dir}
+	if len(start.Files) < u.modules || len(start.Files) > u.modules+tasks.MaxInputs {
+		return nil, fmt.Errorf("%w: %d files, want a module unless it is native and at most %d inputs", tasks.ErrInvalid, len(start.Files), tasks.MaxInputs)
+	}
 	for i, file := range start.Files {
-		if i > 0 && !tasks.ValidName(file.Name) {
-			return nil, fmt.Errorf("%w: an input cannot be called %q", tasks.ErrInvalid, file.Name)
-		}
 		limit := int64(maxRunBytes)
-		if i == 0 {
+		switch {
+		case i < u.modules:
 			limit = tasks.MaxModuleBytes
+		case !tasks.ValidName(file.Name):
+			return nil, fmt.Errorf("%w: an input cannot be called %q", tasks.ErrInvalid, file.Name)
 		}
 		got, err := u.receive(stream, nil, limit)
 		if err != nil {
@@ -168,10 +170,18 @@ func (u *uploads) size(id tasks.ContentID) int64 {
 	return 0
 }
 
+// module returns the module; zero: there is none.
+func (u *uploads) module() tasks.ContentID {
+	if u.modules == 0 {
+		return tasks.ContentID{}
+	}
+	return u.files[0].content
+}
+
 // inputs returns what all tasks see below /in.
 func (u *uploads) inputs() []tasks.Input {
 	var out []tasks.Input
-	for _, f := range u.files[1:] {
+	for _, f := range u.files[u.modules:] {
 		out = append(out, tasks.Input{Name: f.name, Content: f.content, Size: f.size})
 	}
 	return out

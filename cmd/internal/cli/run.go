@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -58,12 +59,13 @@ type runFlags struct {
 	verify       string
 	noCache      bool
 	detach       bool
+	native       bool
 }
 
 func (a *app) runCommand() *cobra.Command {
 	var flags runFlags
 	c := &cobra.Command{
-		Use:   "run [flags] MODULE.wasm [ARGS…] [::: ITEMS…]",
+		Use:   "run [flags] MODULE.wasm|--native -- COMMAND [ARGS…] [::: ITEMS…]",
 		Short: "Run a WASI program on the grid, once or once for each item",
 		Long: `Run sends a WASI preview 1 module to friends' spare slots and one's own and runs it
 once, or once for each item, as GNU parallel does. Items are what follows ":::",
@@ -80,6 +82,9 @@ A task sees the --input files, and with --stage the file that its item names,
 read-only under /in, may write files under /out, and sees nothing else: no
 network, no environment, no files of the machine. Standard output of the tasks
 comes out in the order of the items. The exit code is 0 if that of every task is.
+
+With --native the first of ARGS is a command of the donors' Linux machines instead,
+which runs in bubblewrap where a donor allows that (donate.native).
 
 Ctrl-C stops the run and says what was running; a second one ends the command at
 once.`,
@@ -143,6 +148,7 @@ func (flags *runFlags) define(f *pflag.FlagSet) {
 	f.StringVar(&flags.halt, "halt", "never", "when to stop: now or soon, a comma, fail=N, success=N or done=N, where N may be a percentage")
 	f.StringVar(&flags.verify, "verify", "none", "how to check results: none, quorum=2/3 (2 of 3 sites agree) or adaptive")
 	f.BoolVar(&flags.detach, "detach", false, "submit as a job that outlives this command, print its id and return; see gotong job")
+	f.BoolVar(&flags.native, "native", false, "run a command that the donors' machines have, where they allow it")
 	f.BoolVar(&flags.noCache, "no-cache", false, "run tasks again whose results are remembered")
 }
 
@@ -151,6 +157,7 @@ type clientRun struct {
 	app      *app
 	flags    runFlags
 	start    *controlv1.RunStart
+	module   []string // its path; of a native command none
 	files    []string // to send, the module first
 	template *batch.Template
 	plan     *batch.Plan     // of items; nil: none
@@ -167,7 +174,7 @@ type clientRun struct {
 func (a *app) planRun(flags runFlags, changed func(string) bool, args []string) (*clientRun, error) {
 	r := &clientRun{app: a, flags: flags, start: &controlv1.RunStart{
 		Peers: flags.peers, AtOnce: flags.jobs, Outputs: flags.output != "", AsTheyCome: flags.asTheyAre || !flags.keepOrder,
-		Retries: flags.retries, Halt: flags.halt, Verify: flags.verify, NoCache: flags.noCache, DryRun: flags.dryRun,
+		Retries: flags.retries, Halt: flags.halt, Verify: flags.verify, NoCache: flags.noCache, DryRun: flags.dryRun, Native: flags.native,
 	}}
 	if err := r.limits(); err != nil {
 		return nil, err
@@ -181,9 +188,15 @@ func (a *app) planRun(flags runFlags, changed func(string) bool, args []string) 
 	if (flags.resume || flags.resumeFailed) && flags.joblog == "" {
 		return nil, errors.New("--resume needs the --joblog of the run to resume")
 	}
-	command, sources, err := batch.SplitArgs(args[1:])
+	if !flags.native {
+		r.module, args = args[:1], args[1:]
+	}
+	command, sources, err := batch.SplitArgs(args)
 	if err != nil {
 		return nil, err
+	}
+	if flags.native && len(command) == 0 {
+		return nil, errors.New("--native needs a command")
 	}
 	if err := r.sources(sources, changed); err != nil {
 		return nil, err
@@ -198,7 +211,7 @@ func (a *app) planRun(flags runFlags, changed func(string) bool, args []string) 
 	for _, word := range command {
 		r.start.Args = append(r.start.Args, []byte(word))
 	}
-	return r, r.shared(args[0])
+	return r, r.shared()
 }
 
 func (r *clientRun) limits() error {
@@ -293,8 +306,8 @@ func hasInput(stdin any) bool {
 }
 
 // shared checks the files that all tasks get.
-func (r *clientRun) shared(module string) error {
-	r.files = append([]string{module}, r.flags.inputs...)
+func (r *clientRun) shared() error {
+	r.files = slices.Concat(r.module, r.flags.inputs)
 	names := map[string]string{}
 	for i, file := range r.files {
 		info, err := os.Stat(file)
@@ -305,10 +318,10 @@ func (r *clientRun) shared(module string) error {
 			return fmt.Errorf("%s is not a regular file", file)
 		}
 		name := filepath.Base(file)
-		if other, ok := names[name]; ok && i > 0 {
+		if other, ok := names[name]; ok && i >= len(r.module) {
 			return fmt.Errorf("--input %s and %s would both be /in/%s", other, file, name)
 		}
-		if i > 0 {
+		if i >= len(r.module) {
 			names[name] = file
 		}
 		r.start.Files = append(r.start.Files, &controlv1.RunFile{Name: name})

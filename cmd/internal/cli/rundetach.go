@@ -56,6 +56,13 @@ func (r *clientRun) detach(ctx context.Context, peer controlv1.ControlClient) er
 	return r.app.submit(ctx, peer, d.draft)
 }
 
+func (r *clientRun) runtime() tasks.Runtime {
+	if r.flags.native {
+		return tasks.RuntimeNative
+	}
+	return tasks.RuntimeWASI
+}
+
 // detached makes a plan of a run.
 type detached struct {
 	run   *clientRun
@@ -70,7 +77,7 @@ func (d *detached) build() error {
 	limits.MemoryBytes = int64(r.start.MemoryBytes)
 	limits.Wall = time.Duration(r.start.TimeoutMillis) * time.Millisecond
 	step := jobs.Step{
-		Name: "run", Runtime: tasks.RuntimeWASI, Limits: limits, Verify: r.flags.verify, Outputs: true,
+		Name: "run", Runtime: r.runtime(), Limits: limits, Verify: r.flags.verify, Outputs: true,
 		Retries: max(0, int(r.flags.retries)-1), MaxPeers: int(r.flags.peers), OnFailure: jobs.FailureFinish,
 	}
 	for i, path := range r.files {
@@ -78,7 +85,7 @@ func (d *detached) build() error {
 		if err != nil {
 			return err
 		}
-		if i == 0 {
+		if i < len(r.module) {
 			step.Module = in.Content
 			continue
 		}
@@ -102,7 +109,14 @@ func (d *detached) build() error {
 			step.Args = append(step.Args, string(arg))
 		}
 	}
-	name := strings.TrimSuffix(filepath.Base(r.files[0]), filepath.Ext(r.files[0]))
+	program := ""
+	if r.flags.native {
+		program = string(r.start.Args[0])
+	}
+	if len(r.module) > 0 {
+		program = r.module[0]
+	}
+	name := strings.TrimSuffix(filepath.Base(program), filepath.Ext(program))
 	if !tasks.ValidName(name) || len(name) > jobs.MaxNameBytes {
 		name = "run"
 	}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"time"
 
@@ -70,7 +71,7 @@ func (r *clientRun) command(t *controlv1.RunTask) ([]string, error) {
 }
 
 func (r *clientRun) words(seq int, values []string) ([]string, error) {
-	words := []string{r.files[0]}
+	words := slices.Clone(r.module)
 	if r.template != nil {
 		args, err := r.template.Expand(seq, values)
 		return append(words, args...), err

@@ -3343,7 +3343,7 @@ func (*RunCancel) Descriptor() ([]byte, []int) {
 
 type RunStart struct {
 	state          protoimpl.MessageState `protogen:"open.v1"`
-	Files          []*RunFile             `protobuf:"bytes,1,rep,name=files,proto3" json:"files,omitempty"`                        // the module first, then the inputs
+	Files          []*RunFile             `protobuf:"bytes,1,rep,name=files,proto3" json:"files,omitempty"`                        // the module first unless native, then the inputs
 	Args           [][]byte               `protobuf:"bytes,2,rep,name=args,proto3" json:"args,omitempty"`                          // with replacement strings, if there are items
 	HasItems       bool                   `protobuf:"varint,4,opt,name=has_items,json=hasItems,proto3" json:"has_items,omitempty"` // false: run once, without an item
 	Peers          uint32                 `protobuf:"varint,5,opt,name=peers,proto3" json:"peers,omitempty"`                       // 0: any number
@@ -3360,6 +3360,7 @@ type RunStart struct {
 	NoCache        bool                   `protobuf:"varint,16,opt,name=no_cache,json=noCache,proto3" json:"no_cache,omitempty"` // run what is remembered, too
 	Progress       bool                   `protobuf:"varint,17,opt,name=progress,proto3" json:"progress,omitempty"`              // send RunProgress
 	DryRun         bool                   `protobuf:"varint,18,opt,name=dry_run,json=dryRun,proto3" json:"dry_run,omitempty"`    // answer with RunPlan alone
+	Native         bool                   `protobuf:"varint,19,opt,name=native,proto3" json:"native,omitempty"`                  // args begin with a command of the donor's machine; files has no module
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
 }
@@ -3509,6 +3510,13 @@ func (x *RunStart) GetProgress() bool {
 func (x *RunStart) GetDryRun() bool {
 	if x != nil {
 		return x.DryRun
+	}
+	return false
+}
+
+func (x *RunStart) GetNative() bool {
+	if x != nil {
+		return x.Native
 	}
 	return false
 }
@@ -10415,7 +10423,7 @@ const file_control_v1_control_proto_rawDesc = "" +
 	"\n" +
 	"RunFileEnd\"\b\n" +
 	"\x06RunEnd\"\v\n" +
-	"\tRunCancel\"\xff\x03\n" +
+	"\tRunCancel\"\x97\x04\n" +
 	"\bRunStart\x120\n" +
 	"\x05files\x18\x01 \x03(\v2\x1a.gotong.control.v1.RunFileR\x05files\x12\x12\n" +
 	"\x04args\x18\x02 \x03(\fR\x04args\x12\x1b\n" +
@@ -10435,7 +10443,8 @@ const file_control_v1_control_proto_rawDesc = "" +
 	"\x06verify\x18\x0f \x01(\tR\x06verify\x12\x19\n" +
 	"\bno_cache\x18\x10 \x01(\bR\anoCache\x12\x1a\n" +
 	"\bprogress\x18\x11 \x01(\bR\bprogress\x12\x17\n" +
-	"\adry_run\x18\x12 \x01(\bR\x06dryRunJ\x04\b\x03\x10\x04\"\x1d\n" +
+	"\adry_run\x18\x12 \x01(\bR\x06dryRun\x12\x16\n" +
+	"\x06native\x18\x13 \x01(\bR\x06nativeJ\x04\b\x03\x10\x04\"\x1d\n" +
 	"\aRunFile\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\"<\n" +
 	"\bRunItems\x120\n" +
