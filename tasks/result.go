@@ -182,6 +182,17 @@ var (
 	ErrWithdrawn = errors.New("the donor needs the machine")
 )
 
+// Reason returns the text of an error of a worker that takes no task, without
+// the words of ErrRefused, which beside the rule say nothing more.
+func Reason(err error) string {
+	text := err.Error()
+	if errors.Is(err, ErrRefused) {
+		text = strings.TrimSuffix(text, ": "+ErrRefused.Error())
+		text = strings.TrimPrefix(text, ErrRefused.Error()+": ")
+	}
+	return text
+}
+
 // MissingContent is an ErrNoContent that says what to send.
 type MissingContent struct{ IDs []ContentID }
 

@@ -21,6 +21,7 @@ import (
 	"gotong/tasks/contents"
 	"gotong/tasks/jobs"
 	"gotong/tasks/keeper"
+	"gotong/tasks/scheduler"
 	"gotong/tasks/where"
 )
 
@@ -67,6 +68,9 @@ func (s *service) Submit(stream submitStream) error {
 	if err := sub.begin(time.Duration(start.ExpiresSeconds) * time.Second); err != nil {
 		return err
 	}
+	if err := sub.checkSites(stream.Context()); err != nil {
+		return err
+	}
 	if err := sub.receive(stream); err != nil {
 		return err
 	}
@@ -100,6 +104,35 @@ func (s *submission) begin(expires time.Duration) error {
 	}
 	if err := p.Validate(); err != nil {
 		return refuse("%v", err)
+	}
+	return nil
+}
+
+// checkSites refuses a job whose results cannot be checked as a step wants it by
+// the peers that are there now.
+func (s *submission) checkSites(ctx context.Context) error {
+	plan := s.plan
+	var err error
+	if plan.Grant, err = s.peer.grantJob(plan.Job, 0, time.Until(plan.Expires)); err != nil {
+		return err
+	}
+	for _, step := range plan.Steps {
+		verify, err := tasks.ParseVerify(step.Verify)
+		if err != nil {
+			return refuse("step %q: %v", step.Name, err)
+		}
+		pool, err := s.peer.stepPool(step)
+		if err != nil {
+			return err
+		}
+		err = scheduler.CheckSites(ctx, scheduler.Job{Header: stepHeader(plan, step)}, scheduler.Config{Verify: verify, Pool: pool})
+		if errors.Is(err, scheduler.ErrTooFewSites) {
+			return &Failure{Kind: controlv1.Kind_KIND_TOO_FEW, What: fmt.Sprintf("step %q: %v", step.Name, err),
+				Meaning: "nothing was submitted", Next: "gotong peers; or another way to check results (verify)"}
+		}
+		if err != nil {
+			return err
+		}
 	}
 	return nil
 }

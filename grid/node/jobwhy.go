@@ -86,10 +86,7 @@ func (p *Peer) judge(ctx context.Context, plan jobs.Plan, step jobs.Step) ([]*co
 	if err != nil {
 		return nil, err
 	}
-	header := scheduler.Header{
-		Job: plan.Job, Runtime: step.Runtime, Module: step.Module, Limits: step.Limits, Inputs: step.Common,
-		Grant: plan.Grant, Key: plan.Key, Stored: step.Stored, StoreOutputs: step.Outputs,
-	}
+	header := stepHeader(plan, step)
 	ctx, cancel := context.WithTimeout(ctx, whyTimeout)
 	defer cancel()
 	members := p.membership.Peers()
@@ -118,6 +115,14 @@ func (p *Peer) judge(ctx context.Context, plan jobs.Plan, step jobs.Step) ([]*co
 	return out, nil
 }
 
+// stepHeader is what peers are asked about the tasks of a step.
+func stepHeader(plan jobs.Plan, step jobs.Step) scheduler.Header {
+	return scheduler.Header{
+		Job: plan.Job, Runtime: step.Runtime, Module: step.Module, Limits: step.Limits, Inputs: step.Common,
+		Grant: plan.Grant, Key: plan.Key, Stored: step.Stored, StoreOutputs: step.Outputs,
+	}
+}
+
 // judgeOne says whether one member may and would run tasks.
 func (p *Peer) judgeOne(ctx context.Context, m grid.Peer, expr where.Expr, h scheduler.Header) (fits bool, reasons []string) {
 	if ok, why := expr.Holds(factsOf(m)); !ok {
@@ -131,16 +136,16 @@ func (p *Peer) judgeOne(ctx context.Context, m grid.Peer, expr where.Expr, h sch
 	case m.State != grid.StateAlive:
 		return false, append(reasons, "it is "+string(m.State))
 	case slots == 0:
-		return false, append(reasons, "its donor gives no slots for tasks")
+		return false, append(reasons, "its donor gives no task slots")
 	}
 	offer, err := p.offer(ctx, m.ID, h)
 	switch {
 	case errors.Is(err, tasks.ErrBusy):
-		return len(reasons) == 0, append(reasons, "busy: "+validText(err.Error()))
+		return len(reasons) == 0, append(reasons, "busy: "+validText(tasks.Reason(err)))
 	case ctx.Err() != nil:
 		return false, append(reasons, fmt.Sprintf("it did not answer within %s", whyTimeout))
 	case err != nil:
-		return false, append(reasons, validText(err.Error()))
+		return false, append(reasons, validText(tasks.Reason(err)))
 	}
 	fits = len(reasons) == 0
 	if offer.Free == 0 {

@@ -117,7 +117,7 @@ func (r *run) drive(ctx context.Context, job scheduler.Job) error {
 		return err
 	}
 	cfg, receive := r.peer.remember(job, cfg, r.start.NoCache, r.events.result)
-	stop := r.events.sendProgress(r.start.Progress)
+	stop := r.events.follow(r.start.Progress)
 	sum, err := scheduler.Run(ctx, job, cfg, receive)
 	stop()
 	switch {
@@ -139,7 +139,7 @@ func (r *run) config() (cfg scheduler.Config, err error) {
 	cfg = scheduler.Config{
 		Pool: r.peer.work, Contents: r.files, Dir: r.files.dir, Peers: int(r.start.Peers), AsTheyCome: r.start.AsTheyCome,
 		AtOnce: int(r.start.AtOnce), Retries: int(r.start.Retries), TimeoutPercent: int(r.start.TimeoutPercent),
-		Progress: r.events.progress, Logger: r.peer.logger,
+		Progress: r.events.progress, Waiting: r.events.waiting, Logger: r.peer.logger,
 	}
 	if cfg.Halt, err = batch.ParseHalt(r.start.Halt); err != nil {
 		return cfg, fmt.Errorf("%w: %w", tasks.ErrInvalid, err)
@@ -147,6 +147,8 @@ func (r *run) config() (cfg scheduler.Config, err error) {
 	cfg.Verify, err = tasks.ParseVerify(r.start.Verify)
 	return cfg, err
 }
+
+const nobodyGives = "no peer that is alive gives task slots"
 
 // nobodyWorked explains a run of which no task was ever taken.
 func nobodyWorked(sum scheduler.Summary) error {
@@ -158,7 +160,7 @@ func nobodyWorked(sum scheduler.Summary) error {
 		why = append(why, r.Peer.Short()+": "+r.Why)
 	}
 	if len(why) == 0 {
-		why = []string{"no peer that is alive gives task slots"}
+		why = []string{nobodyGives}
 	}
 	return &Failure{Kind: controlv1.Kind_KIND_TOO_FEW, What: "no peer took a task: " + strings.Join(why, "; "),
 		Meaning: "no task was run to its end", Next: "gotong peers, then gotong run again"}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 	"sync"
 	"time"
 
@@ -29,8 +30,9 @@ type runEvents struct {
 
 	sending sync.Mutex // one message at a time
 
-	mu   sync.Mutex
-	last scheduler.Progress
+	mu      sync.Mutex
+	last    scheduler.Progress
+	reasons waitReasons
 }
 
 func (e *runEvents) send(event *controlv1.RunEvent) error {
@@ -46,11 +48,50 @@ func (e *runEvents) progress(p scheduler.Progress) {
 	e.last = p
 }
 
-// sendProgress sends from time to time how far the run is, until stop is called.
-func (e *runEvents) sendProgress(wanted bool) (stop func()) {
-	if !wanted {
-		return func() {}
+// waiting notes why nobody takes tasks.
+func (e *runEvents) waiting(refusals []scheduler.Refusal) {
+	reasons := make([]string, len(refusals))
+	for i, r := range refusals {
+		reasons[i] = e.peer.nameOf(r.Peer) + ": " + validText(r.Why)
 	}
+	if len(reasons) == 0 {
+		reasons = []string{nobodyGives}
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.reasons.note(reasons)
+}
+
+// waitReasons are why nobody takes tasks, for somebody who was told already.
+type waitReasons struct {
+	told string   // what he was told, without numbers
+	news []string // what he was not told
+}
+
+// note takes the reasons as they are now. Times and sizes in them change all
+// the time, and say nothing new.
+func (w *waitReasons) note(reasons []string) {
+	text := strings.Map(func(r rune) rune {
+		if r >= '0' && r <= '9' {
+			return -1
+		}
+		return r
+	}, strings.Join(reasons, "\n"))
+	if text != w.told {
+		w.told, w.news = text, reasons
+	}
+}
+
+// take returns what is new, once.
+func (w *waitReasons) take() []string {
+	news := w.news
+	w.news = nil
+	return news
+}
+
+// follow sends from time to time why the run waits and, if wanted, how far it
+// is, until stop is called.
+func (e *runEvents) follow(progress bool) (stop func()) {
 	over, ended := make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(ended)
@@ -62,13 +103,7 @@ func (e *runEvents) sendProgress(wanted bool) (stop func()) {
 				return
 			case <-tick.C:
 			}
-			e.mu.Lock()
-			p := e.last
-			e.mu.Unlock()
-			event := &controlv1.RunProgress{
-				Tasks: uint64(p.Tasks), Ended: uint64(p.Ended), Failed: uint64(p.Failed), Running: uint64(p.Running), Peers: uint32(p.Peers),
-			}
-			if e.send(&controlv1.RunEvent{Event: &controlv1.RunEvent_Progress{Progress: event}}) != nil {
+			if e.tell(progress) != nil {
 				return // the stream has ended, as others will say
 			}
 		}
@@ -77,6 +112,23 @@ func (e *runEvents) sendProgress(wanted bool) (stop func()) {
 		close(over)
 		<-ended
 	}
+}
+
+func (e *runEvents) tell(progress bool) error {
+	e.mu.Lock()
+	p, reasons := e.last, e.reasons.take()
+	e.mu.Unlock()
+	if len(reasons) > 0 {
+		if err := e.send(&controlv1.RunEvent{Event: &controlv1.RunEvent_Waiting{Waiting: &controlv1.RunWaiting{Reasons: reasons}}}); err != nil {
+			return err
+		}
+	}
+	if !progress {
+		return nil
+	}
+	return e.send(&controlv1.RunEvent{Event: &controlv1.RunEvent_Progress{Progress: &controlv1.RunProgress{
+		Tasks: uint64(p.Tasks), Ended: uint64(p.Ended), Failed: uint64(p.Failed), Running: uint64(p.Running), Peers: uint32(p.Peers),
+	}}})
 }
 
 // task describes a task by its item.

@@ -7,6 +7,7 @@ import (
 
 	"gotong/grid"
 	controlv1 "gotong/proto/control/v1"
+	"gotong/tasks"
 	"gotong/tasks/scheduler"
 )
 
@@ -53,7 +54,7 @@ func (p *Peer) fits(ctx context.Context, other grid.Peer, h scheduler.Header) *c
 		offer, err = w.Offer(ctx, h)
 	}
 	if err != nil {
-		out.Why = validText(err.Error())
+		out.Why = validText(tasks.Reason(err))
 		return out
 	}
 	out.Fits, out.Slots, out.Free = true, uint32(offer.Slots), uint32(offer.Free)

@@ -118,8 +118,12 @@ type Config struct {
 	// Progress, if set, is called from time to time and at the end; it must
 	// return quickly and not call back.
 	Progress func(Progress)
-	Rand     *rand.Rand   // choice of candidates; nil: random
-	Logger   *slog.Logger // nil: discard
+	// Waiting, if set, is called from time to time while no worker gets the job
+	// on, not in the first seconds, with why peers took no tasks; none: no peer
+	// gives slots. It must return quickly and not call back.
+	Waiting func([]Refusal)
+	Rand    *rand.Rand   // choice of candidates; nil: random
+	Logger  *slog.Logger // nil: discard
 }
 
 // Contents opens the contents of a job, and of its tasks, where it is driven.

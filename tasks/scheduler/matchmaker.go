@@ -21,6 +21,9 @@ const (
 	// tickEvery is how often the need for workers is looked at when nothing
 	// happens.
 	tickEvery = 250 * time.Millisecond
+	// waitingAfter is how long no worker gets the job on before Config.Waiting
+	// hears of it.
+	waitingAfter = 5 * time.Second
 	// attemptsAtOnce is how many pairs of candidates are compared at once.
 	attemptsAtOnce = 16
 	// offerTimeout is how long a candidate may take to answer; offerGrace how
@@ -88,7 +91,7 @@ func (m *matchmaker) run(ctx context.Context) {
 	defer m.wg.Wait()
 	tick := time.NewTicker(tickEvery)
 	defer tick.Stop()
-	helped := time.Now() // when there last was a claim, or no need of one
+	helped := time.Now() // when claims last got the job on, or there was no need of any
 	for {
 		now := time.Now()
 		m.ledger.tick(now)
@@ -99,6 +102,9 @@ func (m *matchmaker) run(ctx context.Context) {
 		}
 		if now.Sub(helped) >= m.cfg.WorkerWait {
 			m.ledger.giveUp(m.reason())
+		}
+		if m.cfg.Waiting != nil && now.Sub(helped) >= waitingAfter {
+			m.cfg.Waiting(m.refusals())
 		}
 		if m.cfg.Progress != nil {
 			m.cfg.Progress(m.ledger.progress())
@@ -254,7 +260,7 @@ func (m *matchmaker) letGo(peer grid.PeerID, why error) {
 		s.barred = s.failures >= claimFailures || errors.Is(why, ErrViolation)
 		m.logger.Warn("worker failed", "peer", peer, "failures", s.falls, "barred", s.barred, "err", why)
 	}
-	s.why = why.Error()
+	s.why = tasks.Reason(why)
 }
 
 // refusals lists why peers took no tasks, by peer.

@@ -54,7 +54,7 @@ func CheckSites(ctx context.Context, job Job, cfg Config) error {
 	for range candidates {
 		a := <-answers
 		if a.err != nil && !errors.Is(a.err, tasks.ErrBusy) {
-			refused = append(refused, fmt.Sprintf("%s: %s", a.candidate.Peer.Short(), a.err))
+			refused = append(refused, a.candidate.Peer.Short()+": "+tasks.Reason(a.err))
 			continue
 		}
 		if fit[a.candidate.Site] = true; len(fit) >= need {

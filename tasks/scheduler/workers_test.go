@@ -196,3 +196,39 @@ func TestWorkerThatOnlyClaimsToWorkIsGivenUp(t *testing.T) {
 		}
 	})
 }
+
+func TestARunThatNobodyTakesSaysWhyUntilSomebodyDoes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		pool := &fakePool{}
+		var awake, took atomic.Bool
+		pool.add(1, func(w *fakeWorker) {
+			w.refuse = func() error {
+				if awake.Load() {
+					return nil
+				}
+				return fmt.Errorf("on battery: %w", tasks.ErrRefused)
+			}
+			w.run = func(ctx context.Context, o scheduler.Order) tasks.Result {
+				took.Store(true)
+				return takes(10*time.Second)(ctx, o)
+			}
+		})
+		job, contents := newJob(3)
+		start, first, late := time.Now(), time.Duration(0), 0
+		_, sum := runJob(t, pool, job, scheduler.Config{Waiting: func(refusals []scheduler.Refusal) {
+			if took.Load() {
+				late++
+			}
+			if first == 0 {
+				first = time.Since(start)
+			}
+			if len(refusals) != 1 || refusals[0].Why != "on battery" {
+				t.Errorf("refusals %v", refusals)
+			}
+			awake.Store(true)
+		}}, contents)
+		if first < 4*time.Second || first > 6*time.Second || late > 0 || sum.Done != 3 {
+			t.Errorf("told after %s, %d times while it ran; %+v", first, late, sum)
+		}
+	})
+}

@@ -32,6 +32,8 @@ func (r *clientRun) follow(call *runCall) error {
 			}
 		case *controlv1.RunEvent_Progress:
 			r.show.progress(e.Progress)
+		case *controlv1.RunEvent_Waiting:
+			err = r.waiting(e.Waiting)
 		case *controlv1.RunEvent_Stopped:
 			err = r.stopped(e.Stopped)
 		case *controlv1.RunEvent_Summary:
@@ -128,6 +130,25 @@ func taskOutcome(t *controlv1.RunTask) string {
 		text += "; let it write to a file below /out, and give run --output"
 	}
 	return text
+}
+
+// maxReasons bounds the peers of which a line says why they take no tasks.
+const maxReasons = 4
+
+// waiting says why nobody takes tasks.
+func (r *clientRun) waiting(w *controlv1.RunWaiting) error {
+	if r.app.json {
+		return r.app.printJSON(struct {
+			Type    string   `json:"type"`
+			Reasons []string `json:"reasons"`
+		}{"waiting", w.Reasons})
+	}
+	text := strings.Join(w.Reasons[:min(len(w.Reasons), maxReasons)], "; ")
+	if more := len(w.Reasons) - maxReasons; more > 0 {
+		text += fmt.Sprintf("; and %d more", more)
+	}
+	r.show.line("waiting, because no peer takes a task now: %s", text)
+	return nil
 }
 
 // stopped says what was running when the run was stopped.

@@ -3895,6 +3895,7 @@ type RunEvent struct {
 	//	*RunEvent_Progress
 	//	*RunEvent_Plan
 	//	*RunEvent_Stopped
+	//	*RunEvent_Waiting
 	Event         isRunEvent_Event `protobuf_oneof:"event"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -3991,6 +3992,15 @@ func (x *RunEvent) GetStopped() *RunStopped {
 	return nil
 }
 
+func (x *RunEvent) GetWaiting() *RunWaiting {
+	if x != nil {
+		if x, ok := x.Event.(*RunEvent_Waiting); ok {
+			return x.Waiting
+		}
+	}
+	return nil
+}
+
 type isRunEvent_Event interface {
 	isRunEvent_Event()
 }
@@ -4019,6 +4029,10 @@ type RunEvent_Stopped struct {
 	Stopped *RunStopped `protobuf:"bytes,6,opt,name=stopped,proto3,oneof"` // before the summary of a run that was cancelled
 }
 
+type RunEvent_Waiting struct {
+	Waiting *RunWaiting `protobuf:"bytes,7,opt,name=waiting,proto3,oneof"`
+}
+
 func (*RunEvent_Task) isRunEvent_Event() {}
 
 func (*RunEvent_Output) isRunEvent_Event() {}
@@ -4030,6 +4044,8 @@ func (*RunEvent_Progress) isRunEvent_Event() {}
 func (*RunEvent_Plan) isRunEvent_Event() {}
 
 func (*RunEvent_Stopped) isRunEvent_Event() {}
+
+func (*RunEvent_Waiting) isRunEvent_Event() {}
 
 type RunProgress struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -4107,6 +4123,52 @@ func (x *RunProgress) GetPeers() uint32 {
 	return 0
 }
 
+// RunWaiting says why nobody takes tasks of a run, when that goes on for
+// seconds, and again when the reasons change.
+type RunWaiting struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Reasons       []string               `protobuf:"bytes,1,rep,name=reasons,proto3" json:"reasons,omitempty"` // the name of a peer, a colon, and why
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RunWaiting) Reset() {
+	*x = RunWaiting{}
+	mi := &file_control_v1_control_proto_msgTypes[48]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RunWaiting) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RunWaiting) ProtoMessage() {}
+
+func (x *RunWaiting) ProtoReflect() protoreflect.Message {
+	mi := &file_control_v1_control_proto_msgTypes[48]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RunWaiting.ProtoReflect.Descriptor instead.
+func (*RunWaiting) Descriptor() ([]byte, []int) {
+	return file_control_v1_control_proto_rawDescGZIP(), []int{48}
+}
+
+func (x *RunWaiting) GetReasons() []string {
+	if x != nil {
+		return x.Reasons
+	}
+	return nil
+}
+
 // RunPlan says which peers would take tasks of a run.
 type RunPlan struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -4117,7 +4179,7 @@ type RunPlan struct {
 
 func (x *RunPlan) Reset() {
 	*x = RunPlan{}
-	mi := &file_control_v1_control_proto_msgTypes[48]
+	mi := &file_control_v1_control_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4129,7 +4191,7 @@ func (x *RunPlan) String() string {
 func (*RunPlan) ProtoMessage() {}
 
 func (x *RunPlan) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[48]
+	mi := &file_control_v1_control_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4142,7 +4204,7 @@ func (x *RunPlan) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RunPlan.ProtoReflect.Descriptor instead.
 func (*RunPlan) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{48}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *RunPlan) GetPeers() []*RunPeer {
@@ -4166,7 +4228,7 @@ type RunPeer struct {
 
 func (x *RunPeer) Reset() {
 	*x = RunPeer{}
-	mi := &file_control_v1_control_proto_msgTypes[49]
+	mi := &file_control_v1_control_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4178,7 +4240,7 @@ func (x *RunPeer) String() string {
 func (*RunPeer) ProtoMessage() {}
 
 func (x *RunPeer) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[49]
+	mi := &file_control_v1_control_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4191,7 +4253,7 @@ func (x *RunPeer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RunPeer.ProtoReflect.Descriptor instead.
 func (*RunPeer) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{49}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *RunPeer) GetPeer() string {
@@ -4247,7 +4309,7 @@ type RunStopped struct {
 
 func (x *RunStopped) Reset() {
 	*x = RunStopped{}
-	mi := &file_control_v1_control_proto_msgTypes[50]
+	mi := &file_control_v1_control_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4259,7 +4321,7 @@ func (x *RunStopped) String() string {
 func (*RunStopped) ProtoMessage() {}
 
 func (x *RunStopped) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[50]
+	mi := &file_control_v1_control_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4272,7 +4334,7 @@ func (x *RunStopped) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RunStopped.ProtoReflect.Descriptor instead.
 func (*RunStopped) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{50}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *RunStopped) GetRunning() []*RunTask {
@@ -4313,7 +4375,7 @@ type RunTask struct {
 
 func (x *RunTask) Reset() {
 	*x = RunTask{}
-	mi := &file_control_v1_control_proto_msgTypes[51]
+	mi := &file_control_v1_control_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4325,7 +4387,7 @@ func (x *RunTask) String() string {
 func (*RunTask) ProtoMessage() {}
 
 func (x *RunTask) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[51]
+	mi := &file_control_v1_control_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4338,7 +4400,7 @@ func (x *RunTask) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RunTask.ProtoReflect.Descriptor instead.
 func (*RunTask) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{51}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *RunTask) GetIndex() uint64 {
@@ -4468,7 +4530,7 @@ type RunOutput struct {
 
 func (x *RunOutput) Reset() {
 	*x = RunOutput{}
-	mi := &file_control_v1_control_proto_msgTypes[52]
+	mi := &file_control_v1_control_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4480,7 +4542,7 @@ func (x *RunOutput) String() string {
 func (*RunOutput) ProtoMessage() {}
 
 func (x *RunOutput) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[52]
+	mi := &file_control_v1_control_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4493,7 +4555,7 @@ func (x *RunOutput) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RunOutput.ProtoReflect.Descriptor instead.
 func (*RunOutput) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{52}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *RunOutput) GetIndex() uint64 {
@@ -4563,7 +4625,7 @@ type RunSummary struct {
 
 func (x *RunSummary) Reset() {
 	*x = RunSummary{}
-	mi := &file_control_v1_control_proto_msgTypes[53]
+	mi := &file_control_v1_control_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4575,7 +4637,7 @@ func (x *RunSummary) String() string {
 func (*RunSummary) ProtoMessage() {}
 
 func (x *RunSummary) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[53]
+	mi := &file_control_v1_control_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4588,7 +4650,7 @@ func (x *RunSummary) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RunSummary.ProtoReflect.Descriptor instead.
 func (*RunSummary) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{53}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *RunSummary) GetTasks() uint64 {
@@ -4674,7 +4736,7 @@ type FindRequest struct {
 
 func (x *FindRequest) Reset() {
 	*x = FindRequest{}
-	mi := &file_control_v1_control_proto_msgTypes[54]
+	mi := &file_control_v1_control_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4686,7 +4748,7 @@ func (x *FindRequest) String() string {
 func (*FindRequest) ProtoMessage() {}
 
 func (x *FindRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[54]
+	mi := &file_control_v1_control_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4699,7 +4761,7 @@ func (x *FindRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FindRequest.ProtoReflect.Descriptor instead.
 func (*FindRequest) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{54}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *FindRequest) GetPatterns() []string {
@@ -4748,7 +4810,7 @@ type FindMatch struct {
 
 func (x *FindMatch) Reset() {
 	*x = FindMatch{}
-	mi := &file_control_v1_control_proto_msgTypes[55]
+	mi := &file_control_v1_control_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4760,7 +4822,7 @@ func (x *FindMatch) String() string {
 func (*FindMatch) ProtoMessage() {}
 
 func (x *FindMatch) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[55]
+	mi := &file_control_v1_control_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4773,7 +4835,7 @@ func (x *FindMatch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FindMatch.ProtoReflect.Descriptor instead.
 func (*FindMatch) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{55}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *FindMatch) GetSnapshot() string {
@@ -4807,7 +4869,7 @@ type DiffRequest struct {
 
 func (x *DiffRequest) Reset() {
 	*x = DiffRequest{}
-	mi := &file_control_v1_control_proto_msgTypes[56]
+	mi := &file_control_v1_control_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4819,7 +4881,7 @@ func (x *DiffRequest) String() string {
 func (*DiffRequest) ProtoMessage() {}
 
 func (x *DiffRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[56]
+	mi := &file_control_v1_control_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4832,7 +4894,7 @@ func (x *DiffRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DiffRequest.ProtoReflect.Descriptor instead.
 func (*DiffRequest) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{56}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{57}
 }
 
 func (x *DiffRequest) GetFrom() string {
@@ -4862,7 +4924,7 @@ type DiffEvent struct {
 
 func (x *DiffEvent) Reset() {
 	*x = DiffEvent{}
-	mi := &file_control_v1_control_proto_msgTypes[57]
+	mi := &file_control_v1_control_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4874,7 +4936,7 @@ func (x *DiffEvent) String() string {
 func (*DiffEvent) ProtoMessage() {}
 
 func (x *DiffEvent) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[57]
+	mi := &file_control_v1_control_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4887,7 +4949,7 @@ func (x *DiffEvent) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DiffEvent.ProtoReflect.Descriptor instead.
 func (*DiffEvent) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{57}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{58}
 }
 
 func (x *DiffEvent) GetEvent() isDiffEvent_Event {
@@ -4943,7 +5005,7 @@ type DiffChange struct {
 
 func (x *DiffChange) Reset() {
 	*x = DiffChange{}
-	mi := &file_control_v1_control_proto_msgTypes[58]
+	mi := &file_control_v1_control_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4955,7 +5017,7 @@ func (x *DiffChange) String() string {
 func (*DiffChange) ProtoMessage() {}
 
 func (x *DiffChange) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[58]
+	mi := &file_control_v1_control_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4968,7 +5030,7 @@ func (x *DiffChange) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DiffChange.ProtoReflect.Descriptor instead.
 func (*DiffChange) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{58}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{59}
 }
 
 func (x *DiffChange) GetChange() string {
@@ -5014,7 +5076,7 @@ type DiffSummary struct {
 
 func (x *DiffSummary) Reset() {
 	*x = DiffSummary{}
-	mi := &file_control_v1_control_proto_msgTypes[59]
+	mi := &file_control_v1_control_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5026,7 +5088,7 @@ func (x *DiffSummary) String() string {
 func (*DiffSummary) ProtoMessage() {}
 
 func (x *DiffSummary) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[59]
+	mi := &file_control_v1_control_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5039,7 +5101,7 @@ func (x *DiffSummary) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DiffSummary.ProtoReflect.Descriptor instead.
 func (*DiffSummary) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{59}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{60}
 }
 
 func (x *DiffSummary) GetAdded() uint64 {
@@ -5101,7 +5163,7 @@ type CatRequest struct {
 
 func (x *CatRequest) Reset() {
 	*x = CatRequest{}
-	mi := &file_control_v1_control_proto_msgTypes[60]
+	mi := &file_control_v1_control_proto_msgTypes[61]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5113,7 +5175,7 @@ func (x *CatRequest) String() string {
 func (*CatRequest) ProtoMessage() {}
 
 func (x *CatRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[60]
+	mi := &file_control_v1_control_proto_msgTypes[61]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5126,7 +5188,7 @@ func (x *CatRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CatRequest.ProtoReflect.Descriptor instead.
 func (*CatRequest) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{60}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{61}
 }
 
 func (x *CatRequest) GetSnapshot() string {
@@ -5152,7 +5214,7 @@ type CatPiece struct {
 
 func (x *CatPiece) Reset() {
 	*x = CatPiece{}
-	mi := &file_control_v1_control_proto_msgTypes[61]
+	mi := &file_control_v1_control_proto_msgTypes[62]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5164,7 +5226,7 @@ func (x *CatPiece) String() string {
 func (*CatPiece) ProtoMessage() {}
 
 func (x *CatPiece) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[61]
+	mi := &file_control_v1_control_proto_msgTypes[62]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5177,7 +5239,7 @@ func (x *CatPiece) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CatPiece.ProtoReflect.Descriptor instead.
 func (*CatPiece) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{61}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{62}
 }
 
 func (x *CatPiece) GetData() []byte {
@@ -5196,7 +5258,7 @@ type StatsRequest struct {
 
 func (x *StatsRequest) Reset() {
 	*x = StatsRequest{}
-	mi := &file_control_v1_control_proto_msgTypes[62]
+	mi := &file_control_v1_control_proto_msgTypes[63]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5208,7 +5270,7 @@ func (x *StatsRequest) String() string {
 func (*StatsRequest) ProtoMessage() {}
 
 func (x *StatsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[62]
+	mi := &file_control_v1_control_proto_msgTypes[63]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5221,7 +5283,7 @@ func (x *StatsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatsRequest.ProtoReflect.Descriptor instead.
 func (*StatsRequest) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{62}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{63}
 }
 
 func (x *StatsRequest) GetSnapshot() string {
@@ -5241,7 +5303,7 @@ type StatsResponse struct {
 
 func (x *StatsResponse) Reset() {
 	*x = StatsResponse{}
-	mi := &file_control_v1_control_proto_msgTypes[63]
+	mi := &file_control_v1_control_proto_msgTypes[64]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5253,7 +5315,7 @@ func (x *StatsResponse) String() string {
 func (*StatsResponse) ProtoMessage() {}
 
 func (x *StatsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[63]
+	mi := &file_control_v1_control_proto_msgTypes[64]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5266,7 +5328,7 @@ func (x *StatsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatsResponse.ProtoReflect.Descriptor instead.
 func (*StatsResponse) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{63}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{64}
 }
 
 func (x *StatsResponse) GetVault() *VaultStats {
@@ -5302,7 +5364,7 @@ type VaultStats struct {
 
 func (x *VaultStats) Reset() {
 	*x = VaultStats{}
-	mi := &file_control_v1_control_proto_msgTypes[64]
+	mi := &file_control_v1_control_proto_msgTypes[65]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5314,7 +5376,7 @@ func (x *VaultStats) String() string {
 func (*VaultStats) ProtoMessage() {}
 
 func (x *VaultStats) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[64]
+	mi := &file_control_v1_control_proto_msgTypes[65]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5327,7 +5389,7 @@ func (x *VaultStats) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VaultStats.ProtoReflect.Descriptor instead.
 func (*VaultStats) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{64}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{65}
 }
 
 func (x *VaultStats) GetSnapshots() uint64 {
@@ -5424,7 +5486,7 @@ type TreeStats struct {
 
 func (x *TreeStats) Reset() {
 	*x = TreeStats{}
-	mi := &file_control_v1_control_proto_msgTypes[65]
+	mi := &file_control_v1_control_proto_msgTypes[66]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5436,7 +5498,7 @@ func (x *TreeStats) String() string {
 func (*TreeStats) ProtoMessage() {}
 
 func (x *TreeStats) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[65]
+	mi := &file_control_v1_control_proto_msgTypes[66]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5449,7 +5511,7 @@ func (x *TreeStats) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TreeStats.ProtoReflect.Descriptor instead.
 func (*TreeStats) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{65}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{66}
 }
 
 func (x *TreeStats) GetFiles() uint64 {
@@ -5537,7 +5599,7 @@ type KeepPolicy struct {
 
 func (x *KeepPolicy) Reset() {
 	*x = KeepPolicy{}
-	mi := &file_control_v1_control_proto_msgTypes[66]
+	mi := &file_control_v1_control_proto_msgTypes[67]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5549,7 +5611,7 @@ func (x *KeepPolicy) String() string {
 func (*KeepPolicy) ProtoMessage() {}
 
 func (x *KeepPolicy) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[66]
+	mi := &file_control_v1_control_proto_msgTypes[67]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5562,7 +5624,7 @@ func (x *KeepPolicy) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use KeepPolicy.ProtoReflect.Descriptor instead.
 func (*KeepPolicy) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{66}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{67}
 }
 
 func (x *KeepPolicy) GetLast() int32 {
@@ -5670,7 +5732,7 @@ type ForgetRequest struct {
 
 func (x *ForgetRequest) Reset() {
 	*x = ForgetRequest{}
-	mi := &file_control_v1_control_proto_msgTypes[67]
+	mi := &file_control_v1_control_proto_msgTypes[68]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5682,7 +5744,7 @@ func (x *ForgetRequest) String() string {
 func (*ForgetRequest) ProtoMessage() {}
 
 func (x *ForgetRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[67]
+	mi := &file_control_v1_control_proto_msgTypes[68]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5695,7 +5757,7 @@ func (x *ForgetRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ForgetRequest.ProtoReflect.Descriptor instead.
 func (*ForgetRequest) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{67}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{68}
 }
 
 func (x *ForgetRequest) GetSnapshots() []string {
@@ -5750,7 +5812,7 @@ type ForgetResponse struct {
 
 func (x *ForgetResponse) Reset() {
 	*x = ForgetResponse{}
-	mi := &file_control_v1_control_proto_msgTypes[68]
+	mi := &file_control_v1_control_proto_msgTypes[69]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5762,7 +5824,7 @@ func (x *ForgetResponse) String() string {
 func (*ForgetResponse) ProtoMessage() {}
 
 func (x *ForgetResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[68]
+	mi := &file_control_v1_control_proto_msgTypes[69]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5775,7 +5837,7 @@ func (x *ForgetResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ForgetResponse.ProtoReflect.Descriptor instead.
 func (*ForgetResponse) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{68}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{69}
 }
 
 func (x *ForgetResponse) GetGroups() []*ForgetGroup {
@@ -5803,7 +5865,7 @@ type ForgetGroup struct {
 
 func (x *ForgetGroup) Reset() {
 	*x = ForgetGroup{}
-	mi := &file_control_v1_control_proto_msgTypes[69]
+	mi := &file_control_v1_control_proto_msgTypes[70]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5815,7 +5877,7 @@ func (x *ForgetGroup) String() string {
 func (*ForgetGroup) ProtoMessage() {}
 
 func (x *ForgetGroup) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[69]
+	mi := &file_control_v1_control_proto_msgTypes[70]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5828,7 +5890,7 @@ func (x *ForgetGroup) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ForgetGroup.ProtoReflect.Descriptor instead.
 func (*ForgetGroup) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{69}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{70}
 }
 
 func (x *ForgetGroup) GetName() string {
@@ -5856,7 +5918,7 @@ type ForgetDecision struct {
 
 func (x *ForgetDecision) Reset() {
 	*x = ForgetDecision{}
-	mi := &file_control_v1_control_proto_msgTypes[70]
+	mi := &file_control_v1_control_proto_msgTypes[71]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5868,7 +5930,7 @@ func (x *ForgetDecision) String() string {
 func (*ForgetDecision) ProtoMessage() {}
 
 func (x *ForgetDecision) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[70]
+	mi := &file_control_v1_control_proto_msgTypes[71]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5881,7 +5943,7 @@ func (x *ForgetDecision) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ForgetDecision.ProtoReflect.Descriptor instead.
 func (*ForgetDecision) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{70}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{71}
 }
 
 func (x *ForgetDecision) GetSnapshot() *Snapshot {
@@ -5915,7 +5977,7 @@ type PruneRequest struct {
 
 func (x *PruneRequest) Reset() {
 	*x = PruneRequest{}
-	mi := &file_control_v1_control_proto_msgTypes[71]
+	mi := &file_control_v1_control_proto_msgTypes[72]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5927,7 +5989,7 @@ func (x *PruneRequest) String() string {
 func (*PruneRequest) ProtoMessage() {}
 
 func (x *PruneRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[71]
+	mi := &file_control_v1_control_proto_msgTypes[72]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5940,7 +6002,7 @@ func (x *PruneRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PruneRequest.ProtoReflect.Descriptor instead.
 func (*PruneRequest) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{71}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{72}
 }
 
 func (x *PruneRequest) GetMaxWaste() float64 {
@@ -5970,7 +6032,7 @@ type PruneEvent struct {
 
 func (x *PruneEvent) Reset() {
 	*x = PruneEvent{}
-	mi := &file_control_v1_control_proto_msgTypes[72]
+	mi := &file_control_v1_control_proto_msgTypes[73]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5982,7 +6044,7 @@ func (x *PruneEvent) String() string {
 func (*PruneEvent) ProtoMessage() {}
 
 func (x *PruneEvent) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[72]
+	mi := &file_control_v1_control_proto_msgTypes[73]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5995,7 +6057,7 @@ func (x *PruneEvent) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PruneEvent.ProtoReflect.Descriptor instead.
 func (*PruneEvent) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{72}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{73}
 }
 
 func (x *PruneEvent) GetEvent() isPruneEvent_Event {
@@ -6052,7 +6114,7 @@ type WorkProgress struct {
 
 func (x *WorkProgress) Reset() {
 	*x = WorkProgress{}
-	mi := &file_control_v1_control_proto_msgTypes[73]
+	mi := &file_control_v1_control_proto_msgTypes[74]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6064,7 +6126,7 @@ func (x *WorkProgress) String() string {
 func (*WorkProgress) ProtoMessage() {}
 
 func (x *WorkProgress) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[73]
+	mi := &file_control_v1_control_proto_msgTypes[74]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6077,7 +6139,7 @@ func (x *WorkProgress) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WorkProgress.ProtoReflect.Descriptor instead.
 func (*WorkProgress) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{73}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{74}
 }
 
 func (x *WorkProgress) GetDoing() string {
@@ -6130,7 +6192,7 @@ type PruneSummary struct {
 
 func (x *PruneSummary) Reset() {
 	*x = PruneSummary{}
-	mi := &file_control_v1_control_proto_msgTypes[74]
+	mi := &file_control_v1_control_proto_msgTypes[75]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6142,7 +6204,7 @@ func (x *PruneSummary) String() string {
 func (*PruneSummary) ProtoMessage() {}
 
 func (x *PruneSummary) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[74]
+	mi := &file_control_v1_control_proto_msgTypes[75]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6155,7 +6217,7 @@ func (x *PruneSummary) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PruneSummary.ProtoReflect.Descriptor instead.
 func (*PruneSummary) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{74}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{75}
 }
 
 func (x *PruneSummary) GetSnapshots() uint64 {
@@ -6265,7 +6327,7 @@ type CheckRequest struct {
 
 func (x *CheckRequest) Reset() {
 	*x = CheckRequest{}
-	mi := &file_control_v1_control_proto_msgTypes[75]
+	mi := &file_control_v1_control_proto_msgTypes[76]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6277,7 +6339,7 @@ func (x *CheckRequest) String() string {
 func (*CheckRequest) ProtoMessage() {}
 
 func (x *CheckRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[75]
+	mi := &file_control_v1_control_proto_msgTypes[76]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6290,7 +6352,7 @@ func (x *CheckRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckRequest.ProtoReflect.Descriptor instead.
 func (*CheckRequest) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{75}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{76}
 }
 
 func (x *CheckRequest) GetReadData() float64 {
@@ -6314,7 +6376,7 @@ type CheckEvent struct {
 
 func (x *CheckEvent) Reset() {
 	*x = CheckEvent{}
-	mi := &file_control_v1_control_proto_msgTypes[76]
+	mi := &file_control_v1_control_proto_msgTypes[77]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6326,7 +6388,7 @@ func (x *CheckEvent) String() string {
 func (*CheckEvent) ProtoMessage() {}
 
 func (x *CheckEvent) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[76]
+	mi := &file_control_v1_control_proto_msgTypes[77]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6339,7 +6401,7 @@ func (x *CheckEvent) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckEvent.ProtoReflect.Descriptor instead.
 func (*CheckEvent) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{76}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{77}
 }
 
 func (x *CheckEvent) GetEvent() isCheckEvent_Event {
@@ -6421,7 +6483,7 @@ type CheckSummary struct {
 
 func (x *CheckSummary) Reset() {
 	*x = CheckSummary{}
-	mi := &file_control_v1_control_proto_msgTypes[77]
+	mi := &file_control_v1_control_proto_msgTypes[78]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6433,7 +6495,7 @@ func (x *CheckSummary) String() string {
 func (*CheckSummary) ProtoMessage() {}
 
 func (x *CheckSummary) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[77]
+	mi := &file_control_v1_control_proto_msgTypes[78]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6446,7 +6508,7 @@ func (x *CheckSummary) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckSummary.ProtoReflect.Descriptor instead.
 func (*CheckSummary) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{77}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{78}
 }
 
 func (x *CheckSummary) GetSegments() uint64 {
@@ -6565,7 +6627,7 @@ type DropOwnerRequest struct {
 
 func (x *DropOwnerRequest) Reset() {
 	*x = DropOwnerRequest{}
-	mi := &file_control_v1_control_proto_msgTypes[78]
+	mi := &file_control_v1_control_proto_msgTypes[79]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6577,7 +6639,7 @@ func (x *DropOwnerRequest) String() string {
 func (*DropOwnerRequest) ProtoMessage() {}
 
 func (x *DropOwnerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[78]
+	mi := &file_control_v1_control_proto_msgTypes[79]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6590,7 +6652,7 @@ func (x *DropOwnerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DropOwnerRequest.ProtoReflect.Descriptor instead.
 func (*DropOwnerRequest) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{78}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{79}
 }
 
 func (x *DropOwnerRequest) GetOwner() string {
@@ -6623,7 +6685,7 @@ type DropOwnerResponse struct {
 
 func (x *DropOwnerResponse) Reset() {
 	*x = DropOwnerResponse{}
-	mi := &file_control_v1_control_proto_msgTypes[79]
+	mi := &file_control_v1_control_proto_msgTypes[80]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6635,7 +6697,7 @@ func (x *DropOwnerResponse) String() string {
 func (*DropOwnerResponse) ProtoMessage() {}
 
 func (x *DropOwnerResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[79]
+	mi := &file_control_v1_control_proto_msgTypes[80]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6648,7 +6710,7 @@ func (x *DropOwnerResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DropOwnerResponse.ProtoReflect.Descriptor instead.
 func (*DropOwnerResponse) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{79}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{80}
 }
 
 func (x *DropOwnerResponse) GetDropped() *HeldFor {
@@ -6675,7 +6737,7 @@ type AuditRecord struct {
 
 func (x *AuditRecord) Reset() {
 	*x = AuditRecord{}
-	mi := &file_control_v1_control_proto_msgTypes[80]
+	mi := &file_control_v1_control_proto_msgTypes[81]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6687,7 +6749,7 @@ func (x *AuditRecord) String() string {
 func (*AuditRecord) ProtoMessage() {}
 
 func (x *AuditRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[80]
+	mi := &file_control_v1_control_proto_msgTypes[81]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6700,7 +6762,7 @@ func (x *AuditRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AuditRecord.ProtoReflect.Descriptor instead.
 func (*AuditRecord) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{80}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{81}
 }
 
 func (x *AuditRecord) GetGrade() string {
@@ -6767,7 +6829,7 @@ type DrainRequest struct {
 
 func (x *DrainRequest) Reset() {
 	*x = DrainRequest{}
-	mi := &file_control_v1_control_proto_msgTypes[81]
+	mi := &file_control_v1_control_proto_msgTypes[82]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6779,7 +6841,7 @@ func (x *DrainRequest) String() string {
 func (*DrainRequest) ProtoMessage() {}
 
 func (x *DrainRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[81]
+	mi := &file_control_v1_control_proto_msgTypes[82]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6792,7 +6854,7 @@ func (x *DrainRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DrainRequest.ProtoReflect.Descriptor instead.
 func (*DrainRequest) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{81}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{82}
 }
 
 // DrainProgress comes after each shard; the last one says how it ended.
@@ -6810,7 +6872,7 @@ type DrainProgress struct {
 
 func (x *DrainProgress) Reset() {
 	*x = DrainProgress{}
-	mi := &file_control_v1_control_proto_msgTypes[82]
+	mi := &file_control_v1_control_proto_msgTypes[83]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6822,7 +6884,7 @@ func (x *DrainProgress) String() string {
 func (*DrainProgress) ProtoMessage() {}
 
 func (x *DrainProgress) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[82]
+	mi := &file_control_v1_control_proto_msgTypes[83]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6835,7 +6897,7 @@ func (x *DrainProgress) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DrainProgress.ProtoReflect.Descriptor instead.
 func (*DrainProgress) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{82}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{83}
 }
 
 func (x *DrainProgress) GetShards() uint64 {
@@ -6888,7 +6950,7 @@ type SelfRequest struct {
 
 func (x *SelfRequest) Reset() {
 	*x = SelfRequest{}
-	mi := &file_control_v1_control_proto_msgTypes[83]
+	mi := &file_control_v1_control_proto_msgTypes[84]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6900,7 +6962,7 @@ func (x *SelfRequest) String() string {
 func (*SelfRequest) ProtoMessage() {}
 
 func (x *SelfRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[83]
+	mi := &file_control_v1_control_proto_msgTypes[84]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6913,7 +6975,7 @@ func (x *SelfRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SelfRequest.ProtoReflect.Descriptor instead.
 func (*SelfRequest) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{83}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{84}
 }
 
 // SelfResponse says who this peer is and through whom its owner can come back.
@@ -6932,7 +6994,7 @@ type SelfResponse struct {
 
 func (x *SelfResponse) Reset() {
 	*x = SelfResponse{}
-	mi := &file_control_v1_control_proto_msgTypes[84]
+	mi := &file_control_v1_control_proto_msgTypes[85]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6944,7 +7006,7 @@ func (x *SelfResponse) String() string {
 func (*SelfResponse) ProtoMessage() {}
 
 func (x *SelfResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[84]
+	mi := &file_control_v1_control_proto_msgTypes[85]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6957,7 +7019,7 @@ func (x *SelfResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SelfResponse.ProtoReflect.Descriptor instead.
 func (*SelfResponse) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{84}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{85}
 }
 
 func (x *SelfResponse) GetPeer() string {
@@ -7021,7 +7083,7 @@ type SheetMember struct {
 
 func (x *SheetMember) Reset() {
 	*x = SheetMember{}
-	mi := &file_control_v1_control_proto_msgTypes[85]
+	mi := &file_control_v1_control_proto_msgTypes[86]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7033,7 +7095,7 @@ func (x *SheetMember) String() string {
 func (*SheetMember) ProtoMessage() {}
 
 func (x *SheetMember) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[85]
+	mi := &file_control_v1_control_proto_msgTypes[86]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7046,7 +7108,7 @@ func (x *SheetMember) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SheetMember.ProtoReflect.Descriptor instead.
 func (*SheetMember) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{85}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{86}
 }
 
 func (x *SheetMember) GetPeer() string {
@@ -7087,7 +7149,7 @@ type DrillRequest struct {
 
 func (x *DrillRequest) Reset() {
 	*x = DrillRequest{}
-	mi := &file_control_v1_control_proto_msgTypes[86]
+	mi := &file_control_v1_control_proto_msgTypes[87]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7099,7 +7161,7 @@ func (x *DrillRequest) String() string {
 func (*DrillRequest) ProtoMessage() {}
 
 func (x *DrillRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[86]
+	mi := &file_control_v1_control_proto_msgTypes[87]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7112,7 +7174,7 @@ func (x *DrillRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DrillRequest.ProtoReflect.Descriptor instead.
 func (*DrillRequest) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{86}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{87}
 }
 
 func (x *DrillRequest) GetFiles() uint32 {
@@ -7150,7 +7212,7 @@ type DrillResult struct {
 
 func (x *DrillResult) Reset() {
 	*x = DrillResult{}
-	mi := &file_control_v1_control_proto_msgTypes[87]
+	mi := &file_control_v1_control_proto_msgTypes[88]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7162,7 +7224,7 @@ func (x *DrillResult) String() string {
 func (*DrillResult) ProtoMessage() {}
 
 func (x *DrillResult) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[87]
+	mi := &file_control_v1_control_proto_msgTypes[88]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7175,7 +7237,7 @@ func (x *DrillResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DrillResult.ProtoReflect.Descriptor instead.
 func (*DrillResult) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{87}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{88}
 }
 
 func (x *DrillResult) GetTimeUnix() int64 {
@@ -7277,7 +7339,7 @@ type ViewRequest struct {
 
 func (x *ViewRequest) Reset() {
 	*x = ViewRequest{}
-	mi := &file_control_v1_control_proto_msgTypes[88]
+	mi := &file_control_v1_control_proto_msgTypes[89]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7289,7 +7351,7 @@ func (x *ViewRequest) String() string {
 func (*ViewRequest) ProtoMessage() {}
 
 func (x *ViewRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[88]
+	mi := &file_control_v1_control_proto_msgTypes[89]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7302,7 +7364,7 @@ func (x *ViewRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ViewRequest.ProtoReflect.Descriptor instead.
 func (*ViewRequest) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{88}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{89}
 }
 
 type ViewOpened struct {
@@ -7314,7 +7376,7 @@ type ViewOpened struct {
 
 func (x *ViewOpened) Reset() {
 	*x = ViewOpened{}
-	mi := &file_control_v1_control_proto_msgTypes[89]
+	mi := &file_control_v1_control_proto_msgTypes[90]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7326,7 +7388,7 @@ func (x *ViewOpened) String() string {
 func (*ViewOpened) ProtoMessage() {}
 
 func (x *ViewOpened) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[89]
+	mi := &file_control_v1_control_proto_msgTypes[90]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7339,7 +7401,7 @@ func (x *ViewOpened) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ViewOpened.ProtoReflect.Descriptor instead.
 func (*ViewOpened) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{89}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{90}
 }
 
 func (x *ViewOpened) GetView() uint64 {
@@ -7359,7 +7421,7 @@ type ViewSnapshotsRequest struct {
 
 func (x *ViewSnapshotsRequest) Reset() {
 	*x = ViewSnapshotsRequest{}
-	mi := &file_control_v1_control_proto_msgTypes[90]
+	mi := &file_control_v1_control_proto_msgTypes[91]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7371,7 +7433,7 @@ func (x *ViewSnapshotsRequest) String() string {
 func (*ViewSnapshotsRequest) ProtoMessage() {}
 
 func (x *ViewSnapshotsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[90]
+	mi := &file_control_v1_control_proto_msgTypes[91]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7384,7 +7446,7 @@ func (x *ViewSnapshotsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ViewSnapshotsRequest.ProtoReflect.Descriptor instead.
 func (*ViewSnapshotsRequest) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{90}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{91}
 }
 
 func (x *ViewSnapshotsRequest) GetView() uint64 {
@@ -7410,7 +7472,7 @@ type ViewSnapshotsResponse struct {
 
 func (x *ViewSnapshotsResponse) Reset() {
 	*x = ViewSnapshotsResponse{}
-	mi := &file_control_v1_control_proto_msgTypes[91]
+	mi := &file_control_v1_control_proto_msgTypes[92]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7422,7 +7484,7 @@ func (x *ViewSnapshotsResponse) String() string {
 func (*ViewSnapshotsResponse) ProtoMessage() {}
 
 func (x *ViewSnapshotsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[91]
+	mi := &file_control_v1_control_proto_msgTypes[92]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7435,7 +7497,7 @@ func (x *ViewSnapshotsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ViewSnapshotsResponse.ProtoReflect.Descriptor instead.
 func (*ViewSnapshotsResponse) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{91}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{92}
 }
 
 func (x *ViewSnapshotsResponse) GetSnapshots() []*ViewSnapshot {
@@ -7459,7 +7521,7 @@ type ViewSnapshot struct {
 
 func (x *ViewSnapshot) Reset() {
 	*x = ViewSnapshot{}
-	mi := &file_control_v1_control_proto_msgTypes[92]
+	mi := &file_control_v1_control_proto_msgTypes[93]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7471,7 +7533,7 @@ func (x *ViewSnapshot) String() string {
 func (*ViewSnapshot) ProtoMessage() {}
 
 func (x *ViewSnapshot) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[92]
+	mi := &file_control_v1_control_proto_msgTypes[93]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7484,7 +7546,7 @@ func (x *ViewSnapshot) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ViewSnapshot.ProtoReflect.Descriptor instead.
 func (*ViewSnapshot) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{92}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{93}
 }
 
 func (x *ViewSnapshot) GetId() []byte {
@@ -7540,7 +7602,7 @@ type ViewRef struct {
 
 func (x *ViewRef) Reset() {
 	*x = ViewRef{}
-	mi := &file_control_v1_control_proto_msgTypes[93]
+	mi := &file_control_v1_control_proto_msgTypes[94]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7552,7 +7614,7 @@ func (x *ViewRef) String() string {
 func (*ViewRef) ProtoMessage() {}
 
 func (x *ViewRef) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[93]
+	mi := &file_control_v1_control_proto_msgTypes[94]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7565,7 +7627,7 @@ func (x *ViewRef) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ViewRef.ProtoReflect.Descriptor instead.
 func (*ViewRef) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{93}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{94}
 }
 
 func (x *ViewRef) GetDepth() uint32 {
@@ -7599,7 +7661,7 @@ type ViewObject struct {
 
 func (x *ViewObject) Reset() {
 	*x = ViewObject{}
-	mi := &file_control_v1_control_proto_msgTypes[94]
+	mi := &file_control_v1_control_proto_msgTypes[95]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7611,7 +7673,7 @@ func (x *ViewObject) String() string {
 func (*ViewObject) ProtoMessage() {}
 
 func (x *ViewObject) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[94]
+	mi := &file_control_v1_control_proto_msgTypes[95]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7624,7 +7686,7 @@ func (x *ViewObject) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ViewObject.ProtoReflect.Descriptor instead.
 func (*ViewObject) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{94}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{95}
 }
 
 func (x *ViewObject) GetView() uint64 {
@@ -7650,7 +7712,7 @@ type ViewNodes struct {
 
 func (x *ViewNodes) Reset() {
 	*x = ViewNodes{}
-	mi := &file_control_v1_control_proto_msgTypes[95]
+	mi := &file_control_v1_control_proto_msgTypes[96]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7662,7 +7724,7 @@ func (x *ViewNodes) String() string {
 func (*ViewNodes) ProtoMessage() {}
 
 func (x *ViewNodes) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[95]
+	mi := &file_control_v1_control_proto_msgTypes[96]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7675,7 +7737,7 @@ func (x *ViewNodes) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ViewNodes.ProtoReflect.Descriptor instead.
 func (*ViewNodes) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{95}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{96}
 }
 
 func (x *ViewNodes) GetNodes() [][]byte {
@@ -7697,7 +7759,7 @@ type ViewReadRequest struct {
 
 func (x *ViewReadRequest) Reset() {
 	*x = ViewReadRequest{}
-	mi := &file_control_v1_control_proto_msgTypes[96]
+	mi := &file_control_v1_control_proto_msgTypes[97]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7709,7 +7771,7 @@ func (x *ViewReadRequest) String() string {
 func (*ViewReadRequest) ProtoMessage() {}
 
 func (x *ViewReadRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[96]
+	mi := &file_control_v1_control_proto_msgTypes[97]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7722,7 +7784,7 @@ func (x *ViewReadRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ViewReadRequest.ProtoReflect.Descriptor instead.
 func (*ViewReadRequest) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{96}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{97}
 }
 
 func (x *ViewReadRequest) GetView() uint64 {
@@ -7763,7 +7825,7 @@ type ViewPiece struct {
 
 func (x *ViewPiece) Reset() {
 	*x = ViewPiece{}
-	mi := &file_control_v1_control_proto_msgTypes[97]
+	mi := &file_control_v1_control_proto_msgTypes[98]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7775,7 +7837,7 @@ func (x *ViewPiece) String() string {
 func (*ViewPiece) ProtoMessage() {}
 
 func (x *ViewPiece) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[97]
+	mi := &file_control_v1_control_proto_msgTypes[98]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7788,7 +7850,7 @@ func (x *ViewPiece) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ViewPiece.ProtoReflect.Descriptor instead.
 func (*ViewPiece) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{97}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{98}
 }
 
 func (x *ViewPiece) GetData() []byte {
@@ -7813,7 +7875,7 @@ type TrashRequest struct {
 
 func (x *TrashRequest) Reset() {
 	*x = TrashRequest{}
-	mi := &file_control_v1_control_proto_msgTypes[98]
+	mi := &file_control_v1_control_proto_msgTypes[99]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7825,7 +7887,7 @@ func (x *TrashRequest) String() string {
 func (*TrashRequest) ProtoMessage() {}
 
 func (x *TrashRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[98]
+	mi := &file_control_v1_control_proto_msgTypes[99]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7838,7 +7900,7 @@ func (x *TrashRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TrashRequest.ProtoReflect.Descriptor instead.
 func (*TrashRequest) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{98}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{99}
 }
 
 type EmptyTrashRequest struct {
@@ -7851,7 +7913,7 @@ type EmptyTrashRequest struct {
 
 func (x *EmptyTrashRequest) Reset() {
 	*x = EmptyTrashRequest{}
-	mi := &file_control_v1_control_proto_msgTypes[99]
+	mi := &file_control_v1_control_proto_msgTypes[100]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7863,7 +7925,7 @@ func (x *EmptyTrashRequest) String() string {
 func (*EmptyTrashRequest) ProtoMessage() {}
 
 func (x *EmptyTrashRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[99]
+	mi := &file_control_v1_control_proto_msgTypes[100]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7876,7 +7938,7 @@ func (x *EmptyTrashRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EmptyTrashRequest.ProtoReflect.Descriptor instead.
 func (*EmptyTrashRequest) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{99}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{100}
 }
 
 func (x *EmptyTrashRequest) GetOwner() string {
@@ -7903,7 +7965,7 @@ type TrashResponse struct {
 
 func (x *TrashResponse) Reset() {
 	*x = TrashResponse{}
-	mi := &file_control_v1_control_proto_msgTypes[100]
+	mi := &file_control_v1_control_proto_msgTypes[101]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7915,7 +7977,7 @@ func (x *TrashResponse) String() string {
 func (*TrashResponse) ProtoMessage() {}
 
 func (x *TrashResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[100]
+	mi := &file_control_v1_control_proto_msgTypes[101]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7928,7 +7990,7 @@ func (x *TrashResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TrashResponse.ProtoReflect.Descriptor instead.
 func (*TrashResponse) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{100}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{101}
 }
 
 func (x *TrashResponse) GetOwners() []*TrashOf {
@@ -7959,7 +8021,7 @@ type TrashOf struct {
 
 func (x *TrashOf) Reset() {
 	*x = TrashOf{}
-	mi := &file_control_v1_control_proto_msgTypes[101]
+	mi := &file_control_v1_control_proto_msgTypes[102]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7971,7 +8033,7 @@ func (x *TrashOf) String() string {
 func (*TrashOf) ProtoMessage() {}
 
 func (x *TrashOf) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[101]
+	mi := &file_control_v1_control_proto_msgTypes[102]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7984,7 +8046,7 @@ func (x *TrashOf) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TrashOf.ProtoReflect.Descriptor instead.
 func (*TrashOf) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{101}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{102}
 }
 
 func (x *TrashOf) GetOwner() string {
@@ -8039,7 +8101,7 @@ type PauseRequest struct {
 
 func (x *PauseRequest) Reset() {
 	*x = PauseRequest{}
-	mi := &file_control_v1_control_proto_msgTypes[102]
+	mi := &file_control_v1_control_proto_msgTypes[103]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8051,7 +8113,7 @@ func (x *PauseRequest) String() string {
 func (*PauseRequest) ProtoMessage() {}
 
 func (x *PauseRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[102]
+	mi := &file_control_v1_control_proto_msgTypes[103]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8064,7 +8126,7 @@ func (x *PauseRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PauseRequest.ProtoReflect.Descriptor instead.
 func (*PauseRequest) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{102}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{103}
 }
 
 func (x *PauseRequest) GetForSeconds() uint64 {
@@ -8091,7 +8153,7 @@ type PauseResponse struct {
 
 func (x *PauseResponse) Reset() {
 	*x = PauseResponse{}
-	mi := &file_control_v1_control_proto_msgTypes[103]
+	mi := &file_control_v1_control_proto_msgTypes[104]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8103,7 +8165,7 @@ func (x *PauseResponse) String() string {
 func (*PauseResponse) ProtoMessage() {}
 
 func (x *PauseResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[103]
+	mi := &file_control_v1_control_proto_msgTypes[104]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8116,7 +8178,7 @@ func (x *PauseResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PauseResponse.ProtoReflect.Descriptor instead.
 func (*PauseResponse) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{103}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{104}
 }
 
 func (x *PauseResponse) GetUntilUnix() int64 {
@@ -8141,7 +8203,7 @@ type ResumeRequest struct {
 
 func (x *ResumeRequest) Reset() {
 	*x = ResumeRequest{}
-	mi := &file_control_v1_control_proto_msgTypes[104]
+	mi := &file_control_v1_control_proto_msgTypes[105]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8153,7 +8215,7 @@ func (x *ResumeRequest) String() string {
 func (*ResumeRequest) ProtoMessage() {}
 
 func (x *ResumeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[104]
+	mi := &file_control_v1_control_proto_msgTypes[105]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8166,7 +8228,7 @@ func (x *ResumeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResumeRequest.ProtoReflect.Descriptor instead.
 func (*ResumeRequest) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{104}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{105}
 }
 
 type ResumeResponse struct {
@@ -8179,7 +8241,7 @@ type ResumeResponse struct {
 
 func (x *ResumeResponse) Reset() {
 	*x = ResumeResponse{}
-	mi := &file_control_v1_control_proto_msgTypes[105]
+	mi := &file_control_v1_control_proto_msgTypes[106]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8191,7 +8253,7 @@ func (x *ResumeResponse) String() string {
 func (*ResumeResponse) ProtoMessage() {}
 
 func (x *ResumeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[105]
+	mi := &file_control_v1_control_proto_msgTypes[106]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8204,7 +8266,7 @@ func (x *ResumeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResumeResponse.ProtoReflect.Descriptor instead.
 func (*ResumeResponse) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{105}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{106}
 }
 
 func (x *ResumeResponse) GetWasPaused() bool {
@@ -8243,7 +8305,7 @@ type Donating struct {
 
 func (x *Donating) Reset() {
 	*x = Donating{}
-	mi := &file_control_v1_control_proto_msgTypes[106]
+	mi := &file_control_v1_control_proto_msgTypes[107]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8255,7 +8317,7 @@ func (x *Donating) String() string {
 func (*Donating) ProtoMessage() {}
 
 func (x *Donating) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[106]
+	mi := &file_control_v1_control_proto_msgTypes[107]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8268,7 +8330,7 @@ func (x *Donating) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Donating.ProtoReflect.Descriptor instead.
 func (*Donating) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{106}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{107}
 }
 
 func (x *Donating) GetAllowed() uint32 {
@@ -8373,7 +8435,7 @@ type DonateReason struct {
 
 func (x *DonateReason) Reset() {
 	*x = DonateReason{}
-	mi := &file_control_v1_control_proto_msgTypes[107]
+	mi := &file_control_v1_control_proto_msgTypes[108]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8385,7 +8447,7 @@ func (x *DonateReason) String() string {
 func (*DonateReason) ProtoMessage() {}
 
 func (x *DonateReason) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[107]
+	mi := &file_control_v1_control_proto_msgTypes[108]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8398,7 +8460,7 @@ func (x *DonateReason) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DonateReason.ProtoReflect.Descriptor instead.
 func (*DonateReason) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{107}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{108}
 }
 
 func (x *DonateReason) GetRule() string {
@@ -8433,7 +8495,7 @@ type DonatePause struct {
 
 func (x *DonatePause) Reset() {
 	*x = DonatePause{}
-	mi := &file_control_v1_control_proto_msgTypes[108]
+	mi := &file_control_v1_control_proto_msgTypes[109]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8445,7 +8507,7 @@ func (x *DonatePause) String() string {
 func (*DonatePause) ProtoMessage() {}
 
 func (x *DonatePause) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[108]
+	mi := &file_control_v1_control_proto_msgTypes[109]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8458,7 +8520,7 @@ func (x *DonatePause) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DonatePause.ProtoReflect.Descriptor instead.
 func (*DonatePause) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{108}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{109}
 }
 
 func (x *DonatePause) GetBy() string {
@@ -8509,7 +8571,7 @@ type DonateFacts struct {
 
 func (x *DonateFacts) Reset() {
 	*x = DonateFacts{}
-	mi := &file_control_v1_control_proto_msgTypes[109]
+	mi := &file_control_v1_control_proto_msgTypes[110]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8521,7 +8583,7 @@ func (x *DonateFacts) String() string {
 func (*DonateFacts) ProtoMessage() {}
 
 func (x *DonateFacts) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[109]
+	mi := &file_control_v1_control_proto_msgTypes[110]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8534,7 +8596,7 @@ func (x *DonateFacts) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DonateFacts.ProtoReflect.Descriptor instead.
 func (*DonateFacts) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{109}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{110}
 }
 
 func (x *DonateFacts) GetAtUnix() int64 {
@@ -8685,7 +8747,7 @@ type OwnerWork struct {
 
 func (x *OwnerWork) Reset() {
 	*x = OwnerWork{}
-	mi := &file_control_v1_control_proto_msgTypes[110]
+	mi := &file_control_v1_control_proto_msgTypes[111]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8697,7 +8759,7 @@ func (x *OwnerWork) String() string {
 func (*OwnerWork) ProtoMessage() {}
 
 func (x *OwnerWork) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[110]
+	mi := &file_control_v1_control_proto_msgTypes[111]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8710,7 +8772,7 @@ func (x *OwnerWork) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OwnerWork.ProtoReflect.Descriptor instead.
 func (*OwnerWork) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{110}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{111}
 }
 
 func (x *OwnerWork) GetOwner() string {
@@ -8814,7 +8876,7 @@ type SubmitRequest struct {
 
 func (x *SubmitRequest) Reset() {
 	*x = SubmitRequest{}
-	mi := &file_control_v1_control_proto_msgTypes[111]
+	mi := &file_control_v1_control_proto_msgTypes[112]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8826,7 +8888,7 @@ func (x *SubmitRequest) String() string {
 func (*SubmitRequest) ProtoMessage() {}
 
 func (x *SubmitRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[111]
+	mi := &file_control_v1_control_proto_msgTypes[112]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8839,7 +8901,7 @@ func (x *SubmitRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubmitRequest.ProtoReflect.Descriptor instead.
 func (*SubmitRequest) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{111}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{112}
 }
 
 func (x *SubmitRequest) GetRequest() isSubmitRequest_Request {
@@ -8923,7 +8985,7 @@ type SubmitPlan struct {
 
 func (x *SubmitPlan) Reset() {
 	*x = SubmitPlan{}
-	mi := &file_control_v1_control_proto_msgTypes[112]
+	mi := &file_control_v1_control_proto_msgTypes[113]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8935,7 +8997,7 @@ func (x *SubmitPlan) String() string {
 func (*SubmitPlan) ProtoMessage() {}
 
 func (x *SubmitPlan) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[112]
+	mi := &file_control_v1_control_proto_msgTypes[113]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8948,7 +9010,7 @@ func (x *SubmitPlan) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubmitPlan.ProtoReflect.Descriptor instead.
 func (*SubmitPlan) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{112}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{113}
 }
 
 func (x *SubmitPlan) GetPlan() []byte {
@@ -8975,7 +9037,7 @@ type SubmitContent struct {
 
 func (x *SubmitContent) Reset() {
 	*x = SubmitContent{}
-	mi := &file_control_v1_control_proto_msgTypes[113]
+	mi := &file_control_v1_control_proto_msgTypes[114]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8987,7 +9049,7 @@ func (x *SubmitContent) String() string {
 func (*SubmitContent) ProtoMessage() {}
 
 func (x *SubmitContent) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[113]
+	mi := &file_control_v1_control_proto_msgTypes[114]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9000,7 +9062,7 @@ func (x *SubmitContent) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubmitContent.ProtoReflect.Descriptor instead.
 func (*SubmitContent) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{113}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{114}
 }
 
 func (x *SubmitContent) GetId() []byte {
@@ -9025,7 +9087,7 @@ type SubmitEnd struct {
 
 func (x *SubmitEnd) Reset() {
 	*x = SubmitEnd{}
-	mi := &file_control_v1_control_proto_msgTypes[114]
+	mi := &file_control_v1_control_proto_msgTypes[115]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9037,7 +9099,7 @@ func (x *SubmitEnd) String() string {
 func (*SubmitEnd) ProtoMessage() {}
 
 func (x *SubmitEnd) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[114]
+	mi := &file_control_v1_control_proto_msgTypes[115]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9050,7 +9112,7 @@ func (x *SubmitEnd) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubmitEnd.ProtoReflect.Descriptor instead.
 func (*SubmitEnd) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{114}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{115}
 }
 
 type SubmitResponse struct {
@@ -9065,7 +9127,7 @@ type SubmitResponse struct {
 
 func (x *SubmitResponse) Reset() {
 	*x = SubmitResponse{}
-	mi := &file_control_v1_control_proto_msgTypes[115]
+	mi := &file_control_v1_control_proto_msgTypes[116]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9077,7 +9139,7 @@ func (x *SubmitResponse) String() string {
 func (*SubmitResponse) ProtoMessage() {}
 
 func (x *SubmitResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[115]
+	mi := &file_control_v1_control_proto_msgTypes[116]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9090,7 +9152,7 @@ func (x *SubmitResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubmitResponse.ProtoReflect.Descriptor instead.
 func (*SubmitResponse) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{115}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{116}
 }
 
 func (x *SubmitResponse) GetJob() string {
@@ -9129,7 +9191,7 @@ type JobsRequest struct {
 
 func (x *JobsRequest) Reset() {
 	*x = JobsRequest{}
-	mi := &file_control_v1_control_proto_msgTypes[116]
+	mi := &file_control_v1_control_proto_msgTypes[117]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9141,7 +9203,7 @@ func (x *JobsRequest) String() string {
 func (*JobsRequest) ProtoMessage() {}
 
 func (x *JobsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[116]
+	mi := &file_control_v1_control_proto_msgTypes[117]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9154,7 +9216,7 @@ func (x *JobsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobsRequest.ProtoReflect.Descriptor instead.
 func (*JobsRequest) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{116}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{117}
 }
 
 type JobsResponse struct {
@@ -9167,7 +9229,7 @@ type JobsResponse struct {
 
 func (x *JobsResponse) Reset() {
 	*x = JobsResponse{}
-	mi := &file_control_v1_control_proto_msgTypes[117]
+	mi := &file_control_v1_control_proto_msgTypes[118]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9179,7 +9241,7 @@ func (x *JobsResponse) String() string {
 func (*JobsResponse) ProtoMessage() {}
 
 func (x *JobsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[117]
+	mi := &file_control_v1_control_proto_msgTypes[118]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9192,7 +9254,7 @@ func (x *JobsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobsResponse.ProtoReflect.Descriptor instead.
 func (*JobsResponse) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{117}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{118}
 }
 
 func (x *JobsResponse) GetJobs() []*JobInfo {
@@ -9218,7 +9280,7 @@ type JobRequest struct {
 
 func (x *JobRequest) Reset() {
 	*x = JobRequest{}
-	mi := &file_control_v1_control_proto_msgTypes[118]
+	mi := &file_control_v1_control_proto_msgTypes[119]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9230,7 +9292,7 @@ func (x *JobRequest) String() string {
 func (*JobRequest) ProtoMessage() {}
 
 func (x *JobRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[118]
+	mi := &file_control_v1_control_proto_msgTypes[119]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9243,7 +9305,7 @@ func (x *JobRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobRequest.ProtoReflect.Descriptor instead.
 func (*JobRequest) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{118}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{119}
 }
 
 func (x *JobRequest) GetJob() string {
@@ -9280,7 +9342,7 @@ type JobInfo struct {
 
 func (x *JobInfo) Reset() {
 	*x = JobInfo{}
-	mi := &file_control_v1_control_proto_msgTypes[119]
+	mi := &file_control_v1_control_proto_msgTypes[120]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9292,7 +9354,7 @@ func (x *JobInfo) String() string {
 func (*JobInfo) ProtoMessage() {}
 
 func (x *JobInfo) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[119]
+	mi := &file_control_v1_control_proto_msgTypes[120]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9305,7 +9367,7 @@ func (x *JobInfo) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobInfo.ProtoReflect.Descriptor instead.
 func (*JobInfo) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{119}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{120}
 }
 
 func (x *JobInfo) GetId() string {
@@ -9458,7 +9520,7 @@ type JobStep struct {
 
 func (x *JobStep) Reset() {
 	*x = JobStep{}
-	mi := &file_control_v1_control_proto_msgTypes[120]
+	mi := &file_control_v1_control_proto_msgTypes[121]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9470,7 +9532,7 @@ func (x *JobStep) String() string {
 func (*JobStep) ProtoMessage() {}
 
 func (x *JobStep) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[120]
+	mi := &file_control_v1_control_proto_msgTypes[121]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9483,7 +9545,7 @@ func (x *JobStep) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobStep.ProtoReflect.Descriptor instead.
 func (*JobStep) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{120}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{121}
 }
 
 func (x *JobStep) GetName() string {
@@ -9561,7 +9623,7 @@ type JobPeer struct {
 
 func (x *JobPeer) Reset() {
 	*x = JobPeer{}
-	mi := &file_control_v1_control_proto_msgTypes[121]
+	mi := &file_control_v1_control_proto_msgTypes[122]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9573,7 +9635,7 @@ func (x *JobPeer) String() string {
 func (*JobPeer) ProtoMessage() {}
 
 func (x *JobPeer) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[121]
+	mi := &file_control_v1_control_proto_msgTypes[122]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9586,7 +9648,7 @@ func (x *JobPeer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobPeer.ProtoReflect.Descriptor instead.
 func (*JobPeer) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{121}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{122}
 }
 
 func (x *JobPeer) GetId() string {
@@ -9629,7 +9691,7 @@ type JobResultsRequest struct {
 
 func (x *JobResultsRequest) Reset() {
 	*x = JobResultsRequest{}
-	mi := &file_control_v1_control_proto_msgTypes[122]
+	mi := &file_control_v1_control_proto_msgTypes[123]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9641,7 +9703,7 @@ func (x *JobResultsRequest) String() string {
 func (*JobResultsRequest) ProtoMessage() {}
 
 func (x *JobResultsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[122]
+	mi := &file_control_v1_control_proto_msgTypes[123]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9654,7 +9716,7 @@ func (x *JobResultsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobResultsRequest.ProtoReflect.Descriptor instead.
 func (*JobResultsRequest) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{122}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{123}
 }
 
 func (x *JobResultsRequest) GetJob() string {
@@ -9699,7 +9761,7 @@ type JobEvent struct {
 
 func (x *JobEvent) Reset() {
 	*x = JobEvent{}
-	mi := &file_control_v1_control_proto_msgTypes[123]
+	mi := &file_control_v1_control_proto_msgTypes[124]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9711,7 +9773,7 @@ func (x *JobEvent) String() string {
 func (*JobEvent) ProtoMessage() {}
 
 func (x *JobEvent) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[123]
+	mi := &file_control_v1_control_proto_msgTypes[124]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9724,7 +9786,7 @@ func (x *JobEvent) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobEvent.ProtoReflect.Descriptor instead.
 func (*JobEvent) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{123}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{124}
 }
 
 func (x *JobEvent) GetEvent() isJobEvent_Event {
@@ -9806,7 +9868,7 @@ type JobTask struct {
 
 func (x *JobTask) Reset() {
 	*x = JobTask{}
-	mi := &file_control_v1_control_proto_msgTypes[124]
+	mi := &file_control_v1_control_proto_msgTypes[125]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9818,7 +9880,7 @@ func (x *JobTask) String() string {
 func (*JobTask) ProtoMessage() {}
 
 func (x *JobTask) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[124]
+	mi := &file_control_v1_control_proto_msgTypes[125]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9831,7 +9893,7 @@ func (x *JobTask) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobTask.ProtoReflect.Descriptor instead.
 func (*JobTask) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{124}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{125}
 }
 
 func (x *JobTask) GetIndex() uint64 {
@@ -9949,7 +10011,7 @@ type WhyJobRequest struct {
 
 func (x *WhyJobRequest) Reset() {
 	*x = WhyJobRequest{}
-	mi := &file_control_v1_control_proto_msgTypes[125]
+	mi := &file_control_v1_control_proto_msgTypes[126]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9961,7 +10023,7 @@ func (x *WhyJobRequest) String() string {
 func (*WhyJobRequest) ProtoMessage() {}
 
 func (x *WhyJobRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[125]
+	mi := &file_control_v1_control_proto_msgTypes[126]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9974,7 +10036,7 @@ func (x *WhyJobRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WhyJobRequest.ProtoReflect.Descriptor instead.
 func (*WhyJobRequest) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{125}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{126}
 }
 
 func (x *WhyJobRequest) GetJob() string {
@@ -10004,7 +10066,7 @@ type WhyJobResponse struct {
 
 func (x *WhyJobResponse) Reset() {
 	*x = WhyJobResponse{}
-	mi := &file_control_v1_control_proto_msgTypes[126]
+	mi := &file_control_v1_control_proto_msgTypes[127]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -10016,7 +10078,7 @@ func (x *WhyJobResponse) String() string {
 func (*WhyJobResponse) ProtoMessage() {}
 
 func (x *WhyJobResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[126]
+	mi := &file_control_v1_control_proto_msgTypes[127]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -10029,7 +10091,7 @@ func (x *WhyJobResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WhyJobResponse.ProtoReflect.Descriptor instead.
 func (*WhyJobResponse) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{126}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{127}
 }
 
 func (x *WhyJobResponse) GetStep() string {
@@ -10079,7 +10141,7 @@ type JobCandidate struct {
 
 func (x *JobCandidate) Reset() {
 	*x = JobCandidate{}
-	mi := &file_control_v1_control_proto_msgTypes[127]
+	mi := &file_control_v1_control_proto_msgTypes[128]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -10091,7 +10153,7 @@ func (x *JobCandidate) String() string {
 func (*JobCandidate) ProtoMessage() {}
 
 func (x *JobCandidate) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[127]
+	mi := &file_control_v1_control_proto_msgTypes[128]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -10104,7 +10166,7 @@ func (x *JobCandidate) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobCandidate.ProtoReflect.Descriptor instead.
 func (*JobCandidate) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{127}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{128}
 }
 
 func (x *JobCandidate) GetId() string {
@@ -10468,21 +10530,25 @@ const file_control_v1_control_proto_rawDesc = "" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
 	"\acontent\x18\x02 \x01(\fR\acontent\x12\x12\n" +
 	"\x04size\x18\x03 \x01(\x03R\x04size\x12\x14\n" +
-	"\x05value\x18\x04 \x01(\rR\x05value\"\xe3\x02\n" +
+	"\x05value\x18\x04 \x01(\rR\x05value\"\x9e\x03\n" +
 	"\bRunEvent\x120\n" +
 	"\x04task\x18\x01 \x01(\v2\x1a.gotong.control.v1.RunTaskH\x00R\x04task\x126\n" +
 	"\x06output\x18\x02 \x01(\v2\x1c.gotong.control.v1.RunOutputH\x00R\x06output\x129\n" +
 	"\asummary\x18\x03 \x01(\v2\x1d.gotong.control.v1.RunSummaryH\x00R\asummary\x12<\n" +
 	"\bprogress\x18\x04 \x01(\v2\x1e.gotong.control.v1.RunProgressH\x00R\bprogress\x120\n" +
 	"\x04plan\x18\x05 \x01(\v2\x1a.gotong.control.v1.RunPlanH\x00R\x04plan\x129\n" +
-	"\astopped\x18\x06 \x01(\v2\x1d.gotong.control.v1.RunStoppedH\x00R\astoppedB\a\n" +
+	"\astopped\x18\x06 \x01(\v2\x1d.gotong.control.v1.RunStoppedH\x00R\astopped\x129\n" +
+	"\awaiting\x18\a \x01(\v2\x1d.gotong.control.v1.RunWaitingH\x00R\awaitingB\a\n" +
 	"\x05event\"\x81\x01\n" +
 	"\vRunProgress\x12\x14\n" +
 	"\x05tasks\x18\x01 \x01(\x04R\x05tasks\x12\x14\n" +
 	"\x05ended\x18\x02 \x01(\x04R\x05ended\x12\x16\n" +
 	"\x06failed\x18\x03 \x01(\x04R\x06failed\x12\x18\n" +
 	"\arunning\x18\x04 \x01(\x04R\arunning\x12\x14\n" +
-	"\x05peers\x18\x05 \x01(\rR\x05peers\";\n" +
+	"\x05peers\x18\x05 \x01(\rR\x05peers\"&\n" +
+	"\n" +
+	"RunWaiting\x12\x18\n" +
+	"\areasons\x18\x01 \x03(\tR\areasons\";\n" +
 	"\aRunPlan\x120\n" +
 	"\x05peers\x18\x01 \x03(\v2\x1a.gotong.control.v1.RunPeerR\x05peers\"\x81\x01\n" +
 	"\aRunPeer\x12\x12\n" +
@@ -11064,7 +11130,7 @@ func file_control_v1_control_proto_rawDescGZIP() []byte {
 }
 
 var file_control_v1_control_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_control_v1_control_proto_msgTypes = make([]protoimpl.MessageInfo, 129)
+var file_control_v1_control_proto_msgTypes = make([]protoimpl.MessageInfo, 130)
 var file_control_v1_control_proto_goTypes = []any{
 	(Kind)(0),                     // 0: gotong.control.v1.Kind
 	(*ErrorDetail)(nil),           // 1: gotong.control.v1.ErrorDetail
@@ -11115,99 +11181,100 @@ var file_control_v1_control_proto_goTypes = []any{
 	(*RunEntryInput)(nil),         // 46: gotong.control.v1.RunEntryInput
 	(*RunEvent)(nil),              // 47: gotong.control.v1.RunEvent
 	(*RunProgress)(nil),           // 48: gotong.control.v1.RunProgress
-	(*RunPlan)(nil),               // 49: gotong.control.v1.RunPlan
-	(*RunPeer)(nil),               // 50: gotong.control.v1.RunPeer
-	(*RunStopped)(nil),            // 51: gotong.control.v1.RunStopped
-	(*RunTask)(nil),               // 52: gotong.control.v1.RunTask
-	(*RunOutput)(nil),             // 53: gotong.control.v1.RunOutput
-	(*RunSummary)(nil),            // 54: gotong.control.v1.RunSummary
-	(*FindRequest)(nil),           // 55: gotong.control.v1.FindRequest
-	(*FindMatch)(nil),             // 56: gotong.control.v1.FindMatch
-	(*DiffRequest)(nil),           // 57: gotong.control.v1.DiffRequest
-	(*DiffEvent)(nil),             // 58: gotong.control.v1.DiffEvent
-	(*DiffChange)(nil),            // 59: gotong.control.v1.DiffChange
-	(*DiffSummary)(nil),           // 60: gotong.control.v1.DiffSummary
-	(*CatRequest)(nil),            // 61: gotong.control.v1.CatRequest
-	(*CatPiece)(nil),              // 62: gotong.control.v1.CatPiece
-	(*StatsRequest)(nil),          // 63: gotong.control.v1.StatsRequest
-	(*StatsResponse)(nil),         // 64: gotong.control.v1.StatsResponse
-	(*VaultStats)(nil),            // 65: gotong.control.v1.VaultStats
-	(*TreeStats)(nil),             // 66: gotong.control.v1.TreeStats
-	(*KeepPolicy)(nil),            // 67: gotong.control.v1.KeepPolicy
-	(*ForgetRequest)(nil),         // 68: gotong.control.v1.ForgetRequest
-	(*ForgetResponse)(nil),        // 69: gotong.control.v1.ForgetResponse
-	(*ForgetGroup)(nil),           // 70: gotong.control.v1.ForgetGroup
-	(*ForgetDecision)(nil),        // 71: gotong.control.v1.ForgetDecision
-	(*PruneRequest)(nil),          // 72: gotong.control.v1.PruneRequest
-	(*PruneEvent)(nil),            // 73: gotong.control.v1.PruneEvent
-	(*WorkProgress)(nil),          // 74: gotong.control.v1.WorkProgress
-	(*PruneSummary)(nil),          // 75: gotong.control.v1.PruneSummary
-	(*CheckRequest)(nil),          // 76: gotong.control.v1.CheckRequest
-	(*CheckEvent)(nil),            // 77: gotong.control.v1.CheckEvent
-	(*CheckSummary)(nil),          // 78: gotong.control.v1.CheckSummary
-	(*DropOwnerRequest)(nil),      // 79: gotong.control.v1.DropOwnerRequest
-	(*DropOwnerResponse)(nil),     // 80: gotong.control.v1.DropOwnerResponse
-	(*AuditRecord)(nil),           // 81: gotong.control.v1.AuditRecord
-	(*DrainRequest)(nil),          // 82: gotong.control.v1.DrainRequest
-	(*DrainProgress)(nil),         // 83: gotong.control.v1.DrainProgress
-	(*SelfRequest)(nil),           // 84: gotong.control.v1.SelfRequest
-	(*SelfResponse)(nil),          // 85: gotong.control.v1.SelfResponse
-	(*SheetMember)(nil),           // 86: gotong.control.v1.SheetMember
-	(*DrillRequest)(nil),          // 87: gotong.control.v1.DrillRequest
-	(*DrillResult)(nil),           // 88: gotong.control.v1.DrillResult
-	(*ViewRequest)(nil),           // 89: gotong.control.v1.ViewRequest
-	(*ViewOpened)(nil),            // 90: gotong.control.v1.ViewOpened
-	(*ViewSnapshotsRequest)(nil),  // 91: gotong.control.v1.ViewSnapshotsRequest
-	(*ViewSnapshotsResponse)(nil), // 92: gotong.control.v1.ViewSnapshotsResponse
-	(*ViewSnapshot)(nil),          // 93: gotong.control.v1.ViewSnapshot
-	(*ViewRef)(nil),               // 94: gotong.control.v1.ViewRef
-	(*ViewObject)(nil),            // 95: gotong.control.v1.ViewObject
-	(*ViewNodes)(nil),             // 96: gotong.control.v1.ViewNodes
-	(*ViewReadRequest)(nil),       // 97: gotong.control.v1.ViewReadRequest
-	(*ViewPiece)(nil),             // 98: gotong.control.v1.ViewPiece
-	(*TrashRequest)(nil),          // 99: gotong.control.v1.TrashRequest
-	(*EmptyTrashRequest)(nil),     // 100: gotong.control.v1.EmptyTrashRequest
-	(*TrashResponse)(nil),         // 101: gotong.control.v1.TrashResponse
-	(*TrashOf)(nil),               // 102: gotong.control.v1.TrashOf
-	(*PauseRequest)(nil),          // 103: gotong.control.v1.PauseRequest
-	(*PauseResponse)(nil),         // 104: gotong.control.v1.PauseResponse
-	(*ResumeRequest)(nil),         // 105: gotong.control.v1.ResumeRequest
-	(*ResumeResponse)(nil),        // 106: gotong.control.v1.ResumeResponse
-	(*Donating)(nil),              // 107: gotong.control.v1.Donating
-	(*DonateReason)(nil),          // 108: gotong.control.v1.DonateReason
-	(*DonatePause)(nil),           // 109: gotong.control.v1.DonatePause
-	(*DonateFacts)(nil),           // 110: gotong.control.v1.DonateFacts
-	(*OwnerWork)(nil),             // 111: gotong.control.v1.OwnerWork
-	(*SubmitRequest)(nil),         // 112: gotong.control.v1.SubmitRequest
-	(*SubmitPlan)(nil),            // 113: gotong.control.v1.SubmitPlan
-	(*SubmitContent)(nil),         // 114: gotong.control.v1.SubmitContent
-	(*SubmitEnd)(nil),             // 115: gotong.control.v1.SubmitEnd
-	(*SubmitResponse)(nil),        // 116: gotong.control.v1.SubmitResponse
-	(*JobsRequest)(nil),           // 117: gotong.control.v1.JobsRequest
-	(*JobsResponse)(nil),          // 118: gotong.control.v1.JobsResponse
-	(*JobRequest)(nil),            // 119: gotong.control.v1.JobRequest
-	(*JobInfo)(nil),               // 120: gotong.control.v1.JobInfo
-	(*JobStep)(nil),               // 121: gotong.control.v1.JobStep
-	(*JobPeer)(nil),               // 122: gotong.control.v1.JobPeer
-	(*JobResultsRequest)(nil),     // 123: gotong.control.v1.JobResultsRequest
-	(*JobEvent)(nil),              // 124: gotong.control.v1.JobEvent
-	(*JobTask)(nil),               // 125: gotong.control.v1.JobTask
-	(*WhyJobRequest)(nil),         // 126: gotong.control.v1.WhyJobRequest
-	(*WhyJobResponse)(nil),        // 127: gotong.control.v1.WhyJobResponse
-	(*JobCandidate)(nil),          // 128: gotong.control.v1.JobCandidate
-	nil,                           // 129: gotong.control.v1.RestoreSummary.ActionsEntry
+	(*RunWaiting)(nil),            // 49: gotong.control.v1.RunWaiting
+	(*RunPlan)(nil),               // 50: gotong.control.v1.RunPlan
+	(*RunPeer)(nil),               // 51: gotong.control.v1.RunPeer
+	(*RunStopped)(nil),            // 52: gotong.control.v1.RunStopped
+	(*RunTask)(nil),               // 53: gotong.control.v1.RunTask
+	(*RunOutput)(nil),             // 54: gotong.control.v1.RunOutput
+	(*RunSummary)(nil),            // 55: gotong.control.v1.RunSummary
+	(*FindRequest)(nil),           // 56: gotong.control.v1.FindRequest
+	(*FindMatch)(nil),             // 57: gotong.control.v1.FindMatch
+	(*DiffRequest)(nil),           // 58: gotong.control.v1.DiffRequest
+	(*DiffEvent)(nil),             // 59: gotong.control.v1.DiffEvent
+	(*DiffChange)(nil),            // 60: gotong.control.v1.DiffChange
+	(*DiffSummary)(nil),           // 61: gotong.control.v1.DiffSummary
+	(*CatRequest)(nil),            // 62: gotong.control.v1.CatRequest
+	(*CatPiece)(nil),              // 63: gotong.control.v1.CatPiece
+	(*StatsRequest)(nil),          // 64: gotong.control.v1.StatsRequest
+	(*StatsResponse)(nil),         // 65: gotong.control.v1.StatsResponse
+	(*VaultStats)(nil),            // 66: gotong.control.v1.VaultStats
+	(*TreeStats)(nil),             // 67: gotong.control.v1.TreeStats
+	(*KeepPolicy)(nil),            // 68: gotong.control.v1.KeepPolicy
+	(*ForgetRequest)(nil),         // 69: gotong.control.v1.ForgetRequest
+	(*ForgetResponse)(nil),        // 70: gotong.control.v1.ForgetResponse
+	(*ForgetGroup)(nil),           // 71: gotong.control.v1.ForgetGroup
+	(*ForgetDecision)(nil),        // 72: gotong.control.v1.ForgetDecision
+	(*PruneRequest)(nil),          // 73: gotong.control.v1.PruneRequest
+	(*PruneEvent)(nil),            // 74: gotong.control.v1.PruneEvent
+	(*WorkProgress)(nil),          // 75: gotong.control.v1.WorkProgress
+	(*PruneSummary)(nil),          // 76: gotong.control.v1.PruneSummary
+	(*CheckRequest)(nil),          // 77: gotong.control.v1.CheckRequest
+	(*CheckEvent)(nil),            // 78: gotong.control.v1.CheckEvent
+	(*CheckSummary)(nil),          // 79: gotong.control.v1.CheckSummary
+	(*DropOwnerRequest)(nil),      // 80: gotong.control.v1.DropOwnerRequest
+	(*DropOwnerResponse)(nil),     // 81: gotong.control.v1.DropOwnerResponse
+	(*AuditRecord)(nil),           // 82: gotong.control.v1.AuditRecord
+	(*DrainRequest)(nil),          // 83: gotong.control.v1.DrainRequest
+	(*DrainProgress)(nil),         // 84: gotong.control.v1.DrainProgress
+	(*SelfRequest)(nil),           // 85: gotong.control.v1.SelfRequest
+	(*SelfResponse)(nil),          // 86: gotong.control.v1.SelfResponse
+	(*SheetMember)(nil),           // 87: gotong.control.v1.SheetMember
+	(*DrillRequest)(nil),          // 88: gotong.control.v1.DrillRequest
+	(*DrillResult)(nil),           // 89: gotong.control.v1.DrillResult
+	(*ViewRequest)(nil),           // 90: gotong.control.v1.ViewRequest
+	(*ViewOpened)(nil),            // 91: gotong.control.v1.ViewOpened
+	(*ViewSnapshotsRequest)(nil),  // 92: gotong.control.v1.ViewSnapshotsRequest
+	(*ViewSnapshotsResponse)(nil), // 93: gotong.control.v1.ViewSnapshotsResponse
+	(*ViewSnapshot)(nil),          // 94: gotong.control.v1.ViewSnapshot
+	(*ViewRef)(nil),               // 95: gotong.control.v1.ViewRef
+	(*ViewObject)(nil),            // 96: gotong.control.v1.ViewObject
+	(*ViewNodes)(nil),             // 97: gotong.control.v1.ViewNodes
+	(*ViewReadRequest)(nil),       // 98: gotong.control.v1.ViewReadRequest
+	(*ViewPiece)(nil),             // 99: gotong.control.v1.ViewPiece
+	(*TrashRequest)(nil),          // 100: gotong.control.v1.TrashRequest
+	(*EmptyTrashRequest)(nil),     // 101: gotong.control.v1.EmptyTrashRequest
+	(*TrashResponse)(nil),         // 102: gotong.control.v1.TrashResponse
+	(*TrashOf)(nil),               // 103: gotong.control.v1.TrashOf
+	(*PauseRequest)(nil),          // 104: gotong.control.v1.PauseRequest
+	(*PauseResponse)(nil),         // 105: gotong.control.v1.PauseResponse
+	(*ResumeRequest)(nil),         // 106: gotong.control.v1.ResumeRequest
+	(*ResumeResponse)(nil),        // 107: gotong.control.v1.ResumeResponse
+	(*Donating)(nil),              // 108: gotong.control.v1.Donating
+	(*DonateReason)(nil),          // 109: gotong.control.v1.DonateReason
+	(*DonatePause)(nil),           // 110: gotong.control.v1.DonatePause
+	(*DonateFacts)(nil),           // 111: gotong.control.v1.DonateFacts
+	(*OwnerWork)(nil),             // 112: gotong.control.v1.OwnerWork
+	(*SubmitRequest)(nil),         // 113: gotong.control.v1.SubmitRequest
+	(*SubmitPlan)(nil),            // 114: gotong.control.v1.SubmitPlan
+	(*SubmitContent)(nil),         // 115: gotong.control.v1.SubmitContent
+	(*SubmitEnd)(nil),             // 116: gotong.control.v1.SubmitEnd
+	(*SubmitResponse)(nil),        // 117: gotong.control.v1.SubmitResponse
+	(*JobsRequest)(nil),           // 118: gotong.control.v1.JobsRequest
+	(*JobsResponse)(nil),          // 119: gotong.control.v1.JobsResponse
+	(*JobRequest)(nil),            // 120: gotong.control.v1.JobRequest
+	(*JobInfo)(nil),               // 121: gotong.control.v1.JobInfo
+	(*JobStep)(nil),               // 122: gotong.control.v1.JobStep
+	(*JobPeer)(nil),               // 123: gotong.control.v1.JobPeer
+	(*JobResultsRequest)(nil),     // 124: gotong.control.v1.JobResultsRequest
+	(*JobEvent)(nil),              // 125: gotong.control.v1.JobEvent
+	(*JobTask)(nil),               // 126: gotong.control.v1.JobTask
+	(*WhyJobRequest)(nil),         // 127: gotong.control.v1.WhyJobRequest
+	(*WhyJobResponse)(nil),        // 128: gotong.control.v1.WhyJobResponse
+	(*JobCandidate)(nil),          // 129: gotong.control.v1.JobCandidate
+	nil,                           // 130: gotong.control.v1.RestoreSummary.ActionsEntry
 }
 var file_control_v1_control_proto_depIdxs = []int32{
 	0,   // 0: gotong.control.v1.ErrorDetail.kind:type_name -> gotong.control.v1.Kind
 	4,   // 1: gotong.control.v1.StatusResponse.backups:type_name -> gotong.control.v1.BackupState
 	5,   // 2: gotong.control.v1.StatusResponse.giving:type_name -> gotong.control.v1.Giving
 	7,   // 3: gotong.control.v1.StatusResponse.problems:type_name -> gotong.control.v1.Problem
-	88,  // 4: gotong.control.v1.StatusResponse.last_drill:type_name -> gotong.control.v1.DrillResult
-	107, // 5: gotong.control.v1.StatusResponse.donating:type_name -> gotong.control.v1.Donating
-	111, // 6: gotong.control.v1.StatusResponse.work:type_name -> gotong.control.v1.OwnerWork
+	89,  // 4: gotong.control.v1.StatusResponse.last_drill:type_name -> gotong.control.v1.DrillResult
+	108, // 5: gotong.control.v1.StatusResponse.donating:type_name -> gotong.control.v1.Donating
+	112, // 6: gotong.control.v1.StatusResponse.work:type_name -> gotong.control.v1.OwnerWork
 	6,   // 7: gotong.control.v1.Giving.held_for:type_name -> gotong.control.v1.HeldFor
 	10,  // 8: gotong.control.v1.PeersResponse.peers:type_name -> gotong.control.v1.PeerInfo
-	81,  // 9: gotong.control.v1.PeerInfo.audit:type_name -> gotong.control.v1.AuditRecord
+	82,  // 9: gotong.control.v1.PeerInfo.audit:type_name -> gotong.control.v1.AuditRecord
 	10,  // 10: gotong.control.v1.RemoveResponse.removed:type_name -> gotong.control.v1.PeerInfo
 	20,  // 11: gotong.control.v1.BackupInput.start:type_name -> gotong.control.v1.BackupRequest
 	18,  // 12: gotong.control.v1.BackupInput.files:type_name -> gotong.control.v1.BackupFiles
@@ -11223,7 +11290,7 @@ var file_control_v1_control_proto_depIdxs = []int32{
 	35,  // 22: gotong.control.v1.RestoreEvent.summary:type_name -> gotong.control.v1.RestoreSummary
 	33,  // 23: gotong.control.v1.RestoreEvent.item:type_name -> gotong.control.v1.RestoreItem
 	23,  // 24: gotong.control.v1.RestoreProgress.holders:type_name -> gotong.control.v1.HolderRate
-	129, // 25: gotong.control.v1.RestoreSummary.actions:type_name -> gotong.control.v1.RestoreSummary.ActionsEntry
+	130, // 25: gotong.control.v1.RestoreSummary.actions:type_name -> gotong.control.v1.RestoreSummary.ActionsEntry
 	40,  // 26: gotong.control.v1.RunRequest.start:type_name -> gotong.control.v1.RunStart
 	37,  // 27: gotong.control.v1.RunRequest.file_end:type_name -> gotong.control.v1.RunFileEnd
 	38,  // 28: gotong.control.v1.RunRequest.end:type_name -> gotong.control.v1.RunEnd
@@ -11235,133 +11302,134 @@ var file_control_v1_control_proto_depIdxs = []int32{
 	44,  // 34: gotong.control.v1.RunItem.stdin:type_name -> gotong.control.v1.RunInput
 	46,  // 35: gotong.control.v1.RunEntry.inputs:type_name -> gotong.control.v1.RunEntryInput
 	46,  // 36: gotong.control.v1.RunEntry.stdin:type_name -> gotong.control.v1.RunEntryInput
-	52,  // 37: gotong.control.v1.RunEvent.task:type_name -> gotong.control.v1.RunTask
-	53,  // 38: gotong.control.v1.RunEvent.output:type_name -> gotong.control.v1.RunOutput
-	54,  // 39: gotong.control.v1.RunEvent.summary:type_name -> gotong.control.v1.RunSummary
+	53,  // 37: gotong.control.v1.RunEvent.task:type_name -> gotong.control.v1.RunTask
+	54,  // 38: gotong.control.v1.RunEvent.output:type_name -> gotong.control.v1.RunOutput
+	55,  // 39: gotong.control.v1.RunEvent.summary:type_name -> gotong.control.v1.RunSummary
 	48,  // 40: gotong.control.v1.RunEvent.progress:type_name -> gotong.control.v1.RunProgress
-	49,  // 41: gotong.control.v1.RunEvent.plan:type_name -> gotong.control.v1.RunPlan
-	51,  // 42: gotong.control.v1.RunEvent.stopped:type_name -> gotong.control.v1.RunStopped
-	50,  // 43: gotong.control.v1.RunPlan.peers:type_name -> gotong.control.v1.RunPeer
-	52,  // 44: gotong.control.v1.RunStopped.running:type_name -> gotong.control.v1.RunTask
-	30,  // 45: gotong.control.v1.FindMatch.entry:type_name -> gotong.control.v1.LsEntry
-	59,  // 46: gotong.control.v1.DiffEvent.change:type_name -> gotong.control.v1.DiffChange
-	60,  // 47: gotong.control.v1.DiffEvent.summary:type_name -> gotong.control.v1.DiffSummary
-	30,  // 48: gotong.control.v1.DiffChange.from:type_name -> gotong.control.v1.LsEntry
-	30,  // 49: gotong.control.v1.DiffChange.to:type_name -> gotong.control.v1.LsEntry
-	65,  // 50: gotong.control.v1.StatsResponse.vault:type_name -> gotong.control.v1.VaultStats
-	66,  // 51: gotong.control.v1.StatsResponse.tree:type_name -> gotong.control.v1.TreeStats
-	30,  // 52: gotong.control.v1.TreeStats.largest:type_name -> gotong.control.v1.LsEntry
-	67,  // 53: gotong.control.v1.ForgetRequest.keep:type_name -> gotong.control.v1.KeepPolicy
-	70,  // 54: gotong.control.v1.ForgetResponse.groups:type_name -> gotong.control.v1.ForgetGroup
-	71,  // 55: gotong.control.v1.ForgetGroup.decisions:type_name -> gotong.control.v1.ForgetDecision
-	28,  // 56: gotong.control.v1.ForgetDecision.snapshot:type_name -> gotong.control.v1.Snapshot
-	74,  // 57: gotong.control.v1.PruneEvent.progress:type_name -> gotong.control.v1.WorkProgress
-	75,  // 58: gotong.control.v1.PruneEvent.summary:type_name -> gotong.control.v1.PruneSummary
-	74,  // 59: gotong.control.v1.CheckEvent.progress:type_name -> gotong.control.v1.WorkProgress
-	78,  // 60: gotong.control.v1.CheckEvent.summary:type_name -> gotong.control.v1.CheckSummary
-	6,   // 61: gotong.control.v1.DropOwnerResponse.dropped:type_name -> gotong.control.v1.HeldFor
-	86,  // 62: gotong.control.v1.SelfResponse.members:type_name -> gotong.control.v1.SheetMember
-	93,  // 63: gotong.control.v1.ViewSnapshotsResponse.snapshots:type_name -> gotong.control.v1.ViewSnapshot
-	94,  // 64: gotong.control.v1.ViewSnapshot.root:type_name -> gotong.control.v1.ViewRef
-	94,  // 65: gotong.control.v1.ViewObject.object:type_name -> gotong.control.v1.ViewRef
-	94,  // 66: gotong.control.v1.ViewReadRequest.object:type_name -> gotong.control.v1.ViewRef
-	102, // 67: gotong.control.v1.TrashResponse.owners:type_name -> gotong.control.v1.TrashOf
-	107, // 68: gotong.control.v1.PauseResponse.donating:type_name -> gotong.control.v1.Donating
-	107, // 69: gotong.control.v1.ResumeResponse.donating:type_name -> gotong.control.v1.Donating
-	108, // 70: gotong.control.v1.Donating.reasons:type_name -> gotong.control.v1.DonateReason
-	110, // 71: gotong.control.v1.Donating.facts:type_name -> gotong.control.v1.DonateFacts
-	109, // 72: gotong.control.v1.Donating.pause:type_name -> gotong.control.v1.DonatePause
-	113, // 73: gotong.control.v1.SubmitRequest.plan:type_name -> gotong.control.v1.SubmitPlan
-	114, // 74: gotong.control.v1.SubmitRequest.content:type_name -> gotong.control.v1.SubmitContent
-	115, // 75: gotong.control.v1.SubmitRequest.end:type_name -> gotong.control.v1.SubmitEnd
-	120, // 76: gotong.control.v1.JobsResponse.jobs:type_name -> gotong.control.v1.JobInfo
-	121, // 77: gotong.control.v1.JobInfo.steps:type_name -> gotong.control.v1.JobStep
-	122, // 78: gotong.control.v1.JobInfo.keepers:type_name -> gotong.control.v1.JobPeer
-	122, // 79: gotong.control.v1.JobInfo.driver:type_name -> gotong.control.v1.JobPeer
-	122, // 80: gotong.control.v1.JobInfo.peers:type_name -> gotong.control.v1.JobPeer
-	125, // 81: gotong.control.v1.JobEvent.task:type_name -> gotong.control.v1.JobTask
-	53,  // 82: gotong.control.v1.JobEvent.output:type_name -> gotong.control.v1.RunOutput
-	120, // 83: gotong.control.v1.JobEvent.end:type_name -> gotong.control.v1.JobInfo
-	128, // 84: gotong.control.v1.WhyJobResponse.peers:type_name -> gotong.control.v1.JobCandidate
-	2,   // 85: gotong.control.v1.Control.Status:input_type -> gotong.control.v1.StatusRequest
-	8,   // 86: gotong.control.v1.Control.Peers:input_type -> gotong.control.v1.PeersRequest
-	11,  // 87: gotong.control.v1.Control.Invite:input_type -> gotong.control.v1.InviteRequest
-	13,  // 88: gotong.control.v1.Control.Remove:input_type -> gotong.control.v1.RemoveRequest
-	15,  // 89: gotong.control.v1.Control.Leave:input_type -> gotong.control.v1.LeaveRequest
-	82,  // 90: gotong.control.v1.Control.Drain:input_type -> gotong.control.v1.DrainRequest
-	17,  // 91: gotong.control.v1.Control.Backup:input_type -> gotong.control.v1.BackupInput
-	26,  // 92: gotong.control.v1.Control.Snapshots:input_type -> gotong.control.v1.SnapshotsRequest
-	29,  // 93: gotong.control.v1.Control.Ls:input_type -> gotong.control.v1.LsRequest
-	31,  // 94: gotong.control.v1.Control.Restore:input_type -> gotong.control.v1.RestoreRequest
-	36,  // 95: gotong.control.v1.Control.Run:input_type -> gotong.control.v1.RunRequest
-	55,  // 96: gotong.control.v1.Control.Find:input_type -> gotong.control.v1.FindRequest
-	57,  // 97: gotong.control.v1.Control.Diff:input_type -> gotong.control.v1.DiffRequest
-	61,  // 98: gotong.control.v1.Control.Cat:input_type -> gotong.control.v1.CatRequest
-	63,  // 99: gotong.control.v1.Control.Stats:input_type -> gotong.control.v1.StatsRequest
-	68,  // 100: gotong.control.v1.Control.Forget:input_type -> gotong.control.v1.ForgetRequest
-	72,  // 101: gotong.control.v1.Control.Prune:input_type -> gotong.control.v1.PruneRequest
-	76,  // 102: gotong.control.v1.Control.Check:input_type -> gotong.control.v1.CheckRequest
-	79,  // 103: gotong.control.v1.Control.DropOwner:input_type -> gotong.control.v1.DropOwnerRequest
-	99,  // 104: gotong.control.v1.Control.Trash:input_type -> gotong.control.v1.TrashRequest
-	100, // 105: gotong.control.v1.Control.EmptyTrash:input_type -> gotong.control.v1.EmptyTrashRequest
-	84,  // 106: gotong.control.v1.Control.Self:input_type -> gotong.control.v1.SelfRequest
-	87,  // 107: gotong.control.v1.Control.Drill:input_type -> gotong.control.v1.DrillRequest
-	89,  // 108: gotong.control.v1.Control.View:input_type -> gotong.control.v1.ViewRequest
-	91,  // 109: gotong.control.v1.Control.ViewSnapshots:input_type -> gotong.control.v1.ViewSnapshotsRequest
-	95,  // 110: gotong.control.v1.Control.ViewEntries:input_type -> gotong.control.v1.ViewObject
-	97,  // 111: gotong.control.v1.Control.ViewRead:input_type -> gotong.control.v1.ViewReadRequest
-	103, // 112: gotong.control.v1.Control.Pause:input_type -> gotong.control.v1.PauseRequest
-	105, // 113: gotong.control.v1.Control.Resume:input_type -> gotong.control.v1.ResumeRequest
-	112, // 114: gotong.control.v1.Control.Submit:input_type -> gotong.control.v1.SubmitRequest
-	117, // 115: gotong.control.v1.Control.Jobs:input_type -> gotong.control.v1.JobsRequest
-	119, // 116: gotong.control.v1.Control.Job:input_type -> gotong.control.v1.JobRequest
-	119, // 117: gotong.control.v1.Control.WatchJob:input_type -> gotong.control.v1.JobRequest
-	123, // 118: gotong.control.v1.Control.JobResults:input_type -> gotong.control.v1.JobResultsRequest
-	119, // 119: gotong.control.v1.Control.CancelJob:input_type -> gotong.control.v1.JobRequest
-	119, // 120: gotong.control.v1.Control.RetryJob:input_type -> gotong.control.v1.JobRequest
-	126, // 121: gotong.control.v1.Control.WhyJob:input_type -> gotong.control.v1.WhyJobRequest
-	3,   // 122: gotong.control.v1.Control.Status:output_type -> gotong.control.v1.StatusResponse
-	9,   // 123: gotong.control.v1.Control.Peers:output_type -> gotong.control.v1.PeersResponse
-	12,  // 124: gotong.control.v1.Control.Invite:output_type -> gotong.control.v1.InviteResponse
-	14,  // 125: gotong.control.v1.Control.Remove:output_type -> gotong.control.v1.RemoveResponse
-	16,  // 126: gotong.control.v1.Control.Leave:output_type -> gotong.control.v1.LeaveResponse
-	83,  // 127: gotong.control.v1.Control.Drain:output_type -> gotong.control.v1.DrainProgress
-	21,  // 128: gotong.control.v1.Control.Backup:output_type -> gotong.control.v1.BackupEvent
-	27,  // 129: gotong.control.v1.Control.Snapshots:output_type -> gotong.control.v1.SnapshotsResponse
-	30,  // 130: gotong.control.v1.Control.Ls:output_type -> gotong.control.v1.LsEntry
-	32,  // 131: gotong.control.v1.Control.Restore:output_type -> gotong.control.v1.RestoreEvent
-	47,  // 132: gotong.control.v1.Control.Run:output_type -> gotong.control.v1.RunEvent
-	56,  // 133: gotong.control.v1.Control.Find:output_type -> gotong.control.v1.FindMatch
-	58,  // 134: gotong.control.v1.Control.Diff:output_type -> gotong.control.v1.DiffEvent
-	62,  // 135: gotong.control.v1.Control.Cat:output_type -> gotong.control.v1.CatPiece
-	64,  // 136: gotong.control.v1.Control.Stats:output_type -> gotong.control.v1.StatsResponse
-	69,  // 137: gotong.control.v1.Control.Forget:output_type -> gotong.control.v1.ForgetResponse
-	73,  // 138: gotong.control.v1.Control.Prune:output_type -> gotong.control.v1.PruneEvent
-	77,  // 139: gotong.control.v1.Control.Check:output_type -> gotong.control.v1.CheckEvent
-	80,  // 140: gotong.control.v1.Control.DropOwner:output_type -> gotong.control.v1.DropOwnerResponse
-	101, // 141: gotong.control.v1.Control.Trash:output_type -> gotong.control.v1.TrashResponse
-	101, // 142: gotong.control.v1.Control.EmptyTrash:output_type -> gotong.control.v1.TrashResponse
-	85,  // 143: gotong.control.v1.Control.Self:output_type -> gotong.control.v1.SelfResponse
-	88,  // 144: gotong.control.v1.Control.Drill:output_type -> gotong.control.v1.DrillResult
-	90,  // 145: gotong.control.v1.Control.View:output_type -> gotong.control.v1.ViewOpened
-	92,  // 146: gotong.control.v1.Control.ViewSnapshots:output_type -> gotong.control.v1.ViewSnapshotsResponse
-	96,  // 147: gotong.control.v1.Control.ViewEntries:output_type -> gotong.control.v1.ViewNodes
-	98,  // 148: gotong.control.v1.Control.ViewRead:output_type -> gotong.control.v1.ViewPiece
-	104, // 149: gotong.control.v1.Control.Pause:output_type -> gotong.control.v1.PauseResponse
-	106, // 150: gotong.control.v1.Control.Resume:output_type -> gotong.control.v1.ResumeResponse
-	116, // 151: gotong.control.v1.Control.Submit:output_type -> gotong.control.v1.SubmitResponse
-	118, // 152: gotong.control.v1.Control.Jobs:output_type -> gotong.control.v1.JobsResponse
-	120, // 153: gotong.control.v1.Control.Job:output_type -> gotong.control.v1.JobInfo
-	120, // 154: gotong.control.v1.Control.WatchJob:output_type -> gotong.control.v1.JobInfo
-	124, // 155: gotong.control.v1.Control.JobResults:output_type -> gotong.control.v1.JobEvent
-	120, // 156: gotong.control.v1.Control.CancelJob:output_type -> gotong.control.v1.JobInfo
-	120, // 157: gotong.control.v1.Control.RetryJob:output_type -> gotong.control.v1.JobInfo
-	127, // 158: gotong.control.v1.Control.WhyJob:output_type -> gotong.control.v1.WhyJobResponse
-	122, // [122:159] is the sub-list for method output_type
-	85,  // [85:122] is the sub-list for method input_type
-	85,  // [85:85] is the sub-list for extension type_name
-	85,  // [85:85] is the sub-list for extension extendee
-	0,   // [0:85] is the sub-list for field type_name
+	50,  // 41: gotong.control.v1.RunEvent.plan:type_name -> gotong.control.v1.RunPlan
+	52,  // 42: gotong.control.v1.RunEvent.stopped:type_name -> gotong.control.v1.RunStopped
+	49,  // 43: gotong.control.v1.RunEvent.waiting:type_name -> gotong.control.v1.RunWaiting
+	51,  // 44: gotong.control.v1.RunPlan.peers:type_name -> gotong.control.v1.RunPeer
+	53,  // 45: gotong.control.v1.RunStopped.running:type_name -> gotong.control.v1.RunTask
+	30,  // 46: gotong.control.v1.FindMatch.entry:type_name -> gotong.control.v1.LsEntry
+	60,  // 47: gotong.control.v1.DiffEvent.change:type_name -> gotong.control.v1.DiffChange
+	61,  // 48: gotong.control.v1.DiffEvent.summary:type_name -> gotong.control.v1.DiffSummary
+	30,  // 49: gotong.control.v1.DiffChange.from:type_name -> gotong.control.v1.LsEntry
+	30,  // 50: gotong.control.v1.DiffChange.to:type_name -> gotong.control.v1.LsEntry
+	66,  // 51: gotong.control.v1.StatsResponse.vault:type_name -> gotong.control.v1.VaultStats
+	67,  // 52: gotong.control.v1.StatsResponse.tree:type_name -> gotong.control.v1.TreeStats
+	30,  // 53: gotong.control.v1.TreeStats.largest:type_name -> gotong.control.v1.LsEntry
+	68,  // 54: gotong.control.v1.ForgetRequest.keep:type_name -> gotong.control.v1.KeepPolicy
+	71,  // 55: gotong.control.v1.ForgetResponse.groups:type_name -> gotong.control.v1.ForgetGroup
+	72,  // 56: gotong.control.v1.ForgetGroup.decisions:type_name -> gotong.control.v1.ForgetDecision
+	28,  // 57: gotong.control.v1.ForgetDecision.snapshot:type_name -> gotong.control.v1.Snapshot
+	75,  // 58: gotong.control.v1.PruneEvent.progress:type_name -> gotong.control.v1.WorkProgress
+	76,  // 59: gotong.control.v1.PruneEvent.summary:type_name -> gotong.control.v1.PruneSummary
+	75,  // 60: gotong.control.v1.CheckEvent.progress:type_name -> gotong.control.v1.WorkProgress
+	79,  // 61: gotong.control.v1.CheckEvent.summary:type_name -> gotong.control.v1.CheckSummary
+	6,   // 62: gotong.control.v1.DropOwnerResponse.dropped:type_name -> gotong.control.v1.HeldFor
+	87,  // 63: gotong.control.v1.SelfResponse.members:type_name -> gotong.control.v1.SheetMember
+	94,  // 64: gotong.control.v1.ViewSnapshotsResponse.snapshots:type_name -> gotong.control.v1.ViewSnapshot
+	95,  // 65: gotong.control.v1.ViewSnapshot.root:type_name -> gotong.control.v1.ViewRef
+	95,  // 66: gotong.control.v1.ViewObject.object:type_name -> gotong.control.v1.ViewRef
+	95,  // 67: gotong.control.v1.ViewReadRequest.object:type_name -> gotong.control.v1.ViewRef
+	103, // 68: gotong.control.v1.TrashResponse.owners:type_name -> gotong.control.v1.TrashOf
+	108, // 69: gotong.control.v1.PauseResponse.donating:type_name -> gotong.control.v1.Donating
+	108, // 70: gotong.control.v1.ResumeResponse.donating:type_name -> gotong.control.v1.Donating
+	109, // 71: gotong.control.v1.Donating.reasons:type_name -> gotong.control.v1.DonateReason
+	111, // 72: gotong.control.v1.Donating.facts:type_name -> gotong.control.v1.DonateFacts
+	110, // 73: gotong.control.v1.Donating.pause:type_name -> gotong.control.v1.DonatePause
+	114, // 74: gotong.control.v1.SubmitRequest.plan:type_name -> gotong.control.v1.SubmitPlan
+	115, // 75: gotong.control.v1.SubmitRequest.content:type_name -> gotong.control.v1.SubmitContent
+	116, // 76: gotong.control.v1.SubmitRequest.end:type_name -> gotong.control.v1.SubmitEnd
+	121, // 77: gotong.control.v1.JobsResponse.jobs:type_name -> gotong.control.v1.JobInfo
+	122, // 78: gotong.control.v1.JobInfo.steps:type_name -> gotong.control.v1.JobStep
+	123, // 79: gotong.control.v1.JobInfo.keepers:type_name -> gotong.control.v1.JobPeer
+	123, // 80: gotong.control.v1.JobInfo.driver:type_name -> gotong.control.v1.JobPeer
+	123, // 81: gotong.control.v1.JobInfo.peers:type_name -> gotong.control.v1.JobPeer
+	126, // 82: gotong.control.v1.JobEvent.task:type_name -> gotong.control.v1.JobTask
+	54,  // 83: gotong.control.v1.JobEvent.output:type_name -> gotong.control.v1.RunOutput
+	121, // 84: gotong.control.v1.JobEvent.end:type_name -> gotong.control.v1.JobInfo
+	129, // 85: gotong.control.v1.WhyJobResponse.peers:type_name -> gotong.control.v1.JobCandidate
+	2,   // 86: gotong.control.v1.Control.Status:input_type -> gotong.control.v1.StatusRequest
+	8,   // 87: gotong.control.v1.Control.Peers:input_type -> gotong.control.v1.PeersRequest
+	11,  // 88: gotong.control.v1.Control.Invite:input_type -> gotong.control.v1.InviteRequest
+	13,  // 89: gotong.control.v1.Control.Remove:input_type -> gotong.control.v1.RemoveRequest
+	15,  // 90: gotong.control.v1.Control.Leave:input_type -> gotong.control.v1.LeaveRequest
+	83,  // 91: gotong.control.v1.Control.Drain:input_type -> gotong.control.v1.DrainRequest
+	17,  // 92: gotong.control.v1.Control.Backup:input_type -> gotong.control.v1.BackupInput
+	26,  // 93: gotong.control.v1.Control.Snapshots:input_type -> gotong.control.v1.SnapshotsRequest
+	29,  // 94: gotong.control.v1.Control.Ls:input_type -> gotong.control.v1.LsRequest
+	31,  // 95: gotong.control.v1.Control.Restore:input_type -> gotong.control.v1.RestoreRequest
+	36,  // 96: gotong.control.v1.Control.Run:input_type -> gotong.control.v1.RunRequest
+	56,  // 97: gotong.control.v1.Control.Find:input_type -> gotong.control.v1.FindRequest
+	58,  // 98: gotong.control.v1.Control.Diff:input_type -> gotong.control.v1.DiffRequest
+	62,  // 99: gotong.control.v1.Control.Cat:input_type -> gotong.control.v1.CatRequest
+	64,  // 100: gotong.control.v1.Control.Stats:input_type -> gotong.control.v1.StatsRequest
+	69,  // 101: gotong.control.v1.Control.Forget:input_type -> gotong.control.v1.ForgetRequest
+	73,  // 102: gotong.control.v1.Control.Prune:input_type -> gotong.control.v1.PruneRequest
+	77,  // 103: gotong.control.v1.Control.Check:input_type -> gotong.control.v1.CheckRequest
+	80,  // 104: gotong.control.v1.Control.DropOwner:input_type -> gotong.control.v1.DropOwnerRequest
+	100, // 105: gotong.control.v1.Control.Trash:input_type -> gotong.control.v1.TrashRequest
+	101, // 106: gotong.control.v1.Control.EmptyTrash:input_type -> gotong.control.v1.EmptyTrashRequest
+	85,  // 107: gotong.control.v1.Control.Self:input_type -> gotong.control.v1.SelfRequest
+	88,  // 108: gotong.control.v1.Control.Drill:input_type -> gotong.control.v1.DrillRequest
+	90,  // 109: gotong.control.v1.Control.View:input_type -> gotong.control.v1.ViewRequest
+	92,  // 110: gotong.control.v1.Control.ViewSnapshots:input_type -> gotong.control.v1.ViewSnapshotsRequest
+	96,  // 111: gotong.control.v1.Control.ViewEntries:input_type -> gotong.control.v1.ViewObject
+	98,  // 112: gotong.control.v1.Control.ViewRead:input_type -> gotong.control.v1.ViewReadRequest
+	104, // 113: gotong.control.v1.Control.Pause:input_type -> gotong.control.v1.PauseRequest
+	106, // 114: gotong.control.v1.Control.Resume:input_type -> gotong.control.v1.ResumeRequest
+	113, // 115: gotong.control.v1.Control.Submit:input_type -> gotong.control.v1.SubmitRequest
+	118, // 116: gotong.control.v1.Control.Jobs:input_type -> gotong.control.v1.JobsRequest
+	120, // 117: gotong.control.v1.Control.Job:input_type -> gotong.control.v1.JobRequest
+	120, // 118: gotong.control.v1.Control.WatchJob:input_type -> gotong.control.v1.JobRequest
+	124, // 119: gotong.control.v1.Control.JobResults:input_type -> gotong.control.v1.JobResultsRequest
+	120, // 120: gotong.control.v1.Control.CancelJob:input_type -> gotong.control.v1.JobRequest
+	120, // 121: gotong.control.v1.Control.RetryJob:input_type -> gotong.control.v1.JobRequest
+	127, // 122: gotong.control.v1.Control.WhyJob:input_type -> gotong.control.v1.WhyJobRequest
+	3,   // 123: gotong.control.v1.Control.Status:output_type -> gotong.control.v1.StatusResponse
+	9,   // 124: gotong.control.v1.Control.Peers:output_type -> gotong.control.v1.PeersResponse
+	12,  // 125: gotong.control.v1.Control.Invite:output_type -> gotong.control.v1.InviteResponse
+	14,  // 126: gotong.control.v1.Control.Remove:output_type -> gotong.control.v1.RemoveResponse
+	16,  // 127: gotong.control.v1.Control.Leave:output_type -> gotong.control.v1.LeaveResponse
+	84,  // 128: gotong.control.v1.Control.Drain:output_type -> gotong.control.v1.DrainProgress
+	21,  // 129: gotong.control.v1.Control.Backup:output_type -> gotong.control.v1.BackupEvent
+	27,  // 130: gotong.control.v1.Control.Snapshots:output_type -> gotong.control.v1.SnapshotsResponse
+	30,  // 131: gotong.control.v1.Control.Ls:output_type -> gotong.control.v1.LsEntry
+	32,  // 132: gotong.control.v1.Control.Restore:output_type -> gotong.control.v1.RestoreEvent
+	47,  // 133: gotong.control.v1.Control.Run:output_type -> gotong.control.v1.RunEvent
+	57,  // 134: gotong.control.v1.Control.Find:output_type -> gotong.control.v1.FindMatch
+	59,  // 135: gotong.control.v1.Control.Diff:output_type -> gotong.control.v1.DiffEvent
+	63,  // 136: gotong.control.v1.Control.Cat:output_type -> gotong.control.v1.CatPiece
+	65,  // 137: gotong.control.v1.Control.Stats:output_type -> gotong.control.v1.StatsResponse
+	70,  // 138: gotong.control.v1.Control.Forget:output_type -> gotong.control.v1.ForgetResponse
+	74,  // 139: gotong.control.v1.Control.Prune:output_type -> gotong.control.v1.PruneEvent
+	78,  // 140: gotong.control.v1.Control.Check:output_type -> gotong.control.v1.CheckEvent
+	81,  // 141: gotong.control.v1.Control.DropOwner:output_type -> gotong.control.v1.DropOwnerResponse
+	102, // 142: gotong.control.v1.Control.Trash:output_type -> gotong.control.v1.TrashResponse
+	102, // 143: gotong.control.v1.Control.EmptyTrash:output_type -> gotong.control.v1.TrashResponse
+	86,  // 144: gotong.control.v1.Control.Self:output_type -> gotong.control.v1.SelfResponse
+	89,  // 145: gotong.control.v1.Control.Drill:output_type -> gotong.control.v1.DrillResult
+	91,  // 146: gotong.control.v1.Control.View:output_type -> gotong.control.v1.ViewOpened
+	93,  // 147: gotong.control.v1.Control.ViewSnapshots:output_type -> gotong.control.v1.ViewSnapshotsResponse
+	97,  // 148: gotong.control.v1.Control.ViewEntries:output_type -> gotong.control.v1.ViewNodes
+	99,  // 149: gotong.control.v1.Control.ViewRead:output_type -> gotong.control.v1.ViewPiece
+	105, // 150: gotong.control.v1.Control.Pause:output_type -> gotong.control.v1.PauseResponse
+	107, // 151: gotong.control.v1.Control.Resume:output_type -> gotong.control.v1.ResumeResponse
+	117, // 152: gotong.control.v1.Control.Submit:output_type -> gotong.control.v1.SubmitResponse
+	119, // 153: gotong.control.v1.Control.Jobs:output_type -> gotong.control.v1.JobsResponse
+	121, // 154: gotong.control.v1.Control.Job:output_type -> gotong.control.v1.JobInfo
+	121, // 155: gotong.control.v1.Control.WatchJob:output_type -> gotong.control.v1.JobInfo
+	125, // 156: gotong.control.v1.Control.JobResults:output_type -> gotong.control.v1.JobEvent
+	121, // 157: gotong.control.v1.Control.CancelJob:output_type -> gotong.control.v1.JobInfo
+	121, // 158: gotong.control.v1.Control.RetryJob:output_type -> gotong.control.v1.JobInfo
+	128, // 159: gotong.control.v1.Control.WhyJob:output_type -> gotong.control.v1.WhyJobResponse
+	123, // [123:160] is the sub-list for method output_type
+	86,  // [86:123] is the sub-list for method input_type
+	86,  // [86:86] is the sub-list for extension type_name
+	86,  // [86:86] is the sub-list for extension extendee
+	0,   // [0:86] is the sub-list for field type_name
 }
 
 func init() { file_control_v1_control_proto_init() }
@@ -11402,27 +11470,28 @@ func file_control_v1_control_proto_init() {
 		(*RunEvent_Progress)(nil),
 		(*RunEvent_Plan)(nil),
 		(*RunEvent_Stopped)(nil),
+		(*RunEvent_Waiting)(nil),
 	}
-	file_control_v1_control_proto_msgTypes[57].OneofWrappers = []any{
+	file_control_v1_control_proto_msgTypes[58].OneofWrappers = []any{
 		(*DiffEvent_Change)(nil),
 		(*DiffEvent_Summary)(nil),
 	}
-	file_control_v1_control_proto_msgTypes[72].OneofWrappers = []any{
+	file_control_v1_control_proto_msgTypes[73].OneofWrappers = []any{
 		(*PruneEvent_Progress)(nil),
 		(*PruneEvent_Summary)(nil),
 	}
-	file_control_v1_control_proto_msgTypes[76].OneofWrappers = []any{
+	file_control_v1_control_proto_msgTypes[77].OneofWrappers = []any{
 		(*CheckEvent_Progress)(nil),
 		(*CheckEvent_Problem)(nil),
 		(*CheckEvent_Summary)(nil),
 	}
-	file_control_v1_control_proto_msgTypes[111].OneofWrappers = []any{
+	file_control_v1_control_proto_msgTypes[112].OneofWrappers = []any{
 		(*SubmitRequest_Plan)(nil),
 		(*SubmitRequest_Content)(nil),
 		(*SubmitRequest_Data)(nil),
 		(*SubmitRequest_End)(nil),
 	}
-	file_control_v1_control_proto_msgTypes[123].OneofWrappers = []any{
+	file_control_v1_control_proto_msgTypes[124].OneofWrappers = []any{
 		(*JobEvent_Task)(nil),
 		(*JobEvent_Output)(nil),
 		(*JobEvent_End)(nil),
@@ -11433,7 +11502,7 @@ func file_control_v1_control_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_control_v1_control_proto_rawDesc), len(file_control_v1_control_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   129,
+			NumMessages:   130,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
