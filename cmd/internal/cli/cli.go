@@ -99,7 +99,7 @@ peers or too little redundancy, 10 not set up or peer not running, 11 busy,
 		a.dropCommand(),
 		a.trashCommand(),
 		a.runCommand(), a.submitCommand(), a.jobsCommand(), a.jobCommand(),
-		a.sandboxCommand(), a.configCommand(), a.versionCommand(), a.completionCommand(),
+		a.sandboxCommand(), a.doctorCommand(), a.configCommand(), a.versionCommand(), a.completionCommand(),
 	)
 	return root
 }
