@@ -82,7 +82,7 @@ func (d *doctor) recovery(last *controlv1.DrillResult) {
 func (d *doctor) versions(peers []*controlv1.PeerInfo) {
 	var others []string
 	for _, p := range peers {
-		if p.Version != "" && len(peers) > 0 && p.Version != peers[0].Version {
+		if p.Version != "" && p.Version != peers[0].Version {
 			others = append(others, fmt.Sprintf("%s has %s", p.Name, p.Version))
 		}
 	}
