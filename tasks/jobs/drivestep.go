@@ -193,6 +193,7 @@ func (r *stepRun) job(pool scheduler.Pool) (scheduler.Job, scheduler.Config, err
 		Header: scheduler.Header{
 			Job: r.plan.Job, Runtime: s.Runtime, Module: s.Module, Limits: s.Limits, Inputs: r.common.inputs(s.Common),
 			Grant: r.plan.Grant, Key: r.plan.Key, Stored: r.common.stored(s.Stored), StoreOutputs: s.Outputs, Step: s.First,
+			Priority: r.plan.Priority,
 		},
 		Count: s.Items.Count, Task: r.task, Outputs: s.Outputs,
 	}

@@ -69,7 +69,7 @@ type Plan struct {
 	Expires   time.Time   // when stored contents may go, at the latest
 	Retention time.Duration
 	Keepers   Keepers
-	Priority  int // the jobs of one driver run by falling priority
+	Priority  int // tasks of higher ones begin first, among the jobs of the owner
 	Key       tasks.Key
 	Grant     []byte // storage job grant; nil when nothing of it is stored
 	Steps     []Step

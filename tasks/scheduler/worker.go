@@ -29,6 +29,9 @@ type Header struct {
 	// Step tells arrays of tasks apart that one caller runs at once under one job
 	// id: each has claims of its own. Their indices must differ.
 	Step int
+	// Priority orders the jobs of one owner at a worker: tasks of the higher one
+	// begin first.
+	Priority int
 }
 
 // Contents returns the module and the inputs that all tasks have, each once.

@@ -178,6 +178,15 @@ func (c *claim) ready() bool {
 	return len(c.queue) > 0 && c.reportBytes < reportBytes && len(c.held) < heldTasks
 }
 
+// before reports whether tasks of c start before those of d wherever d stands in
+// the list of claims.
+func (c *claim) before(d *claim) bool {
+	if c.turn != d.turn {
+		return c.turn.before(d.turn)
+	}
+	return c.header.Priority > d.header.Priority // both of one owner
+}
+
 // pop takes the first task of the queue.
 func (c *claim) pop() scheduler.Order {
 	q := c.queue[0]

@@ -79,6 +79,7 @@ func headerToProto(h scheduler.Header) *tasksv1.Header {
 		Stored:       storedToProto(h.Stored),
 		StoreOutputs: h.StoreOutputs,
 		Step:         uint32(h.Step),
+		Priority:     int32(h.Priority),
 	}
 	if !h.Key.IsZero() {
 		out.Key = h.Key[:]
@@ -148,7 +149,7 @@ func headerFromProto(p *tasksv1.Header) (h scheduler.Header, err error) {
 	if len(p.Grant) > storage.MaxGrantBytes || (len(p.Key) != 0 && len(p.Key) != len(h.Key)) {
 		return h, invalid("grant or key of a job")
 	}
-	h.Grant, h.StoreOutputs, h.Step = p.Grant, p.StoreOutputs, int(p.Step)
+	h.Grant, h.StoreOutputs, h.Step, h.Priority = p.Grant, p.StoreOutputs, int(p.Step), int(p.Priority)
 	copy(h.Key[:], p.Key)
 	if h.Stored, err = storedFromProto(p.Stored); err != nil {
 		return h, err

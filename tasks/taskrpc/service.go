@@ -178,7 +178,7 @@ func (s *Service) end(c *claim, why error) {
 }
 
 // dispatch starts tasks while the runner has room: of the owner whose turn it is,
-// one of each caller in turn.
+// those of the highest priority, one of each caller in turn.
 func (s *Service) dispatch() {
 	slots, _ := s.cfg.Runner.Slots()
 	for s.running < slots*s.ahead() {
@@ -194,7 +194,7 @@ func (s *Service) dispatch() {
 // next returns the claim whose task starts next; nil when none is ready.
 func (s *Service) next() (first *claim) {
 	for _, c := range s.claims {
-		if c.ready() && (first == nil || c.turn != first.turn && c.turn.before(first.turn)) {
+		if c.ready() && (first == nil || c.before(first)) {
 			first = c
 		}
 	}

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"gotong/grid"
+	"gotong/tasks/scheduler"
 )
 
 // simulate gives one slot to owners who always have tasks of these lengths, and
@@ -81,5 +82,43 @@ func TestNobodySavesTurns(t *testing.T) {
 	}
 	if len(turns.owners) != 0 {
 		t.Errorf("%d owners are remembered", len(turns.owners))
+	}
+}
+
+// TestPriorityOrdersTheJobsOfOneOwner, and not those of others.
+func TestPriorityOrdersTheJobsOfOneOwner(t *testing.T) {
+	s := &Service{turns: newTurns(nil)}
+	mine, other := grid.OwnerID{1}, grid.OwnerID{2}
+	add := func(owner grid.OwnerID, caller byte, priority int) *claim {
+		c := &claim{
+			job: Job{Asker: Asker{Peer: grid.PeerID{caller}, Owner: owner}}, turn: s.turns.join(owner),
+			header: scheduler.Header{Priority: priority}, queue: make([]queued, 3),
+		}
+		s.claims = append(s.claims, c)
+		return c
+	}
+	low, high, same, others := add(mine, 1, -1), add(mine, 2, 5), add(mine, 3, 5), add(other, 4, 1000)
+	var mineInTurn []*claim
+	count := map[*claim]int{}
+	for i := range 12 {
+		c := s.next()
+		c.pop()
+		c.turn.start(time.Second)
+		s.lastInTurn(c)
+		count[c]++
+		if c != others {
+			mineInTurn = append(mineInTurn, c)
+		}
+		if i == 3 && count[others] != 2 {
+			t.Errorf("another owner with a high priority had %d of 4 turns", count[others])
+		}
+	}
+	for i, c := range mineInTurn {
+		if want := i >= 6; (c == low) != want {
+			t.Errorf("turn %d: low priority %v, want %v", i, c == low, want)
+		}
+	}
+	if mineInTurn[0] == mineInTurn[1] || count[high] != 3 || count[same] != 3 {
+		t.Error("jobs of one priority do not take turns")
 	}
 }

@@ -272,6 +272,7 @@ type Header struct {
 	Stored        []*Stored              `protobuf:"bytes,8,rep,name=stored,proto3" json:"stored,omitempty"`                                  // contents that the peer fetches itself
 	StoreOutputs  bool                   `protobuf:"varint,9,opt,name=store_outputs,json=storeOutputs,proto3" json:"store_outputs,omitempty"` // outputs that are not inline are to be stored
 	Step          uint32                 `protobuf:"varint,10,opt,name=step,proto3" json:"step,omitempty"`                                    // tells claims of one caller on one job apart
+	Priority      int32                  `protobuf:"varint,11,opt,name=priority,proto3" json:"priority,omitempty"`                            // among the jobs of its owner
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -372,6 +373,13 @@ func (x *Header) GetStoreOutputs() bool {
 func (x *Header) GetStep() uint32 {
 	if x != nil {
 		return x.Step
+	}
+	return 0
+}
+
+func (x *Header) GetPriority() int32 {
+	if x != nil {
+		return x.Priority
 	}
 	return 0
 }
@@ -3959,7 +3967,7 @@ var File_tasks_v1_tasks_proto protoreflect.FileDescriptor
 
 const file_tasks_v1_tasks_proto_rawDesc = "" +
 	"\n" +
-	"\x14tasks/v1/tasks.proto\x12\x0fgotong.tasks.v1\"\xbf\x02\n" +
+	"\x14tasks/v1/tasks.proto\x12\x0fgotong.tasks.v1\"\xdb\x02\n" +
 	"\x06Header\x12\x10\n" +
 	"\x03job\x18\x01 \x01(\fR\x03job\x12\x16\n" +
 	"\x06module\x18\x02 \x01(\fR\x06module\x12.\n" +
@@ -3971,7 +3979,8 @@ const file_tasks_v1_tasks_proto_rawDesc = "" +
 	"\x06stored\x18\b \x03(\v2\x17.gotong.tasks.v1.StoredR\x06stored\x12#\n" +
 	"\rstore_outputs\x18\t \x01(\bR\fstoreOutputs\x12\x12\n" +
 	"\x04step\x18\n" +
-	" \x01(\rR\x04step\"l\n" +
+	" \x01(\rR\x04step\x12\x1a\n" +
+	"\bpriority\x18\v \x01(\x05R\bpriority\"l\n" +
 	"\x06Stored\x12\x18\n" +
 	"\acontent\x18\x01 \x01(\fR\acontent\x12\x12\n" +
 	"\x04size\x18\x02 \x01(\x03R\x04size\x12\x1a\n" +
