@@ -158,6 +158,41 @@ func TestJobWhy(t *testing.T) {
 	}
 }
 
+// accepted checks that a job is done and that each of its tasks has one result
+// that is its worker's.
+func accepted(ctx context.Context, t *testing.T, p *localgrid.Peer, id string, tasks int) {
+	t.Helper()
+	must(t, p.JSON(ctx, nil, "job", "wait", id))
+	j := showJob(ctx, t, p, id)
+	if j.State != "done" || j.Done != tasks || j.Failed != 0 || len(j.Keepers) < 3 {
+		t.Fatalf("%+v", j)
+	}
+	sum := 0
+	for _, p := range j.Peers {
+		sum += p.Done
+	}
+	if sum != tasks {
+		t.Errorf("%d tasks were accepted of all peers together, want %d", sum, tasks)
+	}
+	seen := map[int]bool{}
+	must(t, p.Lines(ctx, func(line []byte) error {
+		var l struct {
+			Index          int
+			State, Invalid string
+		}
+		err := json.Unmarshal(line, &l)
+		if seen[l.Index] || l.State != "done" || l.Invalid != "" {
+			t.Errorf("%s", line)
+		}
+		seen[l.Index] = true
+		return err
+	}, "job", "logs", id))
+	if len(seen) != tasks {
+		t.Errorf("%d results, want %d", len(seen), tasks)
+	}
+	t.Logf("%d tasks, epoch %d", tasks, j.Epoch)
+}
+
 // TestJobOutlivesKills: the submitter is killed, workers and whoever drives are
 // killed and come back, and every one of many small tasks is accepted exactly
 // once.
@@ -177,36 +212,7 @@ func TestJobOutlivesKills(t *testing.T) {
 	}
 	must(t, you.Start(ctx))
 	must(t, g.WaitAlive(ctx, you, 4))
-	must(t, you.JSON(ctx, nil, "job", "wait", id))
-	j := showJob(ctx, t, you, id)
-	if j.State != "done" || j.Done != tasks || j.Failed != 0 {
-		t.Fatalf("%+v", j)
-	}
-	sum := 0
-	for _, p := range j.Peers {
-		sum += p.Done
-	}
-	if sum != tasks {
-		t.Errorf("%d tasks were accepted of all peers together, want %d", sum, tasks)
-	}
-	seen := map[int]bool{}
-	must(t, you.Lines(ctx, func(line []byte) error {
-		var l struct {
-			Index   int
-			State   string
-			Invalid string
-		}
-		err := json.Unmarshal(line, &l)
-		if seen[l.Index] || l.State != "done" || l.Invalid != "" {
-			t.Errorf("%s", line)
-		}
-		seen[l.Index] = true
-		return err
-	}, "job", "logs", id))
-	if len(seen) != tasks {
-		t.Errorf("%d results, want %d", len(seen), tasks)
-	}
-	t.Logf("epoch %d", j.Epoch)
+	accepted(ctx, t, you, id, tasks)
 }
 
 // TestJobLogsFollow: logs -f prints results as they come and ends with the job.

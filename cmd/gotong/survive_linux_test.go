@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -49,41 +48,6 @@ func device(ctx context.Context, t *testing.T, g *localgrid.Grid, p, through *lo
 	d, err := g.Join(ctx, through, name, "--phrase-file", phrase)
 	must(t, err)
 	return d
-}
-
-// accepted checks that a job is done and that each of its tasks has one result
-// that is its worker's, and returns them.
-func accepted(ctx context.Context, t *testing.T, p *localgrid.Peer, id string, tasks int) {
-	t.Helper()
-	must(t, p.JSON(ctx, nil, "job", "wait", id))
-	j := showJob(ctx, t, p, id)
-	if j.State != "done" || j.Done != tasks || j.Failed != 0 || len(j.Keepers) < 3 {
-		t.Fatalf("%+v", j)
-	}
-	sum := 0
-	for _, p := range j.Peers {
-		sum += p.Done
-	}
-	if sum != tasks {
-		t.Errorf("%d tasks were accepted of all peers together, want %d", sum, tasks)
-	}
-	seen := map[int]bool{}
-	must(t, p.Lines(ctx, func(line []byte) error {
-		var l struct {
-			Index          int
-			State, Invalid string
-		}
-		err := json.Unmarshal(line, &l)
-		if seen[l.Index] || l.State != "done" || l.Invalid != "" {
-			t.Errorf("%s", line)
-		}
-		seen[l.Index] = true
-		return err
-	}, "job", "logs", id))
-	if len(seen) != tasks {
-		t.Errorf("%d results, want %d", len(seen), tasks)
-	}
-	t.Logf("%d tasks, epoch %d", tasks, j.Epoch)
 }
 
 // TestJobOutlivesItsSubmitter: the submitter's home is deleted, the keeper that

@@ -281,15 +281,7 @@ func (r *reader) lines(f io.Reader, path string) func() (string, error) {
 	if r.plan.Null {
 		end = 0
 	}
-	scanner.Split(func(data []byte, atEOF bool) (int, []byte, error) {
-		if i := bytes.IndexByte(data, end); i >= 0 {
-			return i + 1, data[:i], nil
-		}
-		if atEOF && len(data) > 0 {
-			return len(data), data, nil
-		}
-		return 0, nil, nil
-	})
+	scanner.Split(EndingWith(end))
 	if path == StandardInput {
 		path = "standard input"
 	}
@@ -304,5 +296,19 @@ func (r *reader) lines(f io.Reader, path string) func() (string, error) {
 			return "", fmt.Errorf("%s: %w", path, err)
 		}
 		return "", io.EOF
+	}
+}
+
+// EndingWith splits what a bufio.Scanner reads into what ends with a byte; the
+// last may lack it.
+func EndingWith(end byte) bufio.SplitFunc {
+	return func(data []byte, atEOF bool) (int, []byte, error) {
+		if i := bytes.IndexByte(data, end); i >= 0 {
+			return i + 1, data[:i], nil
+		}
+		if atEOF && len(data) > 0 {
+			return len(data), data, nil
+		}
+		return 0, nil, nil
 	}
 }

@@ -44,7 +44,7 @@ func sampleHeader() scheduler.Header {
 	return scheduler.Header{
 		Job: tasks.JobID{1}, Module: tasks.ContentID{2},
 		Inputs: []tasks.Input{{Name: "a/b", Content: tasks.ContentID{3}, Size: 4}},
-		Limits: tasks.DefaultLimits(),
+		Limits: tasks.DefaultLimits(), Step: 7, Priority: -8,
 	}
 }
 

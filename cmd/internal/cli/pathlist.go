@@ -7,6 +7,8 @@ import (
 	"io"
 	"iter"
 	"os"
+
+	"gotong/tasks/batch"
 )
 
 // iterPaths yields absolute paths, or one error last.
@@ -41,15 +43,7 @@ func pathsOf(r io.Reader, end byte) iterPaths {
 	return func(yield func(string, error) bool) {
 		scanner := bufio.NewScanner(r)
 		scanner.Buffer(nil, maxPathBytes)
-		scanner.Split(func(data []byte, atEOF bool) (int, []byte, error) {
-			if i := bytes.IndexByte(data, end); i >= 0 {
-				return i + 1, data[:i], nil
-			}
-			if atEOF && len(data) > 0 {
-				return len(data), data, nil
-			}
-			return 0, nil, nil
-		})
+		scanner.Split(batch.EndingWith(end))
 		for scanner.Scan() {
 			path := scanner.Bytes()
 			if end == '\n' {
