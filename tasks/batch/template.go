@@ -114,10 +114,6 @@ func parseMark(mark string) (p part, ok bool, err error) {
 	return p, err == nil && p.at != 0, nil // {-} and {0} are texts
 }
 
-// Marked reports whether t contains a replacement string. If not, all values
-// are appended as arguments of their own.
-func (t *Template) Marked() bool { return t.marked }
-
 // Expand returns the arguments of a task: seq is its number, from 1. A value
 // that there is not is empty; an argument of nothing but such values is left
 // out. Arguments above MaxArgs or MaxArgBytes are an error.

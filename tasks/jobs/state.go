@@ -2,7 +2,6 @@ package jobs
 
 import (
 	"cmp"
-	"maps"
 	"slices"
 	"time"
 
@@ -499,13 +498,4 @@ func (s *State) Failures() []Range {
 		}
 	}
 	return out
-}
-
-// Drivers lists the peers that wrote results or began to drive, each once.
-func (s *State) Drivers() []grid.PeerID {
-	seen := map[grid.PeerID]bool{}
-	for d := range maps.Keys(s.driverAt) {
-		seen[d.peer] = true
-	}
-	return slices.SortedFunc(maps.Keys(seen), grid.PeerID.Compare)
 }
