@@ -11,7 +11,7 @@ import (
 // Template is the arguments of a command with replacement strings in them.
 type Template struct {
 	words  []word
-	marked bool
+	marked bool // has a replacement string; if not, values are appended
 	repeat bool
 }
 

@@ -191,7 +191,7 @@ func (r *clientRun) summary(call *runCall, s *controlv1.RunSummary) error {
 	switch {
 	case call.interrupted():
 		return &failure{
-			code: exitInterrupted, what: fmt.Sprintf("interrupted: %d of %s were done", s.Done, countText(s.Tasks, "task", "tasks")),
+			code: exitInterrupted, what: fmt.Sprintf("interrupted: %d of %s done", s.Done, countText(s.Tasks, "task", "tasks")),
 			meaning: "what was printed is complete; tasks that were running were stopped and count for nothing",
 			next:    r.resumeHint(), cause: context.Canceled,
 		}
