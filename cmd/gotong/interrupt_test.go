@@ -54,7 +54,7 @@ func TestInterruptedRunsSayWhatWasRunning(t *testing.T) {
 		}
 		seen[l.Type] = l.Item
 	}
-	if _, ok := seen["summary"]; seen["running"] != "1000000" || !ok || !strings.Contains(stderr.String(), "0 of 2 tasks were done") {
+	if _, ok := seen["summary"]; seen["running"] != "1000000" || !ok || !strings.Contains(stderr.String(), "0 of 2 tasks done") {
 		t.Errorf("it printed %s%s", stdout.String(), stderr.String())
 	}
 }
