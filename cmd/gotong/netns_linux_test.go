@@ -30,12 +30,12 @@ type lab struct {
 
 func newLab(t *testing.T) *lab {
 	t.Helper()
+	if os.Getenv(requireNamespaces) == "" {
+		t.Skipf("makes network namespaces as root, for a minute: set %s=1", requireNamespaces)
+	}
 	l := &lab{t: t, prefix: fmt.Sprintf("gt%d-%d-", os.Getpid(), labs.Add(1)), hosts: map[string]int{}}
 	if why := l.missing(); why != nil {
-		if os.Getenv(requireNamespaces) != "" {
-			t.Fatalf("network namespaces are required: %v", why)
-		}
-		t.Skipf("needs root, ip, nft and network namespaces: %v", why)
+		t.Fatalf("needs root, ip, nft and network namespaces: %v", why)
 	}
 	t.Parallel() // they mostly wait
 	l.addNamespace("hub")
