@@ -297,14 +297,9 @@ func (r *restore) verifyDir(at destPlace, node *vaultv1.Node) {
 
 // verifyEntry follows the choices of entry.
 func (r *restore) verifyEntry(at destPlace, node *vaultv1.Node) {
-	rel := at.rel + string(node.Name)
-	if r.exclude.ignores(nil, rel, isDir(node)) || checkLocalName(string(node.Name)) != nil {
-		return
-	}
-	if !at.included {
-		at.included, _ = r.include.options.decide(rel, isDir(node))
-	}
-	if !at.included && !r.include.options.mayDecideBelow(rel+"/") {
+	rel, some := at.rel+string(node.Name), false
+	at.included, some = r.chosen(rel, isDir(node), at.included)
+	if !some || checkLocalName(string(node.Name)) != nil {
 		return
 	}
 	switch {

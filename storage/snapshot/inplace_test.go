@@ -172,8 +172,13 @@ func TestRestoreOnlyWhatIsIncluded(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			c.options.Path, c.options.Verify = src, true
+			var last Progress
+			c.options.Progress = func(p Progress) { last = p }
 			target := t.TempDir()
-			restoreInto(t, v, target, c.options)
+			sum, _ := restoreInto(t, v, target, c.options)
+			if last.TotalFiles != sum.Files || last.TotalBytes != sum.Bytes || last.Bytes != sum.Bytes {
+				t.Errorf("progress to %+v of a restore of %d files with %d bytes", last, sum.Files, sum.Bytes)
+			}
 			got := describe(t, target)
 			if paths := slices.Sorted(maps.Keys(got)); !slices.EqualFunc(paths, c.want, func(a, b string) bool { return a == "/"+b }) {
 				t.Errorf("restored %q", paths)

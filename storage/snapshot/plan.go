@@ -64,17 +64,61 @@ func (r *restore) directory(at destPlace, node *vaultv1.Node) {
 	r.removeExtras(at, extra)
 }
 
+// chosen reports whether an entry is wanted, given whether its directory is, and
+// whether it or anything below is.
+func (r *restore) chosen(rel string, isDir, included bool) (itself, some bool) {
+	if r.exclude.ignores(nil, rel, isDir) {
+		return false, false
+	}
+	if !included {
+		included, _ = r.include.options.decide(rel, isDir)
+	}
+	return included, included || isDir && r.include.options.mayDecideBelow(rel+"/")
+}
+
+// count returns what a restore of node is about to do, which the record of a
+// snapshot says of all of it only. Files with more than one name count once.
+func (r *restore) count(node *vaultv1.Node) (total Progress, err error) {
+	linked := map[linkKey]bool{}
+	var below func(dir *vaultv1.Node, rel string, included bool, depth int) error
+	entry := func(n *vaultv1.Node, rel string, included bool, depth int) error {
+		rel += string(n.Name)
+		included, some := r.chosen(rel, isDir(n), included)
+		switch {
+		case some && isDir(n):
+			return below(n, rel+"/", included, depth+1)
+		case !included || n.Type != vaultv1.Node_FILE || n.Link != nil && linked[keyOf(n.Link)]:
+			return nil
+		case n.Link != nil:
+			linked[keyOf(n.Link)] = true
+		}
+		total.TotalFiles++
+		total.TotalBytes += n.GetContent().GetSize()
+		return nil
+	}
+	below = func(dir *vaultv1.Node, rel string, included bool, depth int) error {
+		if depth > maxDepth {
+			return nil // nothing below is restored
+		}
+		return Entries(r.reader, dir, func(n *vaultv1.Node) error {
+			if r.ctx.Err() != nil {
+				return r.ctx.Err()
+			}
+			return entry(n, rel, included, depth)
+		})
+	}
+	included := len(r.options.Include) == 0
+	if isDir(node) {
+		return total, below(node, "", included, 0)
+	}
+	return total, entry(node, "", included, 0)
+}
+
 // entry plans one entry of a directory, if it is wanted.
 func (r *restore) entry(at destPlace, node *vaultv1.Node) {
 	name, isDir := string(node.Name), node.Type == vaultv1.Node_DIRECTORY
-	rel := at.rel + name
-	if r.exclude.ignores(nil, rel, isDir) {
-		return
-	}
-	if !at.included {
-		at.included, _ = r.include.options.decide(rel, isDir)
-	}
-	if !at.included && (!isDir || !r.include.options.mayDecideBelow(rel+"/")) {
+	rel, some := at.rel+name, false
+	if at.included, some = r.chosen(rel, isDir, at.included); !some {
 		return
 	}
 	err := checkLocalName(name)

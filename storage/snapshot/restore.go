@@ -158,21 +158,33 @@ func Restore(ctx context.Context, v *vault.Vault, name, target string, options R
 	if r.include, err = newFilter(options.Include, nil, options.Path); err != nil {
 		return RestoreSummary{}, err
 	}
-	var total Progress
-	if options.Path == "" && len(options.Include)+len(options.Exclude) == 0 {
-		total = Progress{TotalFiles: t.snapshot.Files, TotalBytes: t.snapshot.Bytes}
-	}
-	stop := reportEvery(options.Progress, func() Progress {
-		return Progress{Files: r.files.Load(), Bytes: r.fetched.Load() + r.found.Load(), DuplicateBytes: r.found.Load(),
-			TotalFiles: total.TotalFiles, TotalBytes: total.TotalBytes}
-	})
-	defer stop()
 	node, at, err := t.find(options.Path)
 	if err != nil {
 		return RestoreSummary{}, err
 	}
+	var total atomic.Pointer[Progress]
+	total.Store(&Progress{})
+	if options.Path == "" && len(options.Include)+len(options.Exclude) == 0 {
+		total.Store(&Progress{TotalFiles: t.snapshot.Files, TotalBytes: t.snapshot.Bytes})
+	}
+	stop := reportEvery(options.Progress, func() Progress {
+		all := total.Load()
+		return Progress{Files: r.files.Load(), Bytes: r.fetched.Load() + r.found.Load(), DuplicateBytes: r.found.Load(),
+			TotalFiles: all.TotalFiles, TotalBytes: all.TotalBytes}
+	})
+	defer stop()
+	if options.Progress != nil && total.Load().TotalFiles == 0 {
+		var counting sync.WaitGroup
+		counting.Go(func() {
+			if all, err := r.count(node); err == nil { // else the restore meets it too
+				total.Store(&all)
+			}
+		})
+		defer counting.Wait()
+	}
 	r.base, r.ways = at[1:], waysTo(t.snapshot.Paths)
 	if err := r.run(node, target); err != nil {
+		cancel(err)
 		return RestoreSummary{}, err
 	}
 	return RestoreSummary{Snapshot: t.snapshot, Files: r.files.Load(), Directories: r.dirs.Load(), Bytes: r.bytes.Load(),
