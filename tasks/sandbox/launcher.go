@@ -63,6 +63,9 @@ func OpenLauncher(o Options) (*Launcher, error) {
 		}
 	}
 	l := &Launcher{executable: binary, cache: o.Cache, requests: make(chan func()), ended: make(chan struct{}), noCgroup: o.NoCgroup}
+	if why := isolationBarred(); why != "" {
+		l.isolationIs(why)
+	}
 	switch {
 	case o.Cgroup != "":
 		root, err := openCgroup(o.Cgroup)

@@ -24,6 +24,40 @@ func isolate(attr *syscall.SysProcAttr) {
 	attr.GidMappings = []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getgid(), Size: 1}}
 }
 
+// isolationBarred says why children must not have namespaces here; empty: they may.
+// Where the host does not share its mounts (systemd makes it share them), a child's
+// copy of them would stay when the host unmounts one: a disk could not be let go
+// of, and whoever serves a FUSE mount would not hear of its end.
+func isolationBarred() string {
+	table, err := os.ReadFile("/proc/self/mountinfo")
+	if err != nil {
+		return err.Error()
+	}
+	if !sharesMounts(string(table)) {
+		return "this system does not share its mounts, so theirs would keep disks busy (mount --make-rshared / changes that)"
+	}
+	return ""
+}
+
+// sharesMounts reports whether the topmost mount at the root in a mountinfo table
+// (proc_pid_mountinfo(5)) passes its changes on.
+func sharesMounts(table string) (shared bool) {
+	for line := range strings.Lines(table) {
+		fields := strings.Fields(line)
+		if len(fields) < 7 || fields[4] != "/" {
+			continue
+		}
+		shared = false
+		for _, field := range fields[6:] {
+			if field == "-" {
+				break
+			}
+			shared = shared || strings.HasPrefix(field, "shared:")
+		}
+	}
+	return shared
+}
+
 // isolationRefused explains why a process could not be started in namespaces.
 func isolationRefused(err error) string {
 	switch {
