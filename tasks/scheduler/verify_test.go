@@ -25,9 +25,9 @@ func at(site string) func(*fakeWorker) { return func(w *fakeWorker) { w.site = s
 
 // lies makes a worker falsify a share of its results: what it prints then is
 // the arguments and a text.
-func lies(share float64, text string, rng *rand.Rand) func(*fakeWorker) {
+func lies(share float64, text string, seed *rand.Rand) func(*fakeWorker) {
 	return func(w *fakeWorker) {
-		honest := w.run
+		honest, rng := w.run, rand.New(rand.NewPCG(seed.Uint64(), seed.Uint64()))
 		w.run = func(ctx context.Context, o scheduler.Order) tasks.Result {
 			r := honest(ctx, o)
 			w.mu.Lock()
@@ -403,6 +403,7 @@ func TestALieVoidsWhatNobodyChecked(t *testing.T) {
 				pool.add(1, slow(10*time.Millisecond))
 			}
 			liar := pool.add(3, func(w *fakeWorker) {
+				rng := rand.New(rand.NewPCG(rng.Uint64(), rng.Uint64()))
 				w.run = func(ctx context.Context, o scheduler.Order) tasks.Result {
 					r := takes(10*time.Millisecond)(ctx, o)
 					w.mu.Lock()
