@@ -177,25 +177,16 @@ func (r *jobResults) fetch(job keptJob, number int) (string, error) {
 	return f.Name(), errors.Join(err, f.Close())
 }
 
-// output sends one file in pieces; an empty file is one empty piece.
+// output sends one file of a result.
 func (r *jobResults) output(job keptJob, index uint64, out tasks.Output) error {
 	from, err := r.open(job, out)
 	if err != nil {
 		return err
 	}
 	defer from.Close()
-	buffer := make([]byte, outputPieceBytes)
-	for first := true; ; first = false {
-		n, err := io.ReadFull(from, buffer)
-		last := errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)
-		if err != nil && !last {
-			return err
-		}
-		piece := &controlv1.RunOutput{Index: index, Path: out.Name, Data: buffer[:n], First: first, Last: last}
-		if err := r.send(&controlv1.JobEvent{Event: &controlv1.JobEvent_Output{Output: piece}}); err != nil || last {
-			return err
-		}
-	}
+	return sendPieces(from, index, out.Name, func(piece *controlv1.RunOutput) error {
+		return r.send(&controlv1.JobEvent{Event: &controlv1.JobEvent_Output{Output: piece}})
+	})
 }
 
 // open opens an output, wherever it is.

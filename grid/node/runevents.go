@@ -200,22 +200,30 @@ func (e *runEvents) summary(sum scheduler.Summary, halt batch.Halt) error {
 	return e.send(&controlv1.RunEvent{Event: &controlv1.RunEvent_Summary{Summary: event}})
 }
 
-// output sends one file in pieces; an empty file is one empty piece.
+// output sends one file of a result.
 func (e *runEvents) output(index uint64, a *scheduler.Accepted, out tasks.Output) error {
 	r, err := a.OpenOutput(out)
 	if err != nil {
 		return err
 	}
 	defer r.Close()
+	return sendPieces(r, index, out.Name, func(piece *controlv1.RunOutput) error {
+		return e.send(&controlv1.RunEvent{Event: &controlv1.RunEvent_Output{Output: piece}})
+	})
+}
+
+// sendPieces sends a file below /out of a task in pieces; an empty file is one
+// empty piece. A piece is no longer used once send has returned.
+func sendPieces(from io.Reader, index uint64, path string, send func(*controlv1.RunOutput) error) error {
 	buffer := make([]byte, outputPieceBytes)
 	for first := true; ; first = false {
-		n, err := io.ReadFull(r, buffer)
+		n, err := io.ReadFull(from, buffer)
 		last := errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)
 		if err != nil && !last {
 			return err
 		}
-		piece := &controlv1.RunOutput{Index: index, Path: out.Name, Data: buffer[:n], First: first, Last: last}
-		if err := e.send(&controlv1.RunEvent{Event: &controlv1.RunEvent_Output{Output: piece}}); err != nil || last {
+		piece := &controlv1.RunOutput{Index: index, Path: path, Data: buffer[:n], First: first, Last: last}
+		if err := send(piece); err != nil || last {
 			return err
 		}
 	}
