@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"os"
 	"os/exec"
+	"sync"
 	"syscall"
 	"time"
 
@@ -33,6 +34,9 @@ type Mounted struct {
 	dir    string
 	server *fuse.Server
 	done   chan struct{}
+
+	mu       sync.Mutex
+	detached bool // no longer in the tree of directories, though perhaps still read
 }
 
 // Mount mounts the tree at an empty directory, for this user alone. Reads that
@@ -75,12 +79,17 @@ func Mount(ctx context.Context, tree *Tree, dir string, logger *slog.Logger) (*M
 func (m *Mounted) Done() <-chan struct{} { return m.done }
 
 // Unmount ends the mount. One that is in use goes away now and is taken from
-// those who use it, whose reads fail.
+// those who use it, whose reads fail. To do it again changes nothing.
 func (m *Mounted) Unmount() error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
 	select {
 	case <-m.done:
 		return nil
 	default:
+	}
+	if m.detached { // nothing of it is at dir, but its last reader may keep it from being done
+		return nil
 	}
 	err := m.server.Unmount() // which tries for a moment
 	if err == nil {
@@ -88,6 +97,7 @@ func (m *Mounted) Unmount() error {
 		return nil
 	}
 	if unix.Unmount(m.dir, unix.MNT_DETACH) == nil || fusermount("-u", "-z", m.dir) == nil {
+		m.detached = true
 		return nil
 	}
 	return fmt.Errorf("unmount %s: %w; fusermount -uz %s does", m.dir, err, m.dir)

@@ -104,6 +104,9 @@ func TestFuseUnmounts(t *testing.T) {
 	if entries, err := os.ReadDir(dir); err != nil || len(entries) > 0 {
 		t.Errorf("%v, %v", entries, err)
 	}
+	if err := m.Unmount(); err != nil { // while the file keeps the old mount from being done
+		t.Error(err)
+	}
 }
 
 // TestFuseFault: what friends cannot give now is an input/output error, not an

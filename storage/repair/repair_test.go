@@ -264,7 +264,7 @@ func TestScrubFindsRot(t *testing.T) {
 		shard := storage.ShardID{Segment: id, Index: holder.holds(id)[0]}
 		holder.rot(shard)
 		w.wait("the scrub finds it", 48*time.Hour, func() bool { return holder.repairer.Scrubbed().Bad > 0 })
-		w.wait("it is replaced", time.Hour, func() bool {
+		w.wait("it is replaced", 2*time.Hour, func() bool { // rounds are an hour and up to a tenth more apart
 			return w.stored(id) == 4 && len(holder.holds(id)) > 0 && holder.store.Verify(t.Context(), shard) == nil
 		})
 	})
