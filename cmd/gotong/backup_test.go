@@ -1,7 +1,9 @@
 package main
 
 import (
+	"bufio"
 	"context"
+	"io"
 	"os"
 	"path/filepath"
 	"slices"
@@ -44,7 +46,7 @@ func TestFriendsWithoutRoom(t *testing.T) {
 // waitFor returns when a condition holds, which is tried again and again.
 func waitFor(ctx context.Context, t *testing.T, what string, holds func() bool) {
 	t.Helper()
-	deadline, again := time.After(time.Minute), time.NewTicker(200*time.Millisecond)
+	deadline, again := time.After(3*time.Minute), time.NewTicker(200*time.Millisecond)
 	defer again.Stop()
 	for !holds() {
 		select {
@@ -148,13 +150,15 @@ func TestInterruptedCommands(t *testing.T) {
 func interrupt(ctx context.Context, t *testing.T, p *localgrid.Peer, args ...string) int {
 	t.Helper()
 	cmd := p.Command(ctx, append([]string{args[0], "--json"}, args[1:]...)...)
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
+	out, err := cmd.StdoutPipe()
+	must(t, err)
+	must(t, cmd.Start())
+	line, err := bufio.NewReader(out).ReadString('\n') // in the middle of it
+	if err != nil || !strings.Contains(line, "progress") {
+		t.Errorf("%s said %q first, %v", args[0], line, err)
 	}
-	<-time.After(250 * time.Millisecond) // into the middle of it
-	if err := cmd.Process.Signal(os.Interrupt); err != nil {
-		t.Fatal(err)
-	}
+	must(t, cmd.Process.Signal(os.Interrupt))
+	_, _ = io.Copy(io.Discard, out)
 	_ = cmd.Wait() // the code is what matters
 	return cmd.ProcessState.ExitCode()
 }

@@ -61,7 +61,7 @@ func TestInviterIsGone(t *testing.T) {
 		t.Fatal(err)
 	}
 	up(t, home[1])
-	eventually(ctx, t, 20*time.Second, "the newcomer is in", func() (bool, error) {
+	eventually(ctx, t, 2*time.Minute, "the newcomer is in", func() (bool, error) {
 		for _, p := range peersOf(ctx, t, you) {
 			if p.Name == "newcomer" && p.State == "alive" {
 				return true, nil
@@ -86,7 +86,7 @@ func TestLeave(t *testing.T) {
 	if err := leaving.JSON(ctx, nil, "leave"); err != nil {
 		t.Fatal(err)
 	}
-	eventually(ctx, t, stopLimit, "its process ends", func() (bool, error) {
+	eventually(ctx, t, time.Minute, "its process ends", func() (bool, error) {
 		return gotong(ctx, t, "", "--home", leaving.Home, "status").code == 10 && pid != 0, nil
 	})
 	waitState(ctx, t, you, leaving.ID, "left")

@@ -91,10 +91,15 @@ func shortTempDir(t *testing.T) string {
 	return dir
 }
 
-// testContext ends before the test binary is killed.
+// testContext ends shortly before the test binary is killed. The time does not
+// count from here: a parallel test may wait for its turn for minutes.
 func testContext(t *testing.T) context.Context {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 4*time.Minute)
+	end, ok := t.Deadline()
+	if !ok {
+		return t.Context()
+	}
+	ctx, cancel := context.WithDeadline(t.Context(), end.Add(-20*time.Second))
 	t.Cleanup(cancel)
 	return ctx
 }

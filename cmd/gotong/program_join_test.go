@@ -122,7 +122,7 @@ func (r *running) end(t *testing.T) time.Duration {
 		if err != nil {
 			t.Errorf("it ended with %v\n%s", err, r.log)
 		}
-	case <-time.After(15 * time.Second):
+	case <-time.After(time.Minute):
 		t.Fatal("it did not end")
 	}
 	return time.Since(begin)

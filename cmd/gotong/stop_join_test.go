@@ -61,7 +61,7 @@ func TestStopsInTime(t *testing.T) {
 // busy returns when a peer runs a task.
 func busy(ctx context.Context, t *testing.T, p *localgrid.Peer) {
 	t.Helper()
-	eventually(ctx, t, 20*time.Second, p.Name+" runs a task", func() (bool, error) {
+	eventually(ctx, t, 2*time.Minute, p.Name+" runs a task", func() (bool, error) {
 		var s struct {
 			Giving struct {
 				Busy int `json:"slots_busy"`

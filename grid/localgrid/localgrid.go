@@ -21,9 +21,9 @@ import (
 )
 
 const (
-	readyTimeout = 20 * time.Second // for a starting peer to serve
-	aliveTimeout = 30 * time.Second // for peers to be seen alive or away, on a busy machine too
-	stopTimeout  = 15 * time.Second // for a stopping peer to end, after which it is killed
+	readyTimeout = time.Minute      // for a starting peer to serve
+	aliveTimeout = 2 * time.Minute  // for peers to be seen alive or away, on a busy machine too
+	stopTimeout  = 30 * time.Second // for a stopping peer to end, after which it is killed
 	pollInterval = 50 * time.Millisecond
 	logName      = "up.log"
 )

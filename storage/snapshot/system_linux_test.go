@@ -350,9 +350,10 @@ func TestRestoreToWhereItWas(t *testing.T) {
 	write(t, src+"/in/file", []byte("wrong!"))
 	must(t, os.Chmod(src, 0o700))
 	must(t, os.Chmod(filepath.Dir(src), 0o711))
-	probe, err := os.CreateTemp(filepath.Dir(dir), "probe") // gives a directory of root another time
-	must(t, err)
-	must(t, errors.Join(probe.Close(), os.Remove(probe.Name())))
+	// Where this user may write, it gives a directory of root another time.
+	if probe, err := os.CreateTemp(filepath.Dir(dir), "probe"); err == nil {
+		must(t, errors.Join(probe.Close(), os.Remove(probe.Name())))
+	}
 	restoreInto(t, v, "/", RestoreOptions{Include: []string{src + "/in/file"}})
 	for path, want := range map[string]fs.FileMode{src: 0o700, filepath.Dir(src): 0o711} {
 		if info, err := os.Stat(path); err != nil || info.Mode().Perm() != want {

@@ -19,7 +19,7 @@ import (
 	"gotong/tasks/guests"
 )
 
-const readyWait = 20 * time.Second
+const readyWait = 2 * time.Minute
 
 // exitCodeIs is "code N gotong ARGS…": the command must end with that code. What it
 // printed can be matched with "stdout" and "stderr" as after exec.
