@@ -256,7 +256,7 @@ func TestBwrapFull(t *testing.T) {
 }
 
 func TestBwrapForkBomb(t *testing.T) {
-	b := open(t, func(l *tasks.Limits) { l.Wall = 2 * time.Second })
+	b := open(t, func(l *tasks.Limits) { l.Wall = 4 * time.Second })
 	if o := run(t, b, sh("f() { f | f & }; f; sleep 60")); o.State == tasks.StateDone {
 		t.Errorf("%+v", o)
 	}
@@ -320,6 +320,7 @@ func TestBwrapHold(t *testing.T) {
 	if o := <-done; o.Limit != tasks.LimitWall {
 		t.Errorf("%+v", o)
 	}
+	b = open(t, nil)
 	b.Hold()
 	if _, err := b.Submit(sh("exit 0"), took); err != nil {
 		t.Fatal(err)
@@ -342,7 +343,7 @@ func status(pid int) string {
 
 func waitFor(t *testing.T, ok func() bool) {
 	t.Helper()
-	for range 2000 {
+	for range 24_000 {
 		if ok() {
 			return
 		}

@@ -12,7 +12,7 @@ import (
 // waitFor returns when the worker's status is as wanted.
 func waitFor(t *testing.T, w *Worker, what string, ok func(Status) bool) Status {
 	t.Helper()
-	for range 2000 {
+	for range 24_000 {
 		if st := w.Status(); ok(st) {
 			return st
 		}
@@ -46,7 +46,7 @@ func inSandbox(n int) func(Status) bool {
 func TestHeldTasksGoOn(t *testing.T) {
 	w := startWorker(t, nil)
 	b := newBatch(t, w, "probe")
-	b.limits.Wall = 500 * time.Millisecond
+	b.limits.Wall = 3 * time.Second // for both to run at once, however slowly they start
 	spins := []chan answer{doLater(t, w, b.task("spin")), doLater(t, w, b.task("spin"))}
 	waitFor(t, w, "both run", inSandbox(2))
 	w.Allow(Allowance{Slots: 0, Why: "its user is there", Hold: time.Hour})
@@ -62,7 +62,7 @@ func TestHeldTasksGoOn(t *testing.T) {
 		t.Fatalf("%+v while it was held", a)
 	case a := <-spins[1]:
 		t.Fatalf("%+v while it was held", a)
-	case <-time.After(2 * b.limits.Wall):
+	case <-time.After(b.limits.Wall + 500*time.Millisecond):
 	}
 	w.Allow(Allowance{Slots: 2})
 	for _, c := range spins {
@@ -73,7 +73,7 @@ func TestHeldTasksGoOn(t *testing.T) {
 	if st := w.Status(); st.Held != 0 || st.Counts.Resumed != 2 || st.Counts.Withdrawn != 0 {
 		t.Errorf("%+v", st)
 	}
-	wantDone(t, do(t, w, b.task("exit", "0")))
+	wantDone(t, do(t, w, newBatch(t, w, "probe").task("exit", "0")))
 }
 
 // TestHeldTasksAreGivenUp after the hold, and those that wait at once.

@@ -65,7 +65,7 @@ func stateOf(path string) (state string, parent int) {
 
 func await(t *testing.T, problem string, ok func() bool) {
 	t.Helper()
-	for range 1000 {
+	for range 12_000 {
 		if ok() {
 			return
 		}
