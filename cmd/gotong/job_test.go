@@ -197,7 +197,7 @@ func accepted(ctx context.Context, t *testing.T, p *localgrid.Peer, id string, t
 // killed and come back, and every one of many small tasks is accepted exactly
 // once.
 func TestJobOutlivesKills(t *testing.T) {
-	tasks := sizeFrom(t, "JOB_TASKS", 10_000)
+	tasks := sizeFrom(t, "JOB_TASKS", 5000)
 	ctx := testContext(t)
 	g := newGridWith(t, []string{"GOTONG_TASKS_KEEPER_LEASE=2s"})
 	you, friends := grow(ctx, t, g, 3)

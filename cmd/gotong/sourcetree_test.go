@@ -13,7 +13,7 @@ import (
 
 // sourceFiles is how many files of the source tree are formatted; SOURCE_FILES
 // in the environment makes them more, all with "all".
-const sourceFiles = 120
+const sourceFiles = 60
 
 // TestFormatASourceTree formats files of Go's own source with gofmt, compiled to
 // WASI from the source that comes with the compiler, on friends' machines, and
