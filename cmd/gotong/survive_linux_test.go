@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"gotong/grid/localgrid"
+	"gotong/tasks/jobs"
 )
 
 // storm kills peers, and stops and continues them, at random; in the end all of
@@ -111,4 +112,105 @@ func TestSubmitterStormed(t *testing.T) {
 	}
 	storm(ctx, t, 6, append(friends, you)...)
 	accepted(ctx, t, you, id, tasks)
+}
+
+// drivenNow waits until a job has some results and not half of them, and returns
+// the friend that drives it; nil when it is too far already.
+func drivenNow(ctx context.Context, t *testing.T, you *localgrid.Peer, id string, friends []*localgrid.Peer) (driver *localgrid.Peer) {
+	t.Helper()
+	eventually(ctx, t, time.Minute, "a friend drives the job", func() (bool, error) {
+		j := showJob(ctx, t, you, id)
+		if 2*j.Done > j.Tasks {
+			return true, nil
+		}
+		for _, f := range friends {
+			if j.Done > 0 && (f.ID == j.Driver || f.Name == j.Driver) {
+				driver = f
+			}
+		}
+		return driver != nil, nil
+	})
+	return driver
+}
+
+// TestDriverKilledInTheMiddle: the keeper that drives is killed for good while
+// the job runs, workers are killed, stopped and continued, the submitter is
+// killed and comes back; another keeper goes on, and by the journals on the disks
+// every task was accepted exactly once.
+func TestDriverKilledInTheMiddle(t *testing.T) {
+	tasks := sizeFrom(t, "SURVIVE_TASKS", 400)
+	ctx := testContext(t)
+	g := newGridWith(t, []string{"GOTONG_TASKS_KEEPER_LEASE=2s", "GOTONG_TASKS_KEEPER_GRACE=5s"})
+	you, friends := grow(ctx, t, g, 6)
+	var id string
+	var driver *localgrid.Peer
+	for steps := max(2, 4000/tasks); driver == nil; steps *= 4 { // until it is not over before the kill
+		id = submit(ctx, t, you, jobDir(t, fmt.Sprintf("keepers: friends\nsteps:\n- module: spin.wasm\n  args: ['%d', '{}']\n  items: {range: {from: 1, to: %d}}\n", steps, tasks), map[string]string{}))
+		driver = drivenNow(ctx, t, you, id, friends)
+	}
+	must(t, driver.Kill())
+	var left []*localgrid.Peer
+	for _, f := range friends {
+		if f != driver {
+			left = append(left, f)
+		}
+	}
+	storm(ctx, t, 3, append(left, you)...)
+	accepted(ctx, t, you, id, tasks)
+	if j := showJob(ctx, t, you, id); j.Epoch < 2 || j.Driver == driver.ID {
+		t.Errorf("epoch %d of %s", j.Epoch, j.Driver)
+	}
+	copies := 0
+	for _, f := range left {
+		must(t, f.Kill())
+		copies += journalled(t, f, id, tasks)
+	}
+	if copies == 0 {
+		t.Error("no journal of the job on any disk")
+	}
+}
+
+// journalled checks the journal that a dead peer has of a job, and reports
+// whether it has the end of it.
+func journalled(t *testing.T, p *localgrid.Peer, id string, tasks int) int {
+	t.Helper()
+	store, err := jobs.Open(filepath.Join(p.Home, "peer", "jobs"), nil)
+	must(t, err)
+	defer store.Close()
+	for _, job := range store.List() {
+		if job.ID().String() != id {
+			continue
+		}
+		over, results, first := false, 0, 0
+		job.View(func(s *jobs.State) {
+			over = s.State() == jobs.JobDone
+			for i := range tasks {
+				if _, ok := s.Accepted(i); ok {
+					results++
+				}
+			}
+		})
+		must(t, job.Read(0, func(raw []byte, _ int64) error {
+			r, err := jobs.ParseRecord(raw)
+			if err == nil {
+				first += len(r.Results)
+			}
+			return err
+		}))
+		if !over { // it went away before the end
+			return 0
+		}
+		if results != tasks {
+			t.Errorf("%s: %d tasks accepted in the journal, want %d", p.Name, results, tasks)
+		}
+		for i := range tasks {
+			r, ok, err := job.Result(i)
+			if err != nil || !ok || r.Verify(job.ID()) != nil {
+				t.Errorf("%s: task %d: %v %v", p.Name, i, ok, err)
+			}
+		}
+		t.Logf("%s: %d tasks, %d results in the journal", p.Name, tasks, first)
+		return 1
+	}
+	return 0
 }

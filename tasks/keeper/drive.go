@@ -29,7 +29,7 @@ func (j *kept) drive(ctx context.Context) error {
 	defer stop(nil)
 	d := &drive{j: j, stop: stop, links: map[grid.PeerID]*link{}, news: make(chan struct{})}
 	j.mu.Lock()
-	d.stream = Stream{j.lead.Epoch + 1, j.k.self}
+	d.stream = j.nextStream()
 	generation := j.generation
 	j.driving, j.tail, j.tailBytes = d, nil, 0
 	j.mu.Unlock()
@@ -321,9 +321,6 @@ func (d *drive) link(ctx context.Context, wg *sync.WaitGroup) {
 // recruit replaces a keeper that has been away for too long, or adds one where
 // there are too few.
 func (d *drive) recruit(ctx context.Context) {
-	d.j.mu.Lock()
-	list := d.j.list
-	d.j.mu.Unlock()
 	var lost grid.PeerID
 	d.mu.Lock()
 	for id, l := range d.links {
@@ -332,43 +329,5 @@ func (d *drive) recruit(ctx context.Context) {
 		}
 	}
 	d.mu.Unlock()
-	if len(list.Peers) >= Copies && lost.IsZero() {
-		return
-	}
-	taken := func(id grid.PeerID) bool { return slices.Contains(list.Peers, id) || id == d.j.k.self }
-	for i, id := range choose(d.j.plan, d.j.k.cfg.Grid.Alive(), taken) {
-		if i == recruitsAtOnce {
-			return
-		}
-		peers := append(without(list.Peers, lost), id)
-		if !slices.Contains(peers, d.j.k.self) {
-			peers = append(without(peers, lost), d.j.k.self)
-		}
-		next := List{By: d.stream, Number: list.Number + 1, Peers: peers[max(0, len(peers)-maxKeepers):]}
-		if d.engage(ctx, id, next) {
-			return
-		}
-	}
-}
-
-// recruitsAtOnce is how many peers are asked to keep a job in one round.
-const recruitsAtOnce = 4
-
-// engage makes a peer a keeper.
-func (d *drive) engage(ctx context.Context, id grid.PeerID, next List) bool {
-	p, err := d.j.k.cfg.Peers(id)
-	if err != nil {
-		return false
-	}
-	ctx, cancel := context.WithTimeout(ctx, d.j.k.cfg.Lease)
-	defer cancel()
-	d.j.mu.Lock()
-	statements := slices.Clone(d.j.said.raw)
-	d.j.mu.Unlock()
-	if err := p.Put(ctx, PutRequest{d.j.raw, next, statements}); err != nil {
-		d.j.logger.Debug("a peer does not become a keeper", "peer", id.Short(), "err", err)
-		return false
-	}
-	d.j.logger.Info("a peer became a keeper", "peer", id.Short())
-	return d.j.learn(next, nil) == nil
+	d.j.recruit(ctx, d.stream, lost)
 }

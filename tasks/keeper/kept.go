@@ -40,10 +40,12 @@ type kept struct {
 	tail       []tailed        // newest records of the stream that is driven
 	tailBytes  int
 	gone       bool
-	catching   bool  // fetches what another keeper told of
-	copied     bool  // a copy for reading: it takes nothing of the keeper's bounds
-	failures   int   // to drive it, in a row; look's own
-	size       int64 // of what it takes of the keeper's bound; guarded by Keeper.mu
+	catching   bool                      // fetches what another keeper told of
+	copied     bool                      // a copy for reading: it takes nothing of the keeper's bounds
+	failures   int                       // to drive it, in a row; look's own
+	silent     map[grid.PeerID]time.Time // keepers of a job that is over, since when; look's own
+	recruitAt  time.Time                 // a keeper of a job that is over is not looked for before; look's own
+	size       int64                     // of what it takes of the keeper's bound; guarded by Keeper.mu
 }
 
 // gate is a lock that is held while the disk works.
@@ -355,7 +357,11 @@ func (j *kept) mayForget() time.Time {
 	}
 	most := j.plan.Expires.Add(j.k.cfg.Retention)
 	if j.over() {
-		return earlier(j.endedAt.Add(retention), most)
+		ended := j.endedAt
+		if ended.Before(j.plan.Created) { // by the clock of a driver that is wrong
+			ended = j.plan.Created
+		}
+		return earlier(ended.Add(retention), most)
 	}
 	return most
 }

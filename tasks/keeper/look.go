@@ -22,6 +22,9 @@ func (j *kept) look(ctx context.Context) {
 		removed := j.removed()
 		j.mu.Unlock()
 		now := time.Now()
+		if !over {
+			j.silent = nil
+		}
 		switch {
 		case gone:
 			return
@@ -33,8 +36,8 @@ func (j *kept) look(ctx context.Context) {
 			return
 		case over:
 			tries = 0
-			j.compare(ctx)
-			j.wait(ctx, earlier(forget, time.Now().Add(j.k.cfg.Grace)), changed)
+			j.compare(ctx, forget)
+			j.wait(ctx, earlier(forget, time.Now().Add(min(j.k.cfg.Grace, copiesEvery))), changed)
 		case now.Before(heard):
 			tries = 0
 			j.wait(ctx, heard, changed)
@@ -223,29 +226,6 @@ func (j *kept) fetch(ctx context.Context, a answer) error {
 		silent.Reset(j.k.cfg.Lease)
 		return err
 	})
-}
-
-// compare takes in what other keepers of a job that is over have and this one
-// has not: records of a driver that was cut off, or what the owner said.
-func (j *kept) compare(ctx context.Context) {
-	answers, without := j.ask(ctx)
-	for _, a := range without { // it was away when the job was given to it, or lost it
-		giving, cancel := context.WithTimeout(ctx, j.k.cfg.Lease)
-		err := a.via.Put(giving, j.gift())
-		cancel()
-		if err != nil {
-			j.logger.Debug("a keeper does not take the job", "peer", a.peer.Short(), "err", err)
-		}
-	}
-	for _, a := range answers {
-		err := j.learn(a.state.List, a.state.Statements)
-		if err == nil {
-			err = j.fetch(ctx, a)
-		}
-		if err != nil {
-			j.logger.Debug("journal of another keeper not read", "peer", a.peer.Short(), "err", err)
-		}
-	}
 }
 
 func earlier(a, b time.Time) time.Time {

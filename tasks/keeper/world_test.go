@@ -21,17 +21,18 @@ import (
 
 // world is a grid of keepers on a network that fails as it is told.
 type world struct {
-	t     testing.TB
-	mu    sync.Mutex
-	rand  *rand.Rand
-	nodes []*machine
-	byID  map[grid.PeerID]*machine
-	cut   map[[2]grid.PeerID]bool
-	loss  float64 // of calls
-	acked map[int]bool
-	tasks int
-	pace  time.Duration // of the tasks of a driver
-	drove map[grid.PeerID]int
+	t      testing.TB
+	mu     sync.Mutex
+	rand   *rand.Rand
+	nodes  []*machine
+	byID   map[grid.PeerID]*machine
+	cut    map[[2]grid.PeerID]bool
+	loss   float64 // of calls
+	acked  map[int]bool
+	tasks  int
+	pace   time.Duration // of the tasks of a driver
+	drove  map[grid.PeerID]int
+	behind time.Duration // of the clocks of drivers
 }
 
 // machine is a peer of the world; its disk outlives its keeper.
@@ -177,7 +178,7 @@ func (m *machine) drive(ctx context.Context, d Driven) error {
 		m.w.acked[task] = true
 		m.w.mu.Unlock()
 	}
-	return d.Append([][]byte{encode(entry{Stream: d.Stream, At: time.Now(), Generation: d.Generation, Ended: true})})
+	return d.Append([][]byte{encode(entry{Stream: d.Stream, At: time.Now().Add(-m.w.behind), Generation: d.Generation, Ended: true})})
 }
 
 // entry is a record.
