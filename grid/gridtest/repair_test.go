@@ -237,7 +237,8 @@ func TestAuditFindsWhoKeepsNothing(t *testing.T) {
 		before := auditsOf(c, liar)
 		(*faulty).Set(storagetest.Faults{Prove: storage.ErrNotFound, Open: storage.ErrNotFound})
 		c.Wait("somebody finds out", func() bool { return auditsOf(c, liar).missing > 0 })
-		if sum := auditsOf(c, liar); sum.success-before.success+sum.missing > uint64(repair.Challenges(1, 0.999)) {
+		// Others may have found it in the same second: the first bad one counts.
+		if sum := auditsOf(c, liar); sum.success-before.success+1 > uint64(repair.Challenges(1, 0.999)) {
 			t.Errorf("found by %+v", sum)
 		}
 		waitHealthy(t, c, 5, 10*time.Minute, liar)
