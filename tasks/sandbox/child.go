@@ -11,6 +11,7 @@ import (
 	"runtime"
 	"runtime/debug"
 	"runtime/metrics"
+	"slices"
 
 	"github.com/tetratelabs/wazero"
 )
@@ -20,6 +21,13 @@ const ChildCommand = "sandbox-child"
 
 // innerStage is the argument after ChildCommand of the second stage.
 const innerStage = "inner"
+
+// mountsStage is the argument after ChildCommand of a first stage that must get
+// mounts of its own.
+const mountsStage = "mounts"
+
+// complaintStage is before the reason for which the first stage failed.
+const complaintStage = "sandbox: first stage: "
 
 // Exit codes of a child; a parent reads them from the wait status.
 const (
@@ -45,8 +53,8 @@ const (
 // The result is the exit code of the process.
 func ChildMain(args []string, stdin io.Reader, stdout io.Writer) int {
 	if len(args) == 0 || args[0] != innerStage {
-		if err := firstStage(ChildCommand, innerStage); err != nil {
-			fmt.Fprintln(os.Stderr, "sandbox: first stage:", err)
+		if err := firstStage(slices.Contains(args, mountsStage), ChildCommand, innerStage); err != nil {
+			fmt.Fprintf(os.Stderr, "%s%v\n", complaintStage, err)
 			return exitStage
 		}
 	}
@@ -62,6 +70,7 @@ type child struct {
 	frames frameReader
 	out    io.Writer
 	setup  setup
+	dir    string // staging directory with in/, out/ and code/
 }
 
 // serve talks to the parent until it closes the pipe.
@@ -82,11 +91,14 @@ func (c *child) serve() error {
 			return err
 		}
 	}
-	store, err := openStore(c.setup.Dir, c.setup.Limits)
+	if c.dir, err = os.Getwd(); err != nil {
+		return err
+	}
+	store, err := openStore(c.dir, c.setup.Limits)
 	if err != nil {
 		return err
 	}
-	layers, seal := lockDown(c.setup, targets.Without)
+	layers, seal := lockDown(c.dir, c.setup, targets.Without)
 	if c.setup.Duty == dutyReport {
 		layers = append(layers, layerOf(LayerNoExec, sealRequired, seal()))
 	}
@@ -139,7 +151,7 @@ func (c *child) compile(module []byte, store *fileStore) (*guest, error) {
 	if c.setup.Duty != dutyCompile && !c.setup.Code {
 		return compile(module, c.setup.Limits, store, nil)
 	}
-	cache, err := wazero.NewCompilationCacheWithDir(filepath.Join(c.setup.Dir, codeDir))
+	cache, err := wazero.NewCompilationCacheWithDir(filepath.Join(c.dir, codeDir))
 	if err != nil && c.setup.Duty == dutyCompile {
 		return nil, err
 	}

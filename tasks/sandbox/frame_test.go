@@ -31,7 +31,7 @@ func sampleResult() resultMessage {
 }
 
 func TestMessagesRoundTrip(t *testing.T) {
-	s := setup{Dir: "/some/where", Limits: testLimits(), ModuleBytes: 12345}
+	s := setup{Limits: testLimits(), ModuleBytes: 12345}
 	if got, err := parseSetup(s.append(nil)); err != nil || !reflect.DeepEqual(got, s) {
 		t.Errorf("setup: %+v, %v", got, err)
 	}
@@ -135,7 +135,7 @@ func FuzzParseTask(f *testing.F) {
 }
 
 func FuzzParseFirstFrames(f *testing.F) {
-	f.Add(setup{Dir: "d", Limits: testLimits()}.append(nil))
+	f.Add(setup{Limits: testLimits()}.append(nil))
 	f.Add(hello{[]Layer{{"one", true, true, ""}}}.append(nil))
 	f.Add(ready{Fault: "f"}.append(nil))
 	f.Fuzz(func(t *testing.T, b []byte) {

@@ -122,7 +122,7 @@ func TestHeldChildIsClosed(t *testing.T) {
 // TestHoldStopsWhatTheChildStarted: processes in sessions of their own too.
 func TestHoldStopsWhatTheChildStarted(t *testing.T) {
 	cmd := exec.Command("sh", "-c", "setsid sleep 60 & sleep 60 & wait")
-	setProcess(cmd, false)
+	setProcess(cmd, isolationNone)
 	cmd.SysProcAttr.Pdeathsig = 0 // of this thread, which may end
 	if err := cmd.Start(); err != nil {
 		t.Skip(err)

@@ -64,7 +64,7 @@ func TestChildCrashes(t *testing.T) {
 	}
 }
 
-var testCommands = map[string]func(string) int{doomedParentCommand: doomedParent}
+var testCommands = map[string]func(string) int{doomedParentCommand: doomedParent, layersCommand: layersWithout}
 
 // doomedParent starts a child, sets it an endless task, says its number, and
 // waits to be killed.
@@ -137,6 +137,11 @@ func TestClosedLauncherKills(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	onMain := make(chan bool)
+	l.requests <- func() { onMain <- onMainThread() }
+	if <-onMain {
+		t.Error("children are started on the main thread, which never ends")
+	}
 	c, err := l.Start(context.Background(), Config{Dir: t.TempDir(), Module: guestModule(t, "probe"), Limits: testLimits()})
 	if err != nil {
 		t.Fatal(err)
@@ -172,7 +177,7 @@ func TestInheritedDescriptors(t *testing.T) {
 		kind, _, _ := strings.Cut(target, ":")
 		// The Go runtime looks up how many processors the group may use.
 		quota := strings.HasPrefix(target, "/sys/fs/cgroup/")
-		if kind != "pipe" && kind != "anon_inode" && !quota && !strings.HasPrefix(target, c.dir+"/") {
+		if kind != "pipe" && kind != "anon_inode" && !quota && !isStaged(c, filepath.Join(dir, entry.Name())) {
 			t.Errorf("descriptor %s of the child is %s", entry.Name(), target)
 		}
 	}
@@ -180,6 +185,21 @@ func TestInheritedDescriptors(t *testing.T) {
 	if err != nil || strings.TrimSpace(string(score)) != oomFirst {
 		t.Errorf("oom_score_adj is %s (%v)", score, err)
 	}
+}
+
+// isStaged reports whether path is one of the directories of the staging directory,
+// which has another name where the child has a root directory of its own.
+func isStaged(c *Child, path string) bool {
+	got, err := os.Stat(path)
+	if err != nil {
+		return false
+	}
+	for _, name := range []string{inputDir, outputDir, codeDir} {
+		if want, err := os.Stat(filepath.Join(c.dir, name)); err == nil && os.SameFile(got, want) {
+			return true
+		}
+	}
+	return false
 }
 
 func TestScheduling(t *testing.T) {
@@ -263,7 +283,7 @@ func TestProbesNotice(t *testing.T) {
 			"executable memory", "file without a name", "exec",
 		}},
 		{[]string{LayerSeccomp, LayerNoExec}, []string{"fork", "TCP socket", "unix socket", "file without a name", "shared memory"}},
-		{[]string{LayerLandlock, LayerSeccomp}, []string{"read the node key", "write the data directory", "symbolic link to the key"}},
+		{[]string{LayerMounts, LayerLandlock, LayerSeccomp}, []string{"read the node key", "write the data directory", "symbolic link to the key"}},
 		{[]string{LayerLandlock, LayerScope}, nil},
 	} {
 		if slices.Contains(c.without, LayerScope) {

@@ -15,22 +15,22 @@ const (
 	codeAccess   = outputAccess | landlock.AccessFSSet(ll.AccessFSMakeDir)
 )
 
-// restrictPaths leaves the staging directory's in/ and code/ to be read and its
-// out/ to be read and written, code/ too while a child compiles, nothing else, and forbids whatever else the kernel's
-// version of Landlock can forbid.
-func restrictPaths(s setup) error {
+// restrictPaths leaves in/ and code/ of the staging directory dir to be read and its
+// out/ to be read and written, code/ too while a child compiles, nothing else, and
+// forbids whatever else the kernel's version of Landlock can forbid.
+func restrictPaths(dir string, d duty) error {
 	abi, err := ll.LandlockGetABIVersion()
 	if err != nil || abi < 1 {
 		return errors.New("this kernel has no Landlock: Linux 5.13 or later with landlock among its security modules is needed")
 	}
 	code := inputAccess
-	if s.Duty == dutyCompile {
+	if d == dutyCompile {
 		code = codeAccess
 	}
 	return landlock.V9.BestEffort().Restrict(
-		landlock.PathAccess(inputAccess, filepath.Join(s.Dir, inputDir)),
-		landlock.PathAccess(outputAccess, filepath.Join(s.Dir, outputDir)),
-		landlock.PathAccess(code, filepath.Join(s.Dir, codeDir)),
+		landlock.PathAccess(inputAccess, filepath.Join(dir, inputDir)),
+		landlock.PathAccess(outputAccess, filepath.Join(dir, outputDir)),
+		landlock.PathAccess(code, filepath.Join(dir, codeDir)),
 	)
 }
 

@@ -4,11 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"runtime"
 	"sync"
+	"syscall"
 	"time"
 
 	"gotong/tasks"
@@ -34,9 +36,8 @@ type Launcher struct {
 	cgroup   *cgroupRoot // nil: none, for the reason in noCgroup
 	noCgroup string
 
-	mu             sync.Mutex
-	isolationKnown bool   // isolationWhy says how it is here
-	isolationWhy   string // why children have no namespaces of their own; empty: they have
+	mu       sync.Mutex
+	isolated *isolationFound // nil: not tried yet
 }
 
 // Options say how a Launcher starts children.
@@ -63,9 +64,6 @@ func OpenLauncher(o Options) (*Launcher, error) {
 		}
 	}
 	l := &Launcher{executable: binary, cache: o.Cache, requests: make(chan func()), ended: make(chan struct{}), noCgroup: o.NoCgroup}
-	if why := isolationBarred(); why != "" {
-		l.isolationIs(why)
-	}
 	switch {
 	case o.Cgroup != "":
 		root, err := openCgroup(o.Cgroup)
@@ -83,9 +81,16 @@ func OpenLauncher(o Options) (*Launcher, error) {
 
 // run starts processes on one thread that lives as long as the Launcher: Linux
 // sends the parent-death signal when the thread that forked ends, not the
-// process. The thread is never unlocked, so it ends with run.
+// process. The thread is never unlocked, so it ends with run. The main thread does
+// not do, for Go never ends it: if this is it, it waits for another.
 func (l *Launcher) run() {
 	runtime.LockOSThread()
+	if onMainThread() {
+		go l.run()
+		<-l.ended
+		runtime.UnlockOSThread()
+		return
+	}
 	defer close(l.ended)
 	for start := range l.requests {
 		start()
@@ -195,7 +200,7 @@ func (l *Launcher) compileOnly(ctx context.Context, cfg Config, dir string) erro
 // enter starts the process of c and waits until it is ready. It closes c when it
 // fails.
 func (l *Launcher) enter(ctx context.Context, c *Child, cfg Config, s setup) error {
-	s.Dir, s.Limits, s.ModuleBytes = cfg.Dir, cfg.Limits, int64(len(cfg.Module))
+	s.Limits, s.ModuleBytes = cfg.Limits, int64(len(cfg.Module))
 	if err := l.begin(ctx, c, s); err != nil {
 		return err
 	}
@@ -219,7 +224,7 @@ func (l *Launcher) Layers(ctx context.Context, dir string) ([]Layer, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := l.begin(ctx, c, setup{Duty: dutyReport, Dir: dir, Limits: cfg.Limits}); err != nil {
+	if err := l.begin(ctx, c, setup{Duty: dutyReport, Limits: cfg.Limits}); err != nil {
 		return nil, err
 	}
 	c.Close()
@@ -231,26 +236,28 @@ func (l *Launcher) Layers(ctx context.Context, dir string) ([]Layer, error) {
 func Refusal(layers []Layer) error { return refuse(layers) }
 
 // begin starts the process of c and takes its hello. It closes c when it fails.
-// The first child that cannot live in namespaces of its own starts again without.
+// The first child that cannot live with namespaces or mounts of its own starts
+// again with less.
 func (l *Launcher) begin(ctx context.Context, c *Child, s setup) error {
-	known, why := l.isolation()
-	if c.unisolated {
-		known, why = true, "left out for this test"
+	found, known := l.isolation()
+	if c.most != nil {
+		found, known = *c.most, true
 	}
-	isolated := why == ""
-	err := l.attempt(ctx, c, s, isolated)
-	if err != nil && isolated && !known && ctx.Err() == nil && !c.timedOut() {
-		why = isolationRefused(err)
+	err := l.attempt(ctx, c, s, found.most)
+	for err != nil && !known && found.most > isolationNone && ctx.Err() == nil && !c.timedOut() {
 		c.reset()
-		if err = l.attempt(ctx, c, s, false); err == nil {
-			l.isolationIs(why)
-		}
-	} else if err == nil && !known {
-		l.isolationIs(why)
+		found.refused(c.refusal(err))
+		c.stderr.reset()
+		err = l.attempt(ctx, c, s, found.most)
 	}
 	switch {
 	case err == nil:
-		c.explain(LayerNamespaces, why)
+		if !known {
+			l.isolationIs(found)
+		}
+		for layer, why := range found.why {
+			c.explain(layer, why)
+		}
 		return nil
 	case c.started():
 		c.Close()
@@ -260,28 +267,16 @@ func (l *Launcher) begin(ctx context.Context, c *Child, s setup) error {
 	return fmt.Errorf("start sandbox process: %w", err)
 }
 
-// isolation returns why children are not started in namespaces of their own,
-// empty when they are, and whether that was tried.
-func (l *Launcher) isolation() (known bool, why string) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.isolationKnown, l.isolationWhy
-}
-
-func (l *Launcher) isolationIs(why string) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if !l.isolationKnown {
-		l.isolationKnown, l.isolationWhy = true, why
-	}
-}
-
 // attempt starts the process and takes its hello.
-func (l *Launcher) attempt(ctx context.Context, c *Child, s setup, isolated bool) error {
-	c.cmd = exec.Command(l.executable, ChildCommand)
+func (l *Launcher) attempt(ctx context.Context, c *Child, s setup, most isolation) error {
+	args := []string{ChildCommand}
+	if most == isolationFull {
+		args = append(args, mountsStage)
+	}
+	c.cmd = exec.Command(l.executable, args...)
 	c.cmd.Env = []string{}
 	c.cmd.Dir = c.dir
-	setProcess(c.cmd, isolated)
+	setProcess(c.cmd, most)
 	if err := c.connect(l.start); err != nil {
 		return err
 	}
@@ -383,8 +378,8 @@ func (c *Child) startError(ctx context.Context, what string, err error) error {
 		return ctx.Err()
 	case c.timedOut():
 		err = errors.New("took too long")
-	case c.complaint() != "":
-		err = errors.New(c.complaint())
+	case errors.Is(err, io.EOF), errors.Is(err, syscall.EPIPE), c.complaint() != "":
+		err = errors.New(c.lastWords(err))
 	}
 	return fmt.Errorf("sandbox process, %s: %w", what, err)
 }

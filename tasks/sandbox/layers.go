@@ -19,7 +19,8 @@ type Layer struct {
 const (
 	LayerProcess    = "process"        // own process and process group, killed at the time limit
 	LayerParent     = "parent death"   // ends with its parent
-	LayerNamespaces = "namespaces"     // users, mounts, processes and network of its own
+	LayerNamespaces = "namespaces"     // users, network and System V objects of its own
+	LayerMounts     = "mounts"         // a root directory and processes of its own
 	LayerCgroup     = "cgroup"         // memory, processes and weight kept by the kernel for the group
 	LayerIdle       = "idle class"     // runs only when nothing else wants the processor
 	LayerRlimits    = "rlimits"        // data, file size, open files, no core dump

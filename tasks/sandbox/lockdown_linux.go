@@ -37,12 +37,13 @@ const executable = "/proc/self/exe"
 
 // firstStage gives up what belongs to a thread or is inherited over exec, then
 // executes the binary again with the given arguments, so that every thread of
-// the second stage has it. It returns only on failure. What could not be given up is seen by the second
-// stage, which looks at the facts.
-func firstStage(args ...string) error {
+// the second stage has it. It returns only on failure. What could not be given up is
+// seen by the second stage, which looks at the facts; mounts says that it must get
+// mounts of its own.
+func firstStage(mounts bool, args ...string) error {
 	runtime.LockOSThread()
-	if ownProcesses() {
-		if err := ownProc(); err != nil {
+	if mounts {
+		if err := ownMounts(); err != nil {
 			return err
 		}
 	}
@@ -60,7 +61,11 @@ func firstStage(args ...string) error {
 	if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
 		return fmt.Errorf("no new privileges: %w", err)
 	}
-	return syscall.Exec(executable, append([]string{"gotong"}, args...), []string{})
+	err := syscall.Exec(executable, append([]string{"gotong"}, args...), []string{})
+	if mounts && errors.Is(err, unix.ENOENT) {
+		return errors.New("this build of gotong needs shared libraries, which a root directory of its own lacks (" + staticBuild + ")")
+	}
+	return err
 }
 
 // Values that golang.org/x/sys/unix does not name, and descriptors after the
@@ -106,26 +111,28 @@ func dropCapabilities() {
 }
 
 // lockDown gives up everything else and reports all layers but LayerNoExec.
-// That one is left to seal, to be called after compilation. The layers in without
+// That one is left to seal, to be called after compilation. dir is the staging
+// directory as this process sees it. The layers in without
 // are left out; only a child that probes leaves out any.
-func lockDown(s setup, without []string) (layers []Layer, seal func() error) {
+func lockDown(dir string, s setup, without []string) (layers []Layer, seal func() error) {
 	// Opened before the file system goes away.
 	statm, statmErr := os.Open("/proc/self/statm")
 	apply := func(name string, required bool, layer func() error) {
 		if slices.Contains(without, name) {
-			layers = append(layers, Layer{Name: name, Required: required, Why: "left out for this test"})
+			layers = append(layers, Layer{Name: name, Required: required, Why: leftOut})
 			return
 		}
 		layers = append(layers, layerOf(name, required, layer()))
 	}
 	apply(LayerProcess, true, checkGroup)
 	apply(LayerParent, true, dieWithParent)
-	apply(LayerNamespaces, false, func() error { return checkNamespaces(s.Namespaces) })
+	apply(LayerNamespaces, false, func() error { return checkNamespaces(s.Namespaces, 0, mountNames) })
+	apply(LayerMounts, false, func() error { return checkNamespaces(s.Namespaces, mountNames, len(namespaceNames)) })
 	apply(LayerIdle, false, checkIdle)
 	apply(LayerRlimits, true, func() error { return errors.Join(statmErr, limitMemoryAndFiles(s)) })
 	apply(LayerPrivileges, true, checkPrivileges)
 	apply(LayerDump, true, func() error { return unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0) })
-	apply(LayerLandlock, true, func() error { return restrictPaths(s) })
+	apply(LayerLandlock, true, func() error { return restrictPaths(dir, s.Duty) })
 	apply(LayerScope, false, checkScope)
 	apply(LayerSeccomp, true, func() error { return loadFilter(runtimeFilter(s.Duty)) })
 	return layers, func() error { return forbidNewCode(statm, s.Limits) }

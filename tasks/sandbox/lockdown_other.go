@@ -11,15 +11,16 @@ var errNotHere = errors.New("not available on this system")
 
 // firstStage has nothing to give up here; the second stage follows in the same
 // process.
-func firstStage(...string) error { return nil }
+func firstStage(bool, ...string) error { return nil }
 
 // lockDown reports what is there: a process of its own, which ends when its
 // parent closes the pipe. The engine's own walls stand everywhere.
-func lockDown(setup, []string) (layers []Layer, seal func() error) {
+func lockDown(string, setup, []string) (layers []Layer, seal func() error) {
 	return []Layer{
 		{Name: LayerProcess, Active: true, Required: true},
 		{Name: LayerParent, Active: true, Required: true},
 		layerOf(LayerNamespaces, false, errNotHere),
+		layerOf(LayerMounts, false, errNotHere),
 		layerOf(LayerIdle, false, errNotHere),
 		layerOf(LayerRlimits, false, errNotHere),
 		layerOf(LayerPrivileges, false, errNotHere),

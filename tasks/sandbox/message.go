@@ -8,7 +8,7 @@ import (
 
 // protocolVersion is the version of the frames; parent and child come from one
 // binary, so another version means that the binary was replaced under us.
-const protocolVersion = 1
+const protocolVersion = 2
 
 // duty says what a child is for.
 type duty byte
@@ -23,7 +23,6 @@ const (
 // setup is what a child learns before it locks itself down.
 type setup struct {
 	Duty        duty
-	Dir         string // staging directory with in/, out/ and code/
 	Limits      tasks.Limits
 	ModuleBytes int64
 	Code        bool   // compiled code is staged
@@ -34,7 +33,6 @@ type setup struct {
 func (s setup) append(b []byte) []byte {
 	b = appendUint(b, protocolVersion)
 	b = appendUint(b, uint64(s.Duty))
-	b = appendString(b, s.Dir)
 	b = appendUint(b, uint64(s.Limits.MemoryBytes))
 	b = appendUint(b, uint64(s.Limits.Wall))
 	b = appendUint(b, uint64(s.Limits.StdoutBytes))
@@ -53,7 +51,6 @@ func parseSetup(b []byte) (s setup, err error) {
 		d.bad = true
 	}
 	s.Duty = duty(d.int(int64(dutyProbe)))
-	s.Dir = d.string(maxSetupBytes)
 	s.Limits = tasks.Limits{
 		MemoryBytes: d.int(tasks.MaxMemoryBytes),
 		Wall:        time.Duration(d.int(int64(tasks.MaxWall))),

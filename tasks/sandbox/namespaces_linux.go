@@ -10,52 +10,26 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// isolation is what a child gets of its own: users, mounts, processes, network,
-// System V objects and the host's name.
-const isolation = syscall.CLONE_NEWUSER | syscall.CLONE_NEWNS | syscall.CLONE_NEWPID |
-	syscall.CLONE_NEWNET | syscall.CLONE_NEWIPC | syscall.CLONE_NEWUTS
+// namespaceFlags are what a child gets of its own in any case: users, network,
+// System V objects, the host's name and the view of cgroups. One that gets mounts
+// of its own gets processes too: their numbers need a /proc that fits. For the
+// mounts themselves see ownMounts.
+const namespaceFlags = syscall.CLONE_NEWUSER | syscall.CLONE_NEWNET | syscall.CLONE_NEWIPC |
+	syscall.CLONE_NEWUTS | unix.CLONE_NEWCGROUP
 
 // isolate makes attr start a process in namespaces of its own. Inside it is called
-// root, so that the first stage keeps over exec what it needs to mount /proc, and
-// then gives up; to everybody else it is the same user as before.
-func isolate(attr *syscall.SysProcAttr) {
-	attr.Cloneflags |= isolation
+// root, so that the first stage keeps over exec what it needs to mount, and then
+// gives up; to everybody else it is the same user as before.
+func isolate(attr *syscall.SysProcAttr, most isolation) {
+	if most == isolationNone {
+		return
+	}
+	attr.Cloneflags |= namespaceFlags
+	if most == isolationFull {
+		attr.Cloneflags |= syscall.CLONE_NEWPID
+	}
 	attr.UidMappings = []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getuid(), Size: 1}}
 	attr.GidMappings = []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getgid(), Size: 1}}
-}
-
-// isolationBarred says why children must not have namespaces here; empty: they may.
-// Where the host does not share its mounts (systemd makes it share them), a child's
-// copy of them would stay when the host unmounts one: a disk could not be let go
-// of, and whoever serves a FUSE mount would not hear of its end.
-func isolationBarred() string {
-	table, err := os.ReadFile("/proc/self/mountinfo")
-	if err != nil {
-		return err.Error()
-	}
-	if !sharesMounts(string(table)) {
-		return "this system does not share its mounts, so theirs would keep disks busy (mount --make-rshared / changes that)"
-	}
-	return ""
-}
-
-// sharesMounts reports whether the topmost mount at the root in a mountinfo table
-// (proc_pid_mountinfo(5)) passes its changes on.
-func sharesMounts(table string) (shared bool) {
-	for line := range strings.Lines(table) {
-		fields := strings.Fields(line)
-		if len(fields) < 7 || fields[4] != "/" {
-			continue
-		}
-		shared = false
-		for _, field := range fields[6:] {
-			if field == "-" {
-				break
-			}
-			shared = shared || strings.HasPrefix(field, "shared:")
-		}
-	}
-	return shared
 }
 
 // isolationRefused explains why a process could not be started in namespaces.
@@ -71,8 +45,11 @@ func isolationRefused(err error) string {
 	return err.Error()
 }
 
-// namespaceNames are the entries of /proc/PID/ns that isolation changes.
-var namespaceNames = []string{"user", "mnt", "pid", "net", "ipc", "uts"}
+// namespaceNames are the entries of /proc/PID/ns that differ; from mountNames on
+// those that come with mounts.
+var namespaceNames = []string{"user", "net", "ipc", "uts", "cgroup", "pid", "mnt"}
+
+const mountNames = 5
 
 // namespacesOf returns what tells the namespaces of this process from those of
 // another.
@@ -88,17 +65,17 @@ func namespacesOf() string {
 	return strings.TrimSpace(b.String())
 }
 
-// checkNamespaces compares the namespaces of this process with those of its
-// parent.
-func checkNamespaces(parents string) error {
+// checkNamespaces compares the namespaces of this process from the first to before
+// the last with those of its parent.
+func checkNamespaces(parents string, first, last int) error {
 	theirs, mine := strings.Fields(parents), strings.Fields(namespacesOf())
 	if len(theirs) != len(namespaceNames) {
 		return errors.New("the parent did not say which are its own")
 	}
 	var shared []string
-	for i, name := range namespaceNames {
+	for i := first; i < last; i++ {
 		if mine[i] == theirs[i] || mine[i] == "unknown" {
-			shared = append(shared, name)
+			shared = append(shared, namespaceNames[i])
 		}
 	}
 	if len(shared) > 0 {
@@ -123,17 +100,4 @@ func countsPerNamespace() bool {
 		return false
 	}
 	return major > 5 || (major == 5 && minor >= 14)
-}
-
-// ownProc covers /proc with one that has this process namespace only: the
-// numbers of the host's would be taken for our own. A disk that the host lets go
-// of goes here too, where the host shares its mounts as systemd has it.
-func ownProc() error {
-	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_SLAVE, ""); err != nil {
-		return fmt.Errorf("mounts of its own: %w", err)
-	}
-	if err := unix.Mount("proc", "/proc", "proc", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, ""); err != nil {
-		return fmt.Errorf("a /proc of its own: %w", err)
-	}
-	return nil
 }

@@ -25,7 +25,7 @@ type Targets struct {
 
 // Removable are the layers that Targets.Without may name. They can be left out
 // of a child that probes, never of one that runs guests.
-var Removable = []string{LayerNamespaces, LayerDump, LayerLandlock, LayerSeccomp, LayerNoExec}
+var Removable = []string{LayerNamespaces, LayerMounts, LayerDump, LayerLandlock, LayerSeccomp, LayerNoExec}
 
 // MayLeaveOut reports whether name is of Removable.
 func MayLeaveOut(name string) bool { return slices.Contains(Removable, name) }
@@ -36,6 +36,9 @@ type Attempt struct {
 	Refused bool   `json:"refused"`
 	How     string `json:"how"` // what the kernel answered, in words
 }
+
+// leftOut is why a layer of Targets.Without is not active.
+const leftOut = "left out for this test"
 
 // maxAttemptBytes bounds the report of a probing child.
 const maxAttemptBytes = 64 << 10
@@ -58,8 +61,12 @@ func (l *Launcher) Probe(ctx context.Context, dir string, t Targets) ([]Layer, [
 	if err != nil {
 		return nil, nil, err
 	}
-	c.unisolated = slices.Contains(t.Without, LayerNamespaces)
-	s := setup{Duty: dutyProbe, Dir: dir, Limits: cfg.Limits, Probe: body}
+	if slices.Contains(t.Without, LayerNamespaces) {
+		c.most = &isolationFound{most: isolationNone, why: map[string]string{LayerNamespaces: leftOut, LayerMounts: leftOut}}
+	} else if slices.Contains(t.Without, LayerMounts) {
+		c.most = &isolationFound{most: isolationNoMounts, why: map[string]string{LayerMounts: leftOut}}
+	}
+	s := setup{Duty: dutyProbe, Limits: cfg.Limits, Probe: body}
 	if err := l.begin(ctx, c, s); err != nil {
 		return nil, nil, err
 	}
@@ -84,7 +91,7 @@ func (c *child) probe(t Targets, seal func() error) error {
 			return err
 		}
 	}
-	report, err := json.Marshal(attempts(c.setup, t))
+	report, err := json.Marshal(attempts(c.dir, t))
 	if err != nil {
 		return err
 	}

@@ -20,8 +20,8 @@ type prober struct {
 
 // attempts tries everything. None of it does harm when it gets through: signals
 // are number zero, memory is read and not written, and what was made is removed.
-func attempts(s setup, t Targets) []Attempt {
-	p := &prober{Targets: t, in: filepath.Join(s.Dir, inputDir), out: filepath.Join(s.Dir, outputDir)}
+func attempts(dir string, t Targets) []Attempt {
+	p := &prober{Targets: t, in: filepath.Join(dir, inputDir), out: filepath.Join(dir, outputDir)}
 	p.signals()
 	p.processes()
 	p.memory()

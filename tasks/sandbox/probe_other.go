@@ -4,4 +4,4 @@ package sandbox
 
 // attempts has nothing to try: what a native program could do here is what any
 // program of the user can.
-func attempts(setup, Targets) []Attempt { return nil }
+func attempts(string, Targets) []Attempt { return nil }

@@ -39,8 +39,8 @@ type Child struct {
 	layers  []Layer
 	engine  string
 
-	cgroup     string // of its own; empty: none
-	unisolated bool   // without namespaces of its own, to probe what they stop
+	cgroup string          // of its own; empty: none
+	most   *isolationFound // how it is isolated if not as others, to probe what that stops
 
 	stdin  io.WriteCloser
 	frames frameReader
@@ -175,7 +175,8 @@ func (c *Child) discard() {
 	close(c.ended)
 }
 
-// reset forgets a process that failed to start or to say hello, for another try.
+// reset ends a process that failed to say hello, or forgets one that failed to
+// start, before another try.
 func (c *Child) reset() {
 	if c.started() {
 		killGroup(c.cmd.Process)
@@ -183,7 +184,6 @@ func (c *Child) reset() {
 		c.cmd.Wait()
 		c.leaveCgroup()
 	}
-	c.stderr.reset()
 }
 
 // leaveCgroup removes the cgroup of a process that has ended.
