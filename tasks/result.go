@@ -63,6 +63,9 @@ func (l Limit) Valid() bool {
 	return false
 }
 
+// LargeOutput says in the reason of LimitStdout what to do instead.
+const LargeOutput = "let it write large output into files below /out, which run --output keeps, and outputs: true in a job file"
+
 // NoExitCode is the ExitCode of a task that ended without one: trapped,
 // stopped, or never started.
 const NoExitCode = -1
@@ -167,6 +170,9 @@ var (
 	// ErrRefused: the worker will not run this task (a donor's rule, limits
 	// above what it gives); another peer may.
 	ErrRefused = errors.New("refused by this peer's rules")
+	// ErrUnfit: an ErrRefused that no waiting changes, such as for want of a
+	// command.
+	ErrUnfit = fmt.Errorf("%w", ErrRefused)
 	// ErrNoContent: the module or an input is not on the worker yet; see
 	// MissingContent.
 	ErrNoContent = errors.New("content not here")

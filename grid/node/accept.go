@@ -33,7 +33,7 @@ func (p *Peer) admitNative(owner grid.OwnerID) error {
 	c := p.cfg.Donate
 	switch {
 	case !c.runsNative():
-		return fmt.Errorf("%w: its donor runs no native commands (donate.native: %s)", tasks.ErrRefused, nativeNone)
+		return fmt.Errorf("%w: its donor runs no native commands (donate.native: %s)", tasks.ErrUnfit, nativeNone)
 	case owner == p.owner(), slices.Contains(c.Native, acceptMembers), p.named(c.Native, owner, false):
 		return nil
 	}

@@ -118,7 +118,7 @@ func (p *Peer) judge(ctx context.Context, plan jobs.Plan, step jobs.Step) ([]*co
 // stepHeader is what peers are asked about the tasks of a step.
 func stepHeader(plan jobs.Plan, step jobs.Step) scheduler.Header {
 	return scheduler.Header{
-		Job: plan.Job, Runtime: step.Runtime, Module: step.Module, Limits: step.Limits, Inputs: step.Common,
+		Job: plan.Job, Runtime: step.Runtime, Module: step.Module, Command: step.Command(), Limits: step.Limits, Inputs: step.Common,
 		Grant: plan.Grant, Key: plan.Key, Stored: step.Stored, StoreOutputs: step.Outputs, Priority: plan.Priority,
 	}
 }

@@ -97,10 +97,26 @@ func (r *run) job() (scheduler.Job, error) {
 		return scheduler.Job{}, err
 	}
 	job := scheduler.Job{
-		Header: scheduler.Header{Job: tasks.NewJobID(), Runtime: runtimeOf(r.start), Module: r.files.module(), Inputs: r.files.inputs(), Limits: limits},
-		Count:  r.items.count(), Task: task, Outputs: r.start.Outputs,
+		Header: scheduler.Header{
+			Job: tasks.NewJobID(), Runtime: runtimeOf(r.start), Module: r.files.module(), Command: r.command(), Inputs: r.files.inputs(), Limits: limits,
+		},
+		Count: r.items.count(), Task: task, Outputs: r.start.Outputs,
 	}
 	return job, job.Validate()
+}
+
+// command returns the native command that all tasks run; empty when there is none,
+// or their items name it.
+func (r *run) command() string {
+	if !r.start.Native || len(r.start.Args) == 0 {
+		return ""
+	}
+	first := string(r.start.Args[0])
+	if !r.start.HasItems {
+		return first
+	}
+	text, _ := batch.Fixed(first)
+	return text
 }
 
 func runtimeOf(start *controlv1.RunStart) tasks.Runtime {
@@ -152,7 +168,7 @@ const nobodyGives = "no peer that is alive gives task slots"
 
 // nobodyWorked explains a run of which no task was ever taken.
 func nobodyWorked(sum scheduler.Summary) error {
-	if sum.Tasks == 0 || sum.Lost < sum.Tasks {
+	if sum.Tasks == 0 || sum.Lost < sum.Tasks || sum.Unfit > 0 { // the tasks say why
 		return nil
 	}
 	var why []string

@@ -6,6 +6,8 @@ import (
 	"io"
 
 	"gotong/tasks"
+	"gotong/tasks/native"
+	"gotong/tasks/sandbox"
 	"gotong/tasks/taskrpc"
 	"gotong/tasks/worker"
 )
@@ -36,21 +38,40 @@ func (r runner) Check(asker taskrpc.Asker, spec tasks.Spec) error {
 	if err := r.work.peer.admit(asker.Owner); err != nil {
 		return err
 	}
+	if err := r.ready(asker, spec); err != nil {
+		return err
+	}
 	switch budget := r.work.donor.budget(); {
+	case spec.Limits.MemoryBytes > r.limits.MemoryBytes:
+		return fmt.Errorf("%w: its donor allows tasks %s of memory", tasks.ErrUnfit, Size(r.limits.MemoryBytes))
+	case spec.Limits.Wall > r.limits.Wall:
+		return fmt.Errorf("%w: its donor allows tasks %s of time", tasks.ErrUnfit, r.limits.Wall)
 	case spec.Limits.MemoryBytes > budget:
 		return fmt.Errorf("%w: its donor allows tasks %s of memory now", tasks.ErrRefused, Size(budget))
-	case spec.Limits.MemoryBytes > r.limits.MemoryBytes:
-		return fmt.Errorf("%w: its donor allows tasks %s of memory", tasks.ErrRefused, Size(r.limits.MemoryBytes))
-	case spec.Limits.Wall > r.limits.Wall:
-		return fmt.Errorf("%w: its donor allows tasks %s of time", tasks.ErrRefused, r.limits.Wall)
 	}
+	return nil
+}
+
+// ready returns why this machine cannot run tasks like this for their owner.
+func (r runner) ready(asker taskrpc.Asker, spec tasks.Spec) error {
 	if !spec.Native() {
 		return r.worker.Ready()
 	}
 	if err := r.work.peer.admitNative(asker.Owner); err != nil {
 		return err
 	}
-	return r.worker.ReadyNative()
+	if err := r.worker.ReadyNative(); err != nil || len(spec.Args) == 0 {
+		return err
+	}
+	return native.Find(spec.Args[0])
+}
+
+// Engine names what runs tasks of a runtime.
+func (r runner) Engine(runtime tasks.Runtime) string {
+	if runtime == tasks.RuntimeNative {
+		return native.Engine()
+	}
+	return sandbox.Engine
 }
 
 // Do runs a task to its end.

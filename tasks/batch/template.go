@@ -97,6 +97,22 @@ func parseWord(arg string) (w word, err error) {
 	return w, nil
 }
 
+// Fixed returns an argument that is the same for every item, and whether arg is
+// one.
+func Fixed(arg string) (text string, ok bool) {
+	w, err := parseWord(arg)
+	if err != nil {
+		return "", false
+	}
+	for _, p := range w.parts {
+		if p.kind != kindText {
+			return "", false
+		}
+		text += p.text
+	}
+	return text, true
+}
+
 // parseMark reads what stands between braces.
 func parseMark(mark string) (p part, ok bool, err error) {
 	switch mark {

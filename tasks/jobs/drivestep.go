@@ -191,7 +191,7 @@ func (r *stepRun) job(pool scheduler.Pool) (scheduler.Job, scheduler.Config, err
 	}
 	job := scheduler.Job{
 		Header: scheduler.Header{
-			Job: r.plan.Job, Runtime: s.Runtime, Module: s.Module, Limits: s.Limits, Inputs: r.common.inputs(s.Common),
+			Job: r.plan.Job, Runtime: s.Runtime, Module: s.Module, Command: s.Command(), Limits: s.Limits, Inputs: r.common.inputs(s.Common),
 			Grant: r.plan.Grant, Key: r.plan.Key, Stored: r.common.stored(s.Stored), StoreOutputs: s.Outputs, Step: s.First,
 			Priority: r.plan.Priority,
 		},
@@ -203,7 +203,7 @@ func (r *stepRun) job(pool scheduler.Pool) (scheduler.Job, scheduler.Config, err
 	cfg := scheduler.Config{
 		Pool: numbered{pool, s.First}, Contents: r, Dir: r.dir, Peers: s.MaxPeers, AsTheyCome: true,
 		Verify: verify, Started: true, Known: r.known, Caught: r.caught, Logger: r.Logger,
-		WorkerWait: max(time.Hour, time.Until(r.plan.Expires)),
+		WorkerWait: max(time.Hour, time.Until(r.plan.Expires)), Patient: true,
 	}
 	if s.Retries > 0 {
 		cfg.Retries = s.Retries + 1 // runs

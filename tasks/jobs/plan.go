@@ -11,6 +11,7 @@ import (
 	"gotong/grid"
 	"gotong/grid/identity"
 	"gotong/tasks"
+	"gotong/tasks/batch"
 	"gotong/tasks/scheduler"
 )
 
@@ -96,6 +97,16 @@ type Step struct {
 	// First is the index in the job of the step's first task. It follows from
 	// the steps before.
 	First int
+}
+
+// Command returns the native command that all tasks of the step run; empty when
+// there is none, or their items name it.
+func (s Step) Command() string {
+	if s.Runtime != tasks.RuntimeNative || len(s.Args) == 0 {
+		return ""
+	}
+	text, _ := batch.Fixed(s.Args[0])
+	return text
 }
 
 // Need is a step whose results another takes in.

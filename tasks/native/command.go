@@ -32,7 +32,7 @@ func (c cause) outcome(limits tasks.Limits) sandbox.Outcome {
 	case causeProcesses:
 		o.Limit, o.Why = tasks.LimitMemory, fmt.Sprintf("started more than %d processes", MaxProcesses)
 	case causeText:
-		o.Limit, o.Why = tasks.LimitStdout, fmt.Sprintf("wrote more than %d bytes to its output or %d to its standard error", limits.StdoutBytes, limits.StderrBytes)
+		o.Limit, o.Why = tasks.LimitStdout, fmt.Sprintf("wrote more than %d bytes to its output or %d to its standard error; %s", limits.StdoutBytes, limits.StderrBytes, tasks.LargeOutput)
 	case causeFiles:
 		o.Limit, o.Why = tasks.LimitOutput, fmt.Sprintf("made more than %d files below /out, or %d below /tmp", limits.OutputFiles, tasks.MaxOutputFiles)
 	case causeAbandoned:

@@ -3,6 +3,7 @@ package native
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -23,6 +24,12 @@ import (
 	"gotong/tasks/sandbox"
 )
 
+// errNotStarted says that bubblewrap had made all of the sandbox and ended by itself
+// without having run the program: its interpreter is missing, or it is for another
+// processor. By the exit code, which it reports of programs that ran, this does not
+// depend on its words.
+var errNotStarted = errors.New("this machine cannot start")
+
 // setup is what one command gets.
 type setup struct {
 	args   []string
@@ -39,8 +46,10 @@ var probeLimits = tasks.Limits{MemoryBytes: 64 << 20, Wall: probeWall, StdoutByt
 // command is one command in bubblewrap.
 type command struct {
 	cmd     *exec.Cmd
-	first   int    // process id of the first process inside
-	pidfd   int    // of first
+	first   int // process id of the first process inside
+	pidfd   int // of first
+	program string
+	begun   bool   // its file system is there and its limits hold: only the program is missing
 	leave   func() // its cgroup; nil: not there yet
 	status  *bufio.Reader
 	closers []io.Closer
@@ -117,7 +126,7 @@ func (r *Runtime) start(s setup) (*command, error) {
 	if err != nil {
 		return nil, errors.Join(err, status.Close(), statusIn.Close(), block.Close(), unblock.Close())
 	}
-	c := &command{status: bufio.NewReader(status), pidfd: -1, closers: []io.Closer{status, unblock}, stderr: s.stderr, limits: s.limits}
+	c := &command{program: s.args[0], status: bufio.NewReader(status), pidfd: -1, closers: []io.Closer{status, unblock}, stderr: s.stderr, limits: s.limits}
 	c.cmd = exec.Command(r.bwrap, arguments(s)...)
 	c.cmd.Env, c.cmd.Dir = environment(), "/"
 	streams, err := c.connect(r, s)
@@ -137,7 +146,7 @@ func (r *Runtime) start(s setup) (*command, error) {
 		return nil, errors.Join(fmt.Errorf("start bubblewrap: %w", err), c.close())
 	}
 	if err = c.prepare(r); err == nil {
-		c.running = time.Now()
+		c.running, c.begun = time.Now(), true
 		_, err = unblock.Write([]byte{0})
 	}
 	if err != nil {
@@ -390,9 +399,11 @@ func (c *command) wait() (int, error) {
 	}
 	c.copies.Wait() // all who could write are gone
 	c.close()
-	switch {
+	switch _, exited := errors.AsType[*exec.ExitError](err); {
 	case exit.Code != nil:
 		return *exit.Code, nil
+	case exited && c.cmd.ProcessState.Exited() && c.begun:
+		return 0, fmt.Errorf("%w %q: %s", errNotStarted, c.program, cmp.Or(c.complaint(), err.Error()))
 	case c.complaint() != "":
 		return 0, errors.New(c.complaint())
 	case err == nil:

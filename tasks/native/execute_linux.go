@@ -22,9 +22,6 @@ const watchEvery = 200 * time.Millisecond
 
 // execute runs one command to its end.
 func (b *Box) execute(run *Run) sandbox.Outcome {
-	if err := Find(run.request.Args[0]); err != nil {
-		return lost(err)
-	}
 	b.begun++
 	dir, err := b.runtime.runDir(filepath.Join(b.cfg.Dir, runsDir, strconv.Itoa(b.begun)))
 	if err != nil {
@@ -75,8 +72,10 @@ func (b *Box) outcome(c *command, code int, err error) sandbox.Outcome {
 	switch {
 	case c.cause != causeNone:
 		return c.cause.outcome(b.cfg.Limits)
-	case err != nil && strings.HasPrefix(err.Error(), "execvp "):
-		return sandbox.Outcome{State: tasks.StateFailed, ExitCode: tasks.NoExitCode, Why: "cannot start: " + strings.TrimPrefix(err.Error(), "execvp ")}
+	case errors.Is(err, errNotStarted):
+		o := lost(err)
+		o.Unfit = true
+		return o
 	case err != nil:
 		return lost(fmt.Errorf("bubblewrap: %w", err))
 	}

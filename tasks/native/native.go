@@ -7,16 +7,12 @@ import (
 	"os"
 	"path"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"sync"
 
 	"gotong/tasks"
 	"gotong/tasks/sandbox"
 )
-
-// Engine says what runs a command; results are comparable within one engine.
-const Engine = "native/" + runtime.GOOS + "/" + runtime.GOARCH
 
 // MaxProcesses is how many processes and threads a command may have.
 const MaxProcesses = 512
@@ -41,26 +37,27 @@ func environment() []string {
 	return []string{"PATH=" + strings.Join(searchPath, ":"), "HOME=/tmp", "TMPDIR=/tmp", "LANG=C.UTF-8", "TZ=UTC", "USER=guest", "LOGNAME=guest"}
 }
 
-// Find returns an error that says so when this machine has no command of that
-// name. A name with a slash counts if it lies where a command can see it.
+// Find returns an error that wraps tasks.ErrUnfit and says so when this machine has
+// no command of that name. What counts is what the command itself would find: a
+// program that lies, with all links followed, where it can see it.
 func Find(name string) error {
 	if strings.Contains(name, "/") {
 		switch clean := path.Clean(name); {
 		case !path.IsAbs(clean):
-			return fmt.Errorf("command %q: give a name or an absolute path", name)
+			return fmt.Errorf("%w: command %q: give a name or an absolute path", tasks.ErrUnfit, name)
 		case strings.HasPrefix(clean, "/in/"):
-			return fmt.Errorf("command %q: inputs are no programs; let one run it, such as: sh %s", name, name)
-		case visible(clean) && executable(clean):
+			return fmt.Errorf("%w: command %q: inputs are no programs; let one run it, such as: sh %s", tasks.ErrUnfit, name, name)
+		case executable(clean):
 			return nil
 		}
-		return fmt.Errorf("this machine has no command %q", name)
+		return fmt.Errorf("%w: this machine has no command %q", tasks.ErrUnfit, name)
 	}
 	for _, dir := range searchPath {
 		if executable(path.Join(dir, name)) {
 			return nil
 		}
 	}
-	return fmt.Errorf("this machine has no command %q", name)
+	return fmt.Errorf("%w: this machine has no command %q", tasks.ErrUnfit, name)
 }
 
 // systemDirs are those directories at the root that a command sees, where the
@@ -76,8 +73,17 @@ func visible(name string) bool {
 	return false
 }
 
+// executable reports whether a command sees a program of that name, which lies in
+// a system directory. A link to elsewhere leads nowhere for a command.
 func executable(name string) bool {
-	info, err := os.Stat(name)
+	if !visible(name) {
+		return false
+	}
+	target, err := filepath.EvalSymlinks(name)
+	if err != nil || !visible(target) {
+		return false
+	}
+	info, err := os.Stat(target)
 	return err == nil && info.Mode().IsRegular() && info.Mode()&0o111 != 0
 }
 
@@ -150,7 +156,7 @@ const (
 )
 
 // Engine names what runs commands here.
-func (b *Box) Engine() string { return Engine }
+func (b *Box) Engine() string { return Engine() }
 
 // Ended is closed when every request was answered after Close.
 func (b *Box) Ended() <-chan struct{} { return b.ended }

@@ -135,12 +135,42 @@ func TestBwrapEnvironment(t *testing.T) {
 	}
 }
 
-func TestBwrapNoSuchCommand(t *testing.T) {
+// TestFind: what a command would not find is not there, though this process sees it.
+func TestFind(t *testing.T) {
+	for _, name := range []string{"no-such-command", "/usr/bin/no-such", "./x", "/in/x", "/root/x", "/usr/../etc/passwd", "/usr/bin", "", "/"} {
+		if err := Find(name); !errors.Is(err, tasks.ErrUnfit) || !strings.Contains(err.Error(), name) {
+			t.Errorf("%q: %v", name, err)
+		}
+	}
+	for _, name := range []string{"sh", "/bin/sh", "/usr/bin/../bin/env"} {
+		if err := Find(name); err != nil {
+			t.Errorf("%q: %v", name, err)
+		}
+	}
+	defer func(dirs, path []string) { systemDirs, searchPath = dirs, path }(systemDirs, searchPath)
+	dir, elsewhere := t.TempDir(), filepath.Join(t.TempDir(), "program")
+	systemDirs, searchPath = []string{dir}, []string{dir}
+	if err := os.WriteFile(elsewhere, []byte("#!/bin/sh\n"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink(elsewhere, filepath.Join(dir, "leads-away")); err != nil {
+		t.Fatal(err)
+	}
+	if err := Find("leads-away"); !errors.Is(err, tasks.ErrUnfit) {
+		t.Errorf("a link to what no command sees: %v", err)
+	}
+}
+
+// TestBwrapCannotStart: bubblewrap cannot run it, which is no fault of the task.
+func TestBwrapCannotStart(t *testing.T) {
 	b := open(t, nil)
-	for _, name := range []string{"no-such-command", "/usr/bin/no-such", "./x", "/in/x", "/root/x", "/usr/../etc/passwd"} {
-		if o := run(t, b, sandbox.Request{Args: []string{name}}); o.State != tasks.StateLost || !strings.Contains(o.Why, name) {
+	for _, name := range []string{"no-such-command", "/in/x", "/usr", "/usr/share/common-licenses/GPL-3", "/etc/localtime"} {
+		if o := run(t, b, sandbox.Request{Args: []string{name}}); o.State != tasks.StateLost || !o.Unfit || !strings.Contains(o.Why, name) {
 			t.Errorf("%s: %+v", name, o)
 		}
+	}
+	if o := run(t, b, sandbox.Request{Args: []string{"sh", "-c", "exec no-such-command"}}); o.State != tasks.StateFailed || o.ExitCode != 127 || o.Unfit {
+		t.Errorf("a command that ran: %+v", o)
 	}
 }
 

@@ -37,7 +37,7 @@ func (c *capture) Write(p []byte) (int, error) {
 		return len(p), nil
 	}
 	c.buf = append(c.buf, p[:room]...)
-	stop(tasks.LimitStdout, "wrote more than %d bytes to %s", c.max, c.stream)
+	stop(tasks.LimitStdout, "wrote more than %d bytes to %s; %s", c.max, c.stream, tasks.LargeOutput)
 	return 0, nil // not reached
 }
 

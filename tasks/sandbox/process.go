@@ -98,7 +98,10 @@ func (f File) Spilled() bool { return f.number != 0 }
 type Outcome struct {
 	// NotRun: the child ended before it came to this request. All other fields
 	// are zero; another child may be asked.
-	NotRun   bool
+	NotRun bool
+	// Unfit: what was asked for cannot run on this machine, for Why; State is
+	// tasks.StateLost. It may run on another.
+	Unfit    bool
 	State    tasks.State
 	Limit    tasks.Limit
 	ExitCode int // or tasks.NoExitCode

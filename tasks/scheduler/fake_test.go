@@ -85,6 +85,8 @@ type fakeWorker struct {
 	ignoresCancel bool          // runs to the end what it was asked to stop
 	fetchTime     time.Duration // that it takes to fetch what is stored
 	cannotFetch   bool
+	lacks         string // tasks with this first argument it cannot run
+	engine        string // of its offers and results
 
 	mu       sync.Mutex
 	claims   int
@@ -117,7 +119,7 @@ func (w *fakeWorker) Offer(ctx context.Context, h scheduler.Header) (scheduler.O
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	offer := scheduler.Offer{Slots: w.slots, Free: w.slots}
+	offer := scheduler.Offer{Slots: w.slots, Free: w.slots, Engine: w.engine}
 	for _, id := range h.Contents() {
 		if !w.contents[id] {
 			offer.Missing = append(offer.Missing, id)
@@ -229,6 +231,10 @@ func (s *fakeSession) Send(o scheduler.Orders) error {
 			s.reports <- scheduler.Report{Returned: []scheduler.Returned{{Index: order.Index, Why: "not now"}}}
 			continue
 		}
+		if s.w.lacks != "" && order.Spec.Args[0] == s.w.lacks {
+			s.reports <- scheduler.Report{Returned: []scheduler.Returned{{Index: order.Index, Why: "no " + s.w.lacks + " here", Unfit: true}}}
+			continue
+		}
 		s.orders <- order
 	}
 	return s.ctx.Err()
@@ -328,7 +334,7 @@ func (s *fakeSession) work(order scheduler.Order) {
 		return
 	}
 	result.Task = tasks.TaskID{Job: s.h.Job, Index: order.Index}
-	result.Peer = s.w.peer
+	result.Peer, result.Engine = s.w.peer, s.w.engine
 	report := scheduler.Report{Results: []scheduler.SignedResult{{Result: result}}}
 	if s.w.repeats {
 		report.Results = append(report.Results, report.Results[0])

@@ -257,7 +257,7 @@ func (l *ledger) straggles(e *entry, before time.Time) bool {
 	}
 	_, agree := e.leading()
 	spare := len(e.holders) - (max(e.need, 1) - agree) // copies beyond those that may decide it
-	return spare < MaxCopies-1 && (!l.judge.verify.Votes() || len(e.ballots)+len(e.holders) < l.judge.most())
+	return spare < MaxCopies-1 && (!l.judge.verify.Votes() || !e.full(l.judge.most()))
 }
 
 func (l *ledger) tailAge() time.Duration {
@@ -342,6 +342,13 @@ func (l *ledger) wanted(now time.Time) int {
 	for _, e := range l.retry {
 		if !l.untried(e) {
 			return 1
+		}
+	}
+	if l.unfit {
+		for _, e := range l.active {
+			if e.open && len(e.unfit) > 0 && !l.untried(e) {
+				return 1
+			}
 		}
 	}
 	return l.wantedForTail(open-l.open.count, now)

@@ -115,6 +115,10 @@ type Config struct {
 	Caught func(Caught) error
 	// WorkerWait: see the constant.
 	WorkerWait time.Duration
+	// Patient: peers that cannot run the job (tasks.ErrUnfit) are waited for like
+	// others that refuse. Otherwise the run ends soon when all that are there
+	// cannot.
+	Patient bool
 	// Progress, if set, is called from time to time and at the end; it must
 	// return quickly and not call back.
 	Progress func(Progress)
@@ -205,6 +209,7 @@ type Summary struct {
 	Remembered int  // of those that ended, taken from Config.Known
 	Checked    int  // of those that ended, on whose result distinct sites agree
 	Caught     int  // peers that gave a wrong result
+	Unfit      int  // of those lost, that every peer which takes the others cannot run
 	Voided     int  // results of such peers that no longer stood when they were caught
 	Peers      int  // that gave at least one accepted result
 	Elapsed    time.Duration

@@ -51,6 +51,7 @@ type ledger struct {
 	staged     int64 // bytes of their outputs in the stage
 	gaveUp     string
 	halted     bool
+	unfit      bool          // some task has entry.unfit
 	copies     int           // at workers
 	mean       time.Duration // of all tasks' run time
 	meanBytes  int           // of all results' size
@@ -67,6 +68,7 @@ type entry struct {
 	tries    int      // runs that ended in a failure
 	holders  []*claim // that have it now, at most MaxCopies
 	avoid    []grid.PeerID
+	unfit    []Refusal // peers that cannot run it
 	why      string    // of the last failed attempt
 	since    time.Time // when the oldest of the present copies was handed out
 	queued   time.Time // when it went to retry

@@ -24,6 +24,8 @@ const (
 	// waitingAfter is how long no worker gets the job on before Config.Waiting
 	// hears of it.
 	waitingAfter = 5 * time.Second
+	// unfitWait is how long a run goes on when no peer that is there can run it.
+	unfitWait = 5 * time.Second
 	// attemptsAtOnce is how many pairs of candidates are compared at once.
 	attemptsAtOnce = 16
 	// offerTimeout is how long a candidate may take to answer; offerGrace how
@@ -74,6 +76,7 @@ type standing struct {
 	falls    int  // failures in a row without a steady claim
 	until    time.Time
 	barred   bool
+	unfit    bool   // it cannot run the job at any time
 	push     bool   // hand it what it should fetch: it could not
 	why      string // of the last refusal or failure
 }
@@ -92,6 +95,7 @@ func (m *matchmaker) run(ctx context.Context) {
 	tick := time.NewTicker(tickEvery)
 	defer tick.Stop()
 	helped := time.Now() // when claims last got the job on, or there was no need of any
+	fit := helped        // when a peer was there that may be able to run it
 	for {
 		now := time.Now()
 		m.ledger.tick(now)
@@ -100,8 +104,15 @@ func (m *matchmaker) run(ctx context.Context) {
 		if wanted == 0 || m.ledger.advancing() {
 			helped = now
 		}
-		if now.Sub(helped) >= m.cfg.WorkerWait {
-			m.ledger.giveUp(m.reason())
+		able, unfit := m.able()
+		if m.ledger.loseUnfit(able); !unfit || m.cfg.Patient {
+			fit = now
+		}
+		switch {
+		case now.Sub(helped) >= m.cfg.WorkerWait:
+			m.ledger.giveUp(m.reason(fmt.Sprintf("no peer took it for %s", m.cfg.WorkerWait)))
+		case now.Sub(fit) >= unfitWait:
+			m.ledger.giveUp(m.reason("no peer that is there can run it"))
 		}
 		if m.cfg.Waiting != nil && now.Sub(helped) >= waitingAfter {
 			m.cfg.Waiting(m.refusals())
@@ -151,6 +162,20 @@ func (m *matchmaker) free(now time.Time) []Candidate {
 		})
 	}
 	return candidates
+}
+
+// able returns the candidates that may run tasks now or later, and whether there
+// are candidates and none of them may.
+func (m *matchmaker) able() (list []Candidate, none bool) {
+	candidates := m.cfg.Pool.Candidates()
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, c := range candidates {
+		if s := m.standing(c.Peer); !s.unfit && !s.barred {
+			list = append(list, c)
+		}
+	}
+	return list, len(list) == 0 && slices.ContainsFunc(candidates, func(c Candidate) bool { return m.standing(c.Peer).unfit })
 }
 
 // rank puts candidates on sites where nobody works yet before the others.
@@ -246,7 +271,7 @@ func (m *matchmaker) letGo(peer grid.PeerID, why error) {
 	defer m.mu.Unlock()
 	defer m.nudge()
 	s, now := m.standing(peer), time.Now()
-	s.engaged = false
+	s.engaged, s.unfit = false, errors.Is(why, tasks.ErrUnfit)
 	switch {
 	case why == nil || errors.Is(why, errFinished):
 		return
@@ -277,8 +302,8 @@ func (m *matchmaker) refusals() []Refusal {
 	return list
 }
 
-// reason says why the job has no worker.
-func (m *matchmaker) reason() string {
+// reason says why the job has no worker, and that what is so.
+func (m *matchmaker) reason(what string) string {
 	list := m.refusals()
 	if len(list) == 0 {
 		return "no peer gives slots for tasks"
@@ -290,5 +315,5 @@ func (m *matchmaker) reason() string {
 	if more := len(list) - len(lines); more > 0 {
 		lines = append(lines, fmt.Sprintf("and %d more", more))
 	}
-	return fmt.Sprintf("no peer took it for %s: %s", m.cfg.WorkerWait, strings.Join(lines, "; "))
+	return what + ": " + strings.Join(lines, "; ")
 }

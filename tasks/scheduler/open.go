@@ -94,7 +94,7 @@ func (e *entry) sites() []string {
 
 // mayVote reports whether c may run a copy of e: no site and no peer has two.
 func (l *ledger) mayVote(e *entry, c *claim) bool {
-	if c.out[e.index] != nil {
+	if c.out[e.index] != nil || e.unfitFor(c.candidate.Peer) {
 		return false
 	}
 	if !l.judge.verify.Votes() {
@@ -173,7 +173,7 @@ func (l *ledger) advancing() bool {
 	if len(l.claims) == 0 {
 		return false
 	}
-	if !l.judge.verify.Votes() || l.copies > 0 || l.inHand || len(l.ready)+len(l.revised) > 0 || l.open.count+len(l.retry) == 0 {
+	if (!l.judge.verify.Votes() && !l.unfit) || l.copies > 0 || l.inHand || len(l.ready)+len(l.revised) > 0 || l.open.count+len(l.retry) == 0 {
 		return true
 	}
 	l.skipKnown()

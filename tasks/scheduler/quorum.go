@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -46,7 +47,7 @@ func CheckSites(ctx context.Context, job Job, cfg Config) error {
 			<-asking
 		}()
 	}
-	fit, given := map[string]bool{}, map[string]bool{}
+	fit, given := map[string]map[string]bool{}, map[string]bool{} // sites that take it, by engine
 	var refused []string
 	for _, c := range candidates {
 		given[c.Site] = true
@@ -57,13 +58,22 @@ func CheckSites(ctx context.Context, job Job, cfg Config) error {
 			refused = append(refused, a.candidate.Peer.Short()+": "+tasks.Reason(a.err))
 			continue
 		}
-		if fit[a.candidate.Site] = true; len(fit) >= need {
+		engine := job.comparable(a.offer)
+		if fit[engine] == nil {
+			fit[engine] = map[string]bool{}
+		}
+		fit[engine][a.candidate.Site] = true
+		if mostSites(fit) >= need {
 			return nil
 		}
 	}
 	slices.Sort(refused)
 	text := fmt.Sprintf("%s needs %d distinct sites; of %s that give slots, %s this job", cfg.Verify, need,
-		sites(len(given)), take(len(fit)))
+		sites(len(given)), take(mostSites(fit)))
+	delete(fit, "")
+	if len(fit) > 1 {
+		text += fmt.Sprintf(" on one system (they run %s, whose results cannot be compared)", strings.Join(slices.Sorted(maps.Keys(fit)), ", "))
+	}
 	if len(refused) > 0 {
 		more := ""
 		if len(refused) > refusalsNamed {
@@ -72,6 +82,32 @@ func CheckSites(ctx context.Context, job Job, cfg Config) error {
 		text += ": " + strings.Join(refused[:min(len(refused), refusalsNamed)], "; ") + more
 	}
 	return fmt.Errorf("%w: %s", ErrTooFewSites, text)
+}
+
+// comparable names with what other results those of an offer can be compared: of a
+// module with all, of a native command with those of the same engine. It is empty
+// when that is not known, as of a peer that is busy.
+func (h Header) comparable(o Offer) string {
+	if h.Runtime != tasks.RuntimeNative {
+		return ""
+	}
+	return o.Engine
+}
+
+// mostSites returns on how many sites results could be compared, at most: those of
+// one engine, and those of which none is known.
+func mostSites(fit map[string]map[string]bool) int {
+	most := len(fit[""])
+	for _, own := range fit {
+		n := len(own)
+		for site := range fit[""] {
+			if !own[site] {
+				n++
+			}
+		}
+		most = max(most, n)
+	}
+	return most
 }
 
 func sites(n int) string {

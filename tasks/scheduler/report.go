@@ -46,6 +46,10 @@ func (l *ledger) report(c *claim, r Report, now time.Time) ([]fetch, error) {
 		}
 		l.drop(c, h)
 		c.unfetched = c.unfetched || back.Unfetched
+		if back.Unfit {
+			l.unfitAt(c, h.entry, back.Why)
+			continue
+		}
 		c.puts.forget(l.job.Task(back.Index).contents()) // that may be why
 		l.retryElsewhere(c, h, back.Why, false)
 	}

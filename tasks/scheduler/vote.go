@@ -72,7 +72,7 @@ func (l *ledger) tally(e *entry) {
 	switch {
 	case agree >= e.need:
 		l.accept(e, digest)
-	case e.need-agree > l.judge.most()-len(e.ballots):
+	case e.hopeless(l.judge.most()):
 		l.disagree(e)
 	default:
 		l.requeue(e)
@@ -83,24 +83,63 @@ func (l *ledger) tally(e *entry) {
 // and how many do.
 func (e *entry) leading() (digest [32]byte, agree int) {
 	for _, b := range e.ballots {
-		n := 0
-		for _, other := range e.ballots {
-			if other.vote.Result == b.vote.Result {
-				n++
-			}
-		}
-		if n > agree {
+		if n := e.agreeing(b.vote.Result); n > agree {
 			digest, agree = b.vote.Result, n
 		}
 	}
 	return digest, agree
 }
 
+// agreeing counts the ballots for a result.
+func (e *entry) agreeing(result [32]byte) (n int) {
+	for _, b := range e.ballots {
+		if b.vote.Result == result {
+			n++
+		}
+	}
+	return n
+}
+
+// full reports whether as many sites of one engine as may be asked have e or gave a
+// result. What a site that has it runs is not known yet: it counts with each.
+func (e *entry) full(most int) bool {
+	for _, b := range e.ballots {
+		same := len(e.holders)
+		for _, other := range e.ballots {
+			if other.vote.Engine == b.vote.Engine {
+				same++
+			}
+		}
+		if same >= most {
+			return true
+		}
+	}
+	return len(e.holders) >= most
+}
+
+// hopeless reports whether so many sites of one engine gave different results that
+// no more than most of them can bring the agreement. Engines may differ without a
+// fault of anybody, so those of another count neither for this nor against.
+func (e *entry) hopeless(most int) bool {
+	for _, b := range e.ballots {
+		same, agree := 0, 0
+		for _, other := range e.ballots {
+			if other.vote.Engine == b.vote.Engine {
+				same++
+				agree = max(agree, e.agreeing(other.vote.Result))
+			}
+		}
+		if e.need-agree > most-same {
+			return true
+		}
+	}
+	return false
+}
+
 // wants returns how many more copies of e should be at workers now.
 func (l *ledger) wants(e *entry) int {
 	_, agree := e.leading()
-	open := min(max(e.need, 1)-agree, l.judge.most()-len(e.ballots))
-	return max(0, open-len(e.holders))
+	return max(0, max(e.need, 1)-agree-len(e.holders))
 }
 
 // accept settles e with the result that the leading ballots agree on.
@@ -156,8 +195,16 @@ func sameEngine(v Vote, agree []Vote) bool {
 // knows who is right.
 func (l *ledger) disagree(e *entry) {
 	_, agree := e.leading()
+	engines := map[string]bool{}
+	for _, b := range e.ballots {
+		engines[b.vote.Engine] = true
+	}
+	among := ""
+	if len(engines) > 1 {
+		among = fmt.Sprintf(" (they run %d different systems)", len(engines))
+	}
 	a := &Accepted{Result: l.impossible(e.index, fmt.Errorf(
-		"peers disagree: %d sites ran it and at most %d gave the same result, %d must", len(e.ballots), agree, e.need))}
+		"peers disagree: %d sites ran it and at most %d gave the same result, %d must%s", len(e.ballots), agree, e.need, among))}
 	for _, b := range e.ballots {
 		a.Evidence = append(a.Evidence, b.vote)
 		l.judge.doubt(b.vote.Peer)

@@ -1,6 +1,7 @@
 package scheduler
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -17,6 +18,9 @@ type Header struct {
 	Module  tasks.ContentID
 	Inputs  []tasks.Input
 	Limits  tasks.Limits
+	// Command is the first argument of every task of a tasks.RuntimeNative, so
+	// that a peer that lacks it says so before it gets any; empty: they differ.
+	Command string
 
 	Grant []byte    // see storage.JobGrant; workers take no job without
 	Key   tasks.Key // of the job, when something of it is stored
@@ -60,8 +64,11 @@ func (h Header) Validate() error {
 		return fmt.Errorf("%w: no job id", tasks.ErrInvalid)
 	}
 	var p Part
-	if h.Runtime == tasks.RuntimeNative {
-		p.Args = []string{"the program, which each task names"}
+	switch {
+	case h.Command != "" && h.Runtime != tasks.RuntimeNative:
+		return fmt.Errorf("%w: a module with a command", tasks.ErrInvalid)
+	case h.Runtime == tasks.RuntimeNative:
+		p.Args = []string{cmp.Or(h.Command, "the program, which each task names")}
 	}
 	return h.Spec(p).Validate()
 }
@@ -138,12 +145,13 @@ type Offer struct {
 	Slots   int               // given in all
 	Free    int               // unused now
 	Missing []tasks.ContentID // of the job's contents
+	Engine  string            // what would run the tasks: tasks.Result.Engine; empty: it does not say
 }
 
 // Worker is a peer that runs tasks, local or remote. Methods are safe for
 // concurrent use and return soon after their context is cancelled. Errors wrap
-// tasks.ErrBusy (try later), tasks.ErrRefused (its rules say no) or another
-// cause, with the worker's reason in the text.
+// tasks.ErrBusy (try later), tasks.ErrRefused (its rules say no), tasks.ErrUnfit
+// (they will not say otherwise, or it lacks something) or another cause, with the worker's reason in the text.
 type Worker interface {
 	// Offer asks whether the worker would take tasks of the job. It reserves
 	// nothing.
@@ -214,6 +222,7 @@ type Returned struct {
 	Index     int
 	Why       string
 	Unfetched bool // because a content that is stored could not be fetched
+	Unfit     bool // because the worker cannot run it at any time: tasks.ErrUnfit
 }
 
 // Refusal says why a peer took no tasks.

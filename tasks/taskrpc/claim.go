@@ -123,7 +123,11 @@ func (c *claim) giveBack(index int, why string) {
 func (c *claim) failed(order scheduler.Order, err error) {
 	c.giveBack(order.Index, err.Error())
 	stored := len(c.header.Stored)+len(order.Part.Stored) > 0
-	c.returned[len(c.returned)-1].Unfetched = stored && errors.Is(err, tasks.ErrNoContent)
+	back := &c.returned[len(c.returned)-1]
+	back.Unfetched = stored && errors.Is(err, tasks.ErrNoContent)
+	if back.Unfit = errors.Is(err, tasks.ErrUnfit); back.Unfit {
+		back.Why = clip(tasks.Reason(err))
+	}
 }
 
 // stop ends a task whose result is not wanted; it is reported as cancelled.

@@ -37,6 +37,11 @@ func (c *Client) Offer(ctx context.Context, h scheduler.Header) (scheduler.Offer
 	offer := scheduler.Offer{
 		Slots: int(min(p.Slots, math.MaxInt32)),
 		Free:  int(min(p.Free, p.Slots, math.MaxInt32)),
+
+		Engine: p.Engine,
+	}
+	if len(p.Engine) > maxEngineBytes {
+		return scheduler.Offer{}, invalid("an engine of %d bytes", len(p.Engine))
 	}
 	if len(p.Missing) > tasks.MaxInputs+1 {
 		return scheduler.Offer{}, invalid("%d contents missing", len(p.Missing))

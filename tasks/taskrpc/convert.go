@@ -80,6 +80,7 @@ func headerToProto(h scheduler.Header) *tasksv1.Header {
 		StoreOutputs: h.StoreOutputs,
 		Step:         uint32(h.Step),
 		Priority:     int32(h.Priority),
+		Command:      []byte(h.Command),
 	}
 	if !h.Key.IsZero() {
 		out.Key = h.Key[:]
@@ -150,6 +151,7 @@ func headerFromProto(p *tasksv1.Header) (h scheduler.Header, err error) {
 		return h, invalid("grant or key of a job")
 	}
 	h.Grant, h.StoreOutputs, h.Step, h.Priority = p.Grant, p.StoreOutputs, int(p.Step), int(p.Priority)
+	h.Command = string(p.Command)
 	copy(h.Key[:], p.Key)
 	if h.Stored, err = storedFromProto(p.Stored); err != nil {
 		return h, err

@@ -21,6 +21,7 @@ var problems = []struct {
 }{
 	{tasks.ErrInvalid, tasksv1.Kind_KIND_INVALID, codes.InvalidArgument},
 	{tasks.ErrBusy, tasksv1.Kind_KIND_BUSY, codes.ResourceExhausted},
+	{tasks.ErrUnfit, tasksv1.Kind_KIND_UNFIT, codes.PermissionDenied}, // before what it wraps
 	{tasks.ErrRefused, tasksv1.Kind_KIND_REFUSED, codes.PermissionDenied},
 	{tasks.ErrNoContent, tasksv1.Kind_KIND_NO_CONTENT, codes.NotFound},
 	{tasks.ErrContent, tasksv1.Kind_KIND_CONTENT, codes.DataLoss},

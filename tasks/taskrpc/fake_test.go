@@ -55,6 +55,7 @@ func newRunner(slots int) *fakeRunner {
 
 func (r *fakeRunner) Slots() (int, string)                  { return r.slots, r.why }
 func (r *fakeRunner) Check(taskrpc.Asker, tasks.Spec) error { return r.check }
+func (r *fakeRunner) Engine(tasks.Runtime) string           { return "fake" }
 func (r *fakeRunner) Release(tasks.TaskID)                  { r.mu.Lock(); defer r.mu.Unlock(); r.released++ }
 
 func (r *fakeRunner) Do(ctx context.Context, w taskrpc.Work) (tasks.Result, error) {

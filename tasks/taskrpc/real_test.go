@@ -34,6 +34,8 @@ type realRunner struct {
 	slots int
 }
 
+func (r realRunner) Engine(tasks.Runtime) string { return "real" }
+
 func (r realRunner) Slots() (int, string)                  { return r.slots, "" }
 func (r realRunner) Check(taskrpc.Asker, tasks.Spec) error { return r.Ready() }
 func (r realRunner) Do(ctx context.Context, w taskrpc.Work) (tasks.Result, error) {

@@ -50,15 +50,19 @@ type Runner interface {
 	// Slots returns how many tasks run at once for others; when it is 0, the
 	// reason in words.
 	Slots() (n int, why string)
-	// Check returns why tasks like this are not run here, without arguments:
-	// an error that wraps tasks.ErrRefused, tasks.ErrSandbox or
-	// tasks.ErrStopped; nil when they are.
+	// Check returns why tasks like this are not run here, without arguments but
+	// for the command that all of them have: an error that wraps
+	// tasks.ErrRefused, tasks.ErrUnfit, tasks.ErrSandbox or tasks.ErrStopped; nil
+	// when they are.
 	Check(asker Asker, spec tasks.Spec) error
+	// Engine names what runs tasks of a runtime here, as tasks.Result.Engine does.
+	Engine(tasks.Runtime) string
 	// Do runs a task to its end. When ctx is cancelled the guest is stopped at
 	// once and the state is tasks.StateCancelled. More tasks than slots may be
 	// handed over; they wait. Contents that are not here and are stored are
 	// fetched first, which counts in no limit of the task. An error means that
-	// the task was not run: tasks.ErrNoContent, tasks.ErrBusy and the like.
+	// the task was not run: tasks.ErrNoContent, tasks.ErrBusy, tasks.ErrUnfit
+	// and the like.
 	Do(ctx context.Context, work Work) (tasks.Result, error)
 	// Missing returns those of ids that are not in the content store.
 	Missing(ids []tasks.ContentID) []tasks.ContentID

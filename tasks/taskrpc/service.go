@@ -93,6 +93,7 @@ func (s *Service) offer(caller grid.PeerID, h scheduler.Header) (scheduler.Offer
 		Slots:   slots,
 		Free:    free,
 		Missing: s.cfg.Runner.Missing(h.Contents()),
+		Engine:  s.cfg.Runner.Engine(h.Runtime),
 	}, nil
 }
 
@@ -107,11 +108,16 @@ func (s *Service) admit(caller grid.PeerID, h scheduler.Header) (job Job, slots 
 	if job, err = s.job(caller, h); err != nil {
 		return job, 0, err
 	}
+	var p scheduler.Part
+	if h.Command != "" {
+		p.Args = []string{h.Command}
+	}
 	slots, why := s.cfg.Runner.Slots()
-	if slots <= 0 {
+	err = s.cfg.Runner.Check(job.Asker, h.Spec(p))
+	if slots <= 0 && !errors.Is(err, tasks.ErrUnfit) { // which no waiting changes
 		return job, 0, fmt.Errorf("%s: %w", cmp.Or(why, "gives no slots for tasks"), tasks.ErrRefused)
 	}
-	return job, slots, s.cfg.Runner.Check(job.Asker, h.Spec(scheduler.Part{}))
+	return job, slots, err
 }
 
 // open begins a claim.

@@ -99,7 +99,7 @@ func (s *session) open(p *tasksv1.WorkResponse) (scheduler.Report, error) {
 		if err != nil {
 			return r, err
 		}
-		r.Returned = append(r.Returned, scheduler.Returned{Index: index, Why: clip(back.Why), Unfetched: back.Unfetched})
+		r.Returned = append(r.Returned, scheduler.Returned{Index: index, Why: clip(back.Why), Unfetched: back.Unfetched, Unfit: back.Unfit})
 	}
 	if len(p.Results) == 0 {
 		return r, nil

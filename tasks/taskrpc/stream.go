@@ -113,7 +113,7 @@ func (c *claim) write(stream workStream, key ed25519.PrivateKey) error {
 			out.Signature = scheduler.SignResults(key, out.Results).Signature
 		}
 		for _, r := range b.returned {
-			out.Returned = append(out.Returned, &tasksv1.Returned{Index: uint64(r.Index), Why: r.Why, Unfetched: r.Unfetched})
+			out.Returned = append(out.Returned, &tasksv1.Returned{Index: uint64(r.Index), Why: r.Why, Unfetched: r.Unfetched, Unfit: r.Unfit})
 		}
 		if err := stream.Send(out); err != nil {
 			return err

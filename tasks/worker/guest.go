@@ -67,12 +67,13 @@ func (w *Worker) startGuest(ctx context.Context, launcher *sandbox.Launcher, k k
 // openNative finds out whether this machine can run commands, if it should.
 func (w *Worker) openNative(ctx context.Context, launcher *sandbox.Launcher) {
 	var runtime *native.Runtime
-	refusal := fmt.Errorf("%w: it runs no native commands", tasks.ErrRefused)
+	refusal := fmt.Errorf("%w: it runs no native commands", tasks.ErrUnfit)
 	if w.cfg.Native {
 		runtime, refusal = native.Probe(ctx, launcher)
 	}
 	if w.cfg.Native && refusal != nil {
 		w.cfg.Logger.Warn("this machine runs no native commands", "err", refusal)
+		refusal = fmt.Errorf("%w: %w", tasks.ErrUnfit, refusal)
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()

@@ -55,9 +55,10 @@ func TestBwrapTasks(t *testing.T) {
 	if r, err := w.Do(context.Background(), guest); err != nil || r.State != tasks.StateDone {
 		t.Errorf("%+v, %v", r, err)
 	}
-	r, err = w.Do(context.Background(), nativeTask(1, "no-such-command"))
-	if err != nil || r.State != tasks.StateLost || !strings.Contains(r.Why, "no-such-command") {
-		t.Errorf("%+v, %v", r, err)
+	for _, name := range []string{"no-such-command", "/usr/bin"} {
+		if r, err := w.Do(context.Background(), nativeTask(1, name)); !errors.Is(err, tasks.ErrUnfit) || !strings.Contains(err.Error(), name) {
+			t.Errorf("%+v, %v", r, err)
+		}
 	}
 	w.Allow(Allowance{Slots: 0, Why: "testing"})
 	if _, err := w.Do(context.Background(), nativeTask(2, "true")); !errors.Is(err, tasks.ErrRefused) {

@@ -3,6 +3,7 @@ package worker
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"time"
 
@@ -297,14 +298,16 @@ func faultResult(fault *sandbox.ModuleError) tasks.Result {
 // sandbox's reader and must not block.
 func (s *slot) outcome(ctx context.Context, b *box, e *job, o sandbox.Outcome) {
 	b.unstage(e.inputs)
-	switch s.worker.judge(s, e, o) {
-	case useOutcome:
+	switch v := s.worker.judge(s, e, o); {
+	case v == useOutcome && o.Unfit:
+		s.worker.answer(e, lost(cut(o.Why)), fmt.Errorf("%w: %s", tasks.ErrUnfit, o.Why))
+	case v == useOutcome:
 		b.collect(ctx, s.worker, e, o)
-	case dropOutcome:
+	case v == dropOutcome:
 		b.dropOutputs(o.Files)
-	case answerCancelled:
+	case v == answerCancelled:
 		s.worker.finish(e, cancelledResult())
-	case answerLost:
+	case v == answerLost:
 		s.worker.finish(e, lost("its sandbox ended before it began"))
 	}
 }

@@ -307,6 +307,10 @@ func (w *Worker) accept(e *job) error {
 	}
 	e.contents = e.task.Spec.Contents()
 	e.inputs = tasks.Spec{Inputs: e.task.Spec.Inputs, Stdin: e.task.Spec.Stdin}.Contents()
+	var missing error
+	if e.key.native() {
+		missing = native.Find(e.task.Spec.Args[0])
+	}
 	if err := w.store.pin(e.contents); err != nil {
 		return err
 	}
@@ -317,6 +321,8 @@ func (w *Worker) accept(e *job) error {
 	case err != nil:
 	case e.key.native() && w.noNative != nil:
 		err = w.noNative
+	case missing != nil:
+		err = missing
 	case w.allowed == 0:
 		err = fmt.Errorf("%w: %s", tasks.ErrRefused, w.why)
 	case w.active >= w.cfg.Queue:
@@ -355,8 +361,8 @@ func cancelledResult() tasks.Result {
 // finish answers a task, once.
 func (w *Worker) finish(e *job, r tasks.Result) { w.answer(e, r, nil) }
 
-// answer is finish, for a task that the donor's rules do not let run with an
-// error that says so.
+// answer is finish, for a task that the donor's rules do not let run, or that
+// cannot run here, with an error that says so.
 func (w *Worker) answer(e *job, r tasks.Result, withdrawn error) {
 	w.mu.Lock()
 	if e.answered {
@@ -365,10 +371,13 @@ func (w *Worker) answer(e *job, r tasks.Result, withdrawn error) {
 	}
 	e.answered, e.withdrawn = true, withdrawn
 	w.active--
-	if withdrawn != nil {
-		w.counts.Withdrawn++
-	} else {
+	switch {
+	case withdrawn == nil:
 		w.count(r.State)
+	case errors.Is(withdrawn, tasks.ErrWithdrawn):
+		w.counts.Withdrawn++
+	default:
+		w.counts.Lost++
 	}
 	w.mu.Unlock()
 	w.store.unpin(e.contents)

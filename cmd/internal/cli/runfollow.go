@@ -11,7 +11,6 @@ import (
 	"time"
 
 	controlv1 "gotong/proto/control/v1"
-	"gotong/tasks"
 )
 
 // follow shows what the peer says of the run, to its end.
@@ -105,7 +104,11 @@ func (r *clientRun) print(t *controlv1.RunTask) error {
 	if t.State == "cancelled" {
 		r.show.line("stopped: task %s on %s after %s", taskName(t), printable(t.PeerName), secondsText(t.Seconds))
 	} else if t.State != "done" || t.ExitCode != 0 {
-		r.show.line("task %s on %s: %s", taskName(t), printable(t.PeerName), taskOutcome(t))
+		at := ""
+		if t.PeerName != "" {
+			at = " on " + printable(t.PeerName)
+		}
+		r.show.line("task %s%s: %s", taskName(t), at, taskOutcome(t))
 	}
 	return nil
 }
@@ -125,9 +128,6 @@ func taskOutcome(t *controlv1.RunTask) string {
 	text := t.State
 	if t.Why != "" {
 		text += ": " + printable(t.Why)
-	}
-	if t.Limit == string(tasks.LimitStdout) {
-		text += "; let it write to a file below /out, and give run --output"
 	}
 	return text
 }

@@ -150,21 +150,23 @@ const (
 	Kind_KIND_SANDBOX     Kind = 7
 	Kind_KIND_STOPPED     Kind = 8
 	Kind_KIND_NOT_MEMBER  Kind = 9
+	Kind_KIND_UNFIT       Kind = 10 // refused, and no waiting changes that
 )
 
 // Enum value maps for Kind.
 var (
 	Kind_name = map[int32]string{
-		0: "KIND_UNSPECIFIED",
-		1: "KIND_INVALID",
-		2: "KIND_BUSY",
-		3: "KIND_REFUSED",
-		4: "KIND_NO_CONTENT",
-		5: "KIND_CONTENT",
-		6: "KIND_STORE_FULL",
-		7: "KIND_SANDBOX",
-		8: "KIND_STOPPED",
-		9: "KIND_NOT_MEMBER",
+		0:  "KIND_UNSPECIFIED",
+		1:  "KIND_INVALID",
+		2:  "KIND_BUSY",
+		3:  "KIND_REFUSED",
+		4:  "KIND_NO_CONTENT",
+		5:  "KIND_CONTENT",
+		6:  "KIND_STORE_FULL",
+		7:  "KIND_SANDBOX",
+		8:  "KIND_STOPPED",
+		9:  "KIND_NOT_MEMBER",
+		10: "KIND_UNFIT",
 	}
 	Kind_value = map[string]int32{
 		"KIND_UNSPECIFIED": 0,
@@ -177,6 +179,7 @@ var (
 		"KIND_SANDBOX":     7,
 		"KIND_STOPPED":     8,
 		"KIND_NOT_MEMBER":  9,
+		"KIND_UNFIT":       10,
 	}
 )
 
@@ -273,6 +276,7 @@ type Header struct {
 	StoreOutputs  bool                   `protobuf:"varint,9,opt,name=store_outputs,json=storeOutputs,proto3" json:"store_outputs,omitempty"` // outputs that are not inline are to be stored
 	Step          uint32                 `protobuf:"varint,10,opt,name=step,proto3" json:"step,omitempty"`                                    // tells claims of one caller on one job apart
 	Priority      int32                  `protobuf:"varint,11,opt,name=priority,proto3" json:"priority,omitempty"`                            // among the jobs of its owner
+	Command       []byte                 `protobuf:"bytes,12,opt,name=command,proto3" json:"command,omitempty"`                               // native: the first argument of every task; empty: they differ
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -382,6 +386,13 @@ func (x *Header) GetPriority() int32 {
 		return x.Priority
 	}
 	return 0
+}
+
+func (x *Header) GetCommand() []byte {
+	if x != nil {
+		return x.Command
+	}
+	return nil
 }
 
 // Stored says where a content is stored: docs/format.md, Contents of jobs.
@@ -647,6 +658,7 @@ type OfferResponse struct {
 	Slots         uint32                 `protobuf:"varint,1,opt,name=slots,proto3" json:"slots,omitempty"`    // that the peer gives in all
 	Free          uint32                 `protobuf:"varint,2,opt,name=free,proto3" json:"free,omitempty"`      // of them unused now
 	Missing       [][]byte               `protobuf:"bytes,3,rep,name=missing,proto3" json:"missing,omitempty"` // contents of the job that the peer lacks
+	Engine        string                 `protobuf:"bytes,4,opt,name=engine,proto3" json:"engine,omitempty"`   // what would run the tasks, as in Result
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -700,6 +712,13 @@ func (x *OfferResponse) GetMissing() [][]byte {
 		return x.Missing
 	}
 	return nil
+}
+
+func (x *OfferResponse) GetEngine() string {
+	if x != nil {
+		return x.Engine
+	}
+	return ""
 }
 
 type PutContentRequest struct {
@@ -1211,6 +1230,7 @@ type Returned struct {
 	Index         uint64                 `protobuf:"varint,1,opt,name=index,proto3" json:"index,omitempty"`
 	Why           string                 `protobuf:"bytes,2,opt,name=why,proto3" json:"why,omitempty"`
 	Unfetched     bool                   `protobuf:"varint,3,opt,name=unfetched,proto3" json:"unfetched,omitempty"` // because a content that is stored could not be fetched
+	Unfit         bool                   `protobuf:"varint,4,opt,name=unfit,proto3" json:"unfit,omitempty"`         // because the peer cannot run it at any time
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1262,6 +1282,13 @@ func (x *Returned) GetWhy() string {
 func (x *Returned) GetUnfetched() bool {
 	if x != nil {
 		return x.Unfetched
+	}
+	return false
+}
+
+func (x *Returned) GetUnfit() bool {
+	if x != nil {
+		return x.Unfit
 	}
 	return false
 }
@@ -3967,7 +3994,7 @@ var File_tasks_v1_tasks_proto protoreflect.FileDescriptor
 
 const file_tasks_v1_tasks_proto_rawDesc = "" +
 	"\n" +
-	"\x14tasks/v1/tasks.proto\x12\x0fgotong.tasks.v1\"\xdb\x02\n" +
+	"\x14tasks/v1/tasks.proto\x12\x0fgotong.tasks.v1\"\xf5\x02\n" +
 	"\x06Header\x12\x10\n" +
 	"\x03job\x18\x01 \x01(\fR\x03job\x12\x16\n" +
 	"\x06module\x18\x02 \x01(\fR\x06module\x12.\n" +
@@ -3980,7 +4007,8 @@ const file_tasks_v1_tasks_proto_rawDesc = "" +
 	"\rstore_outputs\x18\t \x01(\bR\fstoreOutputs\x12\x12\n" +
 	"\x04step\x18\n" +
 	" \x01(\rR\x04step\x12\x1a\n" +
-	"\bpriority\x18\v \x01(\x05R\bpriority\"l\n" +
+	"\bpriority\x18\v \x01(\x05R\bpriority\x12\x18\n" +
+	"\acommand\x18\f \x01(\fR\acommand\"l\n" +
 	"\x06Stored\x12\x18\n" +
 	"\acontent\x18\x01 \x01(\fR\acontent\x12\x12\n" +
 	"\x04size\x18\x02 \x01(\x03R\x04size\x12\x1a\n" +
@@ -3999,11 +4027,12 @@ const file_tasks_v1_tasks_proto_rawDesc = "" +
 	"\foutput_bytes\x18\x05 \x01(\x03R\voutputBytes\x12!\n" +
 	"\foutput_files\x18\x06 \x01(\x03R\voutputFiles\"?\n" +
 	"\fOfferRequest\x12/\n" +
-	"\x06header\x18\x01 \x01(\v2\x17.gotong.tasks.v1.HeaderR\x06header\"S\n" +
+	"\x06header\x18\x01 \x01(\v2\x17.gotong.tasks.v1.HeaderR\x06header\"k\n" +
 	"\rOfferResponse\x12\x14\n" +
 	"\x05slots\x18\x01 \x01(\rR\x05slots\x12\x12\n" +
 	"\x04free\x18\x02 \x01(\rR\x04free\x12\x18\n" +
-	"\amissing\x18\x03 \x03(\fR\amissing\"k\n" +
+	"\amissing\x18\x03 \x03(\fR\amissing\x12\x16\n" +
+	"\x06engine\x18\x04 \x01(\tR\x06engine\"k\n" +
 	"\x11PutContentRequest\x12\x18\n" +
 	"\acontent\x18\x01 \x01(\fR\acontent\x12\x12\n" +
 	"\x04size\x18\x02 \x01(\x03R\x04size\x12\x12\n" +
@@ -4038,11 +4067,12 @@ const file_tasks_v1_tasks_proto_rawDesc = "" +
 	"\bfetching\x18\x06 \x01(\bR\bfetching\"/\n" +
 	"\x05Grant\x12\x14\n" +
 	"\x05slots\x18\x01 \x01(\rR\x05slots\x12\x10\n" +
-	"\x03key\x18\x02 \x01(\fR\x03key\"P\n" +
+	"\x03key\x18\x02 \x01(\fR\x03key\"f\n" +
 	"\bReturned\x12\x14\n" +
 	"\x05index\x18\x01 \x01(\x04R\x05index\x12\x10\n" +
 	"\x03why\x18\x02 \x01(\tR\x03why\x12\x1c\n" +
-	"\tunfetched\x18\x03 \x01(\bR\tunfetched\"\xef\x02\n" +
+	"\tunfetched\x18\x03 \x01(\bR\tunfetched\x12\x14\n" +
+	"\x05unfit\x18\x04 \x01(\bR\x05unfit\"\xef\x02\n" +
 	"\x06Result\x12\x10\n" +
 	"\x03job\x18\x01 \x01(\fR\x03job\x12\x14\n" +
 	"\x05index\x18\x02 \x01(\x04R\x05index\x12\x12\n" +
@@ -4293,7 +4323,7 @@ const file_tasks_v1_tasks_proto_rawDesc = "" +
 	"\fLIMIT_MEMORY\x10\x02\x12\x10\n" +
 	"\fLIMIT_STDOUT\x10\x03\x12\x10\n" +
 	"\fLIMIT_OUTPUT\x10\x04\x12\x11\n" +
-	"\rLIMIT_COMPILE\x10\x05*\xc4\x01\n" +
+	"\rLIMIT_COMPILE\x10\x05*\xd4\x01\n" +
 	"\x04Kind\x12\x14\n" +
 	"\x10KIND_UNSPECIFIED\x10\x00\x12\x10\n" +
 	"\fKIND_INVALID\x10\x01\x12\r\n" +
@@ -4304,7 +4334,10 @@ const file_tasks_v1_tasks_proto_rawDesc = "" +
 	"\x0fKIND_STORE_FULL\x10\x06\x12\x10\n" +
 	"\fKIND_SANDBOX\x10\a\x12\x10\n" +
 	"\fKIND_STOPPED\x10\b\x12\x13\n" +
-	"\x0fKIND_NOT_MEMBER\x10\t*a\n" +
+	"\x0fKIND_NOT_MEMBER\x10\t\x12\x0e\n" +
+	"\n" +
+	"KIND_UNFIT\x10\n" +
+	"*a\n" +
 	"\aJobWish\x12\x18\n" +
 	"\x14JOB_WISH_UNSPECIFIED\x10\x00\x12\x13\n" +
 	"\x0fJOB_WISH_CANCEL\x10\x01\x12\x12\n" +
