@@ -31,14 +31,20 @@ func tempPattern(path string) string { return "." + filepath.Base(path) + ".*.tm
 
 // RemoveTemps deletes what a crash in the middle of WriteFile left beside path.
 // Nobody else may be writing that file.
-func RemoveTemps(path string) error {
-	entries, err := os.ReadDir(filepath.Dir(path))
+func RemoveTemps(path string) error { return removeMatching(filepath.Dir(path), tempPattern(path)) }
+
+// RemoveAllTemps deletes what crashes in the middle of WriteFile left in a
+// directory, which need not exist. Nobody else may be writing files there.
+func RemoveAllTemps(dir string) error { return removeMatching(dir, tempPattern("*")) }
+
+func removeMatching(dir, pattern string) error {
+	entries, err := os.ReadDir(dir)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
 	for _, entry := range entries {
-		if ok, _ := filepath.Match(tempPattern(path), entry.Name()); ok { // a bad pattern matches nothing
-			err = errors.Join(err, os.Remove(filepath.Join(filepath.Dir(path), entry.Name())))
+		if ok, _ := filepath.Match(pattern, entry.Name()); ok { // a bad pattern matches nothing
+			err = errors.Join(err, os.Remove(filepath.Join(dir, entry.Name())))
 		}
 	}
 	return err

@@ -70,4 +70,10 @@ func TestRemoveTemps(t *testing.T) {
 	if entries, err := os.ReadDir(dir); err != nil || len(entries) != 2 {
 		t.Errorf("left: %v %v", entries, err)
 	}
+	if err := errors.Join(disk.RemoveAllTemps(dir), disk.RemoveAllTemps(filepath.Join(dir, "missing"))); err != nil {
+		t.Fatal(err)
+	}
+	if entries, err := os.ReadDir(dir); err != nil || len(entries) != 1 || entries[0].Name() != "file" {
+		t.Errorf("left: %v %v", entries, err)
+	}
 }

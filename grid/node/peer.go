@@ -14,6 +14,7 @@ import (
 	"google.golang.org/grpc"
 
 	"gotong/grid"
+	"gotong/grid/disk"
 	"gotong/grid/identity"
 	"gotong/grid/invite"
 	"gotong/grid/membership"
@@ -132,6 +133,9 @@ func Open(dir string, o Options) (*Peer, error) {
 	}
 	p := &Peer{home: h, cfg: o.Config, options: o, logger: o.Logger, leave: make(chan struct{})}
 	p.onClose(func() error { release(); return nil })
+	if err := disk.RemoveAllTemps(h.state().dir); err != nil {
+		return nil, errors.Join(fmt.Errorf("tidy up after a stop: %w", err), p.Close())
+	}
 	for _, open := range []func() error{p.openIdentity, p.openNetwork, p.openMembership, p.openStorage, p.openRepair, p.openTasks, p.openKeeper} {
 		if err := open(); err != nil {
 			return nil, errors.Join(err, p.Close())

@@ -104,9 +104,16 @@ func putHolders(ctx context.Context, s *shardstore.Store, segment storagetest.Se
 	return fmt.Errorf("stored again: %w", err)
 }
 
+// storePlace is where a store lies.
+type storePlace interface {
+	open() (*shardstore.Store, error)
+	sizes() int64 // of all files that count
+}
+
 // workload does a bit of everything and remembers what was acknowledged.
 type workload struct {
 	t        *testing.T
+	say      func(event string) // of what happens; note, or another process calls it
 	segments []storagetest.Segment
 	later    storagetest.Segment // put to see that the store still takes one
 	chain    []storage.SignedHead
@@ -120,33 +127,62 @@ func newWorkload(t *testing.T) *workload {
 	for _, seed := range []string{"a", "b"} {
 		w.segments = append(w.segments, device.Segment(t, vault, twoOf3, 1500, seed))
 	}
+	w.say = w.note
+	w.forget()
 	return w
 }
 
-func (w *workload) run(s *shardstore.Store) {
+// forget begins anew: nothing was tried.
+func (w *workload) forget() {
 	w.acked, w.maybe, w.heads = map[storage.ShardID][]byte{}, map[storage.ShardID][]byte{}, 0
+}
+
+// note takes in one thing that happened: its name, and the numbers of segment
+// and shard, or of the head.
+func (w *workload) note(event string) {
+	var what string
+	var i, index int
+	if _, err := fmt.Sscan(event, &what, &i, &index); err != nil {
+		w.t.Fatalf("event %q: %v", event, err)
+	}
+	id, bytes := w.segments[i].ID(index), w.segments[i].Shards[index]
+	switch what {
+	case "putting":
+		w.maybe[id] = bytes
+	case "put":
+		w.acked[id] = bytes
+	case "head":
+		w.heads = i + 1
+	case "deleting":
+		delete(w.acked, id)
+	case "deleted":
+		delete(w.maybe, id)
+	}
+}
+
+func (w *workload) run(s *shardstore.Store) {
 	ctx := w.t.Context()
+	say := func(what string, i, index int) { w.say(fmt.Sprint(what, " ", i, " ", index)) }
 	for i, segment := range w.segments {
 		for index := range 2 {
-			w.maybe[segment.ID(index)] = segment.Shards[index]
+			say("putting", i, index)
 			err := storagetest.Put(ctx, s, segment, index, []storage.Holder{{Shard: 1, Peer: device.Peer}})
 			w.wantKnown(err)
 			if err == nil || errors.Is(err, storage.ErrExists) {
-				w.acked[segment.ID(index)] = segment.Shards[index]
+				say("put", i, index)
 			}
 		}
 		err := s.PutHeads(ctx, storagetest.Raw(w.chain[:i+1]...))
 		w.wantKnown(err)
 		if err == nil {
-			w.heads = i + 1
+			say("head", i, 0)
 		}
 	}
 	_ = putHolders(ctx, s, w.segments[0], 1)
-	gone := w.segments[0].ID(0)
-	if err := s.DeleteShard(ctx, gone); err == nil {
-		delete(w.maybe, gone)
+	say("deleting", 0, 0)
+	if err := s.DeleteShard(ctx, w.segments[0].ID(0)); err == nil {
+		say("deleted", 0, 0)
 	}
-	delete(w.acked, gone)
 }
 
 // wantKnown: whatever fails underneath, a caller gets an error that it can act on.
@@ -158,9 +194,9 @@ func (w *workload) wantKnown(err error) {
 
 // check opens the files again: all that was acknowledged is there and right,
 // nothing that was never sent is, and the accounts are true.
-func (w *workload) check(files *crashFS, when string) {
+func (w *workload) check(place storePlace, when string) {
 	t := w.t
-	s, err := shardstore.Open("", shardstore.Config{FS: files})
+	s, err := place.open()
 	if err != nil {
 		t.Fatalf("%s: %v", when, err)
 	}
@@ -196,31 +232,34 @@ func (w *workload) check(files *crashFS, when string) {
 	if stats := s.Stats(); stats.Owners[device.Owner].Bytes != size || stats.ReservedBytes != 0 {
 		t.Fatalf("%s: accounts say %+v, files have %d", when, stats, size)
 	}
+	if got, want := s.Stats().Bytes, place.sizes(); got != want {
+		t.Fatalf("%s: accounts have %d bytes, files %d", when, got, want)
+	}
 	for _, problem := range s.Problems() {
 		if problem.What != "head file is damaged" { // a torn tail
 			t.Fatalf("%s: %+v", when, problem)
 		}
 	}
-	if err := storagetest.Put(t.Context(), s, w.later, 0, nil); err != nil {
+	if err := storagetest.Put(t.Context(), s, w.later, 0, nil); err != nil && !errors.Is(err, storage.ErrExists) {
 		t.Fatalf("%s: store takes nothing any more: %v", when, err)
 	}
 }
 
-// again opens the files as they are, as after a kill, does everything once more,
-// and then cuts the power: what was there counts as acknowledged too.
-func (w *workload) again(files *crashFS, when string) {
-	when += ", opened again"
-	s, err := shardstore.Open("", shardstore.Config{FS: files})
+// again opens the files as they are, as after a kill, and does everything once
+// more, to the end: what was there counts as acknowledged too.
+func (w *workload) again(place storePlace, when string) {
+	s, err := place.open()
 	if err != nil {
 		w.t.Fatalf("%s: %v", when, err)
 	}
+	w.forget()
 	w.run(s)
 	if want := 2*len(w.segments) - 1; len(w.acked) != want || w.heads != len(w.segments) {
 		w.t.Fatalf("%s: %d shards and %d heads acknowledged", when, len(w.acked), w.heads)
 	}
-	files.locked = false
-	w.check(files.crash(nil), when)
-	w.check(files, when)
+	if err := s.Close(); err != nil {
+		w.t.Fatalf("%s: %v", when, err)
+	}
 }
 
 // TestEveryOperationFails fails each operation in turn, once or from then on,
@@ -237,11 +276,10 @@ func TestEveryOperationFails(t *testing.T) {
 			files := newCrashFS()
 			files.failAt, files.failErr, files.failAll = n, mode.err, mode.all
 			s, err := shardstore.Open("", shardstore.Config{FS: files})
+			w.forget()
 			if err == nil {
 				w.run(s)
 				_ = s.Close()
-			} else {
-				w.acked, w.maybe, w.heads = nil, nil, 0
 			}
 			failed := files.failed
 			files.failAt, files.locked = 0, false
@@ -250,7 +288,10 @@ func TestEveryOperationFails(t *testing.T) {
 				w.check(files.crash(rand.New(rand.NewPCG(seed, uint64(n)))), when+fmt.Sprint(" seed ", seed))
 			}
 			w.check(files.crash(nil), when)
+			when += ", opened again"
 			w.again(files, when)
+			w.check(files.crash(nil), when)
+			w.check(files, when)
 			if failed == "" {
 				break
 			}

@@ -12,7 +12,6 @@ import (
 
 	"gotong/grid"
 	"gotong/storage"
-	"gotong/storage/shardstore"
 	"gotong/storage/storagetest"
 )
 
@@ -24,6 +23,8 @@ type deleting struct {
 	other         storagetest.Segment // of another owner
 	first, second storage.SignedDeletion
 
+	say func(event string) // of what happens; note, or another process calls it
+
 	firstAcked, secondAcked, emptied, dropped bool
 }
 
@@ -34,12 +35,29 @@ func newDeleting(t *testing.T) *deleting {
 	}
 	w.first = device.Deletion(t, vault, 1, w.a.Header.ID, w.late.Header.ID)
 	w.second = device.Deletion(t, vault, 2, w.b.Header.ID)
+	w.say = w.note
 	return w
 }
 
+// note takes in one thing that happened.
+func (w *deleting) note(event string) {
+	switch event {
+	case "first":
+		w.firstAcked = true
+	case "second":
+		w.secondAcked = true
+	case "emptying":
+		w.emptied = true
+	case "dropping":
+		w.dropped = true
+	default:
+		w.t.Fatalf("event %q", event)
+	}
+}
+
 // prepare stores what is to be deleted, before anything fails.
-func (w *deleting) prepare(files *crashFS) {
-	s, err := shardstore.Open("", shardstore.Config{FS: files})
+func (w *deleting) prepare(place storePlace) {
+	s, err := place.open()
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -55,9 +73,10 @@ func (w *deleting) prepare(files *crashFS) {
 	w.firstAcked, w.secondAcked, w.emptied, w.dropped = false, false, false, false
 }
 
-// run does everything, or, when it is done again, only deletes.
-func (w *deleting) run(files *crashFS, again bool) {
-	s, err := shardstore.Open("", shardstore.Config{FS: files})
+// run does everything, or, when it is done again, only deletes. It ends early
+// when all is gone.
+func (w *deleting) run(place storePlace, again bool, gone func() bool) {
+	s, err := place.open()
 	if err != nil {
 		return
 	}
@@ -69,34 +88,37 @@ func (w *deleting) run(files *crashFS, again bool) {
 		}
 		return err == nil
 	}
-	gone := func() bool { return files.failAll && files.failed != "" }
-	w.firstAcked = known(s.PutDeletions(ctx, storagetest.RawDeletions(w.first)))
+	if known(s.PutDeletions(ctx, storagetest.RawDeletions(w.first))) {
+		w.say("first")
+	}
 	_, err = s.EmptyTrash(ctx, false)
 	known(err)
 	if gone() {
 		return
 	}
-	w.secondAcked = known(s.PutDeletions(ctx, storagetest.RawDeletions(w.second)))
+	if known(s.PutDeletions(ctx, storagetest.RawDeletions(w.second))) {
+		w.say("second")
+	}
 	_, err = s.NoteRemoved([]grid.OwnerID{device.Owner})
 	known(err)
 	if again || gone() {
 		return
 	}
-	w.emptied = true
+	w.say("emptying")
 	_, err = s.EmptyTrash(ctx, true)
 	known(err)
 	if gone() {
 		return
 	}
-	w.dropped = true
+	w.say("dropping")
 	_, err = s.DropOwner(ctx, device.Owner)
 	known(err)
 }
 
 // check opens the files: what was acknowledged holds, and nothing else is gone.
-func (w *deleting) check(files *crashFS, when string) {
+func (w *deleting) check(place storePlace, when string) {
 	t := w.t
-	s, err := shardstore.Open("", shardstore.Config{FS: files})
+	s, err := place.open()
 	if err != nil {
 		t.Fatalf("%s: %v", when, err)
 	}
@@ -149,7 +171,7 @@ func (w *deleting) check(files *crashFS, when string) {
 	if !w.emptied && (!has(w.second) && state(w.b.Header.ID) != storage.ShardStored || !has(w.first) && state(w.a.Header.ID) != storage.ShardStored) {
 		t.Fatalf("%s: deleted without a deletion", when)
 	}
-	if got, want := s.Stats().Bytes, files.sizes(); got != want {
+	if got, want := s.Stats().Bytes, place.sizes(); got != want {
 		t.Fatalf("%s: accounts have %d bytes, files %d", when, got, want)
 	}
 	for _, problem := range s.Problems() {
@@ -187,7 +209,7 @@ func TestEveryOperationOfDeletingFails(t *testing.T) {
 			files := newCrashFS()
 			w.prepare(files)
 			files.failAt, files.failErr, files.failAll = files.ops+n, mode.err, mode.all
-			w.run(files, false)
+			w.run(files, false, func() bool { return files.failAll && files.failed != "" })
 			failed := files.failed
 			files.failAt, files.failAll, files.locked = 0, false, false
 			when := fmt.Sprintf("%s at operation %d (%s)", mode.name, n, failed)
@@ -196,7 +218,8 @@ func TestEveryOperationOfDeletingFails(t *testing.T) {
 			}
 			w.check(files.crash(nil), when)
 			w.check(files, when+", killed")
-			w.run(files, true)
+			w.firstAcked, w.secondAcked = false, false
+			w.run(files, true, func() bool { return false })
 			if !w.firstAcked || !w.secondAcked {
 				t.Fatalf("%s: not acknowledged when done again", when)
 			}

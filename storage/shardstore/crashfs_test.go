@@ -48,6 +48,11 @@ func newDirNode() *inode {
 
 func newCrashFS() *crashFS { return &crashFS{root: newDirNode(), free: 1 << 40} }
 
+// open opens the store on it.
+func (c *crashFS) open() (*shardstore.Store, error) {
+	return shardstore.Open("", shardstore.Config{FS: c})
+}
+
 // crash returns the file system after a power cut. With rng nil all that was
 // not synced is gone; else each name and each page is as it was when it was
 // last synced, or as it was last written. A file that only changed its name has

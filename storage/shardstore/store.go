@@ -6,6 +6,7 @@ import (
 	"io"
 	"io/fs"
 	"log/slog"
+	"strings"
 	"sync"
 	"sync/atomic"
 
@@ -131,9 +132,22 @@ func (s *Store) checkFormat() error {
 	return s.writeFile(formatName, []byte(formatText))
 }
 
-// makeLayout makes the directories that are missing, and makes those inside
-// them durable that a process which was killed left behind.
+// makeLayout makes the directories that are missing, makes those inside them
+// durable that a process which was killed left behind, and removes what it did
+// not finish in the root directory.
 func (s *Store) makeLayout() error {
+	names, err := s.fs.ReadDir(".")
+	if err != nil {
+		return err
+	}
+	for _, name := range names {
+		if !strings.HasSuffix(name.Name(), tempSuffix) {
+			continue
+		}
+		if err := s.fs.Remove(name.Name()); err != nil {
+			return err
+		}
+	}
 	for _, dir := range []string{shardsDir, trashDir, badDir, headsDir, deletionsDir} {
 		if err := s.fs.Mkdir(dir); err != nil && !errors.Is(err, fs.ErrExist) {
 			return err

@@ -57,7 +57,7 @@ func openHeads(dir string, vault storage.VaultID, files files) (*headChain, erro
 	for _, entry := range entries {
 		number, bad := strings.CutSuffix(entry.Name(), badSuffix)
 		if len(number) != len(headName(0)) {
-			continue // a temporary file of a process that was killed
+			continue // not a link
 		}
 		head, err := readHead(filepath.Join(dir, entry.Name()))
 		switch {

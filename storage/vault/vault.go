@@ -15,6 +15,7 @@ import (
 	"github.com/klauspost/compress/zstd"
 
 	"gotong/grid"
+	"gotong/grid/disk"
 	"gotong/storage"
 	"gotong/storage/seal"
 )
@@ -128,6 +129,11 @@ func open(dir string, config Config, files files) (*Vault, error) {
 		pruning: make(chan struct{}, 1), deleting: make(chan struct{}, 1)}
 	if v.log == nil {
 		v.log = slog.New(slog.DiscardHandler)
+	}
+	for _, dir := range []string{dir, filepath.Join(dir, headsName), v.deletions.dir} {
+		if err := disk.RemoveAllTemps(dir); err != nil {
+			return nil, fmt.Errorf("open vault: %w", err)
+		}
 	}
 	if v.heads, err = openHeads(filepath.Join(dir, headsName), secrets.Vault(), files); err != nil {
 		return nil, fmt.Errorf("open vault: %w", err)

@@ -156,14 +156,14 @@ func (j *Job) ContentPath(id tasks.ContentID) string {
 // checked.
 func (j *Job) KeepContent(id tasks.ContentID, from io.Reader) error {
 	path := j.ContentPath(id)
-	if _, err := os.Stat(path); err == nil {
-		return nil
-	}
 	dir := filepath.Dir(path)
+	if _, err := os.Stat(path); err == nil {
+		return disk.SyncDir(dir) // who made it may have been killed before this
+	}
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return err
 	}
-	f, err := os.CreateTemp(dir, "new-")
+	f, err := os.CreateTemp(dir, newContent)
 	if err != nil {
 		return err
 	}
@@ -181,7 +181,7 @@ func (j *Job) KeepContent(id tasks.ContentID, from io.Reader) error {
 	if err != nil {
 		return errors.Join(err, os.Remove(f.Name()))
 	}
-	return disk.SyncDir(dir)
+	return errors.Join(disk.SyncDir(dir), disk.SyncDir(j.dir))
 }
 
 func (j *Job) close() error {

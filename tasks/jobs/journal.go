@@ -98,7 +98,9 @@ func openJournal(f file, job tasks.JobID, length int64, keep func(io.Reader) err
 		j.size += int64(entryHeader + len(raw))
 	}
 	if cut = length - j.size; cut == 0 {
-		return j, 0, nil
+		// A process that was killed may have written what it did not sync; from
+		// here on it counts.
+		return j, 0, j.file.Sync()
 	}
 	if keep != nil {
 		if err := keep(io.NewSectionReader(f, j.size, cut)); err != nil {

@@ -38,6 +38,7 @@ const (
 	planName     = "plan"
 	journalName  = "journal"
 	contentsName = "contents"
+	newContent   = ".new.*.tmp" // one that is being copied; disk.RemoveAllTemps knows it
 	newSuffix    = ".new"
 	// maxCuts is how many cut tails of a journal are kept.
 	maxCuts = 8
@@ -180,6 +181,10 @@ func moveContents(dir string, files map[tasks.ContentID]string) error {
 }
 
 func (s *Store) open(id tasks.JobID, path string) (*Job, error) {
+	// What a process that was killed did not finish.
+	if err := errors.Join(disk.RemoveAllTemps(path), disk.RemoveAllTemps(filepath.Join(path, contentsName))); err != nil {
+		return nil, err
+	}
 	raw, err := disk.ReadFile(filepath.Join(path, planName), MaxPlanBytes)
 	if err != nil {
 		return nil, err

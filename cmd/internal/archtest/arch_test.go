@@ -67,12 +67,13 @@ var layers = [][]string{
 	{"grid"},
 	{"grid/gridtest/memnet"},
 	{"grid/disk"},
+	{"grid/disk/disktest"},
 	{"configs"},
 }
 
 // testOnly may be imported by test files, and by nothing that ships, wherever
 // they stand in the list.
-var testOnly = []string{"grid/gridtest", "grid/gridtest/memnet", "storage/storagetest"}
+var testOnly = []string{"grid/gridtest", "grid/gridtest/memnet", "grid/disk/disktest", "storage/storagetest"}
 
 // soleImporters names the one package that may import a heavy library, so that
 // replacing it touches one place.
