@@ -238,7 +238,8 @@ func TestAuditFindsWhoKeepsNothing(t *testing.T) {
 		(*faulty).Set(storagetest.Faults{Prove: storage.ErrNotFound, Open: storage.ErrNotFound})
 		c.Wait("somebody finds out", func() bool { return auditsOf(c, liar).missing > 0 })
 		// Others may have found it in the same second: the first bad one counts.
-		if sum := auditsOf(c, liar); sum.success-before.success+1 > uint64(repair.Challenges(1, 0.999)) {
+		sum := auditsOf(c, liar)
+		if n := int(sum.success - before.success); repair.Detection(1, n) == 1 {
 			t.Errorf("found by %+v", sum)
 		}
 		waitHealthy(t, c, 5, 10*time.Minute, liar)

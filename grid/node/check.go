@@ -31,10 +31,11 @@ func (p *Peer) Check(ctx context.Context, readData float64, progress func(*contr
 	}, nil
 }
 
-// Stats counts what the vault holds, or what is at SNAPSHOT[:PATH].
-func (p *Peer) Stats(ctx context.Context, text string) (*controlv1.StatsResponse, error) {
+// Stats counts what the vault holds, or what is at SNAPSHOT[:PATH]; each also
+// finds out what each snapshot of the vault alone needs.
+func (p *Peer) Stats(ctx context.Context, text string, each bool) (*controlv1.StatsResponse, error) {
 	if text == "" {
-		return p.vaultStats(ctx)
+		return p.vaultStats(ctx, each)
 	}
 	name, err := p.snapshotName(ctx, text)
 	if err != nil {
@@ -54,7 +55,7 @@ func (p *Peer) Stats(ctx context.Context, text string) (*controlv1.StatsResponse
 	return &controlv1.StatsResponse{Tree: tree}, nil
 }
 
-func (p *Peer) vaultStats(ctx context.Context) (*controlv1.StatsResponse, error) {
+func (p *Peer) vaultStats(ctx context.Context, each bool) (*controlv1.StatsResponse, error) {
 	t, err := p.vault.Stats(ctx)
 	if err != nil {
 		return nil, p.explainTooFew(err)
@@ -63,9 +64,20 @@ func (p *Peer) vaultStats(ctx context.Context) (*controlv1.StatsResponse, error)
 	if err != nil {
 		return nil, err
 	}
-	return &controlv1.StatsResponse{Vault: &controlv1.VaultStats{
+	stats := &controlv1.VaultStats{
 		Snapshots: t.Snapshots, LogicalBytes: t.LogicalBytes, Blobs: t.Blobs, UniqueBytes: t.UniqueBytes, SealedBytes: t.SealedBytes,
 		Segments: t.Segments, SegmentBytes: t.SegmentBytes, StoredBytes: t.StoredBytes, WasteBytes: t.Waste, IndexBytes: t.IndexBytes,
 		Waiting: uint64(waiting.Held + waiting.Sent),
-	}}, nil
+	}
+	if !each {
+		return &controlv1.StatsResponse{Vault: stats}, nil
+	}
+	alone, err := p.vault.Alone(ctx)
+	if err != nil {
+		return nil, p.readFailure("the snapshots", err)
+	}
+	for _, s := range alone {
+		stats.Each = append(stats.Each, &controlv1.AloneBytes{Id: s.ID.String(), TimeUnixNano: s.Created.UnixNano(), SealedBytes: s.Sealed, StoredBytes: s.Stored})
+	}
+	return &controlv1.StatsResponse{Vault: stats}, nil
 }

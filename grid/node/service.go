@@ -108,5 +108,5 @@ func (s *service) Check(r *controlv1.CheckRequest, stream controlv1.Control_Chec
 }
 
 func (s *service) Stats(ctx context.Context, r *controlv1.StatsRequest) (*controlv1.StatsResponse, error) {
-	return s.peer.Stats(ctx, r.Snapshot)
+	return s.peer.Stats(ctx, r.Snapshot, r.Each)
 }

@@ -21,7 +21,8 @@ func samples(t testing.TB) (grid.GridID, actor, [][]byte) {
 	g, genesis := ann.found(t)
 	admit := ann.admits(g, bob, link{number: 1})
 	remove := signRemove(ann.node, g, after(admit, 1), removal{peer: bob.id(), cuts: map[grid.PeerID]cut{bob.id(): {number: 4, hash: Hash{4}}}})
-	return g, ann, [][]byte{genesis, admit, ann.device(t).signDevice(g), remove}
+	disown := signDisown(ann.owner, g, map[grid.PeerID]cut{ann.id(): {number: 1, hash: Hash{1}}})
+	return g, ann, [][]byte{genesis, admit, ann.device(t).signDevice(g), remove, disown}
 }
 
 func TestStatementsRefuseEveryChange(t *testing.T) {

@@ -200,18 +200,6 @@ func Detection(share float64, challenges int) float64 {
 	return 1 - math.Pow(1-min(max(share, 0), 1), float64(max(challenges, 0)))
 }
 
-// Challenges returns how many challenges find a holder that dropped a share
-// with at least a probability below 1; 0 when nothing was dropped.
-func Challenges(share, probability float64) int {
-	if share <= 0 || probability <= 0 {
-		return 0
-	}
-	if share >= 1 {
-		return 1
-	}
-	return int(math.Ceil(math.Log(1-min(probability, 1-1e-12)) / math.Log(1-share)))
-}
-
 // Report is what is known of one peer, for people.
 type Report struct {
 	Peer   grid.PeerID

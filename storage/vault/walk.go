@@ -35,6 +35,7 @@ type walk struct {
 	extra   numberSet                     // segments that were met and are not listed
 	missing uint64                        // blobs of files that are in no segment that is known
 	blobs   uint64
+	users   *users                        // nil: it does not matter which snapshot refers to what
 	met     func(h [32]byte, at location) // is called with each blob once
 	problem func(where string, err error)
 }
@@ -80,7 +81,7 @@ func (w *walk) object(ref Ref, as int, where string, depth int) error {
 	if err != nil || ref.Depth == 0 && as == asFile {
 		return err
 	}
-	if !w.walked[as][ref.Depth].add(at.segment, at.offset) {
+	if !w.enter(as, int(ref.Depth), at) {
 		return nil
 	}
 	if as == asListing && depth > maxTreeDepth {
@@ -90,6 +91,14 @@ func (w *walk) object(ref Ref, as int, where string, depth int) error {
 		return w.listing(ref, where, depth)
 	}
 	return w.list(ref, where)
+}
+
+// enter reports whether what an object refers to is still to be met.
+func (w *walk) enter(as, depth int, at location) bool {
+	if w.users != nil {
+		return w.users.enter(as, depth, at)
+	}
+	return w.walked[as][depth].add(at.segment, at.offset)
 }
 
 // list marks the blobs of a file by its lists.
@@ -173,6 +182,10 @@ func (w *walk) mark(h [32]byte, tree bool) (location, error) {
 	at, err := w.r.locate(h)
 	if err != nil {
 		return location{}, err
+	}
+	if w.users != nil {
+		w.users.met(at)
+		return at, nil
 	}
 	if w.live.add(at.segment, at.offset) {
 		w.blobs++

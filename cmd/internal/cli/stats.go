@@ -2,8 +2,10 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
+	"time"
 
 	"github.com/dustin/go-humanize"
 	"github.com/spf13/cobra"
@@ -16,13 +18,20 @@ func (a *app) statsCommand() *cobra.Command {
 		Use:   "stats [SNAPSHOT[:PATH]]",
 		Short: "Count what the vault holds, or what is in a snapshot",
 		Long: `Stats says how much the vault holds and what it takes on friends' disks, from this
-machine's index; nobody is asked. With SNAPSHOT it counts what is in that.`,
-		Example: "  gotong stats\n  gotong stats latest:/home/me --json",
+machine's index; nobody is asked. With SNAPSHOT it counts what is in that.
+
+With --each it also says what each snapshot alone needs: what forgetting it and a
+prune would free. That reads the listings of all snapshots, from friends too.`,
+		Example: "  gotong stats\n  gotong stats --each\n  gotong stats latest:/home/me --json",
 		Args:    maximumArgs(1),
 	}
+	each := c.Flags().Bool("each", false, "also what each snapshot alone needs: what forgetting it would free")
 	c.RunE = func(c *cobra.Command, args []string) error {
-		request := &controlv1.StatsRequest{}
+		request := &controlv1.StatsRequest{Each: *each}
 		if len(args) == 1 {
+			if *each {
+				return usageError(c, errors.New("--each is of all snapshots: leave out "+args[0]))
+			}
 			request.Snapshot = args[0]
 		}
 		return a.withPeer(c.Context(), func(ctx context.Context, peer controlv1.ControlClient) error {
@@ -56,8 +65,20 @@ func timesText(format string, a, b uint64) string {
 	return fmt.Sprintf(format, ratio(a, b))
 }
 
+// aloneJSON is what one snapshot alone needs.
+type aloneJSON struct {
+	ID          string    `json:"id"`
+	Time        time.Time `json:"time"`
+	UniqueBytes uint64    `json:"unique_bytes"`        // compressed and sealed
+	StoredBytes uint64    `json:"unique_stored_bytes"` // of those, with redundancy
+}
+
 func (a *app) printVaultStats(s *controlv1.VaultStats) error {
 	if a.json {
+		var each []aloneJSON
+		for _, alone := range s.Each {
+			each = append(each, aloneJSON{alone.Id, time.Unix(0, alone.TimeUnixNano).UTC(), alone.SealedBytes, alone.StoredBytes})
+		}
 		return a.printJSON(struct {
 			Snapshots     uint64  `json:"snapshots"`
 			LogicalBytes  uint64  `json:"logical_bytes"`
@@ -73,10 +94,12 @@ func (a *app) printVaultStats(s *controlv1.VaultStats) error {
 			Deduplication float64 `json:"deduplication"`
 			Compression   float64 `json:"compression"`
 			Waiting       uint64  `json:"deletions_waiting"`
+
+			Each []aloneJSON `json:"each,omitempty"`
 		}{s.Snapshots, s.LogicalBytes, s.Blobs, s.UniqueBytes, s.SealedBytes, s.Segments, s.SegmentBytes, s.StoredBytes, s.WasteBytes,
-			s.IndexBytes, ratio(s.IndexBytes, s.Blobs), ratio(s.LogicalBytes, s.UniqueBytes), ratio(s.UniqueBytes, s.SealedBytes), s.Waiting})
+			s.IndexBytes, ratio(s.IndexBytes, s.Blobs), ratio(s.LogicalBytes, s.UniqueBytes), ratio(s.UniqueBytes, s.SealedBytes), s.Waiting, each})
 	}
-	return a.table("WHAT\tHOW MUCH", func(w io.Writer) {
+	err := a.table("WHAT\tHOW MUCH", func(w io.Writer) {
 		fmt.Fprintf(w, "snapshots\t%s\n", humanize.Comma(int64(s.Snapshots)))
 		if s.LogicalBytes > 0 {
 			fmt.Fprintf(w, "files of all snapshots\t%s\n", bytesText(s.LogicalBytes))
@@ -88,6 +111,15 @@ func (a *app) printVaultStats(s *controlv1.VaultStats) error {
 		fmt.Fprintf(w, "index on this disk\t%s\n", bytesText(s.IndexBytes))
 		if s.Waiting > 0 {
 			fmt.Fprintf(w, "deletions under way\t%s that not all friends know of yet\n", countText(s.Waiting, "batch", "batches"))
+		}
+	})
+	if err != nil || len(s.Each) == 0 {
+		return err
+	}
+	fmt.Fprintln(a.stdout)
+	return a.table("SNAPSHOT\tTIME\tUNIQUE\tON FRIENDS' DISKS", func(w io.Writer) {
+		for _, alone := range s.Each {
+			fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", short(alone.Id), time.Unix(0, alone.TimeUnixNano).Format(time.DateTime), bytesText(alone.SealedBytes), bytesText(alone.StoredBytes))
 		}
 	})
 }

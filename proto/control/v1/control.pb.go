@@ -5252,6 +5252,7 @@ func (x *CatPiece) GetData() []byte {
 type StatsRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Snapshot      string                 `protobuf:"bytes,1,opt,name=snapshot,proto3" json:"snapshot,omitempty"` // SNAPSHOT[:PATH]; empty: the whole vault
+	Each          bool                   `protobuf:"varint,2,opt,name=each,proto3" json:"each,omitempty"`        // of the whole vault: also what each snapshot alone needs
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -5291,6 +5292,13 @@ func (x *StatsRequest) GetSnapshot() string {
 		return x.Snapshot
 	}
 	return ""
+}
+
+func (x *StatsRequest) GetEach() bool {
+	if x != nil {
+		return x.Each
+	}
+	return false
 }
 
 type StatsResponse struct {
@@ -5358,6 +5366,7 @@ type VaultStats struct {
 	WasteBytes    uint64                 `protobuf:"varint,9,opt,name=waste_bytes,json=wasteBytes,proto3" json:"waste_bytes,omitempty"`       // of segments, of use to no snapshot
 	IndexBytes    uint64                 `protobuf:"varint,10,opt,name=index_bytes,json=indexBytes,proto3" json:"index_bytes,omitempty"`      // on this disk
 	Waiting       uint64                 `protobuf:"varint,11,opt,name=waiting,proto3" json:"waiting,omitempty"`                              // batches of deletions that some member does not know yet
+	Each          []*AloneBytes          `protobuf:"bytes,12,rep,name=each,proto3" json:"each,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -5469,6 +5478,82 @@ func (x *VaultStats) GetWaiting() uint64 {
 	return 0
 }
 
+func (x *VaultStats) GetEach() []*AloneBytes {
+	if x != nil {
+		return x.Each
+	}
+	return nil
+}
+
+// AloneBytes is what only one snapshot needs.
+type AloneBytes struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	TimeUnixNano  int64                  `protobuf:"varint,2,opt,name=time_unix_nano,json=timeUnixNano,proto3" json:"time_unix_nano,omitempty"`
+	SealedBytes   uint64                 `protobuf:"varint,3,opt,name=sealed_bytes,json=sealedBytes,proto3" json:"sealed_bytes,omitempty"` // compressed and sealed
+	StoredBytes   uint64                 `protobuf:"varint,4,opt,name=stored_bytes,json=storedBytes,proto3" json:"stored_bytes,omitempty"` // with redundancy
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AloneBytes) Reset() {
+	*x = AloneBytes{}
+	mi := &file_control_v1_control_proto_msgTypes[66]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AloneBytes) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AloneBytes) ProtoMessage() {}
+
+func (x *AloneBytes) ProtoReflect() protoreflect.Message {
+	mi := &file_control_v1_control_proto_msgTypes[66]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AloneBytes.ProtoReflect.Descriptor instead.
+func (*AloneBytes) Descriptor() ([]byte, []int) {
+	return file_control_v1_control_proto_rawDescGZIP(), []int{66}
+}
+
+func (x *AloneBytes) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *AloneBytes) GetTimeUnixNano() int64 {
+	if x != nil {
+		return x.TimeUnixNano
+	}
+	return 0
+}
+
+func (x *AloneBytes) GetSealedBytes() uint64 {
+	if x != nil {
+		return x.SealedBytes
+	}
+	return 0
+}
+
+func (x *AloneBytes) GetStoredBytes() uint64 {
+	if x != nil {
+		return x.StoredBytes
+	}
+	return 0
+}
+
 type TreeStats struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Files         uint64                 `protobuf:"varint,1,opt,name=files,proto3" json:"files,omitempty"`
@@ -5486,7 +5571,7 @@ type TreeStats struct {
 
 func (x *TreeStats) Reset() {
 	*x = TreeStats{}
-	mi := &file_control_v1_control_proto_msgTypes[66]
+	mi := &file_control_v1_control_proto_msgTypes[67]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5498,7 +5583,7 @@ func (x *TreeStats) String() string {
 func (*TreeStats) ProtoMessage() {}
 
 func (x *TreeStats) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[66]
+	mi := &file_control_v1_control_proto_msgTypes[67]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5511,7 +5596,7 @@ func (x *TreeStats) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TreeStats.ProtoReflect.Descriptor instead.
 func (*TreeStats) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{66}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{67}
 }
 
 func (x *TreeStats) GetFiles() uint64 {
@@ -5599,7 +5684,7 @@ type KeepPolicy struct {
 
 func (x *KeepPolicy) Reset() {
 	*x = KeepPolicy{}
-	mi := &file_control_v1_control_proto_msgTypes[67]
+	mi := &file_control_v1_control_proto_msgTypes[68]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5611,7 +5696,7 @@ func (x *KeepPolicy) String() string {
 func (*KeepPolicy) ProtoMessage() {}
 
 func (x *KeepPolicy) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[67]
+	mi := &file_control_v1_control_proto_msgTypes[68]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5624,7 +5709,7 @@ func (x *KeepPolicy) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use KeepPolicy.ProtoReflect.Descriptor instead.
 func (*KeepPolicy) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{67}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{68}
 }
 
 func (x *KeepPolicy) GetLast() int32 {
@@ -5732,7 +5817,7 @@ type ForgetRequest struct {
 
 func (x *ForgetRequest) Reset() {
 	*x = ForgetRequest{}
-	mi := &file_control_v1_control_proto_msgTypes[68]
+	mi := &file_control_v1_control_proto_msgTypes[69]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5744,7 +5829,7 @@ func (x *ForgetRequest) String() string {
 func (*ForgetRequest) ProtoMessage() {}
 
 func (x *ForgetRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[68]
+	mi := &file_control_v1_control_proto_msgTypes[69]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5757,7 +5842,7 @@ func (x *ForgetRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ForgetRequest.ProtoReflect.Descriptor instead.
 func (*ForgetRequest) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{68}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{69}
 }
 
 func (x *ForgetRequest) GetSnapshots() []string {
@@ -5812,7 +5897,7 @@ type ForgetResponse struct {
 
 func (x *ForgetResponse) Reset() {
 	*x = ForgetResponse{}
-	mi := &file_control_v1_control_proto_msgTypes[69]
+	mi := &file_control_v1_control_proto_msgTypes[70]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5824,7 +5909,7 @@ func (x *ForgetResponse) String() string {
 func (*ForgetResponse) ProtoMessage() {}
 
 func (x *ForgetResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[69]
+	mi := &file_control_v1_control_proto_msgTypes[70]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5837,7 +5922,7 @@ func (x *ForgetResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ForgetResponse.ProtoReflect.Descriptor instead.
 func (*ForgetResponse) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{69}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{70}
 }
 
 func (x *ForgetResponse) GetGroups() []*ForgetGroup {
@@ -5865,7 +5950,7 @@ type ForgetGroup struct {
 
 func (x *ForgetGroup) Reset() {
 	*x = ForgetGroup{}
-	mi := &file_control_v1_control_proto_msgTypes[70]
+	mi := &file_control_v1_control_proto_msgTypes[71]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5877,7 +5962,7 @@ func (x *ForgetGroup) String() string {
 func (*ForgetGroup) ProtoMessage() {}
 
 func (x *ForgetGroup) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[70]
+	mi := &file_control_v1_control_proto_msgTypes[71]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5890,7 +5975,7 @@ func (x *ForgetGroup) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ForgetGroup.ProtoReflect.Descriptor instead.
 func (*ForgetGroup) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{70}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{71}
 }
 
 func (x *ForgetGroup) GetName() string {
@@ -5918,7 +6003,7 @@ type ForgetDecision struct {
 
 func (x *ForgetDecision) Reset() {
 	*x = ForgetDecision{}
-	mi := &file_control_v1_control_proto_msgTypes[71]
+	mi := &file_control_v1_control_proto_msgTypes[72]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5930,7 +6015,7 @@ func (x *ForgetDecision) String() string {
 func (*ForgetDecision) ProtoMessage() {}
 
 func (x *ForgetDecision) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[71]
+	mi := &file_control_v1_control_proto_msgTypes[72]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5943,7 +6028,7 @@ func (x *ForgetDecision) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ForgetDecision.ProtoReflect.Descriptor instead.
 func (*ForgetDecision) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{71}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{72}
 }
 
 func (x *ForgetDecision) GetSnapshot() *Snapshot {
@@ -5977,7 +6062,7 @@ type PruneRequest struct {
 
 func (x *PruneRequest) Reset() {
 	*x = PruneRequest{}
-	mi := &file_control_v1_control_proto_msgTypes[72]
+	mi := &file_control_v1_control_proto_msgTypes[73]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5989,7 +6074,7 @@ func (x *PruneRequest) String() string {
 func (*PruneRequest) ProtoMessage() {}
 
 func (x *PruneRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[72]
+	mi := &file_control_v1_control_proto_msgTypes[73]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6002,7 +6087,7 @@ func (x *PruneRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PruneRequest.ProtoReflect.Descriptor instead.
 func (*PruneRequest) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{72}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{73}
 }
 
 func (x *PruneRequest) GetMaxWaste() float64 {
@@ -6032,7 +6117,7 @@ type PruneEvent struct {
 
 func (x *PruneEvent) Reset() {
 	*x = PruneEvent{}
-	mi := &file_control_v1_control_proto_msgTypes[73]
+	mi := &file_control_v1_control_proto_msgTypes[74]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6044,7 +6129,7 @@ func (x *PruneEvent) String() string {
 func (*PruneEvent) ProtoMessage() {}
 
 func (x *PruneEvent) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[73]
+	mi := &file_control_v1_control_proto_msgTypes[74]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6057,7 +6142,7 @@ func (x *PruneEvent) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PruneEvent.ProtoReflect.Descriptor instead.
 func (*PruneEvent) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{73}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{74}
 }
 
 func (x *PruneEvent) GetEvent() isPruneEvent_Event {
@@ -6114,7 +6199,7 @@ type WorkProgress struct {
 
 func (x *WorkProgress) Reset() {
 	*x = WorkProgress{}
-	mi := &file_control_v1_control_proto_msgTypes[74]
+	mi := &file_control_v1_control_proto_msgTypes[75]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6126,7 +6211,7 @@ func (x *WorkProgress) String() string {
 func (*WorkProgress) ProtoMessage() {}
 
 func (x *WorkProgress) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[74]
+	mi := &file_control_v1_control_proto_msgTypes[75]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6139,7 +6224,7 @@ func (x *WorkProgress) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WorkProgress.ProtoReflect.Descriptor instead.
 func (*WorkProgress) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{74}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{75}
 }
 
 func (x *WorkProgress) GetDoing() string {
@@ -6192,7 +6277,7 @@ type PruneSummary struct {
 
 func (x *PruneSummary) Reset() {
 	*x = PruneSummary{}
-	mi := &file_control_v1_control_proto_msgTypes[75]
+	mi := &file_control_v1_control_proto_msgTypes[76]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6204,7 +6289,7 @@ func (x *PruneSummary) String() string {
 func (*PruneSummary) ProtoMessage() {}
 
 func (x *PruneSummary) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[75]
+	mi := &file_control_v1_control_proto_msgTypes[76]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6217,7 +6302,7 @@ func (x *PruneSummary) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PruneSummary.ProtoReflect.Descriptor instead.
 func (*PruneSummary) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{75}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{76}
 }
 
 func (x *PruneSummary) GetSnapshots() uint64 {
@@ -6327,7 +6412,7 @@ type CheckRequest struct {
 
 func (x *CheckRequest) Reset() {
 	*x = CheckRequest{}
-	mi := &file_control_v1_control_proto_msgTypes[76]
+	mi := &file_control_v1_control_proto_msgTypes[77]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6339,7 +6424,7 @@ func (x *CheckRequest) String() string {
 func (*CheckRequest) ProtoMessage() {}
 
 func (x *CheckRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[76]
+	mi := &file_control_v1_control_proto_msgTypes[77]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6352,7 +6437,7 @@ func (x *CheckRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckRequest.ProtoReflect.Descriptor instead.
 func (*CheckRequest) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{76}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{77}
 }
 
 func (x *CheckRequest) GetReadData() float64 {
@@ -6376,7 +6461,7 @@ type CheckEvent struct {
 
 func (x *CheckEvent) Reset() {
 	*x = CheckEvent{}
-	mi := &file_control_v1_control_proto_msgTypes[77]
+	mi := &file_control_v1_control_proto_msgTypes[78]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6388,7 +6473,7 @@ func (x *CheckEvent) String() string {
 func (*CheckEvent) ProtoMessage() {}
 
 func (x *CheckEvent) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[77]
+	mi := &file_control_v1_control_proto_msgTypes[78]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6401,7 +6486,7 @@ func (x *CheckEvent) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckEvent.ProtoReflect.Descriptor instead.
 func (*CheckEvent) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{77}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{78}
 }
 
 func (x *CheckEvent) GetEvent() isCheckEvent_Event {
@@ -6483,7 +6568,7 @@ type CheckSummary struct {
 
 func (x *CheckSummary) Reset() {
 	*x = CheckSummary{}
-	mi := &file_control_v1_control_proto_msgTypes[78]
+	mi := &file_control_v1_control_proto_msgTypes[79]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6495,7 +6580,7 @@ func (x *CheckSummary) String() string {
 func (*CheckSummary) ProtoMessage() {}
 
 func (x *CheckSummary) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[78]
+	mi := &file_control_v1_control_proto_msgTypes[79]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6508,7 +6593,7 @@ func (x *CheckSummary) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckSummary.ProtoReflect.Descriptor instead.
 func (*CheckSummary) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{78}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{79}
 }
 
 func (x *CheckSummary) GetSegments() uint64 {
@@ -6627,7 +6712,7 @@ type DropOwnerRequest struct {
 
 func (x *DropOwnerRequest) Reset() {
 	*x = DropOwnerRequest{}
-	mi := &file_control_v1_control_proto_msgTypes[79]
+	mi := &file_control_v1_control_proto_msgTypes[80]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6639,7 +6724,7 @@ func (x *DropOwnerRequest) String() string {
 func (*DropOwnerRequest) ProtoMessage() {}
 
 func (x *DropOwnerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[79]
+	mi := &file_control_v1_control_proto_msgTypes[80]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6652,7 +6737,7 @@ func (x *DropOwnerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DropOwnerRequest.ProtoReflect.Descriptor instead.
 func (*DropOwnerRequest) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{79}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{80}
 }
 
 func (x *DropOwnerRequest) GetOwner() string {
@@ -6685,7 +6770,7 @@ type DropOwnerResponse struct {
 
 func (x *DropOwnerResponse) Reset() {
 	*x = DropOwnerResponse{}
-	mi := &file_control_v1_control_proto_msgTypes[80]
+	mi := &file_control_v1_control_proto_msgTypes[81]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6697,7 +6782,7 @@ func (x *DropOwnerResponse) String() string {
 func (*DropOwnerResponse) ProtoMessage() {}
 
 func (x *DropOwnerResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[80]
+	mi := &file_control_v1_control_proto_msgTypes[81]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6710,7 +6795,7 @@ func (x *DropOwnerResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DropOwnerResponse.ProtoReflect.Descriptor instead.
 func (*DropOwnerResponse) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{80}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{81}
 }
 
 func (x *DropOwnerResponse) GetDropped() *HeldFor {
@@ -6737,7 +6822,7 @@ type AuditRecord struct {
 
 func (x *AuditRecord) Reset() {
 	*x = AuditRecord{}
-	mi := &file_control_v1_control_proto_msgTypes[81]
+	mi := &file_control_v1_control_proto_msgTypes[82]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6749,7 +6834,7 @@ func (x *AuditRecord) String() string {
 func (*AuditRecord) ProtoMessage() {}
 
 func (x *AuditRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[81]
+	mi := &file_control_v1_control_proto_msgTypes[82]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6762,7 +6847,7 @@ func (x *AuditRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AuditRecord.ProtoReflect.Descriptor instead.
 func (*AuditRecord) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{81}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{82}
 }
 
 func (x *AuditRecord) GetGrade() string {
@@ -6829,7 +6914,7 @@ type DrainRequest struct {
 
 func (x *DrainRequest) Reset() {
 	*x = DrainRequest{}
-	mi := &file_control_v1_control_proto_msgTypes[82]
+	mi := &file_control_v1_control_proto_msgTypes[83]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6841,7 +6926,7 @@ func (x *DrainRequest) String() string {
 func (*DrainRequest) ProtoMessage() {}
 
 func (x *DrainRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[82]
+	mi := &file_control_v1_control_proto_msgTypes[83]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6854,7 +6939,7 @@ func (x *DrainRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DrainRequest.ProtoReflect.Descriptor instead.
 func (*DrainRequest) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{82}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{83}
 }
 
 // DrainProgress comes after each shard; the last one says how it ended.
@@ -6872,7 +6957,7 @@ type DrainProgress struct {
 
 func (x *DrainProgress) Reset() {
 	*x = DrainProgress{}
-	mi := &file_control_v1_control_proto_msgTypes[83]
+	mi := &file_control_v1_control_proto_msgTypes[84]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6884,7 +6969,7 @@ func (x *DrainProgress) String() string {
 func (*DrainProgress) ProtoMessage() {}
 
 func (x *DrainProgress) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[83]
+	mi := &file_control_v1_control_proto_msgTypes[84]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6897,7 +6982,7 @@ func (x *DrainProgress) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DrainProgress.ProtoReflect.Descriptor instead.
 func (*DrainProgress) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{83}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{84}
 }
 
 func (x *DrainProgress) GetShards() uint64 {
@@ -6950,7 +7035,7 @@ type SelfRequest struct {
 
 func (x *SelfRequest) Reset() {
 	*x = SelfRequest{}
-	mi := &file_control_v1_control_proto_msgTypes[84]
+	mi := &file_control_v1_control_proto_msgTypes[85]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6962,7 +7047,7 @@ func (x *SelfRequest) String() string {
 func (*SelfRequest) ProtoMessage() {}
 
 func (x *SelfRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[84]
+	mi := &file_control_v1_control_proto_msgTypes[85]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6975,7 +7060,7 @@ func (x *SelfRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SelfRequest.ProtoReflect.Descriptor instead.
 func (*SelfRequest) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{84}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{85}
 }
 
 // SelfResponse says who this peer is and through whom its owner can come back.
@@ -6994,7 +7079,7 @@ type SelfResponse struct {
 
 func (x *SelfResponse) Reset() {
 	*x = SelfResponse{}
-	mi := &file_control_v1_control_proto_msgTypes[85]
+	mi := &file_control_v1_control_proto_msgTypes[86]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7006,7 +7091,7 @@ func (x *SelfResponse) String() string {
 func (*SelfResponse) ProtoMessage() {}
 
 func (x *SelfResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[85]
+	mi := &file_control_v1_control_proto_msgTypes[86]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7019,7 +7104,7 @@ func (x *SelfResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SelfResponse.ProtoReflect.Descriptor instead.
 func (*SelfResponse) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{85}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{86}
 }
 
 func (x *SelfResponse) GetPeer() string {
@@ -7083,7 +7168,7 @@ type SheetMember struct {
 
 func (x *SheetMember) Reset() {
 	*x = SheetMember{}
-	mi := &file_control_v1_control_proto_msgTypes[86]
+	mi := &file_control_v1_control_proto_msgTypes[87]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7095,7 +7180,7 @@ func (x *SheetMember) String() string {
 func (*SheetMember) ProtoMessage() {}
 
 func (x *SheetMember) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[86]
+	mi := &file_control_v1_control_proto_msgTypes[87]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7108,7 +7193,7 @@ func (x *SheetMember) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SheetMember.ProtoReflect.Descriptor instead.
 func (*SheetMember) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{86}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{87}
 }
 
 func (x *SheetMember) GetPeer() string {
@@ -7149,7 +7234,7 @@ type DrillRequest struct {
 
 func (x *DrillRequest) Reset() {
 	*x = DrillRequest{}
-	mi := &file_control_v1_control_proto_msgTypes[87]
+	mi := &file_control_v1_control_proto_msgTypes[88]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7161,7 +7246,7 @@ func (x *DrillRequest) String() string {
 func (*DrillRequest) ProtoMessage() {}
 
 func (x *DrillRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[87]
+	mi := &file_control_v1_control_proto_msgTypes[88]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7174,7 +7259,7 @@ func (x *DrillRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DrillRequest.ProtoReflect.Descriptor instead.
 func (*DrillRequest) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{87}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{88}
 }
 
 func (x *DrillRequest) GetFiles() uint32 {
@@ -7212,7 +7297,7 @@ type DrillResult struct {
 
 func (x *DrillResult) Reset() {
 	*x = DrillResult{}
-	mi := &file_control_v1_control_proto_msgTypes[88]
+	mi := &file_control_v1_control_proto_msgTypes[89]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7224,7 +7309,7 @@ func (x *DrillResult) String() string {
 func (*DrillResult) ProtoMessage() {}
 
 func (x *DrillResult) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[88]
+	mi := &file_control_v1_control_proto_msgTypes[89]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7237,7 +7322,7 @@ func (x *DrillResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DrillResult.ProtoReflect.Descriptor instead.
 func (*DrillResult) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{88}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{89}
 }
 
 func (x *DrillResult) GetTimeUnix() int64 {
@@ -7339,7 +7424,7 @@ type ViewRequest struct {
 
 func (x *ViewRequest) Reset() {
 	*x = ViewRequest{}
-	mi := &file_control_v1_control_proto_msgTypes[89]
+	mi := &file_control_v1_control_proto_msgTypes[90]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7351,7 +7436,7 @@ func (x *ViewRequest) String() string {
 func (*ViewRequest) ProtoMessage() {}
 
 func (x *ViewRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[89]
+	mi := &file_control_v1_control_proto_msgTypes[90]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7364,7 +7449,7 @@ func (x *ViewRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ViewRequest.ProtoReflect.Descriptor instead.
 func (*ViewRequest) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{89}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{90}
 }
 
 type ViewOpened struct {
@@ -7376,7 +7461,7 @@ type ViewOpened struct {
 
 func (x *ViewOpened) Reset() {
 	*x = ViewOpened{}
-	mi := &file_control_v1_control_proto_msgTypes[90]
+	mi := &file_control_v1_control_proto_msgTypes[91]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7388,7 +7473,7 @@ func (x *ViewOpened) String() string {
 func (*ViewOpened) ProtoMessage() {}
 
 func (x *ViewOpened) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[90]
+	mi := &file_control_v1_control_proto_msgTypes[91]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7401,7 +7486,7 @@ func (x *ViewOpened) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ViewOpened.ProtoReflect.Descriptor instead.
 func (*ViewOpened) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{90}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{91}
 }
 
 func (x *ViewOpened) GetView() uint64 {
@@ -7421,7 +7506,7 @@ type ViewSnapshotsRequest struct {
 
 func (x *ViewSnapshotsRequest) Reset() {
 	*x = ViewSnapshotsRequest{}
-	mi := &file_control_v1_control_proto_msgTypes[91]
+	mi := &file_control_v1_control_proto_msgTypes[92]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7433,7 +7518,7 @@ func (x *ViewSnapshotsRequest) String() string {
 func (*ViewSnapshotsRequest) ProtoMessage() {}
 
 func (x *ViewSnapshotsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[91]
+	mi := &file_control_v1_control_proto_msgTypes[92]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7446,7 +7531,7 @@ func (x *ViewSnapshotsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ViewSnapshotsRequest.ProtoReflect.Descriptor instead.
 func (*ViewSnapshotsRequest) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{91}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{92}
 }
 
 func (x *ViewSnapshotsRequest) GetView() uint64 {
@@ -7472,7 +7557,7 @@ type ViewSnapshotsResponse struct {
 
 func (x *ViewSnapshotsResponse) Reset() {
 	*x = ViewSnapshotsResponse{}
-	mi := &file_control_v1_control_proto_msgTypes[92]
+	mi := &file_control_v1_control_proto_msgTypes[93]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7484,7 +7569,7 @@ func (x *ViewSnapshotsResponse) String() string {
 func (*ViewSnapshotsResponse) ProtoMessage() {}
 
 func (x *ViewSnapshotsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[92]
+	mi := &file_control_v1_control_proto_msgTypes[93]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7497,7 +7582,7 @@ func (x *ViewSnapshotsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ViewSnapshotsResponse.ProtoReflect.Descriptor instead.
 func (*ViewSnapshotsResponse) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{92}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{93}
 }
 
 func (x *ViewSnapshotsResponse) GetSnapshots() []*ViewSnapshot {
@@ -7521,7 +7606,7 @@ type ViewSnapshot struct {
 
 func (x *ViewSnapshot) Reset() {
 	*x = ViewSnapshot{}
-	mi := &file_control_v1_control_proto_msgTypes[93]
+	mi := &file_control_v1_control_proto_msgTypes[94]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7533,7 +7618,7 @@ func (x *ViewSnapshot) String() string {
 func (*ViewSnapshot) ProtoMessage() {}
 
 func (x *ViewSnapshot) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[93]
+	mi := &file_control_v1_control_proto_msgTypes[94]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7546,7 +7631,7 @@ func (x *ViewSnapshot) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ViewSnapshot.ProtoReflect.Descriptor instead.
 func (*ViewSnapshot) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{93}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{94}
 }
 
 func (x *ViewSnapshot) GetId() []byte {
@@ -7602,7 +7687,7 @@ type ViewRef struct {
 
 func (x *ViewRef) Reset() {
 	*x = ViewRef{}
-	mi := &file_control_v1_control_proto_msgTypes[94]
+	mi := &file_control_v1_control_proto_msgTypes[95]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7614,7 +7699,7 @@ func (x *ViewRef) String() string {
 func (*ViewRef) ProtoMessage() {}
 
 func (x *ViewRef) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[94]
+	mi := &file_control_v1_control_proto_msgTypes[95]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7627,7 +7712,7 @@ func (x *ViewRef) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ViewRef.ProtoReflect.Descriptor instead.
 func (*ViewRef) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{94}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{95}
 }
 
 func (x *ViewRef) GetDepth() uint32 {
@@ -7661,7 +7746,7 @@ type ViewObject struct {
 
 func (x *ViewObject) Reset() {
 	*x = ViewObject{}
-	mi := &file_control_v1_control_proto_msgTypes[95]
+	mi := &file_control_v1_control_proto_msgTypes[96]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7673,7 +7758,7 @@ func (x *ViewObject) String() string {
 func (*ViewObject) ProtoMessage() {}
 
 func (x *ViewObject) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[95]
+	mi := &file_control_v1_control_proto_msgTypes[96]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7686,7 +7771,7 @@ func (x *ViewObject) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ViewObject.ProtoReflect.Descriptor instead.
 func (*ViewObject) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{95}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{96}
 }
 
 func (x *ViewObject) GetView() uint64 {
@@ -7712,7 +7797,7 @@ type ViewNodes struct {
 
 func (x *ViewNodes) Reset() {
 	*x = ViewNodes{}
-	mi := &file_control_v1_control_proto_msgTypes[96]
+	mi := &file_control_v1_control_proto_msgTypes[97]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7724,7 +7809,7 @@ func (x *ViewNodes) String() string {
 func (*ViewNodes) ProtoMessage() {}
 
 func (x *ViewNodes) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[96]
+	mi := &file_control_v1_control_proto_msgTypes[97]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7737,7 +7822,7 @@ func (x *ViewNodes) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ViewNodes.ProtoReflect.Descriptor instead.
 func (*ViewNodes) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{96}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{97}
 }
 
 func (x *ViewNodes) GetNodes() [][]byte {
@@ -7759,7 +7844,7 @@ type ViewReadRequest struct {
 
 func (x *ViewReadRequest) Reset() {
 	*x = ViewReadRequest{}
-	mi := &file_control_v1_control_proto_msgTypes[97]
+	mi := &file_control_v1_control_proto_msgTypes[98]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7771,7 +7856,7 @@ func (x *ViewReadRequest) String() string {
 func (*ViewReadRequest) ProtoMessage() {}
 
 func (x *ViewReadRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[97]
+	mi := &file_control_v1_control_proto_msgTypes[98]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7784,7 +7869,7 @@ func (x *ViewReadRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ViewReadRequest.ProtoReflect.Descriptor instead.
 func (*ViewReadRequest) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{97}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{98}
 }
 
 func (x *ViewReadRequest) GetView() uint64 {
@@ -7825,7 +7910,7 @@ type ViewPiece struct {
 
 func (x *ViewPiece) Reset() {
 	*x = ViewPiece{}
-	mi := &file_control_v1_control_proto_msgTypes[98]
+	mi := &file_control_v1_control_proto_msgTypes[99]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7837,7 +7922,7 @@ func (x *ViewPiece) String() string {
 func (*ViewPiece) ProtoMessage() {}
 
 func (x *ViewPiece) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[98]
+	mi := &file_control_v1_control_proto_msgTypes[99]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7850,7 +7935,7 @@ func (x *ViewPiece) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ViewPiece.ProtoReflect.Descriptor instead.
 func (*ViewPiece) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{98}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{99}
 }
 
 func (x *ViewPiece) GetData() []byte {
@@ -7875,7 +7960,7 @@ type TrashRequest struct {
 
 func (x *TrashRequest) Reset() {
 	*x = TrashRequest{}
-	mi := &file_control_v1_control_proto_msgTypes[99]
+	mi := &file_control_v1_control_proto_msgTypes[100]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7887,7 +7972,7 @@ func (x *TrashRequest) String() string {
 func (*TrashRequest) ProtoMessage() {}
 
 func (x *TrashRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[99]
+	mi := &file_control_v1_control_proto_msgTypes[100]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7900,7 +7985,7 @@ func (x *TrashRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TrashRequest.ProtoReflect.Descriptor instead.
 func (*TrashRequest) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{99}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{100}
 }
 
 type EmptyTrashRequest struct {
@@ -7913,7 +7998,7 @@ type EmptyTrashRequest struct {
 
 func (x *EmptyTrashRequest) Reset() {
 	*x = EmptyTrashRequest{}
-	mi := &file_control_v1_control_proto_msgTypes[100]
+	mi := &file_control_v1_control_proto_msgTypes[101]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7925,7 +8010,7 @@ func (x *EmptyTrashRequest) String() string {
 func (*EmptyTrashRequest) ProtoMessage() {}
 
 func (x *EmptyTrashRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[100]
+	mi := &file_control_v1_control_proto_msgTypes[101]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7938,7 +8023,7 @@ func (x *EmptyTrashRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EmptyTrashRequest.ProtoReflect.Descriptor instead.
 func (*EmptyTrashRequest) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{100}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{101}
 }
 
 func (x *EmptyTrashRequest) GetOwner() string {
@@ -7965,7 +8050,7 @@ type TrashResponse struct {
 
 func (x *TrashResponse) Reset() {
 	*x = TrashResponse{}
-	mi := &file_control_v1_control_proto_msgTypes[101]
+	mi := &file_control_v1_control_proto_msgTypes[102]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7977,7 +8062,7 @@ func (x *TrashResponse) String() string {
 func (*TrashResponse) ProtoMessage() {}
 
 func (x *TrashResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[101]
+	mi := &file_control_v1_control_proto_msgTypes[102]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7990,7 +8075,7 @@ func (x *TrashResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TrashResponse.ProtoReflect.Descriptor instead.
 func (*TrashResponse) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{101}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{102}
 }
 
 func (x *TrashResponse) GetOwners() []*TrashOf {
@@ -8021,7 +8106,7 @@ type TrashOf struct {
 
 func (x *TrashOf) Reset() {
 	*x = TrashOf{}
-	mi := &file_control_v1_control_proto_msgTypes[102]
+	mi := &file_control_v1_control_proto_msgTypes[103]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8033,7 +8118,7 @@ func (x *TrashOf) String() string {
 func (*TrashOf) ProtoMessage() {}
 
 func (x *TrashOf) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[102]
+	mi := &file_control_v1_control_proto_msgTypes[103]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8046,7 +8131,7 @@ func (x *TrashOf) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TrashOf.ProtoReflect.Descriptor instead.
 func (*TrashOf) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{102}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{103}
 }
 
 func (x *TrashOf) GetOwner() string {
@@ -8101,7 +8186,7 @@ type PauseRequest struct {
 
 func (x *PauseRequest) Reset() {
 	*x = PauseRequest{}
-	mi := &file_control_v1_control_proto_msgTypes[103]
+	mi := &file_control_v1_control_proto_msgTypes[104]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8113,7 +8198,7 @@ func (x *PauseRequest) String() string {
 func (*PauseRequest) ProtoMessage() {}
 
 func (x *PauseRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[103]
+	mi := &file_control_v1_control_proto_msgTypes[104]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8126,7 +8211,7 @@ func (x *PauseRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PauseRequest.ProtoReflect.Descriptor instead.
 func (*PauseRequest) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{103}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{104}
 }
 
 func (x *PauseRequest) GetForSeconds() uint64 {
@@ -8153,7 +8238,7 @@ type PauseResponse struct {
 
 func (x *PauseResponse) Reset() {
 	*x = PauseResponse{}
-	mi := &file_control_v1_control_proto_msgTypes[104]
+	mi := &file_control_v1_control_proto_msgTypes[105]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8165,7 +8250,7 @@ func (x *PauseResponse) String() string {
 func (*PauseResponse) ProtoMessage() {}
 
 func (x *PauseResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[104]
+	mi := &file_control_v1_control_proto_msgTypes[105]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8178,7 +8263,7 @@ func (x *PauseResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PauseResponse.ProtoReflect.Descriptor instead.
 func (*PauseResponse) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{104}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{105}
 }
 
 func (x *PauseResponse) GetUntilUnix() int64 {
@@ -8203,7 +8288,7 @@ type ResumeRequest struct {
 
 func (x *ResumeRequest) Reset() {
 	*x = ResumeRequest{}
-	mi := &file_control_v1_control_proto_msgTypes[105]
+	mi := &file_control_v1_control_proto_msgTypes[106]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8215,7 +8300,7 @@ func (x *ResumeRequest) String() string {
 func (*ResumeRequest) ProtoMessage() {}
 
 func (x *ResumeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[105]
+	mi := &file_control_v1_control_proto_msgTypes[106]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8228,7 +8313,7 @@ func (x *ResumeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResumeRequest.ProtoReflect.Descriptor instead.
 func (*ResumeRequest) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{105}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{106}
 }
 
 type ResumeResponse struct {
@@ -8241,7 +8326,7 @@ type ResumeResponse struct {
 
 func (x *ResumeResponse) Reset() {
 	*x = ResumeResponse{}
-	mi := &file_control_v1_control_proto_msgTypes[106]
+	mi := &file_control_v1_control_proto_msgTypes[107]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8253,7 +8338,7 @@ func (x *ResumeResponse) String() string {
 func (*ResumeResponse) ProtoMessage() {}
 
 func (x *ResumeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[106]
+	mi := &file_control_v1_control_proto_msgTypes[107]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8266,7 +8351,7 @@ func (x *ResumeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResumeResponse.ProtoReflect.Descriptor instead.
 func (*ResumeResponse) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{106}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{107}
 }
 
 func (x *ResumeResponse) GetWasPaused() bool {
@@ -8305,7 +8390,7 @@ type Donating struct {
 
 func (x *Donating) Reset() {
 	*x = Donating{}
-	mi := &file_control_v1_control_proto_msgTypes[107]
+	mi := &file_control_v1_control_proto_msgTypes[108]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8317,7 +8402,7 @@ func (x *Donating) String() string {
 func (*Donating) ProtoMessage() {}
 
 func (x *Donating) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[107]
+	mi := &file_control_v1_control_proto_msgTypes[108]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8330,7 +8415,7 @@ func (x *Donating) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Donating.ProtoReflect.Descriptor instead.
 func (*Donating) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{107}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{108}
 }
 
 func (x *Donating) GetAllowed() uint32 {
@@ -8435,7 +8520,7 @@ type DonateReason struct {
 
 func (x *DonateReason) Reset() {
 	*x = DonateReason{}
-	mi := &file_control_v1_control_proto_msgTypes[108]
+	mi := &file_control_v1_control_proto_msgTypes[109]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8447,7 +8532,7 @@ func (x *DonateReason) String() string {
 func (*DonateReason) ProtoMessage() {}
 
 func (x *DonateReason) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[108]
+	mi := &file_control_v1_control_proto_msgTypes[109]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8460,7 +8545,7 @@ func (x *DonateReason) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DonateReason.ProtoReflect.Descriptor instead.
 func (*DonateReason) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{108}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{109}
 }
 
 func (x *DonateReason) GetRule() string {
@@ -8495,7 +8580,7 @@ type DonatePause struct {
 
 func (x *DonatePause) Reset() {
 	*x = DonatePause{}
-	mi := &file_control_v1_control_proto_msgTypes[109]
+	mi := &file_control_v1_control_proto_msgTypes[110]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8507,7 +8592,7 @@ func (x *DonatePause) String() string {
 func (*DonatePause) ProtoMessage() {}
 
 func (x *DonatePause) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[109]
+	mi := &file_control_v1_control_proto_msgTypes[110]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8520,7 +8605,7 @@ func (x *DonatePause) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DonatePause.ProtoReflect.Descriptor instead.
 func (*DonatePause) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{109}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{110}
 }
 
 func (x *DonatePause) GetBy() string {
@@ -8571,7 +8656,7 @@ type DonateFacts struct {
 
 func (x *DonateFacts) Reset() {
 	*x = DonateFacts{}
-	mi := &file_control_v1_control_proto_msgTypes[110]
+	mi := &file_control_v1_control_proto_msgTypes[111]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8583,7 +8668,7 @@ func (x *DonateFacts) String() string {
 func (*DonateFacts) ProtoMessage() {}
 
 func (x *DonateFacts) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[110]
+	mi := &file_control_v1_control_proto_msgTypes[111]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8596,7 +8681,7 @@ func (x *DonateFacts) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DonateFacts.ProtoReflect.Descriptor instead.
 func (*DonateFacts) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{110}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{111}
 }
 
 func (x *DonateFacts) GetAtUnix() int64 {
@@ -8747,7 +8832,7 @@ type OwnerWork struct {
 
 func (x *OwnerWork) Reset() {
 	*x = OwnerWork{}
-	mi := &file_control_v1_control_proto_msgTypes[111]
+	mi := &file_control_v1_control_proto_msgTypes[112]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8759,7 +8844,7 @@ func (x *OwnerWork) String() string {
 func (*OwnerWork) ProtoMessage() {}
 
 func (x *OwnerWork) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[111]
+	mi := &file_control_v1_control_proto_msgTypes[112]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8772,7 +8857,7 @@ func (x *OwnerWork) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OwnerWork.ProtoReflect.Descriptor instead.
 func (*OwnerWork) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{111}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{112}
 }
 
 func (x *OwnerWork) GetOwner() string {
@@ -8876,7 +8961,7 @@ type SubmitRequest struct {
 
 func (x *SubmitRequest) Reset() {
 	*x = SubmitRequest{}
-	mi := &file_control_v1_control_proto_msgTypes[112]
+	mi := &file_control_v1_control_proto_msgTypes[113]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8888,7 +8973,7 @@ func (x *SubmitRequest) String() string {
 func (*SubmitRequest) ProtoMessage() {}
 
 func (x *SubmitRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[112]
+	mi := &file_control_v1_control_proto_msgTypes[113]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8901,7 +8986,7 @@ func (x *SubmitRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubmitRequest.ProtoReflect.Descriptor instead.
 func (*SubmitRequest) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{112}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{113}
 }
 
 func (x *SubmitRequest) GetRequest() isSubmitRequest_Request {
@@ -8985,7 +9070,7 @@ type SubmitPlan struct {
 
 func (x *SubmitPlan) Reset() {
 	*x = SubmitPlan{}
-	mi := &file_control_v1_control_proto_msgTypes[113]
+	mi := &file_control_v1_control_proto_msgTypes[114]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8997,7 +9082,7 @@ func (x *SubmitPlan) String() string {
 func (*SubmitPlan) ProtoMessage() {}
 
 func (x *SubmitPlan) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[113]
+	mi := &file_control_v1_control_proto_msgTypes[114]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9010,7 +9095,7 @@ func (x *SubmitPlan) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubmitPlan.ProtoReflect.Descriptor instead.
 func (*SubmitPlan) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{113}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{114}
 }
 
 func (x *SubmitPlan) GetPlan() []byte {
@@ -9037,7 +9122,7 @@ type SubmitContent struct {
 
 func (x *SubmitContent) Reset() {
 	*x = SubmitContent{}
-	mi := &file_control_v1_control_proto_msgTypes[114]
+	mi := &file_control_v1_control_proto_msgTypes[115]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9049,7 +9134,7 @@ func (x *SubmitContent) String() string {
 func (*SubmitContent) ProtoMessage() {}
 
 func (x *SubmitContent) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[114]
+	mi := &file_control_v1_control_proto_msgTypes[115]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9062,7 +9147,7 @@ func (x *SubmitContent) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubmitContent.ProtoReflect.Descriptor instead.
 func (*SubmitContent) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{114}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{115}
 }
 
 func (x *SubmitContent) GetId() []byte {
@@ -9087,7 +9172,7 @@ type SubmitEnd struct {
 
 func (x *SubmitEnd) Reset() {
 	*x = SubmitEnd{}
-	mi := &file_control_v1_control_proto_msgTypes[115]
+	mi := &file_control_v1_control_proto_msgTypes[116]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9099,7 +9184,7 @@ func (x *SubmitEnd) String() string {
 func (*SubmitEnd) ProtoMessage() {}
 
 func (x *SubmitEnd) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[115]
+	mi := &file_control_v1_control_proto_msgTypes[116]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9112,7 +9197,7 @@ func (x *SubmitEnd) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubmitEnd.ProtoReflect.Descriptor instead.
 func (*SubmitEnd) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{115}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{116}
 }
 
 type SubmitResponse struct {
@@ -9127,7 +9212,7 @@ type SubmitResponse struct {
 
 func (x *SubmitResponse) Reset() {
 	*x = SubmitResponse{}
-	mi := &file_control_v1_control_proto_msgTypes[116]
+	mi := &file_control_v1_control_proto_msgTypes[117]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9139,7 +9224,7 @@ func (x *SubmitResponse) String() string {
 func (*SubmitResponse) ProtoMessage() {}
 
 func (x *SubmitResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[116]
+	mi := &file_control_v1_control_proto_msgTypes[117]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9152,7 +9237,7 @@ func (x *SubmitResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubmitResponse.ProtoReflect.Descriptor instead.
 func (*SubmitResponse) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{116}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{117}
 }
 
 func (x *SubmitResponse) GetJob() string {
@@ -9191,7 +9276,7 @@ type JobsRequest struct {
 
 func (x *JobsRequest) Reset() {
 	*x = JobsRequest{}
-	mi := &file_control_v1_control_proto_msgTypes[117]
+	mi := &file_control_v1_control_proto_msgTypes[118]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9203,7 +9288,7 @@ func (x *JobsRequest) String() string {
 func (*JobsRequest) ProtoMessage() {}
 
 func (x *JobsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[117]
+	mi := &file_control_v1_control_proto_msgTypes[118]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9216,7 +9301,7 @@ func (x *JobsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobsRequest.ProtoReflect.Descriptor instead.
 func (*JobsRequest) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{117}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{118}
 }
 
 type JobsResponse struct {
@@ -9229,7 +9314,7 @@ type JobsResponse struct {
 
 func (x *JobsResponse) Reset() {
 	*x = JobsResponse{}
-	mi := &file_control_v1_control_proto_msgTypes[118]
+	mi := &file_control_v1_control_proto_msgTypes[119]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9241,7 +9326,7 @@ func (x *JobsResponse) String() string {
 func (*JobsResponse) ProtoMessage() {}
 
 func (x *JobsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[118]
+	mi := &file_control_v1_control_proto_msgTypes[119]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9254,7 +9339,7 @@ func (x *JobsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobsResponse.ProtoReflect.Descriptor instead.
 func (*JobsResponse) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{118}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{119}
 }
 
 func (x *JobsResponse) GetJobs() []*JobInfo {
@@ -9280,7 +9365,7 @@ type JobRequest struct {
 
 func (x *JobRequest) Reset() {
 	*x = JobRequest{}
-	mi := &file_control_v1_control_proto_msgTypes[119]
+	mi := &file_control_v1_control_proto_msgTypes[120]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9292,7 +9377,7 @@ func (x *JobRequest) String() string {
 func (*JobRequest) ProtoMessage() {}
 
 func (x *JobRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[119]
+	mi := &file_control_v1_control_proto_msgTypes[120]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9305,7 +9390,7 @@ func (x *JobRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobRequest.ProtoReflect.Descriptor instead.
 func (*JobRequest) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{119}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{120}
 }
 
 func (x *JobRequest) GetJob() string {
@@ -9342,7 +9427,7 @@ type JobInfo struct {
 
 func (x *JobInfo) Reset() {
 	*x = JobInfo{}
-	mi := &file_control_v1_control_proto_msgTypes[120]
+	mi := &file_control_v1_control_proto_msgTypes[121]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9354,7 +9439,7 @@ func (x *JobInfo) String() string {
 func (*JobInfo) ProtoMessage() {}
 
 func (x *JobInfo) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[120]
+	mi := &file_control_v1_control_proto_msgTypes[121]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9367,7 +9452,7 @@ func (x *JobInfo) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobInfo.ProtoReflect.Descriptor instead.
 func (*JobInfo) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{120}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{121}
 }
 
 func (x *JobInfo) GetId() string {
@@ -9520,7 +9605,7 @@ type JobStep struct {
 
 func (x *JobStep) Reset() {
 	*x = JobStep{}
-	mi := &file_control_v1_control_proto_msgTypes[121]
+	mi := &file_control_v1_control_proto_msgTypes[122]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9532,7 +9617,7 @@ func (x *JobStep) String() string {
 func (*JobStep) ProtoMessage() {}
 
 func (x *JobStep) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[121]
+	mi := &file_control_v1_control_proto_msgTypes[122]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9545,7 +9630,7 @@ func (x *JobStep) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobStep.ProtoReflect.Descriptor instead.
 func (*JobStep) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{121}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{122}
 }
 
 func (x *JobStep) GetName() string {
@@ -9623,7 +9708,7 @@ type JobPeer struct {
 
 func (x *JobPeer) Reset() {
 	*x = JobPeer{}
-	mi := &file_control_v1_control_proto_msgTypes[122]
+	mi := &file_control_v1_control_proto_msgTypes[123]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9635,7 +9720,7 @@ func (x *JobPeer) String() string {
 func (*JobPeer) ProtoMessage() {}
 
 func (x *JobPeer) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[122]
+	mi := &file_control_v1_control_proto_msgTypes[123]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9648,7 +9733,7 @@ func (x *JobPeer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobPeer.ProtoReflect.Descriptor instead.
 func (*JobPeer) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{122}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{123}
 }
 
 func (x *JobPeer) GetId() string {
@@ -9691,7 +9776,7 @@ type JobResultsRequest struct {
 
 func (x *JobResultsRequest) Reset() {
 	*x = JobResultsRequest{}
-	mi := &file_control_v1_control_proto_msgTypes[123]
+	mi := &file_control_v1_control_proto_msgTypes[124]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9703,7 +9788,7 @@ func (x *JobResultsRequest) String() string {
 func (*JobResultsRequest) ProtoMessage() {}
 
 func (x *JobResultsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[123]
+	mi := &file_control_v1_control_proto_msgTypes[124]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9716,7 +9801,7 @@ func (x *JobResultsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobResultsRequest.ProtoReflect.Descriptor instead.
 func (*JobResultsRequest) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{123}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{124}
 }
 
 func (x *JobResultsRequest) GetJob() string {
@@ -9761,7 +9846,7 @@ type JobEvent struct {
 
 func (x *JobEvent) Reset() {
 	*x = JobEvent{}
-	mi := &file_control_v1_control_proto_msgTypes[124]
+	mi := &file_control_v1_control_proto_msgTypes[125]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9773,7 +9858,7 @@ func (x *JobEvent) String() string {
 func (*JobEvent) ProtoMessage() {}
 
 func (x *JobEvent) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[124]
+	mi := &file_control_v1_control_proto_msgTypes[125]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9786,7 +9871,7 @@ func (x *JobEvent) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobEvent.ProtoReflect.Descriptor instead.
 func (*JobEvent) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{124}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{125}
 }
 
 func (x *JobEvent) GetEvent() isJobEvent_Event {
@@ -9868,7 +9953,7 @@ type JobTask struct {
 
 func (x *JobTask) Reset() {
 	*x = JobTask{}
-	mi := &file_control_v1_control_proto_msgTypes[125]
+	mi := &file_control_v1_control_proto_msgTypes[126]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9880,7 +9965,7 @@ func (x *JobTask) String() string {
 func (*JobTask) ProtoMessage() {}
 
 func (x *JobTask) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[125]
+	mi := &file_control_v1_control_proto_msgTypes[126]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9893,7 +9978,7 @@ func (x *JobTask) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobTask.ProtoReflect.Descriptor instead.
 func (*JobTask) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{125}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{126}
 }
 
 func (x *JobTask) GetIndex() uint64 {
@@ -10011,7 +10096,7 @@ type WhyJobRequest struct {
 
 func (x *WhyJobRequest) Reset() {
 	*x = WhyJobRequest{}
-	mi := &file_control_v1_control_proto_msgTypes[126]
+	mi := &file_control_v1_control_proto_msgTypes[127]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -10023,7 +10108,7 @@ func (x *WhyJobRequest) String() string {
 func (*WhyJobRequest) ProtoMessage() {}
 
 func (x *WhyJobRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[126]
+	mi := &file_control_v1_control_proto_msgTypes[127]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -10036,7 +10121,7 @@ func (x *WhyJobRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WhyJobRequest.ProtoReflect.Descriptor instead.
 func (*WhyJobRequest) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{126}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{127}
 }
 
 func (x *WhyJobRequest) GetJob() string {
@@ -10066,7 +10151,7 @@ type WhyJobResponse struct {
 
 func (x *WhyJobResponse) Reset() {
 	*x = WhyJobResponse{}
-	mi := &file_control_v1_control_proto_msgTypes[127]
+	mi := &file_control_v1_control_proto_msgTypes[128]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -10078,7 +10163,7 @@ func (x *WhyJobResponse) String() string {
 func (*WhyJobResponse) ProtoMessage() {}
 
 func (x *WhyJobResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[127]
+	mi := &file_control_v1_control_proto_msgTypes[128]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -10091,7 +10176,7 @@ func (x *WhyJobResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WhyJobResponse.ProtoReflect.Descriptor instead.
 func (*WhyJobResponse) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{127}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{128}
 }
 
 func (x *WhyJobResponse) GetStep() string {
@@ -10141,7 +10226,7 @@ type JobCandidate struct {
 
 func (x *JobCandidate) Reset() {
 	*x = JobCandidate{}
-	mi := &file_control_v1_control_proto_msgTypes[128]
+	mi := &file_control_v1_control_proto_msgTypes[129]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -10153,7 +10238,7 @@ func (x *JobCandidate) String() string {
 func (*JobCandidate) ProtoMessage() {}
 
 func (x *JobCandidate) ProtoReflect() protoreflect.Message {
-	mi := &file_control_v1_control_proto_msgTypes[128]
+	mi := &file_control_v1_control_proto_msgTypes[129]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -10166,7 +10251,7 @@ func (x *JobCandidate) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobCandidate.ProtoReflect.Descriptor instead.
 func (*JobCandidate) Descriptor() ([]byte, []int) {
-	return file_control_v1_control_proto_rawDescGZIP(), []int{128}
+	return file_control_v1_control_proto_rawDescGZIP(), []int{129}
 }
 
 func (x *JobCandidate) GetId() string {
@@ -10644,12 +10729,13 @@ const file_control_v1_control_proto_rawDesc = "" +
 	"\bsnapshot\x18\x01 \x01(\tR\bsnapshot\x12\x12\n" +
 	"\x04path\x18\x02 \x01(\fR\x04path\"\x1e\n" +
 	"\bCatPiece\x12\x12\n" +
-	"\x04data\x18\x01 \x01(\fR\x04data\"*\n" +
+	"\x04data\x18\x01 \x01(\fR\x04data\">\n" +
 	"\fStatsRequest\x12\x1a\n" +
-	"\bsnapshot\x18\x01 \x01(\tR\bsnapshot\"v\n" +
+	"\bsnapshot\x18\x01 \x01(\tR\bsnapshot\x12\x12\n" +
+	"\x04each\x18\x02 \x01(\bR\x04each\"v\n" +
 	"\rStatsResponse\x123\n" +
 	"\x05vault\x18\x01 \x01(\v2\x1d.gotong.control.v1.VaultStatsR\x05vault\x120\n" +
-	"\x04tree\x18\x02 \x01(\v2\x1c.gotong.control.v1.TreeStatsR\x04tree\"\xeb\x02\n" +
+	"\x04tree\x18\x02 \x01(\v2\x1c.gotong.control.v1.TreeStatsR\x04tree\"\x9e\x03\n" +
 	"\n" +
 	"VaultStats\x12\x1c\n" +
 	"\tsnapshots\x18\x01 \x01(\x04R\tsnapshots\x12#\n" +
@@ -10665,7 +10751,14 @@ const file_control_v1_control_proto_rawDesc = "" +
 	"\vindex_bytes\x18\n" +
 	" \x01(\x04R\n" +
 	"indexBytes\x12\x18\n" +
-	"\awaiting\x18\v \x01(\x04R\awaiting\"\x9a\x02\n" +
+	"\awaiting\x18\v \x01(\x04R\awaiting\x121\n" +
+	"\x04each\x18\f \x03(\v2\x1d.gotong.control.v1.AloneBytesR\x04each\"\x88\x01\n" +
+	"\n" +
+	"AloneBytes\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12$\n" +
+	"\x0etime_unix_nano\x18\x02 \x01(\x03R\ftimeUnixNano\x12!\n" +
+	"\fsealed_bytes\x18\x03 \x01(\x04R\vsealedBytes\x12!\n" +
+	"\fstored_bytes\x18\x04 \x01(\x04R\vstoredBytes\"\x9a\x02\n" +
 	"\tTreeStats\x12\x14\n" +
 	"\x05files\x18\x01 \x01(\x04R\x05files\x12\x12\n" +
 	"\x04dirs\x18\x02 \x01(\x04R\x04dirs\x12\x1a\n" +
@@ -11130,7 +11223,7 @@ func file_control_v1_control_proto_rawDescGZIP() []byte {
 }
 
 var file_control_v1_control_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_control_v1_control_proto_msgTypes = make([]protoimpl.MessageInfo, 130)
+var file_control_v1_control_proto_msgTypes = make([]protoimpl.MessageInfo, 131)
 var file_control_v1_control_proto_goTypes = []any{
 	(Kind)(0),                     // 0: gotong.control.v1.Kind
 	(*ErrorDetail)(nil),           // 1: gotong.control.v1.ErrorDetail
@@ -11199,82 +11292,83 @@ var file_control_v1_control_proto_goTypes = []any{
 	(*StatsRequest)(nil),          // 64: gotong.control.v1.StatsRequest
 	(*StatsResponse)(nil),         // 65: gotong.control.v1.StatsResponse
 	(*VaultStats)(nil),            // 66: gotong.control.v1.VaultStats
-	(*TreeStats)(nil),             // 67: gotong.control.v1.TreeStats
-	(*KeepPolicy)(nil),            // 68: gotong.control.v1.KeepPolicy
-	(*ForgetRequest)(nil),         // 69: gotong.control.v1.ForgetRequest
-	(*ForgetResponse)(nil),        // 70: gotong.control.v1.ForgetResponse
-	(*ForgetGroup)(nil),           // 71: gotong.control.v1.ForgetGroup
-	(*ForgetDecision)(nil),        // 72: gotong.control.v1.ForgetDecision
-	(*PruneRequest)(nil),          // 73: gotong.control.v1.PruneRequest
-	(*PruneEvent)(nil),            // 74: gotong.control.v1.PruneEvent
-	(*WorkProgress)(nil),          // 75: gotong.control.v1.WorkProgress
-	(*PruneSummary)(nil),          // 76: gotong.control.v1.PruneSummary
-	(*CheckRequest)(nil),          // 77: gotong.control.v1.CheckRequest
-	(*CheckEvent)(nil),            // 78: gotong.control.v1.CheckEvent
-	(*CheckSummary)(nil),          // 79: gotong.control.v1.CheckSummary
-	(*DropOwnerRequest)(nil),      // 80: gotong.control.v1.DropOwnerRequest
-	(*DropOwnerResponse)(nil),     // 81: gotong.control.v1.DropOwnerResponse
-	(*AuditRecord)(nil),           // 82: gotong.control.v1.AuditRecord
-	(*DrainRequest)(nil),          // 83: gotong.control.v1.DrainRequest
-	(*DrainProgress)(nil),         // 84: gotong.control.v1.DrainProgress
-	(*SelfRequest)(nil),           // 85: gotong.control.v1.SelfRequest
-	(*SelfResponse)(nil),          // 86: gotong.control.v1.SelfResponse
-	(*SheetMember)(nil),           // 87: gotong.control.v1.SheetMember
-	(*DrillRequest)(nil),          // 88: gotong.control.v1.DrillRequest
-	(*DrillResult)(nil),           // 89: gotong.control.v1.DrillResult
-	(*ViewRequest)(nil),           // 90: gotong.control.v1.ViewRequest
-	(*ViewOpened)(nil),            // 91: gotong.control.v1.ViewOpened
-	(*ViewSnapshotsRequest)(nil),  // 92: gotong.control.v1.ViewSnapshotsRequest
-	(*ViewSnapshotsResponse)(nil), // 93: gotong.control.v1.ViewSnapshotsResponse
-	(*ViewSnapshot)(nil),          // 94: gotong.control.v1.ViewSnapshot
-	(*ViewRef)(nil),               // 95: gotong.control.v1.ViewRef
-	(*ViewObject)(nil),            // 96: gotong.control.v1.ViewObject
-	(*ViewNodes)(nil),             // 97: gotong.control.v1.ViewNodes
-	(*ViewReadRequest)(nil),       // 98: gotong.control.v1.ViewReadRequest
-	(*ViewPiece)(nil),             // 99: gotong.control.v1.ViewPiece
-	(*TrashRequest)(nil),          // 100: gotong.control.v1.TrashRequest
-	(*EmptyTrashRequest)(nil),     // 101: gotong.control.v1.EmptyTrashRequest
-	(*TrashResponse)(nil),         // 102: gotong.control.v1.TrashResponse
-	(*TrashOf)(nil),               // 103: gotong.control.v1.TrashOf
-	(*PauseRequest)(nil),          // 104: gotong.control.v1.PauseRequest
-	(*PauseResponse)(nil),         // 105: gotong.control.v1.PauseResponse
-	(*ResumeRequest)(nil),         // 106: gotong.control.v1.ResumeRequest
-	(*ResumeResponse)(nil),        // 107: gotong.control.v1.ResumeResponse
-	(*Donating)(nil),              // 108: gotong.control.v1.Donating
-	(*DonateReason)(nil),          // 109: gotong.control.v1.DonateReason
-	(*DonatePause)(nil),           // 110: gotong.control.v1.DonatePause
-	(*DonateFacts)(nil),           // 111: gotong.control.v1.DonateFacts
-	(*OwnerWork)(nil),             // 112: gotong.control.v1.OwnerWork
-	(*SubmitRequest)(nil),         // 113: gotong.control.v1.SubmitRequest
-	(*SubmitPlan)(nil),            // 114: gotong.control.v1.SubmitPlan
-	(*SubmitContent)(nil),         // 115: gotong.control.v1.SubmitContent
-	(*SubmitEnd)(nil),             // 116: gotong.control.v1.SubmitEnd
-	(*SubmitResponse)(nil),        // 117: gotong.control.v1.SubmitResponse
-	(*JobsRequest)(nil),           // 118: gotong.control.v1.JobsRequest
-	(*JobsResponse)(nil),          // 119: gotong.control.v1.JobsResponse
-	(*JobRequest)(nil),            // 120: gotong.control.v1.JobRequest
-	(*JobInfo)(nil),               // 121: gotong.control.v1.JobInfo
-	(*JobStep)(nil),               // 122: gotong.control.v1.JobStep
-	(*JobPeer)(nil),               // 123: gotong.control.v1.JobPeer
-	(*JobResultsRequest)(nil),     // 124: gotong.control.v1.JobResultsRequest
-	(*JobEvent)(nil),              // 125: gotong.control.v1.JobEvent
-	(*JobTask)(nil),               // 126: gotong.control.v1.JobTask
-	(*WhyJobRequest)(nil),         // 127: gotong.control.v1.WhyJobRequest
-	(*WhyJobResponse)(nil),        // 128: gotong.control.v1.WhyJobResponse
-	(*JobCandidate)(nil),          // 129: gotong.control.v1.JobCandidate
-	nil,                           // 130: gotong.control.v1.RestoreSummary.ActionsEntry
+	(*AloneBytes)(nil),            // 67: gotong.control.v1.AloneBytes
+	(*TreeStats)(nil),             // 68: gotong.control.v1.TreeStats
+	(*KeepPolicy)(nil),            // 69: gotong.control.v1.KeepPolicy
+	(*ForgetRequest)(nil),         // 70: gotong.control.v1.ForgetRequest
+	(*ForgetResponse)(nil),        // 71: gotong.control.v1.ForgetResponse
+	(*ForgetGroup)(nil),           // 72: gotong.control.v1.ForgetGroup
+	(*ForgetDecision)(nil),        // 73: gotong.control.v1.ForgetDecision
+	(*PruneRequest)(nil),          // 74: gotong.control.v1.PruneRequest
+	(*PruneEvent)(nil),            // 75: gotong.control.v1.PruneEvent
+	(*WorkProgress)(nil),          // 76: gotong.control.v1.WorkProgress
+	(*PruneSummary)(nil),          // 77: gotong.control.v1.PruneSummary
+	(*CheckRequest)(nil),          // 78: gotong.control.v1.CheckRequest
+	(*CheckEvent)(nil),            // 79: gotong.control.v1.CheckEvent
+	(*CheckSummary)(nil),          // 80: gotong.control.v1.CheckSummary
+	(*DropOwnerRequest)(nil),      // 81: gotong.control.v1.DropOwnerRequest
+	(*DropOwnerResponse)(nil),     // 82: gotong.control.v1.DropOwnerResponse
+	(*AuditRecord)(nil),           // 83: gotong.control.v1.AuditRecord
+	(*DrainRequest)(nil),          // 84: gotong.control.v1.DrainRequest
+	(*DrainProgress)(nil),         // 85: gotong.control.v1.DrainProgress
+	(*SelfRequest)(nil),           // 86: gotong.control.v1.SelfRequest
+	(*SelfResponse)(nil),          // 87: gotong.control.v1.SelfResponse
+	(*SheetMember)(nil),           // 88: gotong.control.v1.SheetMember
+	(*DrillRequest)(nil),          // 89: gotong.control.v1.DrillRequest
+	(*DrillResult)(nil),           // 90: gotong.control.v1.DrillResult
+	(*ViewRequest)(nil),           // 91: gotong.control.v1.ViewRequest
+	(*ViewOpened)(nil),            // 92: gotong.control.v1.ViewOpened
+	(*ViewSnapshotsRequest)(nil),  // 93: gotong.control.v1.ViewSnapshotsRequest
+	(*ViewSnapshotsResponse)(nil), // 94: gotong.control.v1.ViewSnapshotsResponse
+	(*ViewSnapshot)(nil),          // 95: gotong.control.v1.ViewSnapshot
+	(*ViewRef)(nil),               // 96: gotong.control.v1.ViewRef
+	(*ViewObject)(nil),            // 97: gotong.control.v1.ViewObject
+	(*ViewNodes)(nil),             // 98: gotong.control.v1.ViewNodes
+	(*ViewReadRequest)(nil),       // 99: gotong.control.v1.ViewReadRequest
+	(*ViewPiece)(nil),             // 100: gotong.control.v1.ViewPiece
+	(*TrashRequest)(nil),          // 101: gotong.control.v1.TrashRequest
+	(*EmptyTrashRequest)(nil),     // 102: gotong.control.v1.EmptyTrashRequest
+	(*TrashResponse)(nil),         // 103: gotong.control.v1.TrashResponse
+	(*TrashOf)(nil),               // 104: gotong.control.v1.TrashOf
+	(*PauseRequest)(nil),          // 105: gotong.control.v1.PauseRequest
+	(*PauseResponse)(nil),         // 106: gotong.control.v1.PauseResponse
+	(*ResumeRequest)(nil),         // 107: gotong.control.v1.ResumeRequest
+	(*ResumeResponse)(nil),        // 108: gotong.control.v1.ResumeResponse
+	(*Donating)(nil),              // 109: gotong.control.v1.Donating
+	(*DonateReason)(nil),          // 110: gotong.control.v1.DonateReason
+	(*DonatePause)(nil),           // 111: gotong.control.v1.DonatePause
+	(*DonateFacts)(nil),           // 112: gotong.control.v1.DonateFacts
+	(*OwnerWork)(nil),             // 113: gotong.control.v1.OwnerWork
+	(*SubmitRequest)(nil),         // 114: gotong.control.v1.SubmitRequest
+	(*SubmitPlan)(nil),            // 115: gotong.control.v1.SubmitPlan
+	(*SubmitContent)(nil),         // 116: gotong.control.v1.SubmitContent
+	(*SubmitEnd)(nil),             // 117: gotong.control.v1.SubmitEnd
+	(*SubmitResponse)(nil),        // 118: gotong.control.v1.SubmitResponse
+	(*JobsRequest)(nil),           // 119: gotong.control.v1.JobsRequest
+	(*JobsResponse)(nil),          // 120: gotong.control.v1.JobsResponse
+	(*JobRequest)(nil),            // 121: gotong.control.v1.JobRequest
+	(*JobInfo)(nil),               // 122: gotong.control.v1.JobInfo
+	(*JobStep)(nil),               // 123: gotong.control.v1.JobStep
+	(*JobPeer)(nil),               // 124: gotong.control.v1.JobPeer
+	(*JobResultsRequest)(nil),     // 125: gotong.control.v1.JobResultsRequest
+	(*JobEvent)(nil),              // 126: gotong.control.v1.JobEvent
+	(*JobTask)(nil),               // 127: gotong.control.v1.JobTask
+	(*WhyJobRequest)(nil),         // 128: gotong.control.v1.WhyJobRequest
+	(*WhyJobResponse)(nil),        // 129: gotong.control.v1.WhyJobResponse
+	(*JobCandidate)(nil),          // 130: gotong.control.v1.JobCandidate
+	nil,                           // 131: gotong.control.v1.RestoreSummary.ActionsEntry
 }
 var file_control_v1_control_proto_depIdxs = []int32{
 	0,   // 0: gotong.control.v1.ErrorDetail.kind:type_name -> gotong.control.v1.Kind
 	4,   // 1: gotong.control.v1.StatusResponse.backups:type_name -> gotong.control.v1.BackupState
 	5,   // 2: gotong.control.v1.StatusResponse.giving:type_name -> gotong.control.v1.Giving
 	7,   // 3: gotong.control.v1.StatusResponse.problems:type_name -> gotong.control.v1.Problem
-	89,  // 4: gotong.control.v1.StatusResponse.last_drill:type_name -> gotong.control.v1.DrillResult
-	108, // 5: gotong.control.v1.StatusResponse.donating:type_name -> gotong.control.v1.Donating
-	112, // 6: gotong.control.v1.StatusResponse.work:type_name -> gotong.control.v1.OwnerWork
+	90,  // 4: gotong.control.v1.StatusResponse.last_drill:type_name -> gotong.control.v1.DrillResult
+	109, // 5: gotong.control.v1.StatusResponse.donating:type_name -> gotong.control.v1.Donating
+	113, // 6: gotong.control.v1.StatusResponse.work:type_name -> gotong.control.v1.OwnerWork
 	6,   // 7: gotong.control.v1.Giving.held_for:type_name -> gotong.control.v1.HeldFor
 	10,  // 8: gotong.control.v1.PeersResponse.peers:type_name -> gotong.control.v1.PeerInfo
-	82,  // 9: gotong.control.v1.PeerInfo.audit:type_name -> gotong.control.v1.AuditRecord
+	83,  // 9: gotong.control.v1.PeerInfo.audit:type_name -> gotong.control.v1.AuditRecord
 	10,  // 10: gotong.control.v1.RemoveResponse.removed:type_name -> gotong.control.v1.PeerInfo
 	20,  // 11: gotong.control.v1.BackupInput.start:type_name -> gotong.control.v1.BackupRequest
 	18,  // 12: gotong.control.v1.BackupInput.files:type_name -> gotong.control.v1.BackupFiles
@@ -11290,7 +11384,7 @@ var file_control_v1_control_proto_depIdxs = []int32{
 	35,  // 22: gotong.control.v1.RestoreEvent.summary:type_name -> gotong.control.v1.RestoreSummary
 	33,  // 23: gotong.control.v1.RestoreEvent.item:type_name -> gotong.control.v1.RestoreItem
 	23,  // 24: gotong.control.v1.RestoreProgress.holders:type_name -> gotong.control.v1.HolderRate
-	130, // 25: gotong.control.v1.RestoreSummary.actions:type_name -> gotong.control.v1.RestoreSummary.ActionsEntry
+	131, // 25: gotong.control.v1.RestoreSummary.actions:type_name -> gotong.control.v1.RestoreSummary.ActionsEntry
 	40,  // 26: gotong.control.v1.RunRequest.start:type_name -> gotong.control.v1.RunStart
 	37,  // 27: gotong.control.v1.RunRequest.file_end:type_name -> gotong.control.v1.RunFileEnd
 	38,  // 28: gotong.control.v1.RunRequest.end:type_name -> gotong.control.v1.RunEnd
@@ -11317,119 +11411,120 @@ var file_control_v1_control_proto_depIdxs = []int32{
 	30,  // 49: gotong.control.v1.DiffChange.from:type_name -> gotong.control.v1.LsEntry
 	30,  // 50: gotong.control.v1.DiffChange.to:type_name -> gotong.control.v1.LsEntry
 	66,  // 51: gotong.control.v1.StatsResponse.vault:type_name -> gotong.control.v1.VaultStats
-	67,  // 52: gotong.control.v1.StatsResponse.tree:type_name -> gotong.control.v1.TreeStats
-	30,  // 53: gotong.control.v1.TreeStats.largest:type_name -> gotong.control.v1.LsEntry
-	68,  // 54: gotong.control.v1.ForgetRequest.keep:type_name -> gotong.control.v1.KeepPolicy
-	71,  // 55: gotong.control.v1.ForgetResponse.groups:type_name -> gotong.control.v1.ForgetGroup
-	72,  // 56: gotong.control.v1.ForgetGroup.decisions:type_name -> gotong.control.v1.ForgetDecision
-	28,  // 57: gotong.control.v1.ForgetDecision.snapshot:type_name -> gotong.control.v1.Snapshot
-	75,  // 58: gotong.control.v1.PruneEvent.progress:type_name -> gotong.control.v1.WorkProgress
-	76,  // 59: gotong.control.v1.PruneEvent.summary:type_name -> gotong.control.v1.PruneSummary
-	75,  // 60: gotong.control.v1.CheckEvent.progress:type_name -> gotong.control.v1.WorkProgress
-	79,  // 61: gotong.control.v1.CheckEvent.summary:type_name -> gotong.control.v1.CheckSummary
-	6,   // 62: gotong.control.v1.DropOwnerResponse.dropped:type_name -> gotong.control.v1.HeldFor
-	87,  // 63: gotong.control.v1.SelfResponse.members:type_name -> gotong.control.v1.SheetMember
-	94,  // 64: gotong.control.v1.ViewSnapshotsResponse.snapshots:type_name -> gotong.control.v1.ViewSnapshot
-	95,  // 65: gotong.control.v1.ViewSnapshot.root:type_name -> gotong.control.v1.ViewRef
-	95,  // 66: gotong.control.v1.ViewObject.object:type_name -> gotong.control.v1.ViewRef
-	95,  // 67: gotong.control.v1.ViewReadRequest.object:type_name -> gotong.control.v1.ViewRef
-	103, // 68: gotong.control.v1.TrashResponse.owners:type_name -> gotong.control.v1.TrashOf
-	108, // 69: gotong.control.v1.PauseResponse.donating:type_name -> gotong.control.v1.Donating
-	108, // 70: gotong.control.v1.ResumeResponse.donating:type_name -> gotong.control.v1.Donating
-	109, // 71: gotong.control.v1.Donating.reasons:type_name -> gotong.control.v1.DonateReason
-	111, // 72: gotong.control.v1.Donating.facts:type_name -> gotong.control.v1.DonateFacts
-	110, // 73: gotong.control.v1.Donating.pause:type_name -> gotong.control.v1.DonatePause
-	114, // 74: gotong.control.v1.SubmitRequest.plan:type_name -> gotong.control.v1.SubmitPlan
-	115, // 75: gotong.control.v1.SubmitRequest.content:type_name -> gotong.control.v1.SubmitContent
-	116, // 76: gotong.control.v1.SubmitRequest.end:type_name -> gotong.control.v1.SubmitEnd
-	121, // 77: gotong.control.v1.JobsResponse.jobs:type_name -> gotong.control.v1.JobInfo
-	122, // 78: gotong.control.v1.JobInfo.steps:type_name -> gotong.control.v1.JobStep
-	123, // 79: gotong.control.v1.JobInfo.keepers:type_name -> gotong.control.v1.JobPeer
-	123, // 80: gotong.control.v1.JobInfo.driver:type_name -> gotong.control.v1.JobPeer
-	123, // 81: gotong.control.v1.JobInfo.peers:type_name -> gotong.control.v1.JobPeer
-	126, // 82: gotong.control.v1.JobEvent.task:type_name -> gotong.control.v1.JobTask
-	54,  // 83: gotong.control.v1.JobEvent.output:type_name -> gotong.control.v1.RunOutput
-	121, // 84: gotong.control.v1.JobEvent.end:type_name -> gotong.control.v1.JobInfo
-	129, // 85: gotong.control.v1.WhyJobResponse.peers:type_name -> gotong.control.v1.JobCandidate
-	2,   // 86: gotong.control.v1.Control.Status:input_type -> gotong.control.v1.StatusRequest
-	8,   // 87: gotong.control.v1.Control.Peers:input_type -> gotong.control.v1.PeersRequest
-	11,  // 88: gotong.control.v1.Control.Invite:input_type -> gotong.control.v1.InviteRequest
-	13,  // 89: gotong.control.v1.Control.Remove:input_type -> gotong.control.v1.RemoveRequest
-	15,  // 90: gotong.control.v1.Control.Leave:input_type -> gotong.control.v1.LeaveRequest
-	83,  // 91: gotong.control.v1.Control.Drain:input_type -> gotong.control.v1.DrainRequest
-	17,  // 92: gotong.control.v1.Control.Backup:input_type -> gotong.control.v1.BackupInput
-	26,  // 93: gotong.control.v1.Control.Snapshots:input_type -> gotong.control.v1.SnapshotsRequest
-	29,  // 94: gotong.control.v1.Control.Ls:input_type -> gotong.control.v1.LsRequest
-	31,  // 95: gotong.control.v1.Control.Restore:input_type -> gotong.control.v1.RestoreRequest
-	36,  // 96: gotong.control.v1.Control.Run:input_type -> gotong.control.v1.RunRequest
-	56,  // 97: gotong.control.v1.Control.Find:input_type -> gotong.control.v1.FindRequest
-	58,  // 98: gotong.control.v1.Control.Diff:input_type -> gotong.control.v1.DiffRequest
-	62,  // 99: gotong.control.v1.Control.Cat:input_type -> gotong.control.v1.CatRequest
-	64,  // 100: gotong.control.v1.Control.Stats:input_type -> gotong.control.v1.StatsRequest
-	69,  // 101: gotong.control.v1.Control.Forget:input_type -> gotong.control.v1.ForgetRequest
-	73,  // 102: gotong.control.v1.Control.Prune:input_type -> gotong.control.v1.PruneRequest
-	77,  // 103: gotong.control.v1.Control.Check:input_type -> gotong.control.v1.CheckRequest
-	80,  // 104: gotong.control.v1.Control.DropOwner:input_type -> gotong.control.v1.DropOwnerRequest
-	100, // 105: gotong.control.v1.Control.Trash:input_type -> gotong.control.v1.TrashRequest
-	101, // 106: gotong.control.v1.Control.EmptyTrash:input_type -> gotong.control.v1.EmptyTrashRequest
-	85,  // 107: gotong.control.v1.Control.Self:input_type -> gotong.control.v1.SelfRequest
-	88,  // 108: gotong.control.v1.Control.Drill:input_type -> gotong.control.v1.DrillRequest
-	90,  // 109: gotong.control.v1.Control.View:input_type -> gotong.control.v1.ViewRequest
-	92,  // 110: gotong.control.v1.Control.ViewSnapshots:input_type -> gotong.control.v1.ViewSnapshotsRequest
-	96,  // 111: gotong.control.v1.Control.ViewEntries:input_type -> gotong.control.v1.ViewObject
-	98,  // 112: gotong.control.v1.Control.ViewRead:input_type -> gotong.control.v1.ViewReadRequest
-	104, // 113: gotong.control.v1.Control.Pause:input_type -> gotong.control.v1.PauseRequest
-	106, // 114: gotong.control.v1.Control.Resume:input_type -> gotong.control.v1.ResumeRequest
-	113, // 115: gotong.control.v1.Control.Submit:input_type -> gotong.control.v1.SubmitRequest
-	118, // 116: gotong.control.v1.Control.Jobs:input_type -> gotong.control.v1.JobsRequest
-	120, // 117: gotong.control.v1.Control.Job:input_type -> gotong.control.v1.JobRequest
-	120, // 118: gotong.control.v1.Control.WatchJob:input_type -> gotong.control.v1.JobRequest
-	124, // 119: gotong.control.v1.Control.JobResults:input_type -> gotong.control.v1.JobResultsRequest
-	120, // 120: gotong.control.v1.Control.CancelJob:input_type -> gotong.control.v1.JobRequest
-	120, // 121: gotong.control.v1.Control.RetryJob:input_type -> gotong.control.v1.JobRequest
-	127, // 122: gotong.control.v1.Control.WhyJob:input_type -> gotong.control.v1.WhyJobRequest
-	3,   // 123: gotong.control.v1.Control.Status:output_type -> gotong.control.v1.StatusResponse
-	9,   // 124: gotong.control.v1.Control.Peers:output_type -> gotong.control.v1.PeersResponse
-	12,  // 125: gotong.control.v1.Control.Invite:output_type -> gotong.control.v1.InviteResponse
-	14,  // 126: gotong.control.v1.Control.Remove:output_type -> gotong.control.v1.RemoveResponse
-	16,  // 127: gotong.control.v1.Control.Leave:output_type -> gotong.control.v1.LeaveResponse
-	84,  // 128: gotong.control.v1.Control.Drain:output_type -> gotong.control.v1.DrainProgress
-	21,  // 129: gotong.control.v1.Control.Backup:output_type -> gotong.control.v1.BackupEvent
-	27,  // 130: gotong.control.v1.Control.Snapshots:output_type -> gotong.control.v1.SnapshotsResponse
-	30,  // 131: gotong.control.v1.Control.Ls:output_type -> gotong.control.v1.LsEntry
-	32,  // 132: gotong.control.v1.Control.Restore:output_type -> gotong.control.v1.RestoreEvent
-	47,  // 133: gotong.control.v1.Control.Run:output_type -> gotong.control.v1.RunEvent
-	57,  // 134: gotong.control.v1.Control.Find:output_type -> gotong.control.v1.FindMatch
-	59,  // 135: gotong.control.v1.Control.Diff:output_type -> gotong.control.v1.DiffEvent
-	63,  // 136: gotong.control.v1.Control.Cat:output_type -> gotong.control.v1.CatPiece
-	65,  // 137: gotong.control.v1.Control.Stats:output_type -> gotong.control.v1.StatsResponse
-	70,  // 138: gotong.control.v1.Control.Forget:output_type -> gotong.control.v1.ForgetResponse
-	74,  // 139: gotong.control.v1.Control.Prune:output_type -> gotong.control.v1.PruneEvent
-	78,  // 140: gotong.control.v1.Control.Check:output_type -> gotong.control.v1.CheckEvent
-	81,  // 141: gotong.control.v1.Control.DropOwner:output_type -> gotong.control.v1.DropOwnerResponse
-	102, // 142: gotong.control.v1.Control.Trash:output_type -> gotong.control.v1.TrashResponse
-	102, // 143: gotong.control.v1.Control.EmptyTrash:output_type -> gotong.control.v1.TrashResponse
-	86,  // 144: gotong.control.v1.Control.Self:output_type -> gotong.control.v1.SelfResponse
-	89,  // 145: gotong.control.v1.Control.Drill:output_type -> gotong.control.v1.DrillResult
-	91,  // 146: gotong.control.v1.Control.View:output_type -> gotong.control.v1.ViewOpened
-	93,  // 147: gotong.control.v1.Control.ViewSnapshots:output_type -> gotong.control.v1.ViewSnapshotsResponse
-	97,  // 148: gotong.control.v1.Control.ViewEntries:output_type -> gotong.control.v1.ViewNodes
-	99,  // 149: gotong.control.v1.Control.ViewRead:output_type -> gotong.control.v1.ViewPiece
-	105, // 150: gotong.control.v1.Control.Pause:output_type -> gotong.control.v1.PauseResponse
-	107, // 151: gotong.control.v1.Control.Resume:output_type -> gotong.control.v1.ResumeResponse
-	117, // 152: gotong.control.v1.Control.Submit:output_type -> gotong.control.v1.SubmitResponse
-	119, // 153: gotong.control.v1.Control.Jobs:output_type -> gotong.control.v1.JobsResponse
-	121, // 154: gotong.control.v1.Control.Job:output_type -> gotong.control.v1.JobInfo
-	121, // 155: gotong.control.v1.Control.WatchJob:output_type -> gotong.control.v1.JobInfo
-	125, // 156: gotong.control.v1.Control.JobResults:output_type -> gotong.control.v1.JobEvent
-	121, // 157: gotong.control.v1.Control.CancelJob:output_type -> gotong.control.v1.JobInfo
-	121, // 158: gotong.control.v1.Control.RetryJob:output_type -> gotong.control.v1.JobInfo
-	128, // 159: gotong.control.v1.Control.WhyJob:output_type -> gotong.control.v1.WhyJobResponse
-	123, // [123:160] is the sub-list for method output_type
-	86,  // [86:123] is the sub-list for method input_type
-	86,  // [86:86] is the sub-list for extension type_name
-	86,  // [86:86] is the sub-list for extension extendee
-	0,   // [0:86] is the sub-list for field type_name
+	68,  // 52: gotong.control.v1.StatsResponse.tree:type_name -> gotong.control.v1.TreeStats
+	67,  // 53: gotong.control.v1.VaultStats.each:type_name -> gotong.control.v1.AloneBytes
+	30,  // 54: gotong.control.v1.TreeStats.largest:type_name -> gotong.control.v1.LsEntry
+	69,  // 55: gotong.control.v1.ForgetRequest.keep:type_name -> gotong.control.v1.KeepPolicy
+	72,  // 56: gotong.control.v1.ForgetResponse.groups:type_name -> gotong.control.v1.ForgetGroup
+	73,  // 57: gotong.control.v1.ForgetGroup.decisions:type_name -> gotong.control.v1.ForgetDecision
+	28,  // 58: gotong.control.v1.ForgetDecision.snapshot:type_name -> gotong.control.v1.Snapshot
+	76,  // 59: gotong.control.v1.PruneEvent.progress:type_name -> gotong.control.v1.WorkProgress
+	77,  // 60: gotong.control.v1.PruneEvent.summary:type_name -> gotong.control.v1.PruneSummary
+	76,  // 61: gotong.control.v1.CheckEvent.progress:type_name -> gotong.control.v1.WorkProgress
+	80,  // 62: gotong.control.v1.CheckEvent.summary:type_name -> gotong.control.v1.CheckSummary
+	6,   // 63: gotong.control.v1.DropOwnerResponse.dropped:type_name -> gotong.control.v1.HeldFor
+	88,  // 64: gotong.control.v1.SelfResponse.members:type_name -> gotong.control.v1.SheetMember
+	95,  // 65: gotong.control.v1.ViewSnapshotsResponse.snapshots:type_name -> gotong.control.v1.ViewSnapshot
+	96,  // 66: gotong.control.v1.ViewSnapshot.root:type_name -> gotong.control.v1.ViewRef
+	96,  // 67: gotong.control.v1.ViewObject.object:type_name -> gotong.control.v1.ViewRef
+	96,  // 68: gotong.control.v1.ViewReadRequest.object:type_name -> gotong.control.v1.ViewRef
+	104, // 69: gotong.control.v1.TrashResponse.owners:type_name -> gotong.control.v1.TrashOf
+	109, // 70: gotong.control.v1.PauseResponse.donating:type_name -> gotong.control.v1.Donating
+	109, // 71: gotong.control.v1.ResumeResponse.donating:type_name -> gotong.control.v1.Donating
+	110, // 72: gotong.control.v1.Donating.reasons:type_name -> gotong.control.v1.DonateReason
+	112, // 73: gotong.control.v1.Donating.facts:type_name -> gotong.control.v1.DonateFacts
+	111, // 74: gotong.control.v1.Donating.pause:type_name -> gotong.control.v1.DonatePause
+	115, // 75: gotong.control.v1.SubmitRequest.plan:type_name -> gotong.control.v1.SubmitPlan
+	116, // 76: gotong.control.v1.SubmitRequest.content:type_name -> gotong.control.v1.SubmitContent
+	117, // 77: gotong.control.v1.SubmitRequest.end:type_name -> gotong.control.v1.SubmitEnd
+	122, // 78: gotong.control.v1.JobsResponse.jobs:type_name -> gotong.control.v1.JobInfo
+	123, // 79: gotong.control.v1.JobInfo.steps:type_name -> gotong.control.v1.JobStep
+	124, // 80: gotong.control.v1.JobInfo.keepers:type_name -> gotong.control.v1.JobPeer
+	124, // 81: gotong.control.v1.JobInfo.driver:type_name -> gotong.control.v1.JobPeer
+	124, // 82: gotong.control.v1.JobInfo.peers:type_name -> gotong.control.v1.JobPeer
+	127, // 83: gotong.control.v1.JobEvent.task:type_name -> gotong.control.v1.JobTask
+	54,  // 84: gotong.control.v1.JobEvent.output:type_name -> gotong.control.v1.RunOutput
+	122, // 85: gotong.control.v1.JobEvent.end:type_name -> gotong.control.v1.JobInfo
+	130, // 86: gotong.control.v1.WhyJobResponse.peers:type_name -> gotong.control.v1.JobCandidate
+	2,   // 87: gotong.control.v1.Control.Status:input_type -> gotong.control.v1.StatusRequest
+	8,   // 88: gotong.control.v1.Control.Peers:input_type -> gotong.control.v1.PeersRequest
+	11,  // 89: gotong.control.v1.Control.Invite:input_type -> gotong.control.v1.InviteRequest
+	13,  // 90: gotong.control.v1.Control.Remove:input_type -> gotong.control.v1.RemoveRequest
+	15,  // 91: gotong.control.v1.Control.Leave:input_type -> gotong.control.v1.LeaveRequest
+	84,  // 92: gotong.control.v1.Control.Drain:input_type -> gotong.control.v1.DrainRequest
+	17,  // 93: gotong.control.v1.Control.Backup:input_type -> gotong.control.v1.BackupInput
+	26,  // 94: gotong.control.v1.Control.Snapshots:input_type -> gotong.control.v1.SnapshotsRequest
+	29,  // 95: gotong.control.v1.Control.Ls:input_type -> gotong.control.v1.LsRequest
+	31,  // 96: gotong.control.v1.Control.Restore:input_type -> gotong.control.v1.RestoreRequest
+	36,  // 97: gotong.control.v1.Control.Run:input_type -> gotong.control.v1.RunRequest
+	56,  // 98: gotong.control.v1.Control.Find:input_type -> gotong.control.v1.FindRequest
+	58,  // 99: gotong.control.v1.Control.Diff:input_type -> gotong.control.v1.DiffRequest
+	62,  // 100: gotong.control.v1.Control.Cat:input_type -> gotong.control.v1.CatRequest
+	64,  // 101: gotong.control.v1.Control.Stats:input_type -> gotong.control.v1.StatsRequest
+	70,  // 102: gotong.control.v1.Control.Forget:input_type -> gotong.control.v1.ForgetRequest
+	74,  // 103: gotong.control.v1.Control.Prune:input_type -> gotong.control.v1.PruneRequest
+	78,  // 104: gotong.control.v1.Control.Check:input_type -> gotong.control.v1.CheckRequest
+	81,  // 105: gotong.control.v1.Control.DropOwner:input_type -> gotong.control.v1.DropOwnerRequest
+	101, // 106: gotong.control.v1.Control.Trash:input_type -> gotong.control.v1.TrashRequest
+	102, // 107: gotong.control.v1.Control.EmptyTrash:input_type -> gotong.control.v1.EmptyTrashRequest
+	86,  // 108: gotong.control.v1.Control.Self:input_type -> gotong.control.v1.SelfRequest
+	89,  // 109: gotong.control.v1.Control.Drill:input_type -> gotong.control.v1.DrillRequest
+	91,  // 110: gotong.control.v1.Control.View:input_type -> gotong.control.v1.ViewRequest
+	93,  // 111: gotong.control.v1.Control.ViewSnapshots:input_type -> gotong.control.v1.ViewSnapshotsRequest
+	97,  // 112: gotong.control.v1.Control.ViewEntries:input_type -> gotong.control.v1.ViewObject
+	99,  // 113: gotong.control.v1.Control.ViewRead:input_type -> gotong.control.v1.ViewReadRequest
+	105, // 114: gotong.control.v1.Control.Pause:input_type -> gotong.control.v1.PauseRequest
+	107, // 115: gotong.control.v1.Control.Resume:input_type -> gotong.control.v1.ResumeRequest
+	114, // 116: gotong.control.v1.Control.Submit:input_type -> gotong.control.v1.SubmitRequest
+	119, // 117: gotong.control.v1.Control.Jobs:input_type -> gotong.control.v1.JobsRequest
+	121, // 118: gotong.control.v1.Control.Job:input_type -> gotong.control.v1.JobRequest
+	121, // 119: gotong.control.v1.Control.WatchJob:input_type -> gotong.control.v1.JobRequest
+	125, // 120: gotong.control.v1.Control.JobResults:input_type -> gotong.control.v1.JobResultsRequest
+	121, // 121: gotong.control.v1.Control.CancelJob:input_type -> gotong.control.v1.JobRequest
+	121, // 122: gotong.control.v1.Control.RetryJob:input_type -> gotong.control.v1.JobRequest
+	128, // 123: gotong.control.v1.Control.WhyJob:input_type -> gotong.control.v1.WhyJobRequest
+	3,   // 124: gotong.control.v1.Control.Status:output_type -> gotong.control.v1.StatusResponse
+	9,   // 125: gotong.control.v1.Control.Peers:output_type -> gotong.control.v1.PeersResponse
+	12,  // 126: gotong.control.v1.Control.Invite:output_type -> gotong.control.v1.InviteResponse
+	14,  // 127: gotong.control.v1.Control.Remove:output_type -> gotong.control.v1.RemoveResponse
+	16,  // 128: gotong.control.v1.Control.Leave:output_type -> gotong.control.v1.LeaveResponse
+	85,  // 129: gotong.control.v1.Control.Drain:output_type -> gotong.control.v1.DrainProgress
+	21,  // 130: gotong.control.v1.Control.Backup:output_type -> gotong.control.v1.BackupEvent
+	27,  // 131: gotong.control.v1.Control.Snapshots:output_type -> gotong.control.v1.SnapshotsResponse
+	30,  // 132: gotong.control.v1.Control.Ls:output_type -> gotong.control.v1.LsEntry
+	32,  // 133: gotong.control.v1.Control.Restore:output_type -> gotong.control.v1.RestoreEvent
+	47,  // 134: gotong.control.v1.Control.Run:output_type -> gotong.control.v1.RunEvent
+	57,  // 135: gotong.control.v1.Control.Find:output_type -> gotong.control.v1.FindMatch
+	59,  // 136: gotong.control.v1.Control.Diff:output_type -> gotong.control.v1.DiffEvent
+	63,  // 137: gotong.control.v1.Control.Cat:output_type -> gotong.control.v1.CatPiece
+	65,  // 138: gotong.control.v1.Control.Stats:output_type -> gotong.control.v1.StatsResponse
+	71,  // 139: gotong.control.v1.Control.Forget:output_type -> gotong.control.v1.ForgetResponse
+	75,  // 140: gotong.control.v1.Control.Prune:output_type -> gotong.control.v1.PruneEvent
+	79,  // 141: gotong.control.v1.Control.Check:output_type -> gotong.control.v1.CheckEvent
+	82,  // 142: gotong.control.v1.Control.DropOwner:output_type -> gotong.control.v1.DropOwnerResponse
+	103, // 143: gotong.control.v1.Control.Trash:output_type -> gotong.control.v1.TrashResponse
+	103, // 144: gotong.control.v1.Control.EmptyTrash:output_type -> gotong.control.v1.TrashResponse
+	87,  // 145: gotong.control.v1.Control.Self:output_type -> gotong.control.v1.SelfResponse
+	90,  // 146: gotong.control.v1.Control.Drill:output_type -> gotong.control.v1.DrillResult
+	92,  // 147: gotong.control.v1.Control.View:output_type -> gotong.control.v1.ViewOpened
+	94,  // 148: gotong.control.v1.Control.ViewSnapshots:output_type -> gotong.control.v1.ViewSnapshotsResponse
+	98,  // 149: gotong.control.v1.Control.ViewEntries:output_type -> gotong.control.v1.ViewNodes
+	100, // 150: gotong.control.v1.Control.ViewRead:output_type -> gotong.control.v1.ViewPiece
+	106, // 151: gotong.control.v1.Control.Pause:output_type -> gotong.control.v1.PauseResponse
+	108, // 152: gotong.control.v1.Control.Resume:output_type -> gotong.control.v1.ResumeResponse
+	118, // 153: gotong.control.v1.Control.Submit:output_type -> gotong.control.v1.SubmitResponse
+	120, // 154: gotong.control.v1.Control.Jobs:output_type -> gotong.control.v1.JobsResponse
+	122, // 155: gotong.control.v1.Control.Job:output_type -> gotong.control.v1.JobInfo
+	122, // 156: gotong.control.v1.Control.WatchJob:output_type -> gotong.control.v1.JobInfo
+	126, // 157: gotong.control.v1.Control.JobResults:output_type -> gotong.control.v1.JobEvent
+	122, // 158: gotong.control.v1.Control.CancelJob:output_type -> gotong.control.v1.JobInfo
+	122, // 159: gotong.control.v1.Control.RetryJob:output_type -> gotong.control.v1.JobInfo
+	129, // 160: gotong.control.v1.Control.WhyJob:output_type -> gotong.control.v1.WhyJobResponse
+	124, // [124:161] is the sub-list for method output_type
+	87,  // [87:124] is the sub-list for method input_type
+	87,  // [87:87] is the sub-list for extension type_name
+	87,  // [87:87] is the sub-list for extension extendee
+	0,   // [0:87] is the sub-list for field type_name
 }
 
 func init() { file_control_v1_control_proto_init() }
@@ -11476,22 +11571,22 @@ func file_control_v1_control_proto_init() {
 		(*DiffEvent_Change)(nil),
 		(*DiffEvent_Summary)(nil),
 	}
-	file_control_v1_control_proto_msgTypes[73].OneofWrappers = []any{
+	file_control_v1_control_proto_msgTypes[74].OneofWrappers = []any{
 		(*PruneEvent_Progress)(nil),
 		(*PruneEvent_Summary)(nil),
 	}
-	file_control_v1_control_proto_msgTypes[77].OneofWrappers = []any{
+	file_control_v1_control_proto_msgTypes[78].OneofWrappers = []any{
 		(*CheckEvent_Progress)(nil),
 		(*CheckEvent_Problem)(nil),
 		(*CheckEvent_Summary)(nil),
 	}
-	file_control_v1_control_proto_msgTypes[112].OneofWrappers = []any{
+	file_control_v1_control_proto_msgTypes[113].OneofWrappers = []any{
 		(*SubmitRequest_Plan)(nil),
 		(*SubmitRequest_Content)(nil),
 		(*SubmitRequest_Data)(nil),
 		(*SubmitRequest_End)(nil),
 	}
-	file_control_v1_control_proto_msgTypes[124].OneofWrappers = []any{
+	file_control_v1_control_proto_msgTypes[125].OneofWrappers = []any{
 		(*JobEvent_Task)(nil),
 		(*JobEvent_Output)(nil),
 		(*JobEvent_End)(nil),
@@ -11502,7 +11597,7 @@ func file_control_v1_control_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_control_v1_control_proto_rawDesc), len(file_control_v1_control_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   130,
+			NumMessages:   131,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
