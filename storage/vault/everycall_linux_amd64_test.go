@@ -3,6 +3,7 @@ package vault
 import (
 	"context"
 	"encoding/hex"
+	"errors"
 	"io/fs"
 	"maps"
 	"os"
@@ -48,20 +49,21 @@ func (s toldSegments) Delete(ctx context.Context, raw [][]byte) (acked, silent [
 }
 
 // take gives friends what a line says; false: it says something else.
-func (s vaultSegments) take(t *testing.T, line string) bool {
+func (v vaultSegments) take(t *testing.T, line string) bool {
 	what, text, _ := strings.Cut(line, " ")
-	data, err := hex.DecodeString(text)
+	data, damaged := hex.DecodeString(text)
+	var err error
 	switch what {
 	case "put":
-		_, err = s.Put(t.Context(), data)
+		_, err = v.Put(t.Context(), data)
 	case "head":
-		_, err = s.PublishHeads(t.Context(), [][]byte{data})
+		_, err = v.PublishHeads(t.Context(), [][]byte{data})
 	case "delete":
-		_, _, err = s.Delete(t.Context(), [][]byte{data})
+		_, _, err = v.Delete(t.Context(), [][]byte{data})
 	default:
 		return false
 	}
-	if err != nil {
+	if err := errors.Join(err, damaged); err != nil {
 		t.Fatalf("%s: %v", what, err)
 	}
 	return true
