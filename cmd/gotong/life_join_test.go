@@ -9,9 +9,6 @@ import (
 	"time"
 )
 
-// stopLimit is how long a peer that is asked to stop may take.
-const stopLimit = 10 * time.Second
-
 // TestOneProcessPerHome: a second peer on a home is refused, a home without a
 // peer too, and a killed peer starts again at once.
 func TestOneProcessPerHome(t *testing.T) {
@@ -123,9 +120,7 @@ func TestOddHomes(t *testing.T) {
 	peer := up(t, long)
 	gotong(ctx, t, "", "--home", long, "status").want(t, 0, "1 of 1 alive")
 	gotong(ctx, t, "", "--home", long, "up").want(t, 11)
-	if took := peer.end(t); took > stopLimit {
-		t.Errorf("it took %s to stop", took)
-	}
+	peer.end(t)
 
 	file := filepath.Join(dir, "file")
 	if err := os.WriteFile(file, nil, 0o600); err != nil {
