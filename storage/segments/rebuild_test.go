@@ -156,9 +156,10 @@ func TestRebuildFindsBadSources(t *testing.T) {
 func TestRebuildTellsWhoIsWithout(t *testing.T) {
 	f := newFriends(t, 9)
 	s := f.open(storage.Redundancy{K: 1, N: 3})
-	put := f.mustPut(s, randomBytes(1000))
+	data := randomBytes(1000)
+	put := f.mustPut(s, data)
 	f.by(put.Holders[1].Peer).wipe()
-	got, err := s.Rebuild(t.Context(), segments.RebuildJob{Header: put.Header, Sources: put.Holders[:2], Missing: []int{2}})
+	got, err := s.Rebuild(t.Context(), segments.RebuildJob{Header: put.Header, Sources: put.Holders[:2], Missing: []int{2}, Data: data})
 	if err != nil || !slices.Equal(got.Placed, []int{2}) || !slices.Equal(got.Missing, []int{1}) || got.Problem == "" {
 		t.Errorf("%+v, %v", got, err)
 	}
