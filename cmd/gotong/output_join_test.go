@@ -51,6 +51,7 @@ func TestJSONEverywhere(t *testing.T) {
 		{args: []string{"status"}, keys: "sentence peers_alive peers_total backups giving problems"},
 		{args: []string{"backup", source}, many: true, keys: "type snapshot files dirs bytes new_bytes stored_bytes segments seconds committed complete survives_sites"},
 		{args: []string{"snapshots"}, keys: "snapshots"},
+		{args: []string{"stats", "--each"}, keys: "snapshots unique_bytes stored_bytes each"},
 		{args: []string{"ls", "latest"}, many: true, keys: "path"},
 		{args: []string{"restore", "latest", "--target", filepath.Join(shortTempDir(t), "back")}, many: true, keys: "type files bytes seconds"},
 		{args: []string{"run", guest(t, guests.Noop), ":::", "a"}, many: true, keys: "type tasks done failed retried seconds"},

@@ -108,6 +108,14 @@ func (c *catalogue) usageOf(owner grid.OwnerID) *usage {
 	return u
 }
 
+// grow enters that a file of an owner grew; part says what it counts as.
+func (c *catalogue) grow(owner grid.OwnerID, part func(*usage) *int64, grown int64) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	*part(c.usageOf(owner)) += grown
+	c.used += grown
+}
+
 func findShard(shards []shard, index int) (at int, found bool) {
 	return slices.BinarySearchFunc(shards, index, func(s shard, index int) int { return cmp.Compare(s.index, index) })
 }

@@ -162,17 +162,15 @@ func (d *deletionStore) checkRoom(key vaultKey, old *vaultDeletions, more int, s
 
 // account enters that a file changed its size.
 func (d *deletionStore) account(key vaultKey, old, next *vaultDeletions) {
-	var grown int64
-	if next != nil {
-		grown += next.size
-	}
-	if old != nil {
-		grown -= old.size
-	}
+	grown := next.fileSize() - old.fileSize()
 	d.bytes += grown
-	c := d.store.cat
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.usageOf(key.owner).deletions += grown
-	c.used += grown
+	d.store.cat.grow(key.owner, func(u *usage) *int64 { return &u.deletions }, grown)
+}
+
+// fileSize returns the size of the file; 0 of none.
+func (v *vaultDeletions) fileSize() int64 {
+	if v == nil {
+		return 0
+	}
+	return v.size
 }

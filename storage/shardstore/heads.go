@@ -285,19 +285,17 @@ func (h *headStore) of(owner grid.OwnerID) []vaultKey {
 
 // account enters that a file changed its size.
 func (h *headStore) account(key vaultKey, old, next *vaultHeads) {
-	var grown int64
-	if next != nil {
-		grown += next.size
-	}
-	if old != nil {
-		grown -= old.size
-	}
+	grown := next.fileSize() - old.fileSize()
 	h.bytes += grown
-	c := h.store.cat
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.usageOf(key.owner).heads += grown
-	c.used += grown
+	h.store.cat.grow(key.owner, func(u *usage) *int64 { return &u.heads }, grown)
+}
+
+// fileSize returns the size of the file; 0 of none.
+func (v *vaultHeads) fileSize() int64 {
+	if v == nil {
+		return 0
+	}
+	return v.size
 }
 
 // Heads implements storage.HeadStore. A record that turns out to be damaged is
