@@ -28,6 +28,7 @@ type jobDoc struct {
 	Epoch      int
 	Driver     string
 	Generation int
+	Remembered int
 	Keepers    []struct{ ID, Name string }
 	Steps      []struct{ Name, State string }
 	Peers      []struct {
@@ -126,6 +127,41 @@ func TestJobFailsAndIsRetried(t *testing.T) {
 	if code, what := failure(t, you.JSON(ctx, nil, "job", "cancel", id)); code != 1 || !strings.Contains(what, "over already") {
 		t.Errorf("%d %s", code, what)
 	}
+}
+
+// TestDetachedJobsRemember: what was fetched of one job need not run in the next
+// one of its owner, unless that is to run everything. What is begun anew runs.
+func TestDetachedJobsRemember(t *testing.T) {
+	ctx := testContext(t)
+	g := newGridWith(t, []string{"GOTONG_TASKS_KEEPER_LEASE=2s"})
+	you, _ := grow(ctx, t, g, 3)
+	file := jobDir(t, "steps:\n- name: a\n  module: exit.wasm\n  args: ['{}', text]\n  items: ['0', '3', '0']\n  on_failure: ignore\n- module: echo.wasm\n  name: b\n  needs: [a]\n", map[string]string{})
+	fetch := func(id string) {
+		t.Helper()
+		must(t, you.JSON(ctx, nil, "job", "wait", id))
+		must(t, you.JSON(ctx, nil, "job", "results", id, "--to", filepath.Join(shortTempDir(t), "results")))
+	}
+	first := submit(ctx, t, you, file)
+	fetch(first)
+	if j := showJob(ctx, t, you, first); j.State != "done" || j.Remembered != 0 {
+		t.Errorf("%+v", j)
+	}
+	second := submit(ctx, t, you, file)
+	fetch(second)
+	if j := showJob(ctx, t, you, second); j.State != "done" || j.Remembered != 3 || j.Done != 3 || j.Failed != 1 {
+		t.Errorf("%+v", j)
+	}
+	var out struct{ Job string }
+	must(t, you.JSON(ctx, &out, "submit", "--no-cache", file))
+	fetch(out.Job)
+	if j := showJob(ctx, t, you, out.Job); j.State != "done" || j.Remembered != 0 {
+		t.Errorf("%+v", j)
+	}
+	must(t, you.JSON(ctx, nil, "job", "retry", second))
+	eventually(ctx, t, time.Minute, "the job is over again", func() (bool, error) {
+		j := showJob(ctx, t, you, second)
+		return j.Generation == 1 && j.State == "done" && j.Remembered == 2, nil
+	})
 }
 
 // TestJobWhy: every peer that may not run a job is named with the rule.

@@ -26,15 +26,15 @@ func (s *service) JobResults(r *controlv1.JobResultsRequest, stream grpc.ServerS
 	if err != nil {
 		return err
 	}
-	out := &jobResults{peer: s.peer, ctx: ctx, outputs: r.Outputs, send: stream.Send, items: map[int]*jobs.ItemsReader{}, sent: map[int]uint64{}}
+	out := &jobResults{peer: s.peer, ctx: ctx, outputs: r.Outputs, send: stream.Send, items: map[int]*jobs.ItemsReader{}, specs: map[int]*jobs.Specs{}, sent: map[int]uint64{}}
 	defer out.close()
 	for {
 		changed := job.Changed()
-		over := stateOf(job.Job).Over()
+		out.over = stateOf(job.Job).Over()
 		if err := out.all(job, only); err != nil {
 			return err
 		}
-		if over || !r.Follow {
+		if out.over || !r.Follow {
 			return stream.Send(&controlv1.JobEvent{Event: &controlv1.JobEvent_End{End: s.peer.jobInfo(job, false)}})
 		}
 		if job, err = s.peer.await(ctx, job, changed); err != nil {
@@ -48,8 +48,10 @@ type jobResults struct {
 	peer    *Peer
 	ctx     context.Context
 	outputs bool
+	over    bool // the job is, so its results stand
 	send    func(*controlv1.JobEvent) error
 	items   map[int]*jobs.ItemsReader
+	specs   map[int]*jobs.Specs // nil: they are not known
 	closers []io.Closer
 	temps   []string
 	sent    map[int]uint64 // places of the results that were sent, by task
@@ -102,16 +104,24 @@ func (r *jobResults) one(job keptJob, number, i int) error {
 	task := &controlv1.JobTask{
 		Index: uint64(i), Step: step.Name, State: string(result.State), ExitCode: int64(result.ExitCode), Stdout: result.Stdout, Stderr: result.Stderr,
 		Seconds: result.Elapsed.Seconds(), Why: validText(result.Why), Engine: validText(result.Engine), Attempts: uint32(res.Attempts),
-		Checked: res.Checked,
+		Checked: res.Checked, Remembered: res.Remembered,
 	}
 	if !res.Peer.IsZero() {
 		task.Peer, task.PeerName = res.Peer.String(), r.peer.nameOf(res.Peer)
 	}
-	if err := res.Verify(plan.Job); err != nil {
-		task.Invalid = err.Error()
-	}
-	if task.Item, err = r.item(job, number, i); err != nil {
+	item, err := r.item(job, number, i)
+	if err != nil {
 		return err
+	}
+	if item != nil {
+		for _, w := range item.Words {
+			task.Item = append(task.Item, []byte(w))
+		}
+	}
+	if err := r.peer.verifyResult(plan, res); err != nil {
+		task.Invalid = err.Error()
+	} else if r.over {
+		r.remember(job, number, i, item, res, result)
 	}
 	if err := r.send(&controlv1.JobEvent{Event: &controlv1.JobEvent_Task{Task: task}}); err != nil || !r.outputs || task.Invalid != "" {
 		return err
@@ -124,8 +134,35 @@ func (r *jobResults) one(job keptJob, number, i int) error {
 	return nil
 }
 
-// item returns the words of an item.
-func (r *jobResults) item(job keptJob, number, i int) ([][]byte, error) {
+// verifyResult returns nil when a worker signed the result, or a peer of the
+// job's owner that remembers it.
+func (p *Peer) verifyResult(plan jobs.Plan, res jobs.Result) error {
+	if owner, ok := p.roster.View().OwnerOf(res.Peer); res.Remembered && (!ok || owner != plan.Owner) {
+		return errors.New("a peer of another owner says that it remembers this result")
+	}
+	return res.Verify(plan.Job)
+}
+
+// remember has a result remembered on this peer.
+func (r *jobResults) remember(job keptJob, number, i int, item *jobs.Item, res jobs.Result, result tasks.Result) {
+	specs, ok := r.specs[number]
+	if !ok {
+		var err error
+		if specs, _, err = job.Plan().Steps[number].Specs(); err != nil {
+			specs = nil // nothing of it ran
+		}
+		r.specs[number] = specs
+	}
+	if specs == nil {
+		return
+	}
+	if spec, err := specs.Spec(i, item); err == nil {
+		r.peer.rememberFetched(job.ID(), spec, res, result)
+	}
+}
+
+// item returns an item, nil when the step has none.
+func (r *jobResults) item(job keptJob, number, i int) (*jobs.Item, error) {
 	items := job.Plan().Steps[number].Items
 	if items.Content.IsZero() {
 		return nil, nil
@@ -146,11 +183,7 @@ func (r *jobResults) item(job keptJob, number, i int) ([][]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	words := make([][]byte, len(item.Words))
-	for n, w := range item.Words {
-		words[n] = []byte(w)
-	}
-	return words, nil
+	return &item, nil
 }
 
 // fetch returns a file with the list of items of a step.

@@ -90,7 +90,7 @@ func (s *submission) begin(expires time.Duration) error {
 		return refuse("a job may take %s at most", maxJobLife)
 	}
 	p, now := &s.plan, time.Now().UTC().Truncate(time.Second)
-	p.Job, p.Key = tasks.NewJobID(), tasks.NewKey()
+	p.Job, p.Key, p.Known = tasks.NewJobID(), tasks.NewKey(), nil
 	p.Owner, p.Submitter = s.peer.owner(), s.peer.ID()
 	p.Created, p.Expires = now, now.Add(expires)
 	if p.Retention == 0 {
@@ -207,6 +207,9 @@ func (s *submission) finish(ctx context.Context) (*controlv1.SubmitResponse, err
 	}
 	left, err := s.store(ctx)
 	if err != nil {
+		return nil, err
+	}
+	if err := s.know(); err != nil {
 		return nil, err
 	}
 	raw, err := jobs.SignPlan(s.peer.node.Private(), s.plan)

@@ -169,7 +169,7 @@ func (p *Peer) jobInfo(job keptJob, all bool) *controlv1.JobInfo {
 	job.View(func(s *jobs.State) {
 		sum := s.Counts()
 		out.State, out.Why = string(s.State()), validText(s.Why())
-		out.Tasks, out.Done, out.Failed = uint64(sum.Tasks), uint64(sum.Done), uint64(sum.Failed)
+		out.Tasks, out.Done, out.Failed, out.Remembered = uint64(sum.Tasks), uint64(sum.Done), uint64(sum.Failed), uint64(sum.Remembered)
 		out.Evidence, out.Generation = uint64(s.Evidence()), s.Generation()
 		if s.State().Over() {
 			out.EndedUnix = s.EndedAt().Unix()

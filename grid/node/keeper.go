@@ -99,12 +99,16 @@ func (k *keeping) drive(ctx context.Context, d keeper.Driven) error {
 			k.peer.tookWork(a.Peer, a.Elapsed)
 		}
 	}
-	return jobs.Drive(ctx, jobs.DriveConfig{
+	cfg := jobs.DriveConfig{
 		Worked: worked,
 		Job:    journal.Job, Self: d.Stream.Driver, Epoch: d.Stream.Epoch, Append: d.Append,
 		Pool:     k.peer.stepPool,
 		Contents: keptContents{k.contents}, Dir: k.driveDir, Logger: k.peer.logger,
-	})
+	}
+	if journal.Job.Plan().Owner == k.peer.owner() {
+		cfg.Remember, cfg.Key = k.peer.remember, k.peer.node.Private()
+	}
+	return jobs.Drive(ctx, cfg)
 }
 
 // keptContents opens contents of kept jobs.

@@ -29,7 +29,8 @@ func (p *Peer) openMemory(dir string) *remember.Memory {
 type remembering struct {
 	memory *remember.Memory
 	job    remember.Job
-	fresh  bool // nothing that is remembered is taken
+	fresh  bool                                               // nothing that is remembered is taken
+	before func(spec [32]byte, index int) *scheduler.Accepted // asked first; nil: nobody
 	known  func(spec [32]byte, index int) *scheduler.Accepted
 
 	mu    sync.Mutex
@@ -44,7 +45,7 @@ func (p *Peer) remember(job scheduler.Job, cfg scheduler.Config, fresh bool, rec
 	}
 	r := &remembering{
 		memory: p.work.memory, fresh: fresh, specs: map[int][32]byte{},
-		job: remember.Job{Owner: p.owner(), Engine: sandbox.Engine, Verify: cfg.Verify},
+		job: p.remembers(cfg.Verify), before: cfg.Known,
 	}
 	r.known = r.memory.Known(r.job)
 	cfg.Known = r.lookUp
@@ -65,8 +66,19 @@ func (p *Peer) remember(job scheduler.Job, cfg scheduler.Config, fresh bool, rec
 	}
 }
 
+// remembers names what this peer remembers for its owner of jobs with such a
+// verification.
+func (p *Peer) remembers(v tasks.Verify) remember.Job {
+	return remember.Job{Owner: p.owner(), Engine: sandbox.Engine, Verify: v}
+}
+
 // lookUp is the run's scheduler.Config.Known.
 func (r *remembering) lookUp(spec [32]byte, index int) *scheduler.Accepted {
+	if r.before != nil {
+		if a := r.before(spec, index); a != nil {
+			return a
+		}
+	}
 	if !r.fresh {
 		if a := r.known(spec, index); a != nil {
 			return a

@@ -2,6 +2,7 @@ package jobs
 
 import (
 	"context"
+	"crypto/ed25519"
 	"errors"
 	"fmt"
 	"io"
@@ -27,11 +28,19 @@ type DriveConfig struct {
 	Pool func(Step) (scheduler.Pool, error)
 	// Contents opens what the job needs and is not in its own directory.
 	Contents Contents
+	// Remember, if set, has a step take results that are remembered here, but
+	// when it is to be fresh, and has what it gives remembered. Key signs those
+	// that are taken; both are for peers of the job's owner.
+	Remember func(job scheduler.Job, cfg scheduler.Config, fresh bool, receive Receive) (scheduler.Config, Receive)
+	Key      ed25519.PrivateKey
 	// Worked, if set, is told of every accepted result that a worker gave anew.
 	Worked func(*scheduler.Accepted)
 	Dir    string       // for files that are needed as long as the job is driven
 	Logger *slog.Logger // nil: discard
 }
+
+// Receive takes in an accepted result, as scheduler.Run gives it.
+type Receive = func(*scheduler.Accepted) error
 
 // Contents reads stored contents of jobs. Its methods are safe for concurrent
 // use.

@@ -64,7 +64,11 @@ func (d *drive) step(ctx context.Context, number int) (err error) {
 		return r.impossible(err)
 	}
 	d.Logger.Info("step begins", "step", r.step.Name, "tasks", r.step.Items.Count)
-	_, err = scheduler.Run(ctx, job, cfg, r.receive)
+	receive := r.receive
+	if d.Remember != nil { // what is begun anew is to run
+		cfg, receive = d.Remember(job, cfg, d.plan.NoCache || d.generation > 0, receive)
+	}
+	_, err = scheduler.Run(ctx, job, cfg, receive)
 	if err := d.recorder.sync(); err != nil {
 		return err
 	}
@@ -226,24 +230,18 @@ func (r *stepRun) task(i int) scheduler.Part {
 }
 
 func (r *stepRun) part(i int) (scheduler.Part, error) {
-	part := scheduler.Part{Stored: map[tasks.ContentID]tasks.Stored{}}
-	var err error
-	if r.items == nil {
-		part.Args, err = r.template.Expand(i+1, nil)
-	} else {
-		var item Item
-		if item, err = r.items.Item(i); err != nil {
-			return part, err
+	var own *Item
+	if r.items != nil {
+		item, err := r.items.Item(i)
+		if err != nil {
+			return scheduler.Part{}, err
 		}
-		part.Args, err = r.template.Expand(i+1, item.Words)
-		part.Inputs, part.Stdin, part.StdinSize = item.Inputs, item.Stdin, item.StdinSize
-		for id, stored := range item.Stored {
-			part.Stored[id] = stored
-		}
+		own = &item
 		for _, data := range item.Inline {
 			r.files.add(i, blake3.Sum256(data), localFile{item: true, task: i})
 		}
 	}
+	part, err := ownPart(r.template, i, own)
 	if err != nil {
 		return part, err
 	}
@@ -295,7 +293,7 @@ func (r *stepRun) receive(a *scheduler.Accepted) error {
 	if err := r.keepOutputs(a); err != nil {
 		return err
 	}
-	res, err := newResult(a, index)
+	res, err := r.newResult(a, index)
 	if err != nil {
 		return err
 	}
@@ -312,6 +310,18 @@ func (r *stepRun) receive(a *scheduler.Accepted) error {
 		return errStepFailed
 	}
 	return nil
+}
+
+// newResult returns the record of an accepted result.
+func (r *stepRun) newResult(a *scheduler.Accepted, index int) (Result, error) {
+	if !a.FromCache {
+		return newResult(a, index)
+	}
+	vouched, err := Vouch(r.Key, r.plan.Job, []Known{{index, a.Result, a.Checked}})
+	if err != nil {
+		return Result{}, err
+	}
+	return vouched[0], nil
 }
 
 // caught writes down who gave a wrong result.

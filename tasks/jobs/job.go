@@ -131,6 +131,10 @@ func (j *Job) Result(index int) (Result, bool, error) {
 	if !ok {
 		return Result{}, false, nil
 	}
+	if place == knownPlace {
+		r, ok := j.state.plan.knownResult(index)
+		return r, ok, nil
+	}
 	if j.last == nil || j.lastAt != place {
 		r, err := j.journal.at(place)
 		if err != nil {

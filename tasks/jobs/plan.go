@@ -29,6 +29,7 @@ const (
 	MaxRetries       = 100      // Step.Retries
 	MaxPriority      = 1000     // and the negative of it
 	MaxGrantBytes    = 4 << 10  // Plan.Grant
+	MaxKnownBytes    = 1 << 20  // Plan.Known, encoded
 	MaxRetention     = 10 * 365 * 24 * time.Hour
 )
 
@@ -74,6 +75,10 @@ type Plan struct {
 	Key       tasks.Key
 	Grant     []byte // storage job grant; nil when nothing of it is stored
 	Steps     []Step
+	// Known are results that the submitter remembers of former jobs and vouches
+	// for, see Vouch. They stand from the beginning.
+	Known   []Result
+	NoCache bool // whoever drives the job takes no remembered results
 }
 
 // Step is an array of tasks.
@@ -182,6 +187,7 @@ func (p Plan) Validate() error {
 		total += max(0, min(s.Items.Count, scheduler.MaxTasks))
 	}
 	check(total <= scheduler.MaxTasks, "%d tasks, at most %d", total, scheduler.MaxTasks)
+	check(p.knownValid(), "bad remembered results")
 	if err := errors.Join(faults...); err != nil {
 		return fmt.Errorf("%w: %w", tasks.ErrInvalid, err)
 	}

@@ -67,6 +67,9 @@ func TestPlanRefuses(t *testing.T) {
 		"module":              func(p *Plan) { p.Steps[0].Module = tasks.ContentID{} },
 		"expired":             func(p *Plan) { p.Expires = p.Created },
 		"items":               func(p *Plan) { p.Steps[0].Items.Size++ },
+		"known twice":         func(p *Plan) { *p = withKnown(t, *p, 1, 1) },
+		"known beyond":        func(p *Plan) { *p = withKnown(t, *p, 5) },
+		"known by another":    func(p *Plan) { *p = withKnown(t, *p, 1); p.Known[0].Peer = grid.PeerID{1} },
 	} {
 		p := planOf(t, 2, 3)
 		spoil(&p)
@@ -82,6 +85,12 @@ func FuzzOpenPlan(f *testing.F) {
 		f.Fatal(err)
 	}
 	signed, _ := identity.ParseSigned(raw)
+	f.Add(signed.Body)
+	raw, err = SignPlan(keyOf(1), withKnown(f, planOf(f, 2, 1), 0, 2))
+	if err != nil {
+		f.Fatal(err)
+	}
+	signed, _ = identity.ParseSigned(raw)
 	f.Add(signed.Body)
 	f.Fuzz(func(t *testing.T, body []byte) {
 		p, err := OpenPlan(identity.Sign(keyOf(1), DomainPlan, body).Encode())

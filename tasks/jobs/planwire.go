@@ -24,7 +24,12 @@ func SignPlan(node ed25519.PrivateKey, p Plan) ([]byte, error) {
 	if err := p.Validate(); err != nil {
 		return nil, err
 	}
-	body, err := proto.MarshalOptions{Deterministic: true}.Marshal(planToProto(p))
+	message := planToProto(p)
+	var err error
+	if message.Known, err = p.encodeKnown(); err != nil {
+		return nil, err
+	}
+	body, err := proto.MarshalOptions{Deterministic: true}.Marshal(message)
 	if err != nil {
 		return nil, err
 	}
@@ -63,7 +68,7 @@ func OpenPlan(raw []byte) (Plan, error) {
 }
 
 // EncodeDraft returns a plan that is not signed, as DecodeDraft reads it. Its
-// ids may be zero.
+// ids may be zero; Known is left out.
 func EncodeDraft(p Plan) ([]byte, error) {
 	raw, err := proto.Marshal(planToProto(p))
 	if err == nil && len(raw) > MaxPlanBytes {
@@ -93,7 +98,7 @@ func planToProto(p Plan) *tasksv1.Plan {
 	out := &tasksv1.Plan{
 		Job: p.Job[:], Name: p.Name, Owner: p.Owner[:], Submitter: p.Submitter[:],
 		CreatedUnix: p.Created.Unix(), ExpiresUnix: p.Expires.Unix(), RetentionSeconds: int64(p.Retention / time.Second),
-		Keepers: string(p.Keepers), Priority: int32(p.Priority), Key: p.Key[:], Grant: p.Grant,
+		Keepers: string(p.Keepers), Priority: int32(p.Priority), Key: p.Key[:], Grant: p.Grant, NoCache: p.NoCache,
 	}
 	for _, s := range p.Steps {
 		out.Steps = append(out.Steps, stepToProto(s))
@@ -134,7 +139,10 @@ func planFromProto(m *tasksv1.Plan) (p Plan, err error) {
 	p.Name, p.Keepers, p.Priority = m.Name, Keepers(m.Keepers), int(m.Priority)
 	p.Created, p.Expires = time.Unix(m.CreatedUnix, 0).UTC(), time.Unix(m.ExpiresUnix, 0).UTC()
 	p.Retention = time.Duration(m.RetentionSeconds) * time.Second
-	p.Grant = m.Grant
+	p.Grant, p.NoCache = m.Grant, m.NoCache
+	if p.Known, err = parseKnown(m.Known); err != nil {
+		return p, err
+	}
 	for _, s := range m.Steps {
 		step, err := stepFromProto(s)
 		if err != nil {

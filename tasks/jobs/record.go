@@ -68,6 +68,9 @@ type Result struct {
 	Attempts int
 	Checked  bool     // others were asked and agreed
 	Votes    []Result // of those who agreed
+	// Remembered: nothing ran. Peer, which is of the job's owner, vouches for what
+	// it remembers of another job.
+	Remembered bool
 	// Revision counts the results of the task that stood before and were found
 	// unsound, in this generation.
 	Revision uint32

@@ -108,7 +108,7 @@ func (e *encoder) result(r Result) *tasksv1.TaskResult {
 	m := &tasksv1.TaskResult{
 		Index: uint64(r.Index), Raw: r.Raw, State: statesToProto[r.State], Peer: e.peer(r.Peer), Batch: e.batch(r.Batch),
 		Position: uint32(r.Position), Attempts: uint32(r.Attempts), Checked: r.Checked, Site: r.Site,
-		Revision: r.Revision,
+		Revision: r.Revision, Remembered: r.Remembered,
 	}
 	if m.Batch > 0 {
 		e.whole[m.Batch][r.Position] = true
@@ -212,7 +212,7 @@ func (d *decoder) result(m *tasksv1.TaskResult, votes bool) (r Result, err error
 	}
 	r = Result{
 		Index: int(m.Index), State: state, Raw: m.Raw, Position: int(m.Position), Attempts: int(m.Attempts),
-		Checked: m.Checked, Site: m.Site, Revision: m.Revision,
+		Checked: m.Checked, Site: m.Site, Revision: m.Revision, Remembered: m.Remembered,
 	}
 	if m.Peer > 0 {
 		r.Peer = d.peers[m.Peer-1]

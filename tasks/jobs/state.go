@@ -75,6 +75,7 @@ type entry struct {
 	driver     uint16
 	peer       uint16
 	state      uint8 // 0: no result; else place in taskStates
+	remembered bool  // nobody ran it for this job
 }
 
 var taskStates = []tasks.State{"", tasks.StateDone, tasks.StateFailed, tasks.StateLimit, tasks.StateCancelled, tasks.StateLost}
@@ -117,13 +118,18 @@ type Counts struct {
 	Done  int
 	// Failed counts those that ended otherwise.
 	Failed int
+	// Remembered counts those that ended without a run.
+	Remembered int
 }
 
 // Ended returns how many tasks have a result.
 func (c Counts) Ended() int { return c.Done + c.Failed }
 
-func (c *Counts) add(state uint8, n int) {
-	switch taskStates[state] {
+func (c *Counts) add(e entry, n int) {
+	if e.remembered {
+		c.Remembered += n
+	}
+	switch taskStates[e.state] {
 	case "":
 	case tasks.StateDone:
 		c.Done += n
@@ -132,7 +138,8 @@ func (c *Counts) add(state uint8, n int) {
 	}
 }
 
-// NewState returns the state of a job of which nothing is recorded.
+// NewState returns the state of a job of which nothing is recorded beyond its
+// plan.
 func NewState(p Plan) *State {
 	s := &State{
 		plan: p, tasks: make([]entry, p.Tasks()), driverAt: map[driver]uint16{}, peerAt: map[grid.PeerID]uint16{},
@@ -142,6 +149,7 @@ func NewState(p Plan) *State {
 	for _, step := range p.Steps {
 		s.steps = append(s.steps, Counts{Tasks: step.Items.Count})
 	}
+	s.known()
 	return s
 }
 
@@ -187,12 +195,7 @@ func (s *State) check(r *Record) error {
 
 func (s *State) apply(r *Record, place int64) {
 	by := driver{r.Epoch, r.Driver}
-	who, ok := s.driverAt[by]
-	if !ok {
-		who = uint16(len(s.drivers))
-		s.drivers = append(s.drivers, by)
-		s.driverAt[by] = who
-	}
+	who := s.driverPlace(by)
 	s.times(r.At)
 	s.generation = max(s.generation, r.Generation)
 	s.begin(r, by)
@@ -252,6 +255,17 @@ func (s *State) ends(r *Record, by driver) {
 	}
 }
 
+// driverPlace returns the place of a driver in drivers.
+func (s *State) driverPlace(by driver) uint16 {
+	who, ok := s.driverAt[by]
+	if !ok {
+		who = uint16(len(s.drivers))
+		s.drivers = append(s.drivers, by)
+		s.driverAt[by] = who
+	}
+	return who
+}
+
 // retry notes that a task is to be run again.
 func (s *State) retry(index int, generation uint32) {
 	e := &s.tasks[index]
@@ -280,7 +294,10 @@ func (s *State) result(r Result, generation uint32, who uint16, place int64) {
 	}
 	s.count(r.Index, -1)
 	e.place, e.hash, e.generation, e.revision, e.driver = place, hash, generation, r.Revision, who
-	e.state, e.peer = uint8(slices.Index(taskStates, r.State)), s.peerPlace(r.Peer)
+	e.state, e.peer, e.remembered = uint8(slices.Index(taskStates, r.State)), 0, r.Remembered
+	if !r.Remembered {
+		e.peer = s.peerPlace(r.Peer)
+	}
 	s.count(r.Index, 1)
 }
 
@@ -308,9 +325,9 @@ func (s *State) count(index, n int) {
 	if !e.stands() {
 		return
 	}
-	s.steps[s.plan.StepOf(index)].add(e.state, n)
+	s.steps[s.plan.StepOf(index)].add(e, n)
 	if e.peer > 0 {
-		s.peerCount[e.peer-1].add(e.state, n)
+		s.peerCount[e.peer-1].add(e, n)
 	}
 }
 
@@ -352,6 +369,7 @@ func (s *State) Counts() Counts {
 	var sum Counts
 	for _, c := range s.steps {
 		sum.Tasks, sum.Done, sum.Failed = sum.Tasks+c.Tasks, sum.Done+c.Done, sum.Failed+c.Failed
+		sum.Remembered += c.Remembered
 	}
 	return sum
 }

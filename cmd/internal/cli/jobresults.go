@@ -65,6 +65,7 @@ func newJobTaskJSON(t *controlv1.JobTask) jobTaskJSON {
 	out := jobTaskJSON{
 		taskJSON: taskJSON{
 			Type: "task", Index: t.Index, Item: jobItem(t), Peer: t.Peer, State: t.State, ExitCode: int32(t.ExitCode), Seconds: t.Seconds, Why: t.Why,
+			Remembered: t.Remembered,
 		},
 		Step: t.Step, Items: []string{}, Name: t.PeerName, Engine: t.Engine, Attempts: t.Attempts, Checked: t.Checked, Invalid: t.Invalid,
 	}

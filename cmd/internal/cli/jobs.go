@@ -223,7 +223,11 @@ func newJobDetailJSON(j *controlv1.JobInfo) any {
 		Peers      []jobPeerJSON   `json:"peers"`
 		Evidence   uint64          `json:"evidence"`
 		Generation uint32          `json:"generation"`
-	}{jobJSON: newJobJSON(j), Steps: []jobStepJSON{}, Keepers: []jobKeeperJSON{}, Epoch: j.Epoch, Peers: []jobPeerJSON{}, Evidence: j.Evidence, Generation: j.Generation}
+		Remembered uint64          `json:"remembered"`
+	}{
+		jobJSON: newJobJSON(j), Steps: []jobStepJSON{}, Keepers: []jobKeeperJSON{}, Epoch: j.Epoch, Peers: []jobPeerJSON{},
+		Evidence: j.Evidence, Generation: j.Generation, Remembered: j.Remembered,
+	}
 	if j.Driver != nil {
 		out.Driver = j.Driver.Id
 	}
@@ -248,6 +252,9 @@ func jobSentence(j *controlv1.JobInfo) string {
 	text := fmt.Sprintf("%s is %s: %d of %s done", name, j.State, j.Done, countText(j.Tasks, "task", "tasks"))
 	if j.Failed > 0 {
 		text += fmt.Sprintf(", %d failed", j.Failed)
+	}
+	if j.Remembered > 0 {
+		text += fmt.Sprintf(", %d remembered", j.Remembered)
 	}
 	text += "."
 	if j.Why != "" {

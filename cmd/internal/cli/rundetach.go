@@ -120,7 +120,7 @@ func (d *detached) build() error {
 	if !tasks.ValidName(name) || len(name) > jobs.MaxNameBytes {
 		name = "run"
 	}
-	d.draft.Plan = jobs.Plan{Name: name, Keepers: jobs.KeepersAny, Steps: []jobs.Step{step}}
+	d.draft.Plan = jobs.Plan{Name: name, Keepers: jobs.KeepersAny, NoCache: r.flags.noCache, Steps: []jobs.Step{step}}
 	return nil
 }
 

@@ -21,7 +21,7 @@ import (
 )
 
 func (a *app) submitCommand() *cobra.Command {
-	var dryRun bool
+	var dryRun, noCache bool
 	c := &cobra.Command{
 		Use:   "submit FILE",
 		Short: "Submit a job file: steps that run on the grid without this command",
@@ -33,6 +33,7 @@ as far as other peers keep it; it says so if none does.`,
 		Args:    exactArgs(1),
 	}
 	c.Flags().BoolVar(&dryRun, "dry-run", false, "check the file and say what would be submitted")
+	c.Flags().BoolVar(&noCache, "no-cache", false, "run tasks again whose results are remembered")
 	c.RunE = func(c *cobra.Command, args []string) error {
 		temp, err := os.MkdirTemp("", "gotong-submit-")
 		if err != nil {
@@ -46,6 +47,7 @@ as far as other peers keep it; it says so if none does.`,
 			}
 			return err
 		}
+		draft.Plan.NoCache = noCache
 		if dryRun {
 			return a.printDraft(draft)
 		}

@@ -9421,6 +9421,7 @@ type JobInfo struct {
 	Peers         []*JobPeer             `protobuf:"bytes,17,rep,name=peers,proto3" json:"peers,omitempty"`
 	Evidence      uint64                 `protobuf:"varint,18,opt,name=evidence,proto3" json:"evidence,omitempty"` // wrong results that were found
 	Generation    uint32                 `protobuf:"varint,19,opt,name=generation,proto3" json:"generation,omitempty"`
+	Remembered    uint64                 `protobuf:"varint,20,opt,name=remembered,proto3" json:"remembered,omitempty"` // of those that ended, known without a run
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -9584,6 +9585,13 @@ func (x *JobInfo) GetEvidence() uint64 {
 func (x *JobInfo) GetGeneration() uint32 {
 	if x != nil {
 		return x.Generation
+	}
+	return 0
+}
+
+func (x *JobInfo) GetRemembered() uint64 {
+	if x != nil {
+		return x.Remembered
 	}
 	return 0
 }
@@ -9946,7 +9954,8 @@ type JobTask struct {
 	Engine        string                 `protobuf:"bytes,12,opt,name=engine,proto3" json:"engine,omitempty"`
 	Attempts      uint32                 `protobuf:"varint,13,opt,name=attempts,proto3" json:"attempts,omitempty"`
 	Checked       bool                   `protobuf:"varint,14,opt,name=checked,proto3" json:"checked,omitempty"`
-	Invalid       string                 `protobuf:"bytes,15,opt,name=invalid,proto3" json:"invalid,omitempty"` // why the worker's signature does not hold; empty: it does
+	Invalid       string                 `protobuf:"bytes,15,opt,name=invalid,proto3" json:"invalid,omitempty"`        // why the worker's signature does not hold; empty: it does
+	Remembered    bool                   `protobuf:"varint,16,opt,name=remembered,proto3" json:"remembered,omitempty"` // it was not run: the result was known
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -10084,6 +10093,13 @@ func (x *JobTask) GetInvalid() string {
 		return x.Invalid
 	}
 	return ""
+}
+
+func (x *JobTask) GetRemembered() bool {
+	if x != nil {
+		return x.Remembered
+	}
+	return false
 }
 
 type WhyJobRequest struct {
@@ -11074,7 +11090,7 @@ const file_control_v1_control_proto_rawDesc = "" +
 	"\vunreachable\x18\x02 \x03(\tR\vunreachable\"\x1e\n" +
 	"\n" +
 	"JobRequest\x12\x10\n" +
-	"\x03job\x18\x01 \x01(\tR\x03job\"\xd7\x04\n" +
+	"\x03job\x18\x01 \x01(\tR\x03job\"\xf7\x04\n" +
 	"\aJobInfo\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x14\n" +
@@ -11098,7 +11114,10 @@ const file_control_v1_control_proto_rawDesc = "" +
 	"\bevidence\x18\x12 \x01(\x04R\bevidence\x12\x1e\n" +
 	"\n" +
 	"generation\x18\x13 \x01(\rR\n" +
-	"generation\"\xd3\x01\n" +
+	"generation\x12\x1e\n" +
+	"\n" +
+	"remembered\x18\x14 \x01(\x04R\n" +
+	"remembered\"\xd3\x01\n" +
 	"\aJobStep\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
 	"\x05state\x18\x02 \x01(\tR\x05state\x12\x14\n" +
@@ -11123,7 +11142,7 @@ const file_control_v1_control_proto_rawDesc = "" +
 	"\x04task\x18\x01 \x01(\v2\x1a.gotong.control.v1.JobTaskH\x00R\x04task\x126\n" +
 	"\x06output\x18\x02 \x01(\v2\x1c.gotong.control.v1.RunOutputH\x00R\x06output\x12.\n" +
 	"\x03end\x18\x03 \x01(\v2\x1a.gotong.control.v1.JobInfoH\x00R\x03endB\a\n" +
-	"\x05event\"\xef\x02\n" +
+	"\x05event\"\x8f\x03\n" +
 	"\aJobTask\x12\x14\n" +
 	"\x05index\x18\x01 \x01(\x04R\x05index\x12\x12\n" +
 	"\x04step\x18\x02 \x01(\tR\x04step\x12\x12\n" +
@@ -11140,7 +11159,10 @@ const file_control_v1_control_proto_rawDesc = "" +
 	"\x06engine\x18\f \x01(\tR\x06engine\x12\x1a\n" +
 	"\battempts\x18\r \x01(\rR\battempts\x12\x18\n" +
 	"\achecked\x18\x0e \x01(\bR\achecked\x12\x18\n" +
-	"\ainvalid\x18\x0f \x01(\tR\ainvalid\"5\n" +
+	"\ainvalid\x18\x0f \x01(\tR\ainvalid\x12\x1e\n" +
+	"\n" +
+	"remembered\x18\x10 \x01(\bR\n" +
+	"remembered\"5\n" +
 	"\rWhyJobRequest\x12\x10\n" +
 	"\x03job\x18\x01 \x01(\tR\x03job\x12\x12\n" +
 	"\x04step\x18\x02 \x01(\tR\x04step\"\xa3\x01\n" +

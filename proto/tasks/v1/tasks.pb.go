@@ -1571,6 +1571,8 @@ type Plan struct {
 	Key              []byte                 `protobuf:"bytes,10,opt,name=key,proto3" json:"key,omitempty"`                                                   // of the job: opens its stored contents
 	Grant            []byte                 `protobuf:"bytes,11,opt,name=grant,proto3" json:"grant,omitempty"`
 	Steps            []*Step                `protobuf:"bytes,12,rep,name=steps,proto3" json:"steps,omitempty"`
+	Known            []byte                 `protobuf:"bytes,13,opt,name=known,proto3" json:"known,omitempty"`                     // a Record of remembered results, which the submitter signs
+	NoCache          bool                   `protobuf:"varint,14,opt,name=no_cache,json=noCache,proto3" json:"no_cache,omitempty"` // run what is remembered, too
 	unknownFields    protoimpl.UnknownFields
 	sizeCache        protoimpl.SizeCache
 }
@@ -1687,6 +1689,20 @@ func (x *Plan) GetSteps() []*Step {
 		return x.Steps
 	}
 	return nil
+}
+
+func (x *Plan) GetKnown() []byte {
+	if x != nil {
+		return x.Known
+	}
+	return nil
+}
+
+func (x *Plan) GetNoCache() bool {
+	if x != nil {
+		return x.NoCache
+	}
+	return false
 }
 
 type Step struct {
@@ -2351,9 +2367,10 @@ type TaskResult struct {
 	Batch         uint32                 `protobuf:"varint,6,opt,name=batch,proto3" json:"batch,omitempty"`       // place in Record.batches + 1; 0: nobody signed it
 	Position      uint32                 `protobuf:"varint,7,opt,name=position,proto3" json:"position,omitempty"` // in the batch
 	Attempts      uint32                 `protobuf:"varint,8,opt,name=attempts,proto3" json:"attempts,omitempty"`
-	Checked       bool                   `protobuf:"varint,9,opt,name=checked,proto3" json:"checked,omitempty"` // others were asked and agreed
-	Votes         []*TaskResult          `protobuf:"bytes,11,rep,name=votes,proto3" json:"votes,omitempty"`     // of those who agreed
-	Site          string                 `protobuf:"bytes,12,opt,name=site,proto3" json:"site,omitempty"`       // of a vote
+	Checked       bool                   `protobuf:"varint,9,opt,name=checked,proto3" json:"checked,omitempty"`        // others were asked and agreed
+	Votes         []*TaskResult          `protobuf:"bytes,11,rep,name=votes,proto3" json:"votes,omitempty"`            // of those who agreed
+	Site          string                 `protobuf:"bytes,12,opt,name=site,proto3" json:"site,omitempty"`              // of a vote
+	Remembered    bool                   `protobuf:"varint,13,opt,name=remembered,proto3" json:"remembered,omitempty"` // of a former job; who signed it vouches for it
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2463,6 +2480,13 @@ func (x *TaskResult) GetSite() string {
 		return x.Site
 	}
 	return ""
+}
+
+func (x *TaskResult) GetRemembered() bool {
+	if x != nil {
+		return x.Remembered
+	}
+	return false
 }
 
 type Trust struct {
@@ -4095,7 +4119,7 @@ const file_tasks_v1_tasks_proto_rawDesc = "" +
 	"\x06stored\x18\x05 \x01(\v2\x17.gotong.tasks.v1.StoredR\x06stored\"N\n" +
 	"\aProblem\x12)\n" +
 	"\x04kind\x18\x01 \x01(\x0e2\x15.gotong.tasks.v1.KindR\x04kind\x12\x18\n" +
-	"\amissing\x18\x02 \x03(\fR\amissing\"\xde\x02\n" +
+	"\amissing\x18\x02 \x03(\fR\amissing\"\x8f\x03\n" +
 	"\x04Plan\x12\x10\n" +
 	"\x03job\x18\x01 \x01(\fR\x03job\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x14\n" +
@@ -4109,7 +4133,9 @@ const file_tasks_v1_tasks_proto_rawDesc = "" +
 	"\x03key\x18\n" +
 	" \x01(\fR\x03key\x12\x14\n" +
 	"\x05grant\x18\v \x01(\fR\x05grant\x12+\n" +
-	"\x05steps\x18\f \x03(\v2\x15.gotong.tasks.v1.StepR\x05steps\"\xf2\x03\n" +
+	"\x05steps\x18\f \x03(\v2\x15.gotong.tasks.v1.StepR\x05steps\x12\x14\n" +
+	"\x05known\x18\r \x01(\fR\x05known\x12\x19\n" +
+	"\bno_cache\x18\x0e \x01(\bR\anoCache\"\xf2\x03\n" +
 	"\x04Step\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12+\n" +
 	"\x05needs\x18\x02 \x03(\v2\x15.gotong.tasks.v1.NeedR\x05needs\x12\x18\n" +
@@ -4171,7 +4197,7 @@ const file_tasks_v1_tasks_proto_rawDesc = "" +
 	"\x05Batch\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\fR\x03key\x12\x1c\n" +
 	"\tsignature\x18\x02 \x01(\fR\tsignature\x12\x16\n" +
-	"\x06hashes\x18\x03 \x01(\fR\x06hashes\"\xc1\x02\n" +
+	"\x06hashes\x18\x03 \x01(\fR\x06hashes\"\xe1\x02\n" +
 	"\n" +
 	"TaskResult\x12\x14\n" +
 	"\x05index\x18\x01 \x01(\x04R\x05index\x12\x10\n" +
@@ -4184,7 +4210,10 @@ const file_tasks_v1_tasks_proto_rawDesc = "" +
 	"\battempts\x18\b \x01(\rR\battempts\x12\x18\n" +
 	"\achecked\x18\t \x01(\bR\achecked\x121\n" +
 	"\x05votes\x18\v \x03(\v2\x1b.gotong.tasks.v1.TaskResultR\x05votes\x12\x12\n" +
-	"\x04site\x18\f \x01(\tR\x04site\"1\n" +
+	"\x04site\x18\f \x01(\tR\x04site\x12\x1e\n" +
+	"\n" +
+	"remembered\x18\r \x01(\bR\n" +
+	"remembered\"1\n" +
 	"\x05Trust\x12\x12\n" +
 	"\x04peer\x18\x01 \x01(\rR\x04peer\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\x03R\x05value\"\x1d\n" +
