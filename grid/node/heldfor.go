@@ -23,13 +23,21 @@ func (p *Peer) giving() *controlv1.Giving {
 	}
 	up, down := p.cfg.Network.At(time.Now())
 	g.UpLimit, g.DownLimit = uint64(up), uint64(down)
-	for owner, held := range stats.Owners {
-		g.HeldFor = append(g.HeldFor, p.heldFor(owner, held))
+	kept := p.keeping.keeper.Kept()
+	owners := map[grid.OwnerID]bool{}
+	for owner := range stats.Owners {
+		owners[owner] = true
 	}
 	for owner := range p.store.GivenUp() {
-		if _, held := stats.Owners[owner]; !held {
-			g.HeldFor = append(g.HeldFor, p.heldFor(owner, shardstore.Holding{}))
-		}
+		owners[owner] = true
+	}
+	for owner := range kept {
+		owners[owner] = true
+	}
+	for owner := range owners {
+		held := p.heldFor(owner, stats.Owners[owner])
+		held.KeptJobs, held.KeptBytes = uint64(kept[owner].Jobs), uint64(kept[owner].Bytes)
+		g.HeldFor = append(g.HeldFor, held)
 	}
 	slices.SortFunc(g.HeldFor, func(a, b *controlv1.HeldFor) int {
 		return cmp.Or(cmp.Compare(b.Bytes, a.Bytes), cmp.Compare(a.Owner, b.Owner))

@@ -88,7 +88,10 @@ func (d *drive) work(ctx context.Context) error {
 		over, generation := d.j.over(), d.j.generation
 		d.j.mu.Unlock()
 		if over {
-			return d.farewell(ctx)
+			if err := d.farewell(ctx); err != nil || d.idle() {
+				return err
+			}
+			continue // its owner wants more
 		}
 		running, cancel := context.WithCancelCause(ctx)
 		release := d.cancelWhen(running, cancel)
@@ -112,6 +115,13 @@ func (d *drive) work(ctx context.Context) error {
 			return errors.New("driving returned before the job was over")
 		}
 	}
+}
+
+// idle reports whether the job is over.
+func (d *drive) idle() bool {
+	d.j.mu.Lock()
+	defer d.j.mu.Unlock()
+	return d.j.over()
 }
 
 // obey writes what the owner wants into the journal: the end, or a new

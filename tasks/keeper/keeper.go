@@ -110,6 +110,24 @@ func (k *Keeper) sorted() []*kept {
 	return out
 }
 
+// Holding is what is kept here for the jobs of one owner, besides their shards.
+type Holding struct {
+	Jobs  int
+	Bytes int64 // plans and journals
+}
+
+// Kept returns what is kept here, by owner.
+func (k *Keeper) Kept() map[grid.OwnerID]Holding {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	out := map[grid.OwnerID]Holding{}
+	for _, j := range k.jobs {
+		h := out[j.plan.Owner]
+		out[j.plan.Owner] = Holding{h.Jobs + 1, h.Bytes + j.size}
+	}
+	return out
+}
+
 // room takes bytes of what may be kept here for a job and reports whether there
 // were as many.
 func (k *Keeper) room(j *kept, bytes int64) bool {

@@ -274,6 +274,37 @@ func TestCancelAndRetry(t *testing.T) {
 	}, 0, 0, 1, 2, 3)
 }
 
+// TestRetryActsAtOnce: right after the end, and long after it, the keepers do not
+// first wait for a driver.
+func TestRetryActsAtOnce(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		job := w.nodes[0].submit(nil)
+		w.over(job)
+		for generation, pause := range []time.Duration{0, time.Second, time.Minute} {
+			time.Sleep(pause)
+			if _, err := w.nodes[0].up().Say(t.Context(), job, KindRetry, ""); err != nil {
+				t.Fatal(err)
+			}
+			w.wait("a new generation", 2*time.Second, func() bool {
+				for _, j := range w.copiesOf(job) {
+					if fold(t, j).highest == uint32(generation+1) {
+						return true
+					}
+				}
+				return false
+			})
+			w.wait("the end", 3*time.Minute, func() bool {
+				for _, j := range w.copiesOf(job) {
+					if !fold(t, j).ended[uint32(generation+1)] {
+						return false
+					}
+				}
+				return true
+			})
+		}
+	}, 0, 1, 2, 3)
+}
+
 func TestRemoveAndRetention(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		job := w.nodes[0].submit(nil)

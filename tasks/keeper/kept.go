@@ -301,7 +301,7 @@ func (j *kept) read(have, upto Vector, f func([]Batch) error) error {
 // that do not hold are left out.
 func (j *kept) learn(l List, statements [][]byte) error {
 	j.mu.Lock()
-	news := false
+	news, over := false, j.over()
 	if l.newer(j.list) && validList(l) && (l.By.Epoch <= j.lead.Epoch+maxEpochJump) {
 		j.list = List{l.By, l.Number, slices.Clone(l.Peers)}
 		news = true
@@ -311,6 +311,9 @@ func (j *kept) learn(l List, statements [][]byte) error {
 		if err == nil && j.said.add(slices.Clone(raw), s) {
 			news = true
 		}
+	}
+	if over && !j.over() && j.driving == nil { // it begins anew: there is no driver of whom to hear
+		j.heard = time.Time{}
 	}
 	j.mu.Unlock()
 	if !news {

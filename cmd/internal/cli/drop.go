@@ -24,7 +24,8 @@ too, and takes no more of them, until drop --undo. OWNER is an id, its first 8
 characters or more, or the name of one of the owner's peers; gotong status shows for
 whom how much is kept, and who was given up.
 
-The owner's backups lose the copies that were here. Other holders make up for them
+The owner's backups lose the copies that were here, and jobs the shards of their
+programs, inputs and outputs; the state of jobs that this peer keeps stays. Other holders make up for them
 as soon as they notice, elsewhere and from what they have; if too many drop the same
 owner at once, data is lost. To let them look for another place first, lower what
 the owner may have with store.owners: [cellar=0B] in the configuration: then nothing
@@ -46,7 +47,7 @@ find their backups again after losing everything, stay.`,
 				if err != nil {
 					return err
 				}
-				question := fmt.Sprintf("Remove %s that this peer keeps for %s, and take no more? Their backups lose these copies.",
+				question := fmt.Sprintf("Remove %s that this peer keeps for %s, and take no more? Their backups and jobs lose these copies.",
 					heldText(would.Dropped), printable(heldForName(would.Dropped)))
 				if err := a.confirmOrYes(question); err != nil {
 					return usageError(c, err)
@@ -82,7 +83,7 @@ func (a *app) printDropped(h *controlv1.HeldFor, request *controlv1.DropOwnerReq
 		fmt.Fprintf(a.stdout, "No shards of %s are kept; none are taken. gotong drop %s --undo takes them again.\n", name, printable(request.Owner))
 	case request.DryRun:
 		fmt.Fprintf(a.stdout, "Would remove %s of %s, and take no more.\n", heldText(h), name)
-		fmt.Fprintln(a.stdout, "Their backups lose these copies; other holders make up for them elsewhere, from what they have.")
+		fmt.Fprintln(a.stdout, "Their backups and jobs lose these copies; other holders make up for them elsewhere, from what they have.")
 	default:
 		fmt.Fprintf(a.stdout, "Removed %s of %s; no more are taken.\n", heldText(h), name)
 		fmt.Fprintf(a.stdout, "Other holders make up for it elsewhere as soon as they notice. gotong drop %s --undo takes shards of them again.\n", printable(request.Owner))

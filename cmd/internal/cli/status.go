@@ -66,6 +66,9 @@ type heldForJSON struct {
 
 	JobBytes uint64 `json:"job_bytes"` // of bytes, what is kept for jobs until it expires
 
+	KeptJobs  uint64 `json:"kept_jobs"` // whose state is kept, beside bytes
+	KeptBytes uint64 `json:"kept_bytes"`
+
 	GivenUp *time.Time `json:"given_up"` // since when nothing is taken of them; null: it is
 }
 
@@ -195,7 +198,7 @@ func timeOrNull(unix int64) *time.Time {
 }
 
 func newHeldForJSON(h *controlv1.HeldFor) heldForJSON {
-	out := heldForJSON{h.Owner, append([]string{}, h.Names...), h.Bytes, h.TrashBytes, h.Shards, nil, h.JobBytes, timeOrNull(h.GivenUpUnix)}
+	out := heldForJSON{h.Owner, append([]string{}, h.Names...), h.Bytes, h.TrashBytes, h.Shards, nil, h.JobBytes, h.KeptJobs, h.KeptBytes, timeOrNull(h.GivenUpUnix)}
 	if h.Limited {
 		out.LimitBytes = &h.LimitBytes
 	}
@@ -211,6 +214,10 @@ func heldForName(h *controlv1.HeldFor) string {
 
 func heldText(h *controlv1.HeldFor) string {
 	text := bytesText(h.Bytes) + " in " + countText(h.Shards, "shard", "shards")
+	kept := "the state of " + countText(h.KeptJobs, "job", "jobs") + ", " + bytesText(h.KeptBytes)
+	if h.Shards == 0 && h.Bytes == 0 && h.KeptJobs > 0 {
+		return kept
+	}
 	if h.Shards == 0 && h.Bytes > 0 {
 		text = bytesText(h.Bytes) + " of heads and deletions"
 	}
@@ -219,6 +226,9 @@ func heldText(h *controlv1.HeldFor) string {
 	}
 	if h.JobBytes > 0 {
 		text += ", " + bytesText(h.JobBytes) + " of it for jobs"
+	}
+	if h.KeptJobs > 0 {
+		text += "; " + kept
 	}
 	return text
 }

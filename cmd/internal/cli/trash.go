@@ -43,7 +43,8 @@ func (a *app) trashCommand() *cobra.Command {
 		Long: `Trash shows, by owner, what was deleted and is still kept here, and for how long:
 each owner's retention floor, counted in the time that this peer runs. Until then
 they can get it back: a mistake, or what a thief of their machine deleted. It counts
-in what this peer gives and in what the owner may have here.`,
+in what this peer gives and in what the owner may have here. What is kept for jobs is
+never in the trash: it is freed when it expires.`,
 		Example: "  gotong trash\n  gotong trash empty --dry-run",
 		Args:    exactArgs(0),
 	}

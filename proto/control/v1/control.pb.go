@@ -601,6 +601,8 @@ type HeldFor struct {
 	LimitBytes    uint64                 `protobuf:"varint,7,opt,name=limit_bytes,json=limitBytes,proto3" json:"limit_bytes,omitempty"`      // that it may have here
 	GivenUpUnix   int64                  `protobuf:"varint,8,opt,name=given_up_unix,json=givenUpUnix,proto3" json:"given_up_unix,omitempty"` // since when no shards of it are taken; 0: they are
 	JobBytes      uint64                 `protobuf:"varint,9,opt,name=job_bytes,json=jobBytes,proto3" json:"job_bytes,omitempty"`            // of bytes, what is kept for jobs until it expires
+	KeptJobs      uint64                 `protobuf:"varint,10,opt,name=kept_jobs,json=keptJobs,proto3" json:"kept_jobs,omitempty"`           // jobs whose state this peer keeps, beside all these bytes
+	KeptBytes     uint64                 `protobuf:"varint,11,opt,name=kept_bytes,json=keptBytes,proto3" json:"kept_bytes,omitempty"`        // of them
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -694,6 +696,20 @@ func (x *HeldFor) GetGivenUpUnix() int64 {
 func (x *HeldFor) GetJobBytes() uint64 {
 	if x != nil {
 		return x.JobBytes
+	}
+	return 0
+}
+
+func (x *HeldFor) GetKeptJobs() uint64 {
+	if x != nil {
+		return x.KeptJobs
+	}
+	return 0
+}
+
+func (x *HeldFor) GetKeptBytes() uint64 {
+	if x != nil {
+		return x.KeptBytes
 	}
 	return 0
 }
@@ -10357,7 +10373,7 @@ const file_control_v1_control_proto_rawDesc = "" +
 	"\bheld_for\x18\x06 \x03(\v2\x1a.gotong.control.v1.HeldForR\aheldFor\x12\x19\n" +
 	"\bup_limit\x18\a \x01(\x04R\aupLimit\x12\x1d\n" +
 	"\n" +
-	"down_limit\x18\b \x01(\x04R\tdownLimit\"\x80\x02\n" +
+	"down_limit\x18\b \x01(\x04R\tdownLimit\"\xbc\x02\n" +
 	"\aHeldFor\x12\x14\n" +
 	"\x05owner\x18\x01 \x01(\tR\x05owner\x12\x14\n" +
 	"\x05names\x18\x02 \x03(\tR\x05names\x12\x14\n" +
@@ -10369,7 +10385,11 @@ const file_control_v1_control_proto_rawDesc = "" +
 	"\vlimit_bytes\x18\a \x01(\x04R\n" +
 	"limitBytes\x12\"\n" +
 	"\rgiven_up_unix\x18\b \x01(\x03R\vgivenUpUnix\x12\x1b\n" +
-	"\tjob_bytes\x18\t \x01(\x04R\bjobBytes\"?\n" +
+	"\tjob_bytes\x18\t \x01(\x04R\bjobBytes\x12\x1b\n" +
+	"\tkept_jobs\x18\n" +
+	" \x01(\x04R\bkeptJobs\x12\x1d\n" +
+	"\n" +
+	"kept_bytes\x18\v \x01(\x04R\tkeptBytes\"?\n" +
 	"\aProblem\x12\x12\n" +
 	"\x04what\x18\x01 \x01(\tR\x04what\x12\x10\n" +
 	"\x03why\x18\x02 \x01(\tR\x03why\x12\x0e\n" +
