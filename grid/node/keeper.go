@@ -119,6 +119,11 @@ func (c keptContents) Open(ctx context.Context, p jobs.Plan, id tasks.ContentID,
 	return c.contents.Open(ctx, contents.Job{ID: p.Job, Key: p.Key, Grant: p.Grant}, id, stored)
 }
 
+// Held implements jobs.Contents.
+func (c keptContents) Held(ctx context.Context, p jobs.Plan, stored tasks.Stored) error {
+	return c.contents.Held(ctx, contents.Job{ID: p.Job, Key: p.Key, Grant: p.Grant}, stored)
+}
+
 // gridKeepers tells the keeper who is there.
 type gridKeepers struct{ peer *Peer }
 

@@ -41,6 +41,14 @@ func (g *gridOfSegments) Get(_ context.Context, id storage.SegmentID, _ segments
 	return nil, storage.ErrTooFewShards
 }
 
+func (g *gridOfSegments) Header(context.Context, storage.SegmentID, []storage.Holder) (storage.SignedHeader, error) {
+	return storage.SignedHeader{}, storage.ErrTooFewShards
+}
+
+func (g *gridOfSegments) Survey(context.Context, []segments.Ask) ([]segments.Survey, error) {
+	return nil, nil
+}
+
 func (g *gridOfSegments) Locate(context.Context, []storage.SegmentID, []grid.PeerID) (map[storage.SegmentID][]storage.Holder, error) {
 	return nil, nil
 }

@@ -38,6 +38,8 @@ type Segments interface {
 	PutForJob(ctx context.Context, data []byte, grant storage.SignedJobGrant, expires time.Time) (segments.Put, error)
 	Get(ctx context.Context, id storage.SegmentID, hint segments.Hint) ([]byte, error)
 	Locate(ctx context.Context, ids []storage.SegmentID, peers []grid.PeerID) (map[storage.SegmentID][]storage.Holder, error)
+	Header(ctx context.Context, id storage.SegmentID, holders []storage.Holder) (storage.SignedHeader, error)
+	Survey(ctx context.Context, asks []segments.Ask) ([]segments.Survey, error)
 }
 
 // Contents stores and fetches contents of jobs. It is safe for concurrent use.

@@ -47,6 +47,9 @@ type Receive = func(*scheduler.Accepted) error
 type Contents interface {
 	// Open returns the verified bytes of a stored content. The caller closes.
 	Open(ctx context.Context, p Plan, id tasks.ContentID, stored tasks.Stored) (io.ReadCloser, error)
+	// Held returns nil when enough peers say that they have a stored content of
+	// the job.
+	Held(ctx context.Context, p Plan, stored tasks.Stored) error
 }
 
 // Drive runs the steps of a job that are ready, each when all that it needs is

@@ -208,6 +208,7 @@ func (r *stepRun) job(pool scheduler.Pool) (scheduler.Job, scheduler.Config, err
 		Pool: numbered{pool, s.First}, Contents: r, Dir: r.dir, Peers: s.MaxPeers, AsTheyCome: true,
 		Verify: verify, Started: true, Known: r.known, Caught: r.caught, Logger: r.Logger,
 		WorkerWait: max(time.Hour, time.Until(r.plan.Expires)), Patient: true,
+		Held: func(ctx context.Context, s tasks.Stored) error { return r.Contents.Held(ctx, r.plan, s) },
 	}
 	if s.Retries > 0 {
 		cfg.Retries = s.Retries + 1 // runs

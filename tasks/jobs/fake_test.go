@@ -185,6 +185,8 @@ func (w *fakeWorker) work(job tasks.JobID, order scheduler.Order) scheduler.Sign
 // fakeContents are contents by id.
 type fakeContents map[tasks.ContentID][]byte
 
+func (c fakeContents) Held(context.Context, Plan, tasks.Stored) error { return nil }
+
 func (c fakeContents) Open(_ context.Context, _ Plan, id tasks.ContentID, _ tasks.Stored) (io.ReadCloser, error) {
 	data, ok := c[id]
 	if !ok {

@@ -41,6 +41,7 @@ type claim struct {
 	ledger    *ledger
 	contents  Contents
 	stage     *stage
+	held      func(context.Context, tasks.Stored) error // Config.Held
 	logger    *slog.Logger
 	wake      chan struct{} // 1 token: orders may be waiting
 	stop      context.CancelCauseFunc
@@ -207,7 +208,7 @@ func (c *claim) fetch(ctx context.Context, f fetch) {
 	var err error
 	select {
 	case c.fetching <- struct{}{}:
-		a.staged, err = c.stage.fetch(ctx, c.worker, a.Result)
+		a.staged, err = c.stage.fetch(ctx, c.worker, c.held, a.Result)
 		<-c.fetching
 	case <-ctx.Done():
 		err = context.Cause(ctx)

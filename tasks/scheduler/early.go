@@ -128,7 +128,7 @@ func (l *ledger) runsOver(c *claim, h *handed, limit time.Duration) {
 
 // mayTryAgain reports whether a task that fails is run once more.
 func (l *ledger) mayTryAgain(e *entry) bool {
-	return !l.judge.verify.Votes() && !l.halted && e.tries+1 < l.retries
+	return !l.halted && e.tries+1 < l.retries
 }
 
 // tryAgain takes in a failure of a task that is run once more, elsewhere if
@@ -137,6 +137,16 @@ func (l *ledger) tryAgain(c *claim, e *entry, a *Accepted) {
 	a.discard()
 	e.tries++
 	e.avoid = append(e.avoid, c.candidate.Peer)
+	l.requeue(e)
+	l.wakeAll()
+}
+
+// agreedFailure begins a task anew on whose failure the sites agree that it
+// needs. They may run it again.
+func (l *ledger) agreedFailure(e *entry, a *Accepted) {
+	l.free(a)
+	e.tries++
+	e.ballots, e.need = nil, 0
 	l.requeue(e)
 	l.wakeAll()
 }

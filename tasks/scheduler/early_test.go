@@ -39,6 +39,40 @@ func failed() tasks.Result {
 	return tasks.Result{State: tasks.StateFailed, ExitCode: 1, Why: "exit code 1"}
 }
 
+// TestRetriesWhereResultsAreCompared: sites that agree on a failure are asked
+// again, up to so many times; the last failure, or the first success, stands.
+func TestRetriesWhereResultsAreCompared(t *testing.T) {
+	for _, verify := range []tasks.Verify{{Mode: tasks.VerifyQuorum, Need: 2, Of: 3}, {Mode: tasks.VerifyAdaptive}} {
+		synctest.Test(t, func(t *testing.T) {
+			pool := &fakePool{}
+			var mu sync.Mutex
+			runs := map[int]map[int]int{}
+			for site := range 3 {
+				runs[site] = map[int]int{}
+				pool.add(1, byIndex(func(_ context.Context, index int) tasks.Result {
+					mu.Lock()
+					defer mu.Unlock()
+					runs[site][index]++
+					all := runs[0][index] + runs[1][index] + runs[2][index]
+					if index == 0 || index == 1 && all <= 2 {
+						return failed()
+					}
+					return tasks.Result{State: tasks.StateDone}
+				}))
+			}
+			job, contents := newJob(3)
+			results, sum := runJob(t, pool, job, scheduler.Config{Retries: 3, Verify: verify}, contents)
+			total := func(index int) int { return runs[0][index] + runs[1][index] + runs[2][index] }
+			if results[0].State != tasks.StateFailed || total(0) < 6 || results[1].State != tasks.StateDone || results[2].State != tasks.StateDone || total(2) > 3 {
+				t.Errorf("%s: %s %s %s, runs %d %d %d", verify, results[0].State, results[1].State, results[2].State, total(0), total(1), total(2))
+			}
+			if sum.Failed != 1 || sum.Done != 2 || sum.Caught != 0 || sum.Checked != 3 {
+				t.Errorf("%s: %+v", verify, sum)
+			}
+		})
+	}
+}
+
 func TestNoMoreTasksAtOnceThanAsked(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		pool := &fakePool{}

@@ -1,6 +1,7 @@
 package scheduler
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -77,6 +78,10 @@ type Config struct {
 	// Dir is where outputs wait for their delivery, in a directory of the
 	// run's own that is removed at its end. Required when Job.Outputs is set.
 	Dir string
+	// Held, if set, returns nil when a content that a worker says to have stored
+	// can be read. A result with one of which it cannot is not taken: the task
+	// runs elsewhere.
+	Held func(ctx context.Context, s tasks.Stored) error
 	// Peers is how many peers may work on the job at once.
 	Peers int
 	// AsTheyCome delivers results as they are accepted, not in order.
@@ -86,8 +91,8 @@ type Config struct {
 	// AtOnce is how many tasks may be at workers at once; 0: any number.
 	AtOnce int
 	// Retries is how often a task that fails, or meets a limit, is run; 0: once.
-	// Where results are compared (Verify.Votes) it means nothing: there sites
-	// agree on the failure.
+	// Where results are compared (Verify.Votes) it is how often sites must agree
+	// that it fails.
 	Retries int
 	// TimeoutPercent ends tasks that run longer than so many percent of the
 	// median of those that ended, as if they had met Limits.Wall; 0: none.

@@ -26,6 +26,7 @@ type ledger struct {
 	retries        int
 	halt           batch.Halt
 	timeoutPercent int
+	checkStored    bool          // Config.Held is set
 	deliverable    chan struct{} // 1 token: something became ready
 	room           chan struct{} // 1 token: lookUp may go on
 
@@ -95,6 +96,7 @@ func newLedger(job Job, cfg Config, judge *judge) *ledger {
 		retries:        cfg.Retries,
 		halt:           cfg.Halt,
 		timeoutPercent: cfg.TimeoutPercent,
+		checkStored:    cfg.Held != nil,
 		deliverable:    make(chan struct{}, 1),
 		room:           make(chan struct{}, 1),
 		knownAhead:     map[int]bool{},

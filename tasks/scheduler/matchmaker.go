@@ -211,7 +211,7 @@ func (m *matchmaker) attempt(ctx context.Context, pair []Candidate) {
 	}
 	m.attemptOver(1)
 	c := newClaim(best.candidate, best.worker, m.ledger, m.cfg.Contents, m.stage, m.logger)
-	c.pushed = push
+	c.pushed, c.held = push, m.cfg.Held
 	start := time.Now()
 	why := c.run(ctx)
 	m.claimOver(c, time.Since(start))

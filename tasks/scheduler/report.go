@@ -105,7 +105,7 @@ func (l *ledger) needsFetch(h *handed, r SignedResult) bool {
 		return false
 	}
 	for _, out := range r.Outputs {
-		if !out.Inline() && out.Stored == nil {
+		if !out.Inline() && (out.Stored == nil || l.checkStored) {
 			return true
 		}
 	}
@@ -162,7 +162,7 @@ func (l *ledger) end(c *claim, h *handed, a *Accepted, now time.Time) {
 	case settled:
 		l.sum.Dropped++
 		l.late(c, h.entry, a)
-	case a.State != tasks.StateDone && l.mayTryAgain(h.entry):
+	case a.State != tasks.StateDone && !l.judge.verify.Votes() && l.mayTryAgain(h.entry):
 		l.measure(c, h, a, now)
 		l.tryAgain(c, h.entry, a)
 	default:

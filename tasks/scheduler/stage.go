@@ -20,6 +20,9 @@ import (
 // fetchIdle is how long a worker may send nothing of an output that is read.
 const fetchIdle = 30 * time.Second
 
+// heldLimit is how long it may take to hear who has an output that is stored.
+const heldLimit = time.Minute
+
 // Accepted is the one result of a task that counts. It and its outputs are
 // valid until the function that received it returns.
 type Accepted struct {
@@ -106,15 +109,21 @@ func (s *stage) close() error {
 	return os.RemoveAll(s.dir)
 }
 
-// fetch reads and verifies every output of r that did not come inline. The
-// caller removes what is returned, also beside an error.
-func (s *stage) fetch(ctx context.Context, w Worker, r tasks.Result) (*staged, error) {
+// fetch reads and verifies every output of r that did not come inline, and has
+// held say of those that are stored elsewhere whether they are. The caller removes what is returned, also beside an error.
+func (s *stage) fetch(ctx context.Context, w Worker, held func(context.Context, tasks.Stored) error, r tasks.Result) (*staged, error) {
 	got := &staged{dir: filepath.Join(s.dir, strconv.FormatInt(s.count.Add(1), 10))}
 	if err := os.Mkdir(got.dir, 0o700); err != nil {
 		return nil, err
 	}
 	for _, out := range r.Outputs {
-		if out.Inline() || out.Stored != nil {
+		if out.Inline() {
+			continue
+		}
+		if out.Stored != nil {
+			if err := isHeld(ctx, held, *out.Stored); err != nil {
+				return got, fmt.Errorf("output %q: %w", out.Name, err)
+			}
 			continue
 		}
 		if _, err := os.Lstat(got.path(out.Content)); err == nil {
@@ -126,6 +135,16 @@ func (s *stage) fetch(ctx context.Context, w Worker, r tasks.Result) (*staged, e
 		got.bytes += out.Size
 	}
 	return got, nil
+}
+
+// isHeld asks whether a content is where the worker says.
+func isHeld(ctx context.Context, held func(context.Context, tasks.Stored) error, s tasks.Stored) error {
+	if held == nil {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, heldLimit)
+	defer cancel()
+	return held(ctx, s)
 }
 
 func fetchOne(ctx context.Context, w Worker, task tasks.TaskID, out tasks.Output, path string) error {

@@ -7,6 +7,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"gotong/storage"
 	"gotong/tasks"
 	"gotong/tasks/scheduler"
 )
@@ -123,6 +124,46 @@ func TestWorkersThatHaveTheContentComeFirst(t *testing.T) {
 	}
 	if first < 12 {
 		t.Errorf("the one that has the content ran %d of 20 tasks", first)
+	}
+}
+
+// TestStoredOutputsThatNobodyHas: who names places where an output is not, and
+// nothing else, is not believed, however often; the tasks run elsewhere.
+func TestStoredOutputsThatNobodyHas(t *testing.T) {
+	for _, verify := range []tasks.Verify{{}, {Mode: tasks.VerifyQuorum, Need: 2, Of: 3}} {
+		synctest.Test(t, func(t *testing.T) {
+			pool := &fakePool{}
+			at := func(segment byte) func(*fakeWorker) {
+				return func(w *fakeWorker) {
+					w.run = func(context.Context, scheduler.Order) tasks.Result {
+						out := tasks.Output{Name: "big", Size: 9, Content: tasks.ContentID{5}, Stored: &tasks.Stored{Size: 9, Segments: []storage.SegmentID{{segment}}}}
+						return tasks.Result{State: tasks.StateDone, Outputs: []tasks.Output{out}}
+					}
+				}
+			}
+			liar := pool.add(2, at(1))
+			pool.add(1, at(2))
+			pool.add(1, at(2))
+			asked := 0
+			held := func(_ context.Context, s tasks.Stored) error {
+				asked++
+				if s.Segments[0] != (storage.SegmentID{2}) {
+					return storage.ErrTooFewShards
+				}
+				return nil
+			}
+			job, contents := newJob(20)
+			job.Outputs, job.StoreOutputs, job.Key = true, true, tasks.Key{1}
+			results, _ := runJob(t, pool, job, scheduler.Config{Dir: t.TempDir(), Held: held, Verify: verify}, contents)
+			for _, r := range results {
+				if r.State != tasks.StateDone || r.Peer == liar.peer || r.Outputs[0].Stored.Segments[0] != (storage.SegmentID{2}) {
+					t.Errorf("%s: task %d of %s: %s %s", verify, r.Task.Index, r.Peer.Short(), r.State, r.Why)
+				}
+			}
+			if asked == 0 || liar.started == 0 {
+				t.Errorf("%s: asked %d times; the liar ran %d", verify, asked, liar.started)
+			}
+		})
 	}
 }
 

@@ -176,10 +176,14 @@ func (l *ledger) accept(e *entry, digest [32]byte) {
 		l.judge.confirm(votes)
 	}
 	a.Evidence = wrong
-	a.Attempts = e.attempts + len(e.ballots)
-	e.winner, e.measured, e.ballots = votes, measured, nil
-	l.settle(e, a)
-	l.noteUnchecked(a)
+	if a.State != tasks.StateDone && l.mayTryAgain(e) {
+		l.agreedFailure(e, a)
+	} else {
+		a.Attempts = e.attempts + len(e.ballots)
+		e.winner, e.measured, e.ballots = votes, measured, nil
+		l.settle(e, a)
+		l.noteUnchecked(a)
+	}
 	for _, v := range wrong {
 		l.catch(Caught{Task: e.index, Vote: v, Against: votes})
 	}
