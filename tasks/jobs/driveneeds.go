@@ -142,6 +142,7 @@ func (r *stepRun) fromNeeds(place int, part *scheduler.Part) error {
 		if need.Files {
 			own := slices.Clone(part.Inputs)
 			r.take(place, out, from.Name+"/", func(in tasks.Input) { own = append(own, in) }, part.Stored)
+			part.Near = append(part.Near, out.Peer)
 			part.Inputs = own
 		}
 	}

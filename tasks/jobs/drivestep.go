@@ -201,6 +201,10 @@ func (r *stepRun) job(pool scheduler.Pool) (scheduler.Job, scheduler.Config, err
 		},
 		Count: s.Items.Count, Task: r.task, Outputs: s.Outputs,
 	}
+	job.Near, err = r.near()
+	if err != nil {
+		return job, scheduler.Config{}, err
+	}
 	if len(job.Inputs) > tasks.MaxInputs {
 		return job, scheduler.Config{}, invalid("%d input files for each task, at most %d; take the standard output of the step instead, or gather fewer", len(job.Inputs), tasks.MaxInputs)
 	}
@@ -215,6 +219,20 @@ func (r *stepRun) job(pool scheduler.Pool) (scheduler.Job, scheduler.Config, err
 	}
 	r.Job.View(func(s *State) { r.trust, cfg.Trust = s.Trust(), s.Trust() })
 	return job, cfg, nil
+}
+
+// near reports whether tasks are likely to have stored contents of their own.
+func (r *stepRun) near() (bool, error) {
+	for _, need := range r.step.Needs {
+		if need.Files && !need.Gather {
+			return true, nil
+		}
+	}
+	if r.items == nil || r.step.Items.Count == 0 {
+		return false, nil
+	}
+	first, err := r.items.Item(0)
+	return len(first.Stored) > 0, err
 }
 
 // task returns what one task has of its own.

@@ -62,10 +62,11 @@ type claim struct {
 	closing   string
 	starved   bool // found nothing to do
 	ended     time.Time
-	fetches   time.Time     // since when it has only fetched contents; zero: it has not
-	pushed    bool          // it was handed what it could have fetched
-	unfetched bool          // it could not fetch a content
-	mean      time.Duration // run time of its tasks
+	fetches   time.Time                // since when it has only fetched contents; zero: it has not
+	near      map[tasks.ContentID]bool // stored contents of tasks that it got
+	pushed    bool                     // it was handed what it could have fetched
+	unfetched bool                     // it could not fetch a content
+	mean      time.Duration            // run time of its tasks
 	meanBytes int
 	losses    int // in a row
 	lastLoss  string

@@ -69,7 +69,7 @@ func (l *ledger) orders(c *claim, now time.Time) Orders {
 			c.starved = true
 			break
 		}
-		part := l.job.Task(e.index)
+		part := l.partOf(e.index)
 		if err := l.job.Check(part); err != nil {
 			l.fail(e, err)
 			continue
@@ -77,6 +77,7 @@ func (l *ledger) orders(c *claim, now time.Time) Orders {
 		given++
 		bytes += part.bytes()
 		h := l.handTo(c, e, now)
+		c.keepsNear(part)
 		order := l.job.Order(e.index, part)
 		if own := part.contents(); len(own) > 0 {
 			h.ownBytes = part.contentBytes()
@@ -174,11 +175,9 @@ func (l *ledger) pick(c *claim, now time.Time) *entry {
 		l.open.close(e)
 		return e
 	}
-	l.skipKnown()
-	if l.gaveUp == "" && !l.halted && l.next < l.looked && l.next < l.delivered+l.window && l.fits(l.next) {
-		e := &entry{index: l.next}
-		l.active[e.index] = e
-		l.next++
+	if index, ok := l.nextFor(c); ok {
+		e := &entry{index: index}
+		l.active[index] = e
 		return e
 	}
 	if e := l.pickAgain(func(e *entry) bool { return tried(e) && l.mayVote(e, c) && l.waitedEnough(e, now) }); e != nil {

@@ -54,6 +54,9 @@ type Job struct {
 	Task func(index int) Part
 	// Outputs asks for the files that tasks leave below /out.
 	Outputs bool
+	// Near: tasks have stored contents of their own, and go to workers that are
+	// likely to have these, if there are any (Part.Near). Task is then called ahead.
+	Near bool
 }
 
 // Spec returns what one task runs.

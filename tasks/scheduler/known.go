@@ -61,7 +61,7 @@ func (l *ledger) lookedUp(index int, a *Accepted) {
 	l.noteUnchecked(a)
 }
 
-// skipKnown moves next over tasks that need not run.
+// skipKnown moves next over tasks that need not run, or were handed out.
 func (l *ledger) skipKnown() {
 	for l.knownAhead[l.next] {
 		delete(l.knownAhead, l.next)

@@ -33,7 +33,8 @@ type ledger struct {
 	mu         sync.Mutex
 	next       int            // lowest index never handed out
 	looked     int            // tasks below were looked up by lookUp
-	knownAhead map[int]bool   // of those, not below next: need not run
+	knownAhead map[int]bool   // of those, not below next: need not run, or were handed out
+	ahead      map[int]Part   // of tasks that nextFor looked at
 	active     map[int]*entry // handed out or waiting in retry, not settled
 	retry      []*entry       // to be handed out again, by index
 	open       openTasks      // wait for copies on further sites
@@ -100,6 +101,7 @@ func newLedger(job Job, cfg Config, judge *judge) *ledger {
 		deliverable:    make(chan struct{}, 1),
 		room:           make(chan struct{}, 1),
 		knownAhead:     map[int]bool{},
+		ahead:          map[int]Part{},
 		open:           openTasks{sets: map[string]*openSet{}},
 		judge:          judge,
 		unchecked:      map[grid.PeerID][]unchecked{},

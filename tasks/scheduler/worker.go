@@ -93,6 +93,8 @@ type Part struct {
 	StdinSize int64
 	// Stored is where contents of the task are stored, beyond Header.Stored.
 	Stored map[tasks.ContentID]tasks.Stored
+	// Near are peers that are likely to have what of it is stored: they made it.
+	Near []grid.PeerID
 	// Err says why there can be no such task: it ends as failed.
 	Err error
 }
