@@ -135,7 +135,8 @@ func TestStoredOutputsThatNobodyHas(t *testing.T) {
 			pool := &fakePool{}
 			at := func(segment byte) func(*fakeWorker) {
 				return func(w *fakeWorker) {
-					w.run = func(context.Context, scheduler.Order) tasks.Result {
+					w.run = func(ctx context.Context, _ scheduler.Order) tasks.Result {
+						sleep(ctx, time.Second) // so that everybody gets some
 						out := tasks.Output{Name: "big", Size: 9, Content: tasks.ContentID{5}, Stored: &tasks.Stored{Size: 9, Segments: []storage.SegmentID{{segment}}}}
 						return tasks.Result{State: tasks.StateDone, Outputs: []tasks.Output{out}}
 					}
