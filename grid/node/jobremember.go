@@ -29,7 +29,7 @@ func (s *submission) know() error {
 	}
 	draft, err := jobs.EncodeDraft(s.plan)
 	if err != nil {
-		return err
+		return refuse("%v", err)
 	}
 	room := min(jobs.MaxKnownBytes, jobs.MaxPlanBytes-len(draft)) - planRoom
 	var known []jobs.Known

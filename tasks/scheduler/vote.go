@@ -48,6 +48,9 @@ func newBallot(c *claim, a *Accepted) ballot {
 // the task needs.
 func (l *ledger) vote(c *claim, e *entry, a *Accepted) {
 	b := newBallot(c, a)
+	if e.need == 0 { // it was begun anew while c still ran it
+		e.need = l.judge.need(c.candidate.Peer)
+	}
 	if e.need == 1 && l.judge.checks(b) {
 		e.need = checkedBy
 	}
