@@ -66,10 +66,10 @@ type heldForJSON struct {
 
 	JobBytes uint64 `json:"job_bytes"` // of bytes, what is kept for jobs until it expires
 
+	GivenUp *time.Time `json:"given_up"` // since when nothing is taken of them; null: it is
+
 	KeptJobs  uint64 `json:"kept_jobs"` // whose state is kept, beside bytes
 	KeptBytes uint64 `json:"kept_bytes"`
-
-	GivenUp *time.Time `json:"given_up"` // since when nothing is taken of them; null: it is
 }
 
 type problemJSON struct {
@@ -198,7 +198,7 @@ func timeOrNull(unix int64) *time.Time {
 }
 
 func newHeldForJSON(h *controlv1.HeldFor) heldForJSON {
-	out := heldForJSON{h.Owner, append([]string{}, h.Names...), h.Bytes, h.TrashBytes, h.Shards, nil, h.JobBytes, h.KeptJobs, h.KeptBytes, timeOrNull(h.GivenUpUnix)}
+	out := heldForJSON{h.Owner, append([]string{}, h.Names...), h.Bytes, h.TrashBytes, h.Shards, nil, h.JobBytes, timeOrNull(h.GivenUpUnix), h.KeptJobs, h.KeptBytes}
 	if h.Limited {
 		out.LimitBytes = &h.LimitBytes
 	}
