@@ -11,7 +11,7 @@ import (
 // DonateConfig says when this machine runs tasks, and whose.
 type DonateConfig struct {
 	Idle       time.Duration `mapstructure:"idle"`        // without input of the user before tasks run; 0: not needed
-	IdleSource string        `mapstructure:"idle_source"` // auto, logind, tty or the path of a file
+	IdleSource string        `mapstructure:"idle_source"` // auto, logind, tty, x11 or the path of a file
 	Load       rules.Share   `mapstructure:"load"`        // of the cores that other programs may keep busy
 	CPU        rules.Share   `mapstructure:"cpu"`         // of the cores that tasks may have
 	Battery    bool          `mapstructure:"battery"`     // run on battery too

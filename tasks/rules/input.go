@@ -17,17 +17,20 @@ const (
 	SourceAuto   = "auto"
 	SourceLogind = "logind"
 	SourceTTY    = "tty"
+	SourceX11    = "x11"
 )
 
 // ValidSource returns why text names no source of input.
 func ValidSource(text string) error {
-	switch {
-	case text == SourceAuto || text == SourceLogind || text == SourceTTY:
-		return nil
-	case filepath.IsAbs(text):
+	if ownSource(text) || filepath.IsAbs(text) {
 		return nil
 	}
-	return fmt.Errorf("%q is not auto, logind, tty or the absolute path of a file", text)
+	return fmt.Errorf("%q is not auto, logind, tty, x11 or the absolute path of a file", text)
+}
+
+// ownSource reports whether text names no file.
+func ownSource(text string) bool {
+	return text == SourceAuto || text == SourceLogind || text == SourceTTY || text == SourceX11
 }
 
 // stamp is what a source says now: when the last input was, by the clock of the

@@ -138,21 +138,41 @@ func logindStamp(idle bool, sinceMicros uint64, now time.Time) stamp {
 
 // openSource returns the source of a name, and what ends it.
 func openSource(name string, cfg SensorsConfig) (source, func()) {
-	bus := &logind{}
+	bus, screen := &logind{}, localX11()
 	switch name {
 	case SourceLogind:
 		return bus.ask, bus.close
 	case SourceTTY:
 		return ttySource(cfg.Dev), func() {}
+	case SourceX11:
+		return screen.ask, screen.close
 	case SourceAuto:
-		return autoSource(cfg, bus), bus.close
+		machine := machineSource(cfg, bus)
+		if screen.display == "" {
+			return machine, bus.close
+		}
+		return func() (stamp, error) { return latest(machine, screen.ask) }, func() { bus.close(); screen.close() }
 	}
 	return fileSource(name), func() {}
 }
 
-// autoSource asks logind, else looks at the terminals; a machine without a seat
+// latest returns the later input of the two, as far as they answer. Where a screen
+// answers there is a user, whatever the machine says of seats.
+func latest(machine, screen source) (stamp, error) {
+	m, machineErr := machine()
+	s, screenErr := screen()
+	switch {
+	case screenErr != nil && machineErr != nil:
+		return m, fmt.Errorf("%w; %w", machineErr, screenErr)
+	case screenErr == nil && (machineErr != nil || m.noUser || s.at.After(m.at)):
+		return s, nil
+	}
+	return m, nil
+}
+
+// machineSource asks logind, else looks at the terminals; a machine without a seat
 // or without any input device has no user.
-func autoSource(cfg SensorsConfig, bus *logind) source {
+func machineSource(cfg SensorsConfig, bus *logind) source {
 	terminals := ttySource(cfg.Dev)
 	var lastBus time.Time
 	var busErr error

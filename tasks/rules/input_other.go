@@ -13,7 +13,7 @@ func readTime(string) (time.Time, bool) { return time.Time{}, false }
 
 // openSource: only a file tells of the user here.
 func openSource(name string, _ SensorsConfig) (source, func()) {
-	if name == SourceAuto || name == SourceLogind || name == SourceTTY {
+	if ownSource(name) {
 		return func() (stamp, error) {
 			return stamp{}, fmt.Errorf("on %s the last input is not known: let donate.idle_source be a file that something touches, or donate.idle 0s", runtime.GOOS)
 		}, func() {}
