@@ -282,7 +282,8 @@ func TestProbesNotice(t *testing.T) {
 			"fork", "read the node key", "write the data directory", "list the root directory", "TCP socket", "unix socket",
 			"executable memory", "file without a name", "exec",
 		}},
-		{[]string{LayerSeccomp, LayerNoExec}, []string{"fork", "TCP socket", "unix socket", "file without a name", "shared memory"}},
+		{[]string{LayerSeccomp, LayerNoExec}, []string{"fork", "TCP socket", "unix socket", "file without a name", "shared memory",
+			"lock that passes on priority", "let others of the same user look in"}},
 		{[]string{LayerMounts, LayerLandlock, LayerSeccomp}, []string{"read the node key", "write the data directory", "symbolic link to the key"}},
 		{[]string{LayerLandlock, LayerScope}, nil},
 	} {

@@ -113,6 +113,8 @@ func (p *prober) processes() {
 	p.call("exec", []syscall.Errno{unix.EFAULT}, unix.SYS_EXECVE, uintptr(unsafe.Pointer(path)), 1, 0)
 	p.call("exec at a descriptor", []syscall.Errno{unix.EFAULT}, unix.SYS_EXECVEAT, 0, uintptr(unsafe.Pointer(path)), 1, 0, 0)
 	p.call("ptrace of the peer", nil, unix.SYS_PTRACE, unix.PTRACE_SEIZE, uintptr(p.Process), 0, 0)
+	// Without capabilities the kernel refuses it as well: no thread is made.
+	p.forks("thread in new namespaces", unix.SYS_CLONE, unix.CLONE_VM|unix.CLONE_SIGHAND|unix.CLONE_THREAD|unix.CLONE_NEWUTS)
 	p.call("outlive the peer", nil, unix.SYS_PRCTL, unix.PR_SET_PDEATHSIG, 0)
 	p.try("join another group", unix.Setpgid(0, p.Process))
 	p.call("become another user", nil, unix.SYS_SETUID, 0)
@@ -129,7 +131,39 @@ func (p *prober) memory() {
 	p.open("open the peer's memory as a file", fmt.Sprintf("/proc/%d/mem", p.Process), os.O_RDWR)
 	p.open("open its own memory as a file", "/proc/self/mem", os.O_RDWR)
 	p.open("read the peer's environment", fmt.Sprintf("/proc/%d/environ", p.Process), os.O_RDONLY)
+	p.call("let others of the same user look in", nil, unix.SYS_PRCTL, unix.PR_SET_DUMPABLE, 1)
+	p.merge()
+	p.try("find a file that was left open", inherited())
 	p.call("compare descriptors with the peer", nil, unix.SYS_KCMP, uintptr(os.Getpid()), uintptr(p.Process), 0, 0, 0)
+}
+
+// merge has the kernel look for pages that others have too.
+func (p *prober) merge() {
+	data, err := unix.Mmap(-1, 0, os.Getpagesize(), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANON)
+	if err == nil {
+		err = unix.Madvise(data, unix.MADV_MERGEABLE)
+	}
+	p.unmap("compare memory with others by merging it", data, err)
+}
+
+// inherited looks for a descriptor that leads out: a socket, a device, or a file
+// with something in it.
+func inherited() error {
+	for fd := firstDescriptor; fd < limitOpenFiles; fd++ {
+		var s unix.Stat_t
+		if unix.Fstat(fd, &s) != nil {
+			continue
+		}
+		switch s.Mode & unix.S_IFMT {
+		case unix.S_IFSOCK, unix.S_IFCHR, unix.S_IFBLK:
+			return nil
+		case unix.S_IFREG:
+			if s.Size > 0 {
+				return nil
+			}
+		}
+	}
+	return errors.New("there is none")
 }
 
 // open tries to open a file; one that it made is removed.
@@ -308,6 +342,8 @@ func (p *prober) kernel() {
 	p.call("kernel log", nil, unix.SYS_SYSLOG, 10, 0, 0)
 	p.opens("timer descriptor", unix.SYS_TIMERFD_CREATE, unix.CLOCK_MONOTONIC, 0)
 	var size int
+	var word uint32
+	p.call("lock that passes on priority", nil, unix.SYS_FUTEX, uintptr(unsafe.Pointer(&word)), futexTryLockPI|futexPrivate)
 	p.call("device control", nil, unix.SYS_IOCTL, 0, unix.TIOCINQ, uintptr(unsafe.Pointer(&size)))
 	p.opens("further Landlock rules", unix.SYS_LANDLOCK_CREATE_RULESET, 0, 0, 1) // its version
 }

@@ -31,13 +31,14 @@ var architectures = map[string]uint32{
 
 // allowed is what a Go runtime with pipes and files needs, and no more: no
 // socket, no exec, no ptrace, no ioctl, no way to rename, link or change the
-// mode of a file. clone, fcntl, tgkill and prlimit64 are allowed in part.
+// mode of a file. clone, fcntl, futex, madvise, tgkill and prlimit64 are allowed in
+// part.
 var allowed = append([]uint32{
 	unix.SYS_READ, unix.SYS_WRITE, unix.SYS_PREAD64, unix.SYS_PWRITE64, unix.SYS_CLOSE,
 	unix.SYS_OPENAT, unix.SYS_FSTAT, unix.SYS_LSEEK, unix.SYS_FTRUNCATE, unix.SYS_UNLINKAT,
 	unix.SYS_EPOLL_CREATE1, unix.SYS_EPOLL_CTL, unix.SYS_EPOLL_PWAIT, unix.SYS_EVENTFD2,
-	unix.SYS_MMAP, unix.SYS_MUNMAP, unix.SYS_MPROTECT, unix.SYS_MADVISE, unix.SYS_MINCORE,
-	unix.SYS_FUTEX, unix.SYS_SCHED_YIELD, unix.SYS_SCHED_GETAFFINITY,
+	unix.SYS_MMAP, unix.SYS_MUNMAP, unix.SYS_MPROTECT, unix.SYS_MINCORE,
+	unix.SYS_SCHED_YIELD, unix.SYS_SCHED_GETAFFINITY,
 	unix.SYS_NANOSLEEP, unix.SYS_CLOCK_NANOSLEEP, unix.SYS_CLOCK_GETTIME,
 	unix.SYS_RT_SIGACTION, unix.SYS_RT_SIGPROCMASK, unix.SYS_RT_SIGRETURN, unix.SYS_SIGALTSTACK,
 	unix.SYS_SET_ROBUST_LIST, unix.SYS_RSEQ, unix.SYS_RESTART_SYSCALL,
@@ -75,6 +76,40 @@ func whenArg(arg int, cond bpf.JumpTest, val uint32) []bpf.Instruction {
 // (F_SETOWN, F_SETSIG), or hold locks and leases.
 var fileCommands = []uint32{unix.F_GETFL, unix.F_SETFL, unix.F_GETFD, unix.F_SETFD, unix.F_DUPFD_CLOEXEC}
 
+// memoryAdvice is what the Go runtime says of its memory. Other advice could have the
+// kernel look for pages that others have too, so that the time of a write tells what
+// is in their memory.
+var memoryAdvice = []uint32{unix.MADV_DONTNEED, unix.MADV_FREE, unix.MADV_HUGEPAGE, unix.MADV_NOHUGEPAGE, unix.MADV_COLLAPSE}
+
+// Operations of futex, of which locks that pass on priority were the way into
+// several kernels.
+const (
+	futexWait       = 0
+	futexWake       = 1
+	futexTryLockPI  = 8
+	futexWaitBitset = 9
+	futexWakeBitset = 10
+	futexPrivate    = 128
+	futexRealtime   = 256
+)
+
+// futexOperations are those with which threads wait for each other.
+var futexOperations = []uint32{
+	futexWait, futexWait | futexPrivate, futexWake, futexWake | futexPrivate,
+	futexWaitBitset, futexWaitBitset | futexPrivate, futexWaitBitset | futexRealtime, futexWaitBitset | futexPrivate | futexRealtime,
+	futexWakeBitset, futexWakeBitset | futexPrivate,
+}
+
+// threadOnly allows clone to make threads, which stay in the namespaces of the
+// process.
+var threadOnly = []bpf.Instruction{
+	bpf.LoadAbsolute{Off: dataArgs, Size: 4},
+	bpf.JumpIf{Cond: bpf.JumpBitsSet, Val: cloneNamespaces, SkipTrue: 2},
+	bpf.JumpIf{Cond: bpf.JumpBitsSet, Val: unix.CLONE_THREAD, SkipFalse: 1},
+	allow,
+	deny(unix.EPERM),
+}
+
 // whenArgIn allows a call if its argument is one of values, else denies it.
 func whenArgIn(arg int, values ...uint32) []bpf.Instruction {
 	rule := []bpf.Instruction{bpf.LoadAbsolute{Off: uint32(dataArgs + argBytes*arg), Size: 4}}
@@ -110,8 +145,10 @@ func runtimeFilter(d duty) []bpf.Instruction {
 	for _, number := range allowed {
 		p = append(p, call(number, allow)...)
 	}
-	p = append(p, call(unix.SYS_CLONE, whenArg(0, bpf.JumpBitsSet, unix.CLONE_THREAD)...)...)
+	p = append(p, call(unix.SYS_CLONE, threadOnly...)...)
 	p = append(p, call(unix.SYS_FCNTL, whenArgIn(1, fileCommands...)...)...)
+	p = append(p, call(unix.SYS_FUTEX, whenArgIn(1, futexOperations...)...)...)
+	p = append(p, call(unix.SYS_MADVISE, whenArgIn(2, memoryAdvice...)...)...)
 	p = append(p, call(unix.SYS_TGKILL, whenArg(0, bpf.JumpEqual, uint32(os.Getpid()))...)...)
 	p = append(p, call(unix.SYS_PRLIMIT64, whenArg(0, bpf.JumpEqual, 0)...)...)
 	// Its arguments are in memory, where a filter cannot look; callers go back
