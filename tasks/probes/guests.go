@@ -17,7 +17,7 @@ import (
 const (
 	// guestWall ends a guest that does not end; one that ends by itself needs a
 	// small part of it, on a busy machine too.
-	guestWall = 5 * time.Second
+	guestWall = time.Minute
 	// loopWall ends those that are known not to.
 	loopWall = 300 * time.Millisecond
 	// bombWall ends a compilation that is known not to.
