@@ -5,6 +5,8 @@ import (
 	"os"
 	"time"
 
+	"gotong/tasks"
+	"gotong/tasks/jobs"
 	"gotong/tasks/scheduler"
 )
 
@@ -21,4 +23,38 @@ func (p *Peer) RunJob(ctx context.Context, job scheduler.Job, cfg scheduler.Conf
 	}
 	cfg, receive = p.remember(job, cfg, fresh, receive)
 	return scheduler.Run(ctx, job, cfg, receive)
+}
+
+// SubmitJob gives a job of this peer's owner to its keepers. The plan needs
+// steps, and nothing that has to be sent.
+func (p *Peer) SubmitJob(ctx context.Context, plan jobs.Plan) (tasks.JobID, error) {
+	sub := &submission{peer: p, plan: plan}
+	if err := sub.begin(time.Hour); err != nil {
+		return tasks.JobID{}, err
+	}
+	out, err := sub.finish(ctx)
+	if err != nil {
+		return tasks.JobID{}, err
+	}
+	return tasks.ParseJobID(out.Job)
+}
+
+// JobsHere says which jobs this peer keeps, and of which it has copies.
+func (p *Peer) JobsHere() (kept, copied []tasks.JobID) {
+	for _, job := range p.keeping.store.List() {
+		kept = append(kept, job.ID())
+	}
+	for _, job := range p.keeping.copies.List() {
+		copied = append(copied, job.ID())
+	}
+	return kept, copied
+}
+
+// WorkFrom returns the core-seconds that others computed for this owner, as this
+// peer booked them.
+func (p *Peer) WorkFrom() (seconds float64) {
+	for _, w := range p.ownerWork() {
+		seconds += w.CoreSecondsFrom
+	}
+	return seconds
 }

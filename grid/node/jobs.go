@@ -41,7 +41,7 @@ func stateOf(j *jobs.Job) (s jobs.JobState) {
 func (p *Peer) openJob(ctx context.Context, id tasks.JobID) (keptJob, error) {
 	job, found, err := p.FetchJob(ctx, id)
 	if errors.Is(err, keeper.ErrUnknownJob) {
-		err = noJob(id.Short())
+		err = noJob(id.Short(), len(gridKeepers{p}.Away()))
 	}
 	return keptJob{job, found}, err
 }
@@ -88,11 +88,11 @@ func (p *Peer) findJob(ctx context.Context, prefix string) (keptJob, error) {
 		return keptJob{}, &Failure{Kind: controlv1.Kind_KIND_USAGE, What: fmt.Sprintf("%q is not the beginning of a job's id", prefix),
 			Meaning: fmt.Sprintf("an id is made of digits and the letters a to f; give at least %d of them", minJobID), Next: "gotong jobs"}
 	}
-	list, _ := p.keeping.keeper.List(ctx)
+	list, away := p.keeping.keeper.List(ctx)
 	list = slices.DeleteFunc(list, func(f keeper.Found) bool { return !strings.HasPrefix(f.Job.String(), prefix) })
 	switch len(list) {
 	case 0:
-		return keptJob{}, noJob(prefix)
+		return keptJob{}, noJob(prefix, len(away))
 	case 1:
 		return p.openJob(ctx, list[0].Job)
 	}
@@ -100,7 +100,15 @@ func (p *Peer) findJob(ctx context.Context, prefix string) (keptJob, error) {
 		Meaning: "nothing was done", Next: "gotong jobs, then give more of the id"}
 }
 
-func noJob(id string) error {
-	return &Failure{Kind: controlv1.Kind_KIND_FAILED, What: "no job " + id + " of this owner is known here",
-		Meaning: "it was never submitted, its results were kept for long enough, or those who keep it are away", Next: "gotong jobs"}
+func noJob(id string, away int) error {
+	f := &Failure{Kind: controlv1.Kind_KIND_FAILED, What: "no job " + id + " of this owner is known here",
+		Meaning: "it was never submitted, or its results were kept for long enough", Next: "gotong jobs"}
+	switch away {
+	case 0:
+	case 1:
+		f.Meaning += "; or one member keeps it that did not answer"
+	default:
+		f.Meaning += fmt.Sprintf("; or some of %d members keep it that did not answer", away)
+	}
+	return f
 }

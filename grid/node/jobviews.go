@@ -173,7 +173,7 @@ func (p *Peer) jobInfo(job keptJob, all bool) *controlv1.JobInfo {
 		out.Evidence, out.Generation = uint64(s.Evidence()), s.Generation()
 		if s.State().Over() {
 			out.EndedUnix = s.EndedAt().Unix()
-			out.KeptUntilUnix = s.EndedAt().Add(plan.Retention).Unix()
+			out.KeptUntilUnix = p.keeping.keptUntil(s).Unix()
 		}
 		if !all {
 			return

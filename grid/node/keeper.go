@@ -15,7 +15,6 @@ import (
 	"gotong/tasks/contents"
 	"gotong/tasks/jobs"
 	"gotong/tasks/keeper"
-	"gotong/tasks/scheduler"
 )
 
 // keeping is the part of a peer that keeps jobs, its user's and others'.
@@ -25,13 +24,14 @@ type keeping struct {
 	copies   *jobs.Store // read from keepers elsewhere, for this peer's user
 	keeper   *keeper.Keeper
 	contents *contents.Contents
-	driveDir string // files of jobs that are driven, for as long as they are
+	driveDir string        // files of jobs that are driven, for as long as they are
+	retain   time.Duration // how long jobs are kept here that do not say
 }
 
 // openKeeper opens the jobs that are kept here.
 func (p *Peer) openKeeper() (err error) {
 	s := p.home.state()
-	k := &keeping{peer: p, contents: contents.New(p.segments), driveDir: p.work.submitDir}
+	k := &keeping{peer: p, contents: contents.New(p.segments), driveDir: p.work.submitDir, retain: p.cfg.Tasks.Retention}
 	if k.store, err = jobs.Open(s.jobs(), p.logger); err != nil {
 		return err
 	}
@@ -40,6 +40,8 @@ func (p *Peer) openKeeper() (err error) {
 		return err
 	}
 	p.onClose(k.copies.Close)
+	k.store.Watch(func(job *jobs.Job, r jobs.Result) { k.bookOnce(k.copies, job, r) })
+	k.copies.Watch(func(job *jobs.Job, r jobs.Result) { k.bookOnce(k.store, job, r) })
 	cfg := p.cfg.Tasks
 	kept := cfg.KeepJobs
 	if kept == 0 {
@@ -94,14 +96,8 @@ func (k *keeping) drive(ctx context.Context, d keeper.Driven) error {
 	if !ok {
 		return fmt.Errorf("job %s: journal of another kind", d.Job.Short())
 	}
-	worked := func(a *scheduler.Accepted) {
-		if journal.Job.Plan().Owner == k.peer.owner() {
-			k.peer.tookWork(a.Peer, a.Elapsed)
-		}
-	}
 	cfg := jobs.DriveConfig{
-		Worked: worked,
-		Job:    journal.Job, Self: d.Stream.Driver, Epoch: d.Stream.Epoch, Append: d.Append,
+		Job: journal.Job, Self: d.Stream.Driver, Epoch: d.Stream.Epoch, Append: d.Append,
 		Pool:     k.peer.stepPool,
 		Contents: keptContents{k.contents}, Dir: k.driveDir, Logger: k.peer.logger,
 	}
@@ -132,6 +128,16 @@ func (g gridKeepers) Alive() (out []keeper.Member) {
 	for _, p := range g.peer.membership.Peers() {
 		if p.State == grid.StateAlive {
 			out = append(out, keeper.Member{Peer: p.ID, Owner: p.Owner, Site: p.Site()})
+		}
+	}
+	return out
+}
+
+// Away implements keeper.Grid.
+func (g gridKeepers) Away() (out []grid.PeerID) {
+	for _, p := range g.peer.membership.Peers() {
+		if p.State != grid.StateAlive {
+			out = append(out, p.ID)
 		}
 	}
 	return out

@@ -264,6 +264,7 @@ func (p *Peer) start(ctx context.Context) (*running, error) {
 	r.add(ctx, "shares", p.fair.run)
 	r.add(ctx, "tasks", p.work.run)
 	r.add(ctx, "keeper", p.keeping.keeper.Run)
+	r.add(ctx, "copies of jobs", p.keeping.pruneCopies)
 	r.add(ctx, "donor's rules", p.work.donor.run)
 	r.add(ctx, "accounts", p.work.accounts.run)
 	r.add(ctx, "schedule", func(ctx context.Context) error { return p.schedule.run(ctx, p.backUpSet) })

@@ -33,10 +33,8 @@ type DriveConfig struct {
 	// that are taken; both are for peers of the job's owner.
 	Remember func(job scheduler.Job, cfg scheduler.Config, fresh bool, receive Receive) (scheduler.Config, Receive)
 	Key      ed25519.PrivateKey
-	// Worked, if set, is told of every accepted result that a worker gave anew.
-	Worked func(*scheduler.Accepted)
-	Dir    string       // for files that are needed as long as the job is driven
-	Logger *slog.Logger // nil: discard
+	Dir      string       // for files that are needed as long as the job is driven
+	Logger   *slog.Logger // nil: discard
 }
 
 // Receive takes in an accepted result, as scheduler.Run gives it.

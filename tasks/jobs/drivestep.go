@@ -322,9 +322,6 @@ func (r *stepRun) receive(a *scheduler.Accepted) error {
 	if err := r.recorder.add(res, r.confirm(a)); err != nil {
 		return err
 	}
-	if r.Worked != nil && !a.FromCache {
-		r.Worked(a)
-	}
 	if a.State != tasks.StateDone && r.step.OnFailure == FailureStop {
 		return errStepFailed
 	}

@@ -26,6 +26,8 @@ type Job struct {
 	closed  bool
 	last    *Record // read last by Result
 	lastAt  int64
+
+	accepted func(*Job, Result) // see Store.Watch; nil: nobody
 }
 
 // ID returns the job's id.
@@ -66,26 +68,47 @@ func (j *Job) AppendEncoded(raws ...[]byte) error {
 }
 
 func (j *Job) append(raws [][]byte, records []*Record) error {
+	first, told, err := j.takeIn(raws, records)
+	for _, r := range first {
+		told(j, r)
+	}
+	return err
+}
+
+// takeIn makes records durable. It returns those of their results that are the
+// first of their tasks, and who is told of them.
+func (j *Job) takeIn(raws [][]byte, records []*Record) (first []Result, told func(*Job, Result), err error) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	if j.closed {
-		return fmt.Errorf("job %s: %w", j.ID().Short(), ErrClosed)
+		return nil, nil, fmt.Errorf("job %s: %w", j.ID().Short(), ErrClosed)
 	}
 	for _, r := range records {
 		if err := j.state.check(r); err != nil {
-			return fmt.Errorf("journal of job %s: %w", j.ID().Short(), err)
+			return nil, nil, fmt.Errorf("journal of job %s: %w", j.ID().Short(), err)
 		}
 	}
 	places, err := j.journal.append(raws)
 	if err != nil {
-		return fmt.Errorf("journal of job %s: %w", j.ID().Short(), err)
+		return nil, nil, fmt.Errorf("journal of job %s: %w", j.ID().Short(), err)
 	}
 	for i, r := range records {
+		for _, res := range r.Results {
+			if _, have := j.state.Accepted(res.Index); j.accepted != nil && !have {
+				first = append(first, res)
+			}
+		}
 		j.state.apply(r, places[i])
 	}
 	close(j.changed)
 	j.changed = make(chan struct{})
-	return nil
+	return first, j.accepted, nil
+}
+
+func (j *Job) watch(f func(*Job, Result)) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.accepted = f
 }
 
 // Read calls f with each encoded record from a place on, and with the place

@@ -30,8 +30,9 @@ type Store struct {
 	dir    string
 	logger *slog.Logger
 
-	mu   sync.Mutex
-	jobs map[tasks.JobID]*Job
+	mu       sync.Mutex
+	jobs     map[tasks.JobID]*Job
+	accepted func(*Job, Result)
 }
 
 const (
@@ -89,6 +90,17 @@ func Open(dir string, logger *slog.Logger) (*Store, error) {
 	return s, nil
 }
 
+// Watch has f called with every result that comes for a task that has none. It is
+// called once the result is durable, by whoever appended it.
+func (s *Store) Watch(f func(*Job, Result)) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.accepted = f
+	for _, job := range s.jobs {
+		job.watch(f)
+	}
+}
+
 // Close closes every job.
 func (s *Store) Close() error {
 	s.mu.Lock()
@@ -128,6 +140,7 @@ func (s *Store) CreateWith(raw []byte, files map[tasks.ContentID]string) (*Job, 
 	if err != nil {
 		return nil, err
 	}
+	job.watch(s.accepted)
 	s.jobs[plan.Job] = job
 	return job, nil
 }

@@ -164,6 +164,8 @@ type Member struct {
 type Grid interface {
 	// Alive returns the members that answer, this one too.
 	Alive() []Member
+	// Away returns the members that do not.
+	Away() []grid.PeerID
 	// OwnerOf returns the owner of an active member.
 	OwnerOf(peer grid.PeerID) (grid.OwnerID, bool)
 	// EverOwnerOf returns the owner of a member, active or removed.

@@ -23,8 +23,10 @@ type Found struct {
 }
 
 // List asks every member that is there for jobs of this peer's owner. The
-// summaries are what keepers say. failed are the members that did not answer.
+// summaries are what keepers say. failed are the members that did not answer, or
+// are not there: they may keep jobs of which nobody else knows.
 func (k *Keeper) List(ctx context.Context) (found []Found, failed []grid.PeerID) {
+	failed = k.cfg.Grid.Away()
 	byJob := map[tasks.JobID]*Found{}
 	var mu sync.Mutex
 	note := func(peer grid.PeerID, jobs []Listed, err error) {

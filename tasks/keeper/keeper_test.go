@@ -331,7 +331,7 @@ func TestOwnerFetches(t *testing.T) {
 		w.over(job)
 		device, stranger := w.nodes[1], w.nodes[2]
 		found, failed := device.up().List(t.Context())
-		if len(found) != 1 || found[0].Job != job || len(found[0].At) != Copies || len(failed) != 0 {
+		if len(found) != 1 || found[0].Job != job || len(found[0].At) != Copies || !slices.Equal(failed, []grid.PeerID{w.nodes[0].id}) {
 			t.Fatalf("%+v %v", found, failed)
 		}
 		copies := &memStore{device.copies, &power{}}

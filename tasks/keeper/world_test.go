@@ -438,6 +438,15 @@ func (g grids) Alive() (out []Member) {
 	return out
 }
 
+func (g grids) Away() (out []grid.PeerID) {
+	for _, m := range g.w.nodes {
+		if m.up() == nil {
+			out = append(out, m.id)
+		}
+	}
+	return out
+}
+
 func (g grids) OwnerOf(peer grid.PeerID) (grid.OwnerID, bool) {
 	m := g.w.byID[peer]
 	if m == nil {

@@ -75,7 +75,7 @@ func (a *app) printJobs(list *controlv1.JobsResponse) error {
 		}{out, list.Unreachable})
 	}
 	if len(list.Unreachable) > 0 {
-		defer fmt.Fprintf(a.stderr, "There may be more; these peers did not answer: %s\n", printable(strings.Join(list.Unreachable, ", ")))
+		defer fmt.Fprintln(a.stderr, moreJobs(list.Unreachable))
 	}
 	if len(list.Jobs) == 0 {
 		fmt.Fprintln(a.stderr, "There are no jobs.")
@@ -87,6 +87,16 @@ func (a *app) printJobs(list *controlv1.JobsResponse) error {
 				time.Unix(j.SubmittedUnix, 0).Format(time.DateTime))
 		}
 	})
+}
+
+// moreJobs says who may keep jobs besides those that are listed.
+func moreJobs(away []string) string {
+	const named = 5
+	names := strings.Join(away[:min(len(away), named)], ", ")
+	if len(away) > named {
+		names += ", …"
+	}
+	return fmt.Sprintf("There may be more: %s did not answer (%s).", countText(uint64(len(away)), "member", "members"), printable(names))
 }
 
 func (a *app) jobCommand() *cobra.Command {
