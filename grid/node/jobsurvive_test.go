@@ -28,6 +28,8 @@ func (idler) Check(taskrpc.Asker, tasks.Spec) error       { return nil }
 func (idler) Missing([]tasks.ContentID) []tasks.ContentID { return nil }
 func (idler) Release(tasks.TaskID)                        {}
 
+func (idler) Engine(tasks.Runtime) string { return "idle" }
+
 func (idler) PutContent(context.Context, taskrpc.Asker, tasks.ContentID, int64, io.Reader) error {
 	return tasks.ErrStoreFull
 }
