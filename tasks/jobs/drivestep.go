@@ -30,7 +30,7 @@ type stepRun struct {
 	items    *ItemsReader // nil: it runs once, without an item
 	common   common       // what all tasks get of the steps before
 	files    *localFiles
-	trust    map[grid.PeerID]int // as the journal has it; used by who receives results
+	trust    map[grid.PeerID]int // as the journal had it, and who was caught since; used by who receives results
 	again    sync.Map            // places of tasks whose result in the journal cannot be read
 }
 
@@ -216,6 +216,8 @@ func (r *stepRun) job(pool scheduler.Pool) (scheduler.Job, scheduler.Config, err
 	}
 	if s.Retries > 0 {
 		cfg.Retries = s.Retries + 1 // runs
+		r.Job.View(func(state *State) { cfg.Tries = state.Tries(r.number) })
+		cfg.Failed = func(i, tries int) { r.recorder.tried(Tried{s.First + i, tries}) }
 	}
 	r.Job.View(func(s *State) { r.trust, cfg.Trust = s.Trust(), s.Trust() })
 	return job, cfg, nil
@@ -354,18 +356,13 @@ func (r *stepRun) caught(c scheduler.Caught) error {
 	return nil
 }
 
-// confirm returns what is thought of those who agreed on a result, for the
-// journal: whoever drives the job next goes on from there.
-func (r *stepRun) confirm(a *scheduler.Accepted) []Trust {
-	if !a.Checked || a.FromCache {
-		return nil
-	}
-	var trust []Trust
-	for _, v := range a.Votes {
-		if r.trust[v.Peer] != TrustCaught {
-			r.trust[v.Peer]++
+// confirm returns what is thought now of those whose results were compared, for
+// the journal: whoever drives the job next goes on from there.
+func (r *stepRun) confirm(a *scheduler.Accepted) (trust []Trust) {
+	for peer, value := range a.Trust {
+		if r.trust[peer] != TrustCaught {
+			trust = append(trust, Trust{peer, value})
 		}
-		trust = append(trust, Trust{v.Peer, r.trust[v.Peer]})
 	}
 	return trust
 }

@@ -25,6 +25,9 @@ const (
 	MaxWhyBytes = 1 << 10
 	// maxRanges bounds Retried of one record.
 	maxRanges = 1 << 16
+	// maxTried bounds Tried of one record, maxRuns the runs of a task.
+	maxTried = 4096
+	maxRuns  = 1 << 20
 	// maxRecordPeers bounds the peers that one record names.
 	maxRecordPeers = 4096
 	// maxRevision bounds Result.Revision.
@@ -50,6 +53,7 @@ type Record struct {
 	Results   []Result   // accepted
 	Evidence  []Result   // signed, and found wrong
 	Trust     []Trust    // what the driver thinks of workers now
+	Tried     []Tried    // these failed, and were run again
 	Retried   []Range    // these tasks are to be run again, in this generation
 	Cancelled *Cancelled // the owner no longer wants the job
 	Ended     *Ended
@@ -92,6 +96,10 @@ type Trust struct {
 	Peer  grid.PeerID
 	Value int
 }
+
+// Tried says how many runs of a task failed in the generation of its record, when
+// it was run once more.
+type Tried struct{ Index, Runs int }
 
 // Range is Count indexes from From on.
 type Range struct{ From, Count int }

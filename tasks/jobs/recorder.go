@@ -75,6 +75,19 @@ func (r *recorder) put(fill func(*Record)) {
 	r.cond.Broadcast()
 }
 
+// tried has a failure written soon; it never waits.
+func (r *recorder) tried(t Tried) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if n := len(r.pending); n > 0 && len(r.pending[n-1].Tried) > 0 && len(r.pending[n-1].Tried) < maxTried {
+		r.pending[n-1].Tried = append(r.pending[n-1].Tried, t)
+	} else {
+		r.pending = append(r.pending, r.drive.record(func(record *Record) { record.Tried = []Tried{t} }))
+		r.filling, r.results, r.last = flushBytes, 0, nil
+	}
+	r.cond.Broadcast()
+}
+
 // room returns the record that takes the result.
 func (r *recorder) room(res Result) *Record {
 	size := res.size()

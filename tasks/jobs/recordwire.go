@@ -57,6 +57,9 @@ func (r Record) Encode() ([]byte, error) {
 	for _, t := range r.Trust {
 		e.out.Trust = append(e.out.Trust, &tasksv1.Trust{Peer: e.peer(t.Peer), Value: int64(t.Value)})
 	}
+	for _, t := range r.Tried {
+		e.out.Tried = append(e.out.Tried, &tasksv1.Tried{Index: uint64(t.Index), Runs: uint32(t.Runs)})
+	}
 	if len(r.Retried) > 0 {
 		e.out.Retried = &tasksv1.Retried{}
 		for _, g := range r.Retried {
@@ -261,6 +264,15 @@ func (d *decoder) rest(r *Record) error {
 			return invalid("bad trust in a record")
 		}
 		r.Trust = append(r.Trust, Trust{d.peers[t.Peer-1], int(t.Value)})
+	}
+	if len(d.in.Tried) > maxTried {
+		return invalid("too many failures in a record")
+	}
+	for _, t := range d.in.Tried {
+		if t.GetIndex() >= scheduler.MaxTasks || t.GetRuns() == 0 || t.GetRuns() > maxRuns {
+			return invalid("bad failure in a record")
+		}
+		r.Tried = append(r.Tried, Tried{int(t.Index), int(t.Runs)})
 	}
 	if len(d.in.GetRetried().GetRanges()) > maxRanges {
 		return invalid("too many ranges in a record")

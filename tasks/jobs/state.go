@@ -61,7 +61,8 @@ type State struct {
 	ended      map[uint32]map[driver]endOf
 	trust      map[grid.PeerID]trustOf
 	evidence   map[uint64]struct{} // hashes of wrong results
-	first      time.Time           // of any record
+	tried      map[int]triedOf
+	first      time.Time // of any record
 	last       time.Time
 }
 
@@ -106,6 +107,12 @@ func compareEnds(a, b endOf) int {
 	return cmp.Or(a.at.Compare(b.at), cmp.Compare(a.ended.Why, b.ended.Why))
 }
 
+// triedOf is how many runs of a task failed in a generation.
+type triedOf struct {
+	generation uint32
+	runs       int
+}
+
 type trustOf struct {
 	value int
 	by    driver
@@ -144,7 +151,7 @@ func NewState(p Plan) *State {
 	s := &State{
 		plan: p, tasks: make([]entry, p.Tasks()), driverAt: map[driver]uint16{}, peerAt: map[grid.PeerID]uint16{},
 		cancelled: map[uint32]string{}, ended: map[uint32]map[driver]endOf{}, trust: map[grid.PeerID]trustOf{},
-		evidence: map[uint64]struct{}{},
+		evidence: map[uint64]struct{}{}, tried: map[int]triedOf{},
 	}
 	for _, step := range p.Steps {
 		s.steps = append(s.steps, Counts{Tasks: step.Items.Count})
@@ -181,6 +188,11 @@ func (s *State) check(r *Record) error {
 			return invalid("result of task %d of %d", res.Index, len(s.tasks))
 		}
 	}
+	for _, t := range r.Tried {
+		if t.Index < 0 || t.Index >= len(s.tasks) {
+			return invalid("failure of task %d of %d", t.Index, len(s.tasks))
+		}
+	}
 	again := 0
 	for _, g := range r.Retried {
 		if again += g.Count; g.From < 0 || g.From+g.Count > len(s.tasks) || again > len(s.tasks) {
@@ -214,6 +226,11 @@ func (s *State) apply(r *Record, place int64) {
 	}
 	for _, t := range r.Trust {
 		s.trusts(t, by, r.At)
+	}
+	for _, t := range r.Tried {
+		if old := s.tried[t.Index]; r.Generation > old.generation || r.Generation == old.generation && t.Runs > old.runs {
+			s.tried[t.Index] = triedOf{r.Generation, t.Runs}
+		}
 	}
 	s.ends(r, by)
 }
@@ -486,6 +503,20 @@ func (s *State) Trust() map[grid.PeerID]int {
 	out := make(map[grid.PeerID]int, len(s.trust))
 	for id, t := range s.trust {
 		out[id] = t.value
+	}
+	return out
+}
+
+// Tries says how many runs of the tasks of a step failed, by their place in it,
+// since they were begun anew last; drivers that did not know of each other are not
+// added up.
+func (s *State) Tries(step int) map[int]int {
+	out := map[int]int{}
+	p := s.plan.Steps[step]
+	for index, t := range s.tried {
+		if place := index - p.First; place >= 0 && place < p.Items.Count && t.generation >= s.tasks[index].retried {
+			out[place] = t.runs
+		}
 	}
 	return out
 }

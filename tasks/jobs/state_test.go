@@ -70,6 +70,9 @@ func TestFoldIsOrderless(t *testing.T) {
 			if rapid.IntRange(0, 4).Draw(r, "end") == 0 {
 				rec.Ended = &Ended{Done: rapid.Bool().Draw(r, "done"), Why: rapid.SampledFrom([]string{"c", "d"}).Draw(r, "end why")}
 			}
+			if rapid.Bool().Draw(r, "tried") {
+				rec.Tried = []Tried{{rapid.IntRange(0, 8).Draw(r, "failed"), rapid.IntRange(1, 3).Draw(r, "runs")}}
+			}
 			if rapid.Bool().Draw(r, "trusts") {
 				rec.Trust = []Trust{{grid.PeerID{4}, rapid.IntRange(0, 3).Draw(r, "trust")}}
 			}

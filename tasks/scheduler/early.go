@@ -117,7 +117,7 @@ func (l *ledger) runsOver(c *claim, h *handed, limit time.Duration) {
 			limit.Round(time.Millisecond), l.timeoutPercent))
 		return
 	}
-	e.tries++
+	l.noteFailure(e)
 	e.avoid = append(e.avoid, c.candidate.Peer)
 	c.cancel(e.index)
 	h.overdue = true
@@ -135,7 +135,7 @@ func (l *ledger) mayTryAgain(e *entry) bool {
 // there is another peer.
 func (l *ledger) tryAgain(c *claim, e *entry, a *Accepted) {
 	a.discard()
-	e.tries++
+	l.noteFailure(e)
 	e.avoid = append(e.avoid, c.candidate.Peer)
 	l.requeue(e)
 	l.wakeAll()
@@ -145,10 +145,18 @@ func (l *ledger) tryAgain(c *claim, e *entry, a *Accepted) {
 // needs. They may run it again.
 func (l *ledger) agreedFailure(e *entry, a *Accepted) {
 	l.free(a)
-	e.tries++
+	l.noteFailure(e)
 	e.ballots, e.need = nil, 0
 	l.requeue(e)
 	l.wakeAll()
+}
+
+// noteFailure counts a run of a task that failed and is run once more.
+func (l *ledger) noteFailure(e *entry) {
+	e.tries++
+	if l.failed != nil {
+		l.failed(e.index, e.tries)
+	}
 }
 
 // running lists what runs now, longest first, and how many tasks that is.

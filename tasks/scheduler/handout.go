@@ -176,7 +176,7 @@ func (l *ledger) pick(c *claim, now time.Time) *entry {
 		return e
 	}
 	if index, ok := l.nextFor(c); ok {
-		e := &entry{index: index}
+		e := &entry{index: index, tries: l.tries[index]}
 		l.active[index] = e
 		return e
 	}

@@ -97,6 +97,13 @@ type Config struct {
 	// Where results are compared (Verify.Votes) it is how often sites must agree
 	// that it fails.
 	Retries int
+	// Tries is how many runs of a task failed when the job ran before; they count
+	// in Retries.
+	Tries map[int]int
+	// Failed, if set, hears of each failure after which the task is run again, with
+	// the number of those that it has had. It must return quickly, not call back,
+	// and may be called by any goroutine.
+	Failed func(index, tries int)
 	// TimeoutPercent ends tasks that run longer than so many percent of the
 	// median of those that ended, as if they had met Limits.Wall; 0: none.
 	TimeoutPercent int

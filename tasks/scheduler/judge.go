@@ -91,6 +91,21 @@ func (j *judge) confirm(votes []Vote) {
 	}
 }
 
+// trustIn returns what is thought of those whose results were compared; nothing
+// when only one was.
+func (j *judge) trustIn(ballots []ballot) map[grid.PeerID]int {
+	if len(ballots) < checkedBy {
+		return nil
+	}
+	out := map[grid.PeerID]int{}
+	for _, b := range ballots {
+		if !j.caught[b.vote.Peer] {
+			out[b.vote.Peer] = j.trust[b.vote.Peer]
+		}
+	}
+	return out
+}
+
 // doubt takes a peer's trust, for a result that others do not share and that
 // is no proof of a lie.
 func (j *judge) doubt(peer grid.PeerID) { j.trust[peer] = 0 }

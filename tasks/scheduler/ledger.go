@@ -24,6 +24,8 @@ type ledger struct {
 	ordered        bool
 	atOnce         int // 0: any number
 	retries        int
+	tries          map[int]int // of former runs of the job, by task
+	failed         func(index, tries int)
 	halt           batch.Halt
 	timeoutPercent int
 	checkStored    bool          // Config.Held is set
@@ -95,6 +97,8 @@ func newLedger(job Job, cfg Config, judge *judge) *ledger {
 		ordered:        !cfg.AsTheyCome,
 		atOnce:         cfg.AtOnce,
 		retries:        cfg.Retries,
+		tries:          cfg.Tries,
+		failed:         cfg.Failed,
 		halt:           cfg.Halt,
 		timeoutPercent: cfg.TimeoutPercent,
 		checkStored:    cfg.Held != nil,

@@ -14,6 +14,7 @@ import (
 
 	"github.com/zeebo/blake3"
 
+	"gotong/grid"
 	"gotong/tasks"
 )
 
@@ -37,6 +38,9 @@ type Accepted struct {
 	Evidence []Vote
 	// Checked: as many distinct sites agree as the verification wants.
 	Checked bool
+	// Trust is what is thought now of those whose results were compared for this
+	// one; see Config.Trust.
+	Trust map[grid.PeerID]int
 	// FromCache: nothing ran, Config.Known had it.
 	FromCache bool
 	// Replaces is not zero when the task was delivered before, with a result

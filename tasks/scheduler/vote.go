@@ -178,6 +178,7 @@ func (l *ledger) accept(e *entry, digest [32]byte) {
 	if a.Checked {
 		l.judge.confirm(votes)
 	}
+	a.Trust = l.judge.trustIn(e.ballots)
 	a.Evidence = wrong
 	if a.State != tasks.StateDone && l.mayTryAgain(e) {
 		l.agreedFailure(e, a)
@@ -217,6 +218,7 @@ func (l *ledger) disagree(e *entry) {
 		l.judge.doubt(b.vote.Peer)
 		l.free(b.result)
 	}
+	a.Trust = l.judge.trustIn(e.ballots)
 	a.Attempts = e.attempts + len(e.ballots)
 	e.ballots = nil
 	l.occupy(a, 1)

@@ -2170,6 +2170,7 @@ type Record struct {
 	Cancelled     *Cancelled             `protobuf:"bytes,11,opt,name=cancelled,proto3" json:"cancelled,omitempty"`
 	Retried       *Retried               `protobuf:"bytes,12,opt,name=retried,proto3" json:"retried,omitempty"` // begins this record's generation
 	Ended         *Ended                 `protobuf:"bytes,13,opt,name=ended,proto3" json:"ended,omitempty"`
+	Tried         []*Tried               `protobuf:"bytes,14,rep,name=tried,proto3" json:"tried,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2291,6 +2292,13 @@ func (x *Record) GetRetried() *Retried {
 func (x *Record) GetEnded() *Ended {
 	if x != nil {
 		return x.Ended
+	}
+	return nil
+}
+
+func (x *Record) GetTried() []*Tried {
+	if x != nil {
+		return x.Tried
 	}
 	return nil
 }
@@ -4014,6 +4022,60 @@ func (x *JobSummary) GetWhy() string {
 	return ""
 }
 
+// Tried says how many runs of a task failed in this record's generation and were
+// not its last.
+type Tried struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Index         uint64                 `protobuf:"varint,1,opt,name=index,proto3" json:"index,omitempty"` // of the task in the job
+	Runs          uint32                 `protobuf:"varint,2,opt,name=runs,proto3" json:"runs,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Tried) Reset() {
+	*x = Tried{}
+	mi := &file_tasks_v1_tasks_proto_msgTypes[52]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Tried) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Tried) ProtoMessage() {}
+
+func (x *Tried) ProtoReflect() protoreflect.Message {
+	mi := &file_tasks_v1_tasks_proto_msgTypes[52]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Tried.ProtoReflect.Descriptor instead.
+func (*Tried) Descriptor() ([]byte, []int) {
+	return file_tasks_v1_tasks_proto_rawDescGZIP(), []int{52}
+}
+
+func (x *Tried) GetIndex() uint64 {
+	if x != nil {
+		return x.Index
+	}
+	return 0
+}
+
+func (x *Tried) GetRuns() uint32 {
+	if x != nil {
+		return x.Runs
+	}
+	return 0
+}
+
 var File_tasks_v1_tasks_proto protoreflect.FileDescriptor
 
 const file_tasks_v1_tasks_proto_rawDesc = "" +
@@ -4176,7 +4238,7 @@ const file_tasks_v1_tasks_proto_rawDesc = "" +
 	"\n" +
 	"stdin_size\x18\x04 \x01(\x03R\tstdinSize\x126\n" +
 	"\x06stored\x18\x05 \x03(\v2\x1e.gotong.tasks.v1.StoredContentR\x06stored\x12\x16\n" +
-	"\x06inline\x18\x06 \x03(\fR\x06inline\"\x92\x04\n" +
+	"\x06inline\x18\x06 \x03(\fR\x06inline\"\xc0\x04\n" +
 	"\x06Record\x12\x14\n" +
 	"\x05epoch\x18\x01 \x01(\x04R\x05epoch\x12\x16\n" +
 	"\x06driver\x18\x02 \x01(\fR\x06driver\x12\"\n" +
@@ -4193,7 +4255,8 @@ const file_tasks_v1_tasks_proto_rawDesc = "" +
 	" \x01(\bR\x05begun\x128\n" +
 	"\tcancelled\x18\v \x01(\v2\x1a.gotong.tasks.v1.CancelledR\tcancelled\x122\n" +
 	"\aretried\x18\f \x01(\v2\x18.gotong.tasks.v1.RetriedR\aretried\x12,\n" +
-	"\x05ended\x18\r \x01(\v2\x16.gotong.tasks.v1.EndedR\x05ended\"O\n" +
+	"\x05ended\x18\r \x01(\v2\x16.gotong.tasks.v1.EndedR\x05ended\x12,\n" +
+	"\x05tried\x18\x0e \x03(\v2\x16.gotong.tasks.v1.TriedR\x05tried\"O\n" +
 	"\x05Batch\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\fR\x03key\x12\x1c\n" +
 	"\tsignature\x18\x02 \x01(\fR\tsignature\x12\x16\n" +
@@ -4335,7 +4398,10 @@ const file_tasks_v1_tasks_proto_rawDesc = "" +
 	"\x0esubmitted_unix\x18\x06 \x01(\x03R\rsubmittedUnix\x12\x1d\n" +
 	"\n" +
 	"ended_unix\x18\a \x01(\x03R\tendedUnix\x12\x10\n" +
-	"\x03why\x18\b \x01(\tR\x03why*v\n" +
+	"\x03why\x18\b \x01(\tR\x03why\"1\n" +
+	"\x05Tried\x12\x14\n" +
+	"\x05index\x18\x01 \x01(\x04R\x05index\x12\x12\n" +
+	"\x04runs\x18\x02 \x01(\rR\x04runs*v\n" +
 	"\x05State\x12\x15\n" +
 	"\x11STATE_UNSPECIFIED\x10\x00\x12\x0e\n" +
 	"\n" +
@@ -4400,7 +4466,7 @@ func file_tasks_v1_tasks_proto_rawDescGZIP() []byte {
 }
 
 var file_tasks_v1_tasks_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
-var file_tasks_v1_tasks_proto_msgTypes = make([]protoimpl.MessageInfo, 52)
+var file_tasks_v1_tasks_proto_msgTypes = make([]protoimpl.MessageInfo, 53)
 var file_tasks_v1_tasks_proto_goTypes = []any{
 	(State)(0),                 // 0: gotong.tasks.v1.State
 	(Limit)(0),                 // 1: gotong.tasks.v1.Limit
@@ -4458,6 +4524,7 @@ var file_tasks_v1_tasks_proto_goTypes = []any{
 	(*SayOfJobResponse)(nil),   // 53: gotong.tasks.v1.SayOfJobResponse
 	(*KeptNote)(nil),           // 54: gotong.tasks.v1.KeptNote
 	(*JobSummary)(nil),         // 55: gotong.tasks.v1.JobSummary
+	(*Tried)(nil),              // 56: gotong.tasks.v1.Tried
 }
 var file_tasks_v1_tasks_proto_depIdxs = []int32{
 	6,  // 0: gotong.tasks.v1.Header.inputs:type_name -> gotong.tasks.v1.Input
@@ -4490,51 +4557,52 @@ var file_tasks_v1_tasks_proto_depIdxs = []int32{
 	32, // 27: gotong.tasks.v1.Record.cancelled:type_name -> gotong.tasks.v1.Cancelled
 	33, // 28: gotong.tasks.v1.Record.retried:type_name -> gotong.tasks.v1.Retried
 	35, // 29: gotong.tasks.v1.Record.ended:type_name -> gotong.tasks.v1.Ended
-	0,  // 30: gotong.tasks.v1.TaskResult.state:type_name -> gotong.tasks.v1.State
-	30, // 31: gotong.tasks.v1.TaskResult.votes:type_name -> gotong.tasks.v1.TaskResult
-	34, // 32: gotong.tasks.v1.Retried.ranges:type_name -> gotong.tasks.v1.Range
-	3,  // 33: gotong.tasks.v1.JobStatement.wish:type_name -> gotong.tasks.v1.JobWish
-	36, // 34: gotong.tasks.v1.PutJobRequest.keepers:type_name -> gotong.tasks.v1.KeeperList
-	38, // 35: gotong.tasks.v1.AppendJobRequest.batches:type_name -> gotong.tasks.v1.RecordBatch
-	36, // 36: gotong.tasks.v1.AppendJobRequest.keepers:type_name -> gotong.tasks.v1.KeeperList
-	37, // 37: gotong.tasks.v1.AppendJobResponse.have:type_name -> gotong.tasks.v1.StreamCount
-	37, // 38: gotong.tasks.v1.JobStateRequest.have:type_name -> gotong.tasks.v1.StreamCount
-	36, // 39: gotong.tasks.v1.JobStateRequest.keepers:type_name -> gotong.tasks.v1.KeeperList
-	37, // 40: gotong.tasks.v1.JobStateResponse.have:type_name -> gotong.tasks.v1.StreamCount
-	36, // 41: gotong.tasks.v1.JobStateResponse.keepers:type_name -> gotong.tasks.v1.KeeperList
-	37, // 42: gotong.tasks.v1.ReadJobRequest.have:type_name -> gotong.tasks.v1.StreamCount
-	38, // 43: gotong.tasks.v1.ReadJobResponse.batches:type_name -> gotong.tasks.v1.RecordBatch
-	51, // 44: gotong.tasks.v1.ListJobsResponse.jobs:type_name -> gotong.tasks.v1.ListedJob
-	37, // 45: gotong.tasks.v1.ListedJob.have:type_name -> gotong.tasks.v1.StreamCount
-	36, // 46: gotong.tasks.v1.ListedJob.keepers:type_name -> gotong.tasks.v1.KeeperList
-	36, // 47: gotong.tasks.v1.KeptNote.keepers:type_name -> gotong.tasks.v1.KeeperList
-	8,  // 48: gotong.tasks.v1.Tasks.Offer:input_type -> gotong.tasks.v1.OfferRequest
-	10, // 49: gotong.tasks.v1.Tasks.PutContent:input_type -> gotong.tasks.v1.PutContentRequest
-	14, // 50: gotong.tasks.v1.Tasks.Work:input_type -> gotong.tasks.v1.WorkRequest
-	12, // 51: gotong.tasks.v1.Tasks.GetOutput:input_type -> gotong.tasks.v1.GetOutputRequest
-	40, // 52: gotong.tasks.v1.Keepers.PutJob:input_type -> gotong.tasks.v1.PutJobRequest
-	42, // 53: gotong.tasks.v1.Keepers.AppendJob:input_type -> gotong.tasks.v1.AppendJobRequest
-	44, // 54: gotong.tasks.v1.Keepers.JobState:input_type -> gotong.tasks.v1.JobStateRequest
-	46, // 55: gotong.tasks.v1.Keepers.ReadJob:input_type -> gotong.tasks.v1.ReadJobRequest
-	44, // 56: gotong.tasks.v1.Keepers.JobPlan:input_type -> gotong.tasks.v1.JobStateRequest
-	49, // 57: gotong.tasks.v1.Keepers.ListJobs:input_type -> gotong.tasks.v1.ListJobsRequest
-	52, // 58: gotong.tasks.v1.Keepers.SayOfJob:input_type -> gotong.tasks.v1.SayOfJobRequest
-	9,  // 59: gotong.tasks.v1.Tasks.Offer:output_type -> gotong.tasks.v1.OfferResponse
-	11, // 60: gotong.tasks.v1.Tasks.PutContent:output_type -> gotong.tasks.v1.PutContentResponse
-	16, // 61: gotong.tasks.v1.Tasks.Work:output_type -> gotong.tasks.v1.WorkResponse
-	13, // 62: gotong.tasks.v1.Tasks.GetOutput:output_type -> gotong.tasks.v1.GetOutputResponse
-	41, // 63: gotong.tasks.v1.Keepers.PutJob:output_type -> gotong.tasks.v1.PutJobResponse
-	43, // 64: gotong.tasks.v1.Keepers.AppendJob:output_type -> gotong.tasks.v1.AppendJobResponse
-	45, // 65: gotong.tasks.v1.Keepers.JobState:output_type -> gotong.tasks.v1.JobStateResponse
-	47, // 66: gotong.tasks.v1.Keepers.ReadJob:output_type -> gotong.tasks.v1.ReadJobResponse
-	48, // 67: gotong.tasks.v1.Keepers.JobPlan:output_type -> gotong.tasks.v1.JobPlanResponse
-	50, // 68: gotong.tasks.v1.Keepers.ListJobs:output_type -> gotong.tasks.v1.ListJobsResponse
-	53, // 69: gotong.tasks.v1.Keepers.SayOfJob:output_type -> gotong.tasks.v1.SayOfJobResponse
-	59, // [59:70] is the sub-list for method output_type
-	48, // [48:59] is the sub-list for method input_type
-	48, // [48:48] is the sub-list for extension type_name
-	48, // [48:48] is the sub-list for extension extendee
-	0,  // [0:48] is the sub-list for field type_name
+	56, // 30: gotong.tasks.v1.Record.tried:type_name -> gotong.tasks.v1.Tried
+	0,  // 31: gotong.tasks.v1.TaskResult.state:type_name -> gotong.tasks.v1.State
+	30, // 32: gotong.tasks.v1.TaskResult.votes:type_name -> gotong.tasks.v1.TaskResult
+	34, // 33: gotong.tasks.v1.Retried.ranges:type_name -> gotong.tasks.v1.Range
+	3,  // 34: gotong.tasks.v1.JobStatement.wish:type_name -> gotong.tasks.v1.JobWish
+	36, // 35: gotong.tasks.v1.PutJobRequest.keepers:type_name -> gotong.tasks.v1.KeeperList
+	38, // 36: gotong.tasks.v1.AppendJobRequest.batches:type_name -> gotong.tasks.v1.RecordBatch
+	36, // 37: gotong.tasks.v1.AppendJobRequest.keepers:type_name -> gotong.tasks.v1.KeeperList
+	37, // 38: gotong.tasks.v1.AppendJobResponse.have:type_name -> gotong.tasks.v1.StreamCount
+	37, // 39: gotong.tasks.v1.JobStateRequest.have:type_name -> gotong.tasks.v1.StreamCount
+	36, // 40: gotong.tasks.v1.JobStateRequest.keepers:type_name -> gotong.tasks.v1.KeeperList
+	37, // 41: gotong.tasks.v1.JobStateResponse.have:type_name -> gotong.tasks.v1.StreamCount
+	36, // 42: gotong.tasks.v1.JobStateResponse.keepers:type_name -> gotong.tasks.v1.KeeperList
+	37, // 43: gotong.tasks.v1.ReadJobRequest.have:type_name -> gotong.tasks.v1.StreamCount
+	38, // 44: gotong.tasks.v1.ReadJobResponse.batches:type_name -> gotong.tasks.v1.RecordBatch
+	51, // 45: gotong.tasks.v1.ListJobsResponse.jobs:type_name -> gotong.tasks.v1.ListedJob
+	37, // 46: gotong.tasks.v1.ListedJob.have:type_name -> gotong.tasks.v1.StreamCount
+	36, // 47: gotong.tasks.v1.ListedJob.keepers:type_name -> gotong.tasks.v1.KeeperList
+	36, // 48: gotong.tasks.v1.KeptNote.keepers:type_name -> gotong.tasks.v1.KeeperList
+	8,  // 49: gotong.tasks.v1.Tasks.Offer:input_type -> gotong.tasks.v1.OfferRequest
+	10, // 50: gotong.tasks.v1.Tasks.PutContent:input_type -> gotong.tasks.v1.PutContentRequest
+	14, // 51: gotong.tasks.v1.Tasks.Work:input_type -> gotong.tasks.v1.WorkRequest
+	12, // 52: gotong.tasks.v1.Tasks.GetOutput:input_type -> gotong.tasks.v1.GetOutputRequest
+	40, // 53: gotong.tasks.v1.Keepers.PutJob:input_type -> gotong.tasks.v1.PutJobRequest
+	42, // 54: gotong.tasks.v1.Keepers.AppendJob:input_type -> gotong.tasks.v1.AppendJobRequest
+	44, // 55: gotong.tasks.v1.Keepers.JobState:input_type -> gotong.tasks.v1.JobStateRequest
+	46, // 56: gotong.tasks.v1.Keepers.ReadJob:input_type -> gotong.tasks.v1.ReadJobRequest
+	44, // 57: gotong.tasks.v1.Keepers.JobPlan:input_type -> gotong.tasks.v1.JobStateRequest
+	49, // 58: gotong.tasks.v1.Keepers.ListJobs:input_type -> gotong.tasks.v1.ListJobsRequest
+	52, // 59: gotong.tasks.v1.Keepers.SayOfJob:input_type -> gotong.tasks.v1.SayOfJobRequest
+	9,  // 60: gotong.tasks.v1.Tasks.Offer:output_type -> gotong.tasks.v1.OfferResponse
+	11, // 61: gotong.tasks.v1.Tasks.PutContent:output_type -> gotong.tasks.v1.PutContentResponse
+	16, // 62: gotong.tasks.v1.Tasks.Work:output_type -> gotong.tasks.v1.WorkResponse
+	13, // 63: gotong.tasks.v1.Tasks.GetOutput:output_type -> gotong.tasks.v1.GetOutputResponse
+	41, // 64: gotong.tasks.v1.Keepers.PutJob:output_type -> gotong.tasks.v1.PutJobResponse
+	43, // 65: gotong.tasks.v1.Keepers.AppendJob:output_type -> gotong.tasks.v1.AppendJobResponse
+	45, // 66: gotong.tasks.v1.Keepers.JobState:output_type -> gotong.tasks.v1.JobStateResponse
+	47, // 67: gotong.tasks.v1.Keepers.ReadJob:output_type -> gotong.tasks.v1.ReadJobResponse
+	48, // 68: gotong.tasks.v1.Keepers.JobPlan:output_type -> gotong.tasks.v1.JobPlanResponse
+	50, // 69: gotong.tasks.v1.Keepers.ListJobs:output_type -> gotong.tasks.v1.ListJobsResponse
+	53, // 70: gotong.tasks.v1.Keepers.SayOfJob:output_type -> gotong.tasks.v1.SayOfJobResponse
+	60, // [60:71] is the sub-list for method output_type
+	49, // [49:60] is the sub-list for method input_type
+	49, // [49:49] is the sub-list for extension type_name
+	49, // [49:49] is the sub-list for extension extendee
+	0,  // [0:49] is the sub-list for field type_name
 }
 
 func init() { file_tasks_v1_tasks_proto_init() }
@@ -4548,7 +4616,7 @@ func file_tasks_v1_tasks_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_tasks_v1_tasks_proto_rawDesc), len(file_tasks_v1_tasks_proto_rawDesc)),
 			NumEnums:      4,
-			NumMessages:   52,
+			NumMessages:   53,
 			NumExtensions: 0,
 			NumServices:   2,
 		},

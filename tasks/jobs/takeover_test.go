@@ -1,0 +1,148 @@
+package jobs
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"gotong/tasks"
+)
+
+// TestRetriesGoOnAfterATakeover: a task that failed under one driver has as many
+// runs left under the next.
+func TestRetriesGoOnAfterATakeover(t *testing.T) { synctest.Test(t, retriesGoOn) }
+
+func retriesGoOn(t *testing.T) {
+	const count, retries = 2, 2
+	p := planOf(t, count)
+	p.Steps[0].Retries = retries
+	j := runnable(t, p)
+	ctx, cut := context.WithCancel(t.Context())
+	defer cut()
+	var mu sync.Mutex
+	runs, second := map[int]int{}, 0
+	over := make(chan struct{}) // the first driver is gone
+	pool := fakePool{newWorker(2, nil), newWorker(3, nil)}
+	for _, w := range pool {
+		w.run = func(g guest) tasks.Result {
+			mu.Lock()
+			runs[g.index]++
+			n := runs[g.index]
+			if n == 2 {
+				if second++; second == count {
+					cut()
+				}
+			}
+			mu.Unlock()
+			if n == 2 { // the driver goes while all run for the second time
+				<-over
+			}
+			return tasks.Result{State: tasks.StateFailed}
+		}
+	}
+	if err := driveJob(ctx, t, j, 1, pool); !errors.Is(err, context.Canceled) {
+		t.Fatalf("cut off: %v", err)
+	}
+	close(over)
+	j.View(func(s *State) {
+		for i := range count {
+			if n := s.Tries(0)[i]; n != 1 {
+				t.Errorf("task %d: %d failures in the journal", i, n)
+			}
+		}
+	})
+	before := map[int]int{}
+	mu.Lock()
+	for i, n := range runs {
+		before[i] = n
+	}
+	mu.Unlock()
+	if err := driveJob(t.Context(), t, j, 2, pool); err != nil {
+		t.Fatal(err)
+	}
+	mu.Lock()
+	defer mu.Unlock()
+	for i := range count {
+		if n := runs[i] - before[i]; n != retries {
+			t.Errorf("task %d ran %d times under the second driver, want %d", i, n, retries)
+		}
+	}
+	if state, counts, _ := stateOf(j); state != JobFailed || counts.Failed != count {
+		t.Errorf("%s %+v", state, counts)
+	}
+}
+
+// TestTrustGoesOnAfterATakeover: whoever was trusted under one driver is not
+// checked anew under the next, and whoever was caught gets nothing.
+func TestTrustGoesOnAfterATakeover(t *testing.T) { synctest.Test(t, trustGoesOn) }
+
+func trustGoesOn(t *testing.T) {
+	const count = 400
+	p := planOf(t, count)
+	p.Steps[0].Verify = "adaptive"
+	j := runnable(t, p)
+	ctx, cut := context.WithCancel(t.Context())
+	defer cut()
+	liar := newWorker(5, func(guest) tasks.Result { return tasks.Result{Stdout: []byte("a lie")} })
+	slow := func(g guest) tasks.Result {
+		time.Sleep(20 * time.Millisecond)
+		return echo(g)
+	}
+	honest := []*fakeWorker{newWorker(2, slow), newWorker(3, slow), newWorker(4, slow)}
+	pool := fakePool{liar, honest[0], honest[1], honest[2]}
+	trustOf := func(w *fakeWorker) (trust int) {
+		j.View(func(s *State) { trust = s.Trust()[w.peer()] })
+		return trust
+	}
+	go func() {
+		for enough := false; !enough && ctx.Err() == nil; time.Sleep(10 * time.Millisecond) {
+			enough = trustOf(liar) == TrustCaught
+			for _, w := range honest {
+				enough = enough && trustOf(w) >= 10
+			}
+		}
+		cut()
+	}()
+	if err := driveJob(ctx, t, j, 1, pool); !errors.Is(err, context.Canceled) {
+		t.Fatalf("cut off: %v", err)
+	}
+	_, before, _ := stateOf(j)
+	ranBefore := len(liar.ran)
+	if err := driveJob(t.Context(), t, j, 2, pool); err != nil {
+		t.Fatal(err)
+	}
+	if n := len(liar.ran) - ranBefore; n != 0 {
+		t.Errorf("who was caught got %d tasks of the next driver", n)
+	}
+	checked, of := 0, 0
+	if err := j.Read(0, func(raw []byte, _ int64) error {
+		r, err := ParseRecord(raw)
+		if err != nil || r.Epoch != 2 {
+			return err
+		}
+		for _, res := range r.Results {
+			of++
+			if res.Checked {
+				checked++
+			}
+		}
+		return nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("%d of %d results were there, %d of %d were checked after that", before.Done, count, checked, of)
+	if checked > of*2/3 {
+		t.Errorf("%d of %d results of trusted workers were checked", checked, of)
+	}
+	for i := range count {
+		if got := stdoutOf(t, j, i); got == "a lie" {
+			t.Errorf("task %d: %q", i, got)
+		}
+	}
+	if trustOf(liar) != TrustCaught {
+		t.Errorf("trust %d in who was caught", trustOf(liar))
+	}
+}
