@@ -3,6 +3,7 @@ package scheduler_test
 import (
 	"context"
 	"errors"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -145,9 +146,9 @@ func TestStoredOutputsThatNobodyHas(t *testing.T) {
 			liar := pool.add(2, at(1))
 			pool.add(1, at(2))
 			pool.add(1, at(2))
-			asked := 0
+			var asked atomic.Int64 // several sessions ask
 			held := func(_ context.Context, s tasks.Stored) error {
-				asked++
+				asked.Add(1)
 				if s.Segments[0] != (storage.SegmentID{2}) {
 					return storage.ErrTooFewShards
 				}
@@ -161,8 +162,8 @@ func TestStoredOutputsThatNobodyHas(t *testing.T) {
 					t.Errorf("%s: task %d of %s: %s %s", verify, r.Task.Index, r.Peer.Short(), r.State, r.Why)
 				}
 			}
-			if asked == 0 || liar.started == 0 {
-				t.Errorf("%s: asked %d times; the liar ran %d", verify, asked, liar.started)
+			if asked.Load() == 0 || liar.started == 0 {
+				t.Errorf("%s: asked %d times; the liar ran %d", verify, asked.Load(), liar.started)
 			}
 		})
 	}
