@@ -236,7 +236,7 @@ func (c *Child) serve() {
 // Submit sends a request. done is called once, with the outcome, from a
 // goroutine that serves the whole child: it must not block. Requests run in the
 // order of Submit. The error is tasks.ErrBusy when Window are in flight, or
-// ErrEnded; done is not called then.
+// ErrEnded, after which Ended is closed soon; done is not called then.
 func (c *Child) Submit(r Request, done func(Outcome)) (*Run, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -247,6 +247,7 @@ func (c *Child) Submit(r Request, done func(Outcome)) (*Run, error) {
 		return nil, tasks.ErrBusy
 	}
 	if err := c.writer.add(frameTask, taskMessage(r).append); err != nil {
+		c.killLocked(causeNone) // it does not listen any more
 		return nil, fmt.Errorf("%w: %w", ErrEnded, err)
 	}
 	run := &Run{child: c, done: done}

@@ -65,6 +65,7 @@ func TestSandboxKilledFromOutside(t *testing.T) {
 		switch {
 		case r.State == tasks.StateLost:
 			lost++
+			t.Log(r.Why)
 		case r.State != tasks.StateDone:
 			t.Errorf("%+v", r)
 		}

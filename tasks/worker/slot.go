@@ -229,6 +229,9 @@ func (s *slot) serve(ctx context.Context, launcher *sandbox.Launcher, e *job) er
 		func(o sandbox.Outcome) { s.outcome(ctx, b, e, o) })
 	if err != nil {
 		b.unstage(e.inputs)
+		if errors.Is(err, sandbox.ErrEnded) {
+			<-b.guest.Ended() // it is dying: to try it again would only use up turns
+		}
 		return err
 	}
 	s.worker.mu.Lock()
