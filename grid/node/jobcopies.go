@@ -6,24 +6,12 @@ import (
 	"time"
 
 	"gotong/tasks/jobs"
+	"gotong/tasks/keeper"
 )
 
-// keptUntil returns when the keepers of a job forget it: its retention after the
-// end, or after the time by which it has to be over.
+// keptUntil returns when the keepers of a job forget it.
 func (k *keeping) keptUntil(s *jobs.State) time.Time {
-	plan := s.Plan()
-	most := plan.Expires.Add(k.retain)
-	if !s.State().Over() {
-		return most
-	}
-	ended := s.EndedAt()
-	if ended.Before(plan.Created) { // by the clock of a driver that is wrong
-		ended = plan.Created
-	}
-	if until := ended.Add(plan.Retention); until.Before(most) {
-		return until
-	}
-	return most
+	return keeper.PlanOf(s.Plan()).KeptUntil(s.State().Over(), s.EndedAt(), k.retain)
 }
 
 // pruneCopies removes copies of jobs that nobody keeps any more, until ctx ends. A

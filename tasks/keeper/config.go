@@ -99,6 +99,23 @@ type Plan struct {
 	Keepers   Policy
 }
 
+// KeptUntil returns when the job's keepers forget it: its retention (own when it
+// says none) after the end, or own after the time by which it has to be over.
+func (p Plan) KeptUntil(over bool, ended time.Time, own time.Duration) time.Time {
+	most := p.Expires.Add(own)
+	if !over {
+		return most
+	}
+	retention := p.Retention
+	if retention <= 0 {
+		retention = own
+	}
+	if ended.Before(p.Created) { // by the clock of a driver that is wrong
+		ended = p.Created
+	}
+	return earlier(ended.Add(retention), most)
+}
+
 // Mark is what a keeper needs to know of a record.
 type Mark struct {
 	Stream     Stream

@@ -26,10 +26,15 @@ func (JobBook) OpenPlan(raw []byte) (Plan, error) {
 	if err != nil {
 		return Plan{}, err
 	}
+	return PlanOf(p), nil
+}
+
+// PlanOf returns what a keeper needs to know of a plan.
+func PlanOf(p jobs.Plan) Plan {
 	return Plan{
 		Job: p.Job, Owner: p.Owner, Submitter: p.Submitter, Created: p.Created, Expires: p.Expires,
 		Retention: p.Retention, Keepers: Policy(p.Keepers),
-	}, nil
+	}
 }
 
 // The fields of a record that a keeper reads. Results, which are most of it,

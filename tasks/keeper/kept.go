@@ -354,19 +354,7 @@ func (j *kept) mayForget() time.Time {
 	if j.removed() {
 		return time.Time{}
 	}
-	retention := j.plan.Retention
-	if retention <= 0 {
-		retention = j.k.cfg.Retention
-	}
-	most := j.plan.Expires.Add(j.k.cfg.Retention)
-	if j.over() {
-		ended := j.endedAt
-		if ended.Before(j.plan.Created) { // by the clock of a driver that is wrong
-			ended = j.plan.Created
-		}
-		return earlier(ended.Add(retention), most)
-	}
-	return most
+	return j.plan.KeptUntil(j.over(), j.endedAt, j.k.cfg.Retention)
 }
 
 // wait returns when something changed, the time is come or ctx ended.
