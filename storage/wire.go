@@ -5,7 +5,7 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/zeebo/blake3"
+	"gotong/grid/blake3"
 )
 
 // hash is the one hash of stored data: BLAKE3 with 32 bytes of output.

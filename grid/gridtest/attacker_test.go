@@ -11,10 +11,10 @@ import (
 	"testing"
 	"time"
 
-	"github.com/zeebo/blake3"
 	"google.golang.org/protobuf/proto"
 
 	"gotong/grid"
+	"gotong/grid/blake3"
 	"gotong/grid/gridtest"
 	"gotong/grid/identity"
 	"gotong/grid/membership"

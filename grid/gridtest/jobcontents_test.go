@@ -10,8 +10,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/zeebo/blake3"
-
+	"gotong/grid/blake3"
 	"gotong/grid/gridtest"
 	"gotong/storage"
 	"gotong/storage/storagetest"

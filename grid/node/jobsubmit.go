@@ -11,10 +11,10 @@ import (
 	"strconv"
 	"time"
 
-	"github.com/zeebo/blake3"
 	"google.golang.org/grpc"
 
 	"gotong/grid"
+	"gotong/grid/blake3"
 	controlv1 "gotong/proto/control/v1"
 	"gotong/storage"
 	"gotong/tasks"
@@ -189,7 +189,7 @@ func (s *submission) content(stream submitStream, c *controlv1.SubmitContent) (*
 		if err := f.Close(); err != nil {
 			return nil, err
 		}
-		if tasks.ContentID(hash.Sum(nil)) != id {
+		if hash.Sum256() != id {
 			return nil, &Failure{Kind: controlv1.Kind_KIND_TEMPORARY, What: "a file of the job changed while it was read",
 				Meaning: "nothing was submitted", Next: "the same command again"}
 		}

@@ -8,9 +8,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/zeebo/blake3"
-
 	"gotong/grid"
+	"gotong/grid/blake3"
 	"gotong/storage"
 	"gotong/storage/segments"
 	"gotong/storage/storagetest"

@@ -8,9 +8,9 @@ import (
 	"os"
 	"path/filepath"
 
-	"github.com/zeebo/blake3"
 	"google.golang.org/grpc"
 
+	"gotong/grid/blake3"
 	controlv1 "gotong/proto/control/v1"
 	"gotong/tasks"
 )

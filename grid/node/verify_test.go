@@ -11,8 +11,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/zeebo/blake3"
-
+	"gotong/grid/blake3"
 	"gotong/grid/gridtest"
 	"gotong/grid/node"
 	"gotong/tasks"

@@ -18,9 +18,9 @@ import (
 	"sync"
 
 	"github.com/klauspost/reedsolomon"
-	"github.com/zeebo/blake3"
 	"golang.org/x/sync/errgroup"
 
+	"gotong/grid/blake3"
 	"gotong/storage"
 )
 

@@ -8,9 +8,9 @@ import (
 	"math/rand/v2"
 	"testing"
 
-	"github.com/zeebo/blake3"
 	"pgregory.net/rapid"
 
+	"gotong/grid/blake3"
 	"gotong/storage"
 	"gotong/storage/erasure"
 )

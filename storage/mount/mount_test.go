@@ -15,9 +15,9 @@ import (
 	"testing/fstest"
 	"time"
 
-	"github.com/zeebo/blake3"
 	"google.golang.org/protobuf/encoding/protodelim"
 
+	"gotong/grid/blake3"
 	vaultv1 "gotong/proto/vault/v1"
 	"gotong/storage"
 	"gotong/storage/vault"

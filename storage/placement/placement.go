@@ -13,9 +13,8 @@ import (
 	"slices"
 	"time"
 
-	"github.com/zeebo/blake3"
-
 	"gotong/grid"
+	"gotong/grid/blake3"
 	"gotong/storage"
 )
 

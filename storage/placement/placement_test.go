@@ -7,10 +7,10 @@ import (
 	"slices"
 	"testing"
 
-	"github.com/zeebo/blake3"
 	"pgregory.net/rapid"
 
 	"gotong/grid"
+	"gotong/grid/blake3"
 	"gotong/storage"
 	"gotong/storage/placement"
 )

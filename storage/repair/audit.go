@@ -7,9 +7,8 @@ import (
 	"math/rand/v2"
 	"time"
 
-	"github.com/zeebo/blake3"
-
 	"gotong/grid"
+	"gotong/grid/blake3"
 	"gotong/storage"
 )
 
@@ -195,7 +194,7 @@ func (r *Repairer) readWhole(ctx context.Context, peer grid.PeerID, shard storag
 	if err != nil {
 		return err
 	}
-	if shard.Index >= len(header.Roots) || n != int64(header.ShardBytes) || [32]byte(hash.Sum(nil)) != header.Roots[shard.Index] {
+	if shard.Index >= len(header.Roots) || n != int64(header.ShardBytes) || hash.Sum256() != header.Roots[shard.Index] {
 		return errors.Join(storage.ErrCorrupt, errors.New("the shard read is not the one that the header names"))
 	}
 	return nil

@@ -25,8 +25,7 @@ import (
 	"errors"
 	"fmt"
 
-	"github.com/zeebo/blake3"
-
+	"gotong/grid/blake3"
 	"gotong/storage"
 )
 

@@ -7,8 +7,7 @@ import (
 	"encoding/binary"
 	"fmt"
 
-	"github.com/zeebo/blake3"
-
+	"gotong/grid/blake3"
 	"gotong/storage"
 )
 

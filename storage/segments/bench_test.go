@@ -7,8 +7,7 @@ import (
 	"sync"
 	"testing"
 
-	"github.com/zeebo/blake3"
-
+	"gotong/grid/blake3"
 	"gotong/storage"
 	"gotong/storage/segments"
 )

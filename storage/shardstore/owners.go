@@ -12,9 +12,8 @@ import (
 	"sync"
 	"time"
 
-	"github.com/zeebo/blake3"
-
 	"gotong/grid"
+	"gotong/grid/blake3"
 	"gotong/storage"
 )
 

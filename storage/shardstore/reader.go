@@ -8,8 +8,7 @@ import (
 	"io/fs"
 	"sync"
 
-	"github.com/zeebo/blake3"
-
+	"gotong/grid/blake3"
 	"gotong/storage"
 )
 
@@ -131,7 +130,7 @@ func (r *reader) Read(p []byte) (int, error) {
 	r.left -= int64(n)
 	if r.hasher != nil {
 		_, _ = r.hasher.Write(p) // cannot fail
-		if r.left == 0 && sumOf(r.hasher) != r.header.Roots[r.id.Index] {
+		if r.left == 0 && r.hasher.Sum256() != r.header.Roots[r.id.Index] {
 			return 0, r.bad(errors.New("the bytes do not match the root in the header"))
 		}
 	}

@@ -7,9 +7,8 @@ import (
 	"io/fs"
 	"time"
 
-	"github.com/zeebo/blake3"
-
 	"gotong/grid"
+	"gotong/grid/blake3"
 	"gotong/storage"
 )
 

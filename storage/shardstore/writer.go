@@ -8,8 +8,7 @@ import (
 	"strconv"
 	"sync"
 
-	"github.com/zeebo/blake3"
-
+	"gotong/grid/blake3"
 	"gotong/storage"
 )
 
@@ -19,19 +18,13 @@ const pushBytes = 1 << 20
 // writebacker is a File that can begin to write before it is synced.
 type writebacker interface{ startWriteback(off, n int64) }
 
-// hashers are kept because each is 10 KiB.
+// hashers are kept because each is 18 KiB.
 var hashers = sync.Pool{New: func() any { return blake3.New() }}
 
 func getHasher() *blake3.Hasher {
 	h := hashers.Get().(*blake3.Hasher)
 	h.Reset()
 	return h
-}
-
-// sumOf returns the hash of what h took in.
-func sumOf(h *blake3.Hasher) (sum [32]byte) {
-	h.Sum(sum[:0])
-	return sum
 }
 
 // CreateShard implements storage.ShardCreator. Room for the shard is taken
@@ -206,7 +199,7 @@ func (w *writer) commit() error {
 	if w.written != w.header.ShardBytes {
 		return fmt.Errorf("%w: %d of %d bytes came", storage.ErrCorrupt, w.written, w.header.ShardBytes)
 	}
-	if sumOf(w.hasher) != w.header.Roots[w.id.Index] {
+	if w.hasher.Sum256() != w.header.Roots[w.id.Index] {
 		return fmt.Errorf("%w: the bytes do not match the root in the header", storage.ErrCorrupt)
 	}
 	if err := w.file.Sync(); err != nil {

@@ -12,9 +12,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/zeebo/blake3"
-
 	"gotong/grid"
+	"gotong/grid/blake3"
 	"gotong/grid/identity"
 	"gotong/storage"
 	"gotong/storage/seal"

@@ -11,9 +11,8 @@ import (
 	"slices"
 	"sync"
 
-	"github.com/zeebo/blake3"
-
 	"gotong/grid"
+	"gotong/grid/blake3"
 	"gotong/storage"
 )
 

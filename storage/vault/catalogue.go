@@ -4,10 +4,10 @@ import (
 	"fmt"
 	"slices"
 
-	"github.com/zeebo/blake3"
 	"google.golang.org/protobuf/proto"
 
 	"gotong/grid"
+	"gotong/grid/blake3"
 	vaultv1 "gotong/proto/vault/v1"
 	"gotong/storage"
 	"gotong/storage/seal"

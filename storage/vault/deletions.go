@@ -11,8 +11,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/zeebo/blake3"
-
+	"gotong/grid/blake3"
 	"gotong/storage"
 )
 

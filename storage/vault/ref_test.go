@@ -4,7 +4,7 @@ import (
 	"encoding/binary"
 	"testing"
 
-	"github.com/zeebo/blake3"
+	"gotong/grid/blake3"
 )
 
 // TestListsOfLists builds the lists of a file of a few terabytes and of others

@@ -6,8 +6,7 @@ import (
 	"fmt"
 	"io"
 
-	"github.com/zeebo/blake3"
-
+	"gotong/grid/blake3"
 	"gotong/storage"
 	"gotong/storage/seal"
 	"gotong/storage/segments"
@@ -93,7 +92,7 @@ func (r *reader) next() error {
 		r.free, r.last = append(r.free, r.last.buffer), nil
 	}
 	if r.taken == len(r.stored.Segments) {
-		if tasks.ContentID(r.hash.Sum(nil)) != r.id {
+		if r.hash.Sum256() != r.id {
 			return tasks.ErrContent
 		}
 		return io.EOF

@@ -8,10 +8,10 @@ import (
 	"slices"
 	"time"
 
-	"github.com/zeebo/blake3"
 	"golang.org/x/sync/errgroup"
 
 	"gotong/grid"
+	"gotong/grid/blake3"
 	"gotong/storage"
 	"gotong/storage/seal"
 	"gotong/storage/segments"
@@ -97,7 +97,7 @@ func (p *putting) read(ctx context.Context, group *errgroup.Group, buffers chan 
 			return err
 		})
 	}
-	if n, _ := io.ReadFull(r, make([]byte, 1)); n != 0 || tasks.ContentID(hash.Sum(nil)) != id {
+	if n, _ := io.ReadFull(r, make([]byte, 1)); n != 0 || hash.Sum256() != id {
 		return tasks.ErrContent
 	}
 	return nil

@@ -13,8 +13,8 @@ import (
 	"time"
 
 	"github.com/dustin/go-humanize"
-	"github.com/zeebo/blake3"
 
+	"gotong/grid/blake3"
 	"gotong/tasks"
 	"gotong/tasks/batch"
 	"gotong/tasks/jobs"

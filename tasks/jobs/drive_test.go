@@ -9,9 +9,8 @@ import (
 	"sync/atomic"
 	"testing"
 
-	"github.com/zeebo/blake3"
-
 	"gotong/grid"
+	"gotong/grid/blake3"
 	"gotong/tasks"
 	"gotong/tasks/scheduler"
 )

@@ -8,8 +8,7 @@ import (
 	"slices"
 	"strconv"
 
-	"github.com/zeebo/blake3"
-
+	"gotong/grid/blake3"
 	"gotong/tasks"
 	"gotong/tasks/scheduler"
 )

@@ -10,9 +10,8 @@ import (
 	"sync"
 	"time"
 
-	"github.com/zeebo/blake3"
-
 	"gotong/grid"
+	"gotong/grid/blake3"
 	"gotong/tasks"
 	"gotong/tasks/batch"
 	"gotong/tasks/scheduler"

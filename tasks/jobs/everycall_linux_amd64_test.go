@@ -10,8 +10,7 @@ import (
 	"syscall"
 	"testing"
 
-	"github.com/zeebo/blake3"
-
+	"gotong/grid/blake3"
 	"gotong/grid/disk/disktest"
 	"gotong/tasks"
 )

@@ -9,9 +9,9 @@ import (
 	"os"
 	"strings"
 
-	"github.com/zeebo/blake3"
 	"google.golang.org/protobuf/proto"
 
+	"gotong/grid/blake3"
 	tasksv1 "gotong/proto/tasks/v1"
 	"gotong/tasks"
 	"gotong/tasks/scheduler"

@@ -8,8 +8,7 @@ import (
 	"path/filepath"
 	"sync"
 
-	"github.com/zeebo/blake3"
-
+	"gotong/grid/blake3"
 	"gotong/grid/disk"
 	"gotong/tasks"
 )
@@ -196,7 +195,7 @@ func (j *Job) KeepContent(id tasks.ContentID, from io.Reader) error {
 	}
 	hash := blake3.New()
 	_, err = io.Copy(io.MultiWriter(f, hash), from)
-	if err == nil && tasks.ContentID(hash.Sum(nil)) != id {
+	if err == nil && hash.Sum256() != id {
 		err = tasks.ErrContent
 	}
 	if err == nil {

@@ -5,9 +5,8 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/zeebo/blake3"
-
 	"gotong/grid"
+	"gotong/grid/blake3"
 	"gotong/grid/identity"
 	"gotong/tasks"
 	"gotong/tasks/scheduler"

@@ -7,10 +7,10 @@ import (
 	"strings"
 	"time"
 
-	"github.com/zeebo/blake3"
 	"google.golang.org/protobuf/proto"
 
 	"gotong/grid"
+	"gotong/grid/blake3"
 	"gotong/grid/identity"
 	tasksv1 "gotong/proto/tasks/v1"
 	"gotong/tasks"
@@ -135,11 +135,7 @@ func (s *said) find(kind Kind, ok func(Statement) bool) (Statement, bool) {
 // proof shows that caller knows the plan to callee, on whose connection the
 // caller's identity is proved.
 func proof(plan []byte, job tasks.JobID, caller, callee grid.PeerID) []byte {
-	h := blake3.NewDeriveKey("gotong keeper proof v1")
 	sum := hashOf(plan)
-	h.Write(sum[:])
-	h.Write(job[:])
-	h.Write(caller[:])
-	h.Write(callee[:])
-	return h.Sum(nil)
+	key := blake3.DeriveKey("gotong keeper proof v1", slices.Concat(sum[:], job[:], caller[:], callee[:]))
+	return key[:]
 }

@@ -4,7 +4,7 @@ import (
 	"encoding/binary"
 	"slices"
 
-	"github.com/zeebo/blake3"
+	"gotong/grid/blake3"
 )
 
 // A record is 4 bytes length of its value (little-endian), 8 bytes of the

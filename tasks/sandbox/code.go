@@ -7,6 +7,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"hash"
 	"io"
 	"io/fs"
 	"os"
@@ -14,8 +15,7 @@ import (
 	"runtime"
 	"strings"
 
-	"github.com/zeebo/blake3"
-
+	"gotong/grid/blake3"
 	"gotong/grid/disk"
 )
 
@@ -98,11 +98,8 @@ func validPlace(place [2]string) bool {
 }
 
 // codeMAC starts the keyed hash of code.
-func codeMAC(secret [32]byte, key codeKey, place [2]string) *blake3.Hasher {
-	h, err := blake3.NewKeyed(secret[:])
-	if err != nil {
-		panic(err) // only for a key of another length
-	}
+func codeMAC(secret [32]byte, key codeKey, place [2]string) hash.Hash {
+	h := blake3.NewKeyed(secret)
 	head := append([]byte(codeContext), key[:]...)
 	h.Write(appendString(appendString(head, place[0]), place[1]))
 	return h

@@ -10,9 +10,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/zeebo/blake3"
-
 	"gotong/grid"
+	"gotong/grid/blake3"
 	"gotong/tasks"
 	"gotong/tasks/scheduler"
 )

@@ -4,9 +4,8 @@ import (
 	"crypto/ed25519"
 	"fmt"
 
-	"github.com/zeebo/blake3"
-
 	"gotong/grid"
+	"gotong/grid/blake3"
 	"gotong/grid/identity"
 )
 

@@ -12,9 +12,8 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/zeebo/blake3"
-
 	"gotong/grid"
+	"gotong/grid/blake3"
 	"gotong/tasks"
 )
 
@@ -179,7 +178,7 @@ func copyVerified(to io.Writer, from io.Reader, out tasks.Output) error {
 	switch {
 	case err != nil:
 		return err
-	case n != out.Size || [hashBytes]byte(hash.Sum(nil)) != out.Content:
+	case n != out.Size || hash.Sum256() != out.Content:
 		return fmt.Errorf("%d bytes of %d: %w", n, out.Size, tasks.ErrContent)
 	}
 	return nil

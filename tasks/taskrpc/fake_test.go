@@ -12,13 +12,13 @@ import (
 	"testing"
 	"time"
 
-	"github.com/zeebo/blake3"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/test/bufconn"
 
 	"gotong/grid"
+	"gotong/grid/blake3"
 	tasksv1 "gotong/proto/tasks/v1"
 	"gotong/storage"
 	"gotong/storage/storagetest"

@@ -10,8 +10,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/zeebo/blake3"
-
+	"gotong/grid/blake3"
 	"gotong/tasks"
 	"gotong/tasks/sandbox"
 )

@@ -11,8 +11,7 @@ import (
 	"path/filepath"
 	"sync"
 
-	"github.com/zeebo/blake3"
-
+	"gotong/grid/blake3"
 	"gotong/tasks"
 )
 

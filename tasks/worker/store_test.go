@@ -11,8 +11,7 @@ import (
 	"testing"
 	"testing/iotest"
 
-	"github.com/zeebo/blake3"
-
+	"gotong/grid/blake3"
 	"gotong/tasks"
 )
 

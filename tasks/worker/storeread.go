@@ -7,8 +7,7 @@ import (
 	"os"
 	"path/filepath"
 
-	"github.com/zeebo/blake3"
-
+	"gotong/grid/blake3"
 	"gotong/tasks"
 )
 
@@ -47,7 +46,7 @@ func (s *Store) verify(id tasks.ContentID) (size int64, err error) {
 	if _, err := io.CopyBuffer(hash, f, make([]byte, copyBytes)); err != nil {
 		return 0, s.lose(id, err)
 	}
-	if tasks.ContentID(hash.Sum(nil)) != id {
+	if hash.Sum256() != id {
 		return 0, s.lose(id, tasks.ErrContent)
 	}
 	s.mu.Lock()

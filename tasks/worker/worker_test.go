@@ -14,9 +14,9 @@ import (
 	"testing"
 	"time"
 
-	"github.com/zeebo/blake3"
 	"go.uber.org/goleak"
 
+	"gotong/grid/blake3"
 	"gotong/tasks"
 	"gotong/tasks/sandbox"
 )

@@ -68,6 +68,7 @@ var layers = [][]string{
 	{"grid/gridtest/memnet"},
 	{"grid/disk"},
 	{"grid/disk/disktest"},
+	{"grid/blake3"},
 	{"configs"},
 }
 
@@ -85,7 +86,8 @@ var soleImporters = map[string]string{
 	"github.com/hashicorp/memberlist":       "grid/membership",
 	"github.com/hashicorp/mdns":             "grid/membership",
 	"github.com/klauspost/reedsolomon":      "storage/erasure",
-	"lukechampine.com/blake3":               "storage/erasure",
+	"lukechampine.com/blake3/guts":          "grid/blake3",
+	"lukechampine.com/blake3/bao":           "storage/erasure",
 	"github.com/tetratelabs/wazero":         "tasks/sandbox",
 	"github.com/landlock-lsm/go-landlock":   "tasks/sandbox",
 	"github.com/PlakarKorp/go-cdc-chunkers": "storage/vault",
@@ -97,7 +99,7 @@ var soleImporters = map[string]string{
 }
 
 // vocabulary packages import the standard library and each other only.
-var vocabulary = []string{"grid", "storage", "tasks", "grid/identity", "grid/disk"}
+var vocabulary = []string{"grid", "storage", "tasks", "grid/identity", "grid/blake3", "grid/disk"}
 
 type goPackage struct {
 	Dir, ImportPath, Name              string
@@ -221,8 +223,8 @@ func TestVocabularyImportsNoThirdParty(t *testing.T) {
 // vocabularyExceptions: the standard library has neither BLAKE3, which the id
 // of a segment is, nor file locks and the free space of a disk.
 var vocabularyExceptions = map[string][]string{
-	"storage":   {"github.com/zeebo/blake3"},
-	"grid/disk": {"golang.org/x/sys/unix", "golang.org/x/sys/windows"},
+	"grid/blake3": {"lukechampine.com/blake3", "lukechampine.com/blake3/guts"},
+	"grid/disk":   {"golang.org/x/sys/unix", "golang.org/x/sys/windows"},
 }
 
 func TestEveryPackageHasAComment(t *testing.T) {

@@ -11,8 +11,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/zeebo/blake3"
-
+	"gotong/grid/blake3"
 	controlv1 "gotong/proto/control/v1"
 	"gotong/tasks"
 	"gotong/tasks/jobfile"
