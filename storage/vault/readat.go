@@ -93,6 +93,7 @@ func (v *Vault) NewRandom(ctx context.Context, limit int) (*Random, error) {
 	if err != nil {
 		return nil, err
 	}
+	reader.random = true
 	if limit == 0 {
 		limit = DefaultRandomBytes
 	}
@@ -317,29 +318,10 @@ func (r *Random) load(b *keptBlob) {
 // fetch returns the plaintext of a blob: by a range of its segment, whose bytes
 // the encryption vouches for, or from the whole segment.
 func (r *Random) fetch(b *keptBlob) ([]byte, error) {
-	v := r.r.v
-	for again := 0; again <= maxMoves && !b.whole; again++ {
-		at, err := r.r.locate(b.h)
-		if err != nil {
-			return nil, err
+	if !b.whole {
+		if plain, _, err := r.r.rangeOf(nil, nil, b.h); err == nil || errors.Is(err, ErrMissing) {
+			return plain, err
 		}
-		row, err := v.row(at.segment)
-		if errors.Is(err, errNoSegment) { // a prune moved the blob
-			continue
-		}
-		if err != nil {
-			return nil, err
-		}
-		data, err := v.segments.Range(r.r.ctx, row.id, row.holders, int64(at.offset), int64(at.sealed))
-		if err != nil {
-			break
-		}
-		r.r.fetched.Add(uint64(len(data)))
-		at.offset = 0 // in data
-		if plain, _, err := v.openBlob(nil, nil, b.h, at, data); err == nil {
-			return plain, nil
-		}
-		break
 	}
 	return r.whole(b.h)
 }

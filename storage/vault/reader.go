@@ -19,6 +19,12 @@ const (
 	leasedSegments = 3 // held in memory for leases, those being fetched included
 	maxMoves       = 3 // how often a blob that a prune moves is looked up again
 	treeSegments   = 2 // likewise for lists and listings, which many leases must not drive out
+
+	// So many blobs of a segment, with so many bytes in all, are fetched alone
+	// before the whole segment is: who reads one small file does not wait for 16
+	// MiB, and who reads all of a segment fetches little of it twice.
+	aloneBlobs = 8
+	aloneBytes = 512 << 10
 )
 
 // segmentUse says for what a segment was fetched.
@@ -37,7 +43,9 @@ var ErrMissing = errors.New("not in the vault")
 
 // Reader gives objects back. It fetches whole segments, several at once, and
 // keeps the last few, so a restore in the order of the backup fetches each
-// once. It is safe for concurrent use.
+// once. What many backups made lies scattered over many segments: from the first
+// segment that has to be fetched again, those that are fetched are kept on disk
+// until Close. It is safe for concurrent use.
 type Reader struct {
 	v      *Vault
 	ctx    context.Context
@@ -54,8 +62,19 @@ type Reader struct {
 	changed chan struct{} // closed when a segment becomes free
 	healed  bool
 
+	scratch   *scratch
+	once      numberSet // segments that were fetched
+	scattered bool      // one of them again
+	alone     map[uint32]alone
+
+	noRanges atomic.Bool // one failed, and whole segments are there without that holder
+	random   bool        // a Random decides what is fetched alone, and is open for long
+
 	onlyPresent bool // what only forgotten snapshots need counts as missing
 }
+
+// alone says what was fetched of a segment without the rest.
+type alone struct{ blobs, bytes uint32 }
 
 type cachedSegment struct {
 	row   segmentRow
@@ -63,6 +82,8 @@ type cachedSegment struct {
 	ready chan struct{} // closed when data or err is there
 	data  []byte
 	err   error
+	keep  bool // on disk too
+	kept  kept // where it is on disk, when data is not here
 
 	pins    int // under Reader.mu, like lastUse
 	lastUse uint64
@@ -73,7 +94,8 @@ func (v *Vault) NewReader(ctx context.Context) (*Reader, error) {
 	if err := v.sync(ctx); err != nil {
 		return nil, fmt.Errorf("bring index up to date: %w", err)
 	}
-	r := &Reader{v: v, slots: make(chan struct{}, fetchesAtOnce), cached: map[uint32]*cachedSegment{}, changed: make(chan struct{})}
+	r := &Reader{v: v, slots: make(chan struct{}, fetchesAtOnce), cached: map[uint32]*cachedSegment{}, changed: make(chan struct{}),
+		scratch: newScratch(v.dir), alone: map[uint32]alone{}}
 	r.ctx, r.cancel = context.WithCancel(ctx)
 	return r, nil
 }
@@ -86,15 +108,17 @@ func (r *Reader) Close() {
 	defer r.mu.Unlock()
 	clear(r.cached)
 	r.free = nil
+	r.scratch.close()
 }
 
 // Lease is a promise of one blob: its segment is being fetched, or is there,
-// and stays until Release.
+// and stays until Release. Of a segment of which little was asked for, Read
+// fetches the blob alone.
 type Lease struct {
 	r       *Reader
 	h       [32]byte
 	at      location
-	segment *cachedSegment
+	segment *cachedSegment // nil: the blob alone
 }
 
 // Lease locates a blob and starts to fetch its segment. It waits while other
@@ -107,6 +131,9 @@ func (r *Reader) lease(h [32]byte, use segmentUse) (*Lease, error) {
 		at, err := r.locate(h)
 		if err != nil {
 			return nil, err
+		}
+		if r.takeAlone(at) {
+			return &Lease{r, h, at, nil}, nil
 		}
 		segment, err := r.pin(at.segment, use)
 		if err == nil {
@@ -156,8 +183,26 @@ func (r *Reader) heal() error {
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.cached = map[uint32]*cachedSegment{}
+	r.cached, r.once = map[uint32]*cachedSegment{}, numberSet{}
+	clear(r.alone)
 	return nil
+}
+
+// takeAlone reports whether a blob is to be fetched without its segment, which
+// is not here.
+func (r *Reader) takeAlone(at location) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.random || r.noRanges.Load() || r.cached[at.segment] != nil || r.once.has(at.segment) {
+		return false
+	}
+	was := r.alone[at.segment]
+	is := alone{was.blobs + 1, was.bytes + at.sealed}
+	if is.blobs > aloneBlobs || is.bytes > aloneBytes {
+		return false
+	}
+	r.alone[at.segment] = is
+	return true
 }
 
 // pin returns a segment that stays in memory until it is unpinned.
@@ -180,16 +225,23 @@ func (r *Reader) tryPin(number uint32, use segmentUse) (*cachedSegment, <-chan s
 	defer r.mu.Unlock()
 	segment := r.cached[number]
 	if segment == nil {
-		if !r.makeRoom(use) {
-			return nil, r.changed, nil
-		}
 		row, err := r.v.row(number)
 		if err != nil {
 			return nil, nil, err
 		}
 		segment = &cachedSegment{row: row, use: use, ready: make(chan struct{})}
-		r.cached[number] = segment
-		r.wg.Go(func() { r.fetch(segment) })
+		if segment.kept = r.scratch.find(row.id); segment.kept.bytes > 0 {
+			close(segment.ready)
+		} else if !r.makeRoom(use) {
+			return nil, r.changed, nil
+		} else {
+			r.scattered = r.scattered || r.once.has(number)
+			r.once.add(number)
+			delete(r.alone, number)
+			segment.keep = r.scattered && !r.random
+			r.cached[number] = segment
+			r.wg.Go(func() { r.fetch(segment) })
+		}
 	}
 	r.uses++
 	segment.pins++
@@ -268,11 +320,20 @@ func (r *Reader) fetch(segment *cachedSegment) {
 	if err == nil && len(data) != int(segment.row.bytes) {
 		err = fmt.Errorf("%w: segment %s has %d bytes, not %d", storage.ErrCorrupt, segment.row.id.Short(), len(data), segment.row.bytes)
 	}
+	if err == nil && segment.keep {
+		if err := r.scratch.put(segment.row.id, data); err != nil {
+			r.v.log.Debug("segments are fetched again, for they cannot be kept on disk", "err", err)
+		}
+	}
 	segment.data, segment.err = data, err
 }
 
 // Release gives the segment free. It is called once.
-func (l *Lease) Release() { l.r.unpin(l.segment) }
+func (l *Lease) Release() {
+	if l.segment != nil {
+		l.r.unpin(l.segment)
+	}
+}
 
 // Bytes returns the length of the blob.
 func (l *Lease) Bytes() int { return int(l.at.plain) }
@@ -281,6 +342,15 @@ func (l *Lease) Bytes() int { return int(l.at.plain) }
 // memory for what stands between, and is returned for the next call. The error
 // is that of the fetch, or storage.ErrCorrupt.
 func (l *Lease) Read(dst, buf []byte) (plain, buffer []byte, err error) {
+	if l.segment == nil {
+		if plain, buf, err = l.r.rangeOf(dst, buf, l.h); err == nil {
+			return plain, buf, nil
+		}
+		l.r.noRanges.Store(true)
+		if err := l.fetchWhole(); err != nil {
+			return nil, buf, err
+		}
+	}
 	select {
 	case <-l.segment.ready:
 	case <-l.r.ctx.Done():
@@ -289,20 +359,67 @@ func (l *Lease) Read(dst, buf []byte) (plain, buffer []byte, err error) {
 	if l.segment.err != nil {
 		return nil, buf, l.segment.err
 	}
-	plain, buf, err = l.open(dst, buf, l.at)
+	at, data := l.at, l.segment.data
+	if kept := l.segment.kept; kept.bytes > 0 {
+		at, data, err = l.r.scratch.blob(kept, at)
+	}
+	if err == nil {
+		plain, buf, err = l.r.v.openBlob(dst, buf, l.h, at, data)
+	}
 	if err == nil {
 		return plain, buf, nil
 	}
 	// The index may be wrong: the pack itself knows where its blobs are.
-	at, found := l.locateInPack()
+	if kept := l.segment.kept; kept.bytes > 0 {
+		data = l.r.scratch.whole(kept)
+	}
+	at, found := l.locateInPack(data)
 	if !found {
 		return nil, buf, fmt.Errorf("segment %s: %w", l.segment.row.id.Short(), err)
 	}
-	return l.open(dst, buf, at)
+	return l.r.v.openBlob(dst, buf, l.h, at, data)
 }
 
-func (l *Lease) open(dst, buf []byte, at location) (plain, buffer []byte, err error) {
-	return l.r.v.openBlob(dst, buf, l.h, at, l.segment.data)
+// fetchWhole fetches the segment of a blob that cannot be had alone, for this
+// lease only: it must not wait until others give theirs free.
+func (l *Lease) fetchWhole() error {
+	at, row, err := l.r.place(l.h)
+	if err != nil {
+		return err
+	}
+	l.at, l.segment = at, &cachedSegment{row: row, ready: make(chan struct{}), pins: 1}
+	l.r.fetch(l.segment)
+	return l.segment.err
+}
+
+// place locates a blob and its segment.
+func (r *Reader) place(h [32]byte) (at location, row segmentRow, err error) {
+	for range maxMoves + 1 {
+		if at, err = r.locate(h); err != nil {
+			return at, row, err
+		}
+		// A prune moves blobs and drops the segments that they were in.
+		if row, err = r.v.row(at.segment); !errors.Is(err, errNoSegment) {
+			return at, row, err
+		}
+	}
+	return at, row, err
+}
+
+// rangeOf appends the plaintext of a blob to dst, which it fetches by a range of
+// its segment, whose bytes the encryption vouches for.
+func (r *Reader) rangeOf(dst, buf []byte, h [32]byte) (plain, buffer []byte, err error) {
+	at, row, err := r.place(h)
+	if err != nil {
+		return nil, buf, err
+	}
+	data, err := r.v.segments.Range(r.ctx, row.id, row.holders, int64(at.offset), int64(at.sealed))
+	if err != nil {
+		return nil, buf, err
+	}
+	r.fetched.Add(uint64(len(data)))
+	at.offset = 0 // in data
+	return r.v.openBlob(dst, buf, h, at, data)
 }
 
 // openBlob appends the plaintext of a blob to dst. The error is
@@ -325,8 +442,8 @@ func (v *Vault) openBlob(dst, buf []byte, h [32]byte, at location, data []byte) 
 	return plain, buf, err
 }
 
-func (l *Lease) locateInPack() (location, bool) {
-	entries, err := readTOC(l.r.v.secrets, l.segment.data)
+func (l *Lease) locateInPack(data []byte) (location, bool) {
+	entries, err := readTOC(l.r.v.secrets, data)
 	if err != nil {
 		return location{}, false
 	}

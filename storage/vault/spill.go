@@ -53,11 +53,11 @@ func newHashSpill(dir string) (*hashSpill, error) {
 	return s, nil
 }
 
-// removeSpills removes what a check left that a kill ended.
+// removeSpills removes what a check or a reader left that a kill ended.
 func removeSpills(dir string) error {
 	entries, err := os.ReadDir(dir)
 	for _, entry := range entries {
-		if strings.HasPrefix(entry.Name(), spillName+"-") {
+		if strings.HasPrefix(entry.Name(), spillName+"-") || strings.HasPrefix(entry.Name(), scratchName+"-") {
 			err = errors.Join(err, os.RemoveAll(filepath.Join(dir, entry.Name())))
 		}
 	}
