@@ -5,11 +5,13 @@ import (
 	"errors"
 	"io"
 	"math/rand/v2"
+	"slices"
 	"time"
 
 	"gotong/grid"
 	"gotong/grid/blake3"
 	"gotong/storage"
+	"gotong/storage/segments"
 )
 
 const (
@@ -96,12 +98,26 @@ func (r *Repairer) nextAudit() (grid.PeerID, time.Duration) {
 
 // challenge has a peer prove, or deliver, a shard and remembers the outcome.
 func (r *Repairer) challenge(ctx context.Context, peer grid.PeerID, shard storage.ShardID, read bool) {
+	outcome, admitted := r.ask(ctx, peer, shard, read)
+	if ctx.Err() != nil {
+		return
+	}
+	r.noteChallenge(peer, shard, read, outcome, admitted)
+}
+
+// ask makes one challenge; see try.
+func (r *Repairer) ask(ctx context.Context, peer grid.PeerID, shard storage.ShardID, read bool) (outcome Outcome, admitted bool) {
 	header, err := r.cfg.Segments.Header(ctx, shard.Segment, []storage.Holder{{Shard: shard.Index, Peer: peer}})
 	if err != nil && !read {
 		read = true // nobody else knows the header: it comes with the shard
 	}
-	outcome, admitted := r.try(ctx, peer, shard, header, read)
-	if ctx.Err() != nil || outcome == "" {
+	return r.try(ctx, peer, shard, header, read)
+}
+
+// noteChallenge remembers the outcome of a challenge.
+func (r *Repairer) noteChallenge(peer grid.PeerID, shard storage.ShardID, read bool, outcome Outcome, admitted bool) {
+	if outcome == "" {
+		r.claims.drop(peer, shard)
 		return
 	}
 	if outcome.faulty() {
@@ -123,8 +139,9 @@ func (r *Repairer) challenge(ctx context.Context, peer grid.PeerID, shard storag
 }
 
 // try makes one challenge. When it fails the peer is asked whether it still
-// claims the shard: what was deleted meanwhile is no fault, and the outcome is
-// empty; a loss that it admits is told apart from a lie.
+// claims the shard: what was deleted meanwhile, or is no longer there because
+// another member has it, is no fault, and the outcome is empty; a loss that it
+// admits is told apart from a lie.
 func (r *Repairer) try(ctx context.Context, peer grid.PeerID, shard storage.ShardID, header storage.SignedHeader, read bool) (outcome Outcome, admitted bool) {
 	once := func() Outcome {
 		if read {
@@ -144,8 +161,26 @@ func (r *Repairer) try(ctx context.Context, peer grid.PeerID, shard storage.Shar
 		return once(), false
 	case storage.ShardTrash, storage.ShardDeleted, "":
 		return "", false
+	case storage.ShardNone:
+		if r.kept(ctx, peer, shard) {
+			return "", false
+		}
 	}
 	return outcome, true
+}
+
+// kept reports whether another trusted member says to have a shard that one does
+// not have any more: it was moved, or let go as surplus.
+func (r *Repairer) kept(ctx context.Context, peer grid.PeerID, shard storage.ShardID) bool {
+	surveys, err := r.cfg.Segments.Survey(ctx, []segments.Ask{{ID: shard.Segment}})
+	if err != nil || len(surveys) != 1 || shard.Index >= len(surveys[0].Shards) {
+		return false
+	}
+	scene := r.scene(time.Now())
+	return slices.ContainsFunc(surveys[0].Shards[shard.Index], func(c segments.Copy) bool {
+		_, member := scene.Peers[c.Peer]
+		return member && c.Peer != peer && c.State == storage.ShardStored && !scene.Distrusted(c.Peer, shard)
+	})
 }
 
 // stateAt returns what a peer says about one shard; empty: no answer.

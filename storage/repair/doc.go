@@ -15,6 +15,8 @@
 //   - A shard is lost at once when its holder says so, failed an audit of it, or
 //     is no member any more; when its holder only does not answer, after the
 //     grace, counted from when it was last seen.
+//   - A copy of a shard that another holder has too is let go only while that one
+//     proves, again and again, that it has it, and is taken back until the end.
 //   - Everything is bounded: segments looked at in one round, rebuilds at
 //     once, bytes each second, what is remembered of each peer.
 //

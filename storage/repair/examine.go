@@ -19,7 +19,7 @@ func (r *Repairer) examine(ctx context.Context, patients []*patient, scene Scene
 	}
 	asks := make([]segments.Ask, len(patients))
 	for i, p := range patients {
-		asks[i] = segments.Ask{ID: p.id, N: p.redundancy.N, Holders: p.hints}
+		asks[i] = segments.Ask{ID: p.id, N: p.redundancy.N, Holders: p.hints, All: r.wide || r.letsGo(p)}
 	}
 	surveys, err := r.cfg.Segments.Survey(ctx, asks)
 	if err != nil {

@@ -135,7 +135,9 @@ func (v *Verdict) answers(e Evidence, scene Scene) [][]grid.PeerID {
 				v.Claimed = true
 			}
 		}
-		slices.SortFunc(good[shard], grid.PeerID.Compare)
+		if len(good[shard]) > 1 { // the first is the one that stays
+			good[shard] = placement.Rendezvous(e.ID, good[shard])
+		}
 	}
 	for peer := range scene.Leaving {
 		v.Avoid[peer] = true

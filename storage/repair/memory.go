@@ -43,6 +43,7 @@ type memory struct {
 	standings map[grid.PeerID]*Standing
 	condemned map[place]time.Time
 	silent    map[grid.PeerID]time.Time // alive by gossip, without answer since
+	trials    map[storage.ShardID]trial // of shards here that others have too
 	scrub     scrubState
 }
 
@@ -60,6 +61,7 @@ type memoryFile struct {
 	Peers     map[grid.PeerID]standingFile `json:"peers,omitempty"`
 	Condemned []condemnedFile              `json:"condemned,omitempty"`
 	Silent    map[grid.PeerID]int64        `json:"silent,omitempty"` // Unix seconds
+	Trials    []trialFile                  `json:"trials,omitempty"`
 	Scrub     scrubFile                    `json:"scrub"`
 }
 
@@ -74,6 +76,14 @@ type condemnedFile struct {
 	At    int64       `json:"at"`
 }
 
+type trialFile struct {
+	Shard  string      `json:"shard"`
+	Keeper grid.PeerID `json:"keeper"`
+	Since  int64       `json:"since,omitempty"`
+	Last   int64       `json:"last,omitempty"`
+	Proofs int         `json:"proofs,omitempty"`
+}
+
 type scrubFile struct {
 	Next  string `json:"next,omitempty"`
 	Began int64  `json:"began,omitempty"`
@@ -85,7 +95,7 @@ const memoryVersion = 1
 
 func newMemory(path string) *memory {
 	return &memory{path: path, standings: map[grid.PeerID]*Standing{}, condemned: map[place]time.Time{},
-		silent: map[grid.PeerID]time.Time{}}
+		silent: map[grid.PeerID]time.Time{}, trials: map[storage.ShardID]trial{}}
 }
 
 // openMemory reads the file. With an error the result is empty and usable.
@@ -113,7 +123,7 @@ func (m *memory) parse(data []byte) error {
 	if err := json.Unmarshal(data, &f); err != nil {
 		return fmt.Errorf("%w: %w", storage.ErrCorrupt, err)
 	}
-	if f.Version != memoryVersion || len(f.Peers) > maxStandings || len(f.Condemned) > maxCondemned || len(f.Silent) > maxStandings {
+	if f.Version != memoryVersion || len(f.Peers) > maxStandings || len(f.Condemned) > maxCondemned || len(f.Silent) > maxStandings || len(f.Trials) > maxTrials {
 		return fmt.Errorf("%w: version %d or too many entries", storage.ErrCorrupt, f.Version)
 	}
 	for peer, s := range f.Peers {
@@ -132,6 +142,13 @@ func (m *memory) parse(data []byte) error {
 	}
 	for peer, at := range f.Silent {
 		m.silent[peer] = time.Unix(at, 0)
+	}
+	for _, t := range f.Trials {
+		shard, err := storage.ParseShardID(t.Shard)
+		if err != nil || t.Proofs < 0 {
+			return fmt.Errorf("%w: trial of %q", storage.ErrCorrupt, t.Shard)
+		}
+		m.trials[shard] = trial{t.Keeper, fromUnix(t.Since), fromUnix(t.Last), t.Proofs}
 	}
 	return m.scrub.parse(f.Scrub)
 }
@@ -214,6 +231,10 @@ func (m *memory) encode() ([]byte, error) {
 	for peer, at := range m.silent {
 		f.Silent[peer] = at.Unix()
 	}
+	for shard, t := range m.trials {
+		f.Trials = append(f.Trials, trialFile{shard.String(), t.keeper, toUnix(t.since), toUnix(t.last), t.proofs})
+	}
+	slices.SortFunc(f.Trials, func(a, b trialFile) int { return cmp.Compare(a.Shard, b.Shard) })
 	return json.Marshal(f)
 }
 
@@ -338,11 +359,12 @@ func (m *memory) heard(answered, silent map[grid.PeerID]bool, now time.Time) {
 func (m *memory) keep(member func(grid.PeerID) bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	before := len(m.standings) + len(m.silent) + len(m.condemned)
+	before := len(m.standings) + len(m.silent) + len(m.condemned) + len(m.trials)
 	maps.DeleteFunc(m.standings, func(peer grid.PeerID, _ *Standing) bool { return !member(peer) })
 	maps.DeleteFunc(m.silent, func(peer grid.PeerID, _ time.Time) bool { return !member(peer) })
 	maps.DeleteFunc(m.condemned, func(at place, _ time.Time) bool { return !member(at.peer) })
-	m.dirty = m.dirty || before != len(m.standings)+len(m.silent)+len(m.condemned)
+	maps.DeleteFunc(m.trials, func(_ storage.ShardID, t trial) bool { return !member(t.keeper) })
+	m.dirty = m.dirty || before != len(m.standings)+len(m.silent)+len(m.condemned)+len(m.trials)
 }
 
 // silentSince returns since when members have not answered that gossip hears.
@@ -358,6 +380,45 @@ func (m *memory) acquit(peer grid.PeerID, shard storage.ShardID) {
 	defer m.mu.Unlock()
 	delete(m.condemned, place{peer, shard})
 	m.dirty = true
+}
+
+// trial returns how far the holder of another copy of a shard is; the zero trial
+// when it has not begun.
+func (m *memory) trial(id storage.ShardID) trial {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.trials[id]
+}
+
+// tries reports whether a trial is under way.
+func (m *memory) tries(id storage.ShardID) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	_, known := m.trials[id]
+	return known
+}
+
+// setTrial remembers how far it is. When there are too many, those that nobody
+// goes on with are forgotten, then new ones.
+func (m *memory) setTrial(id storage.ShardID, t trial) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if _, known := m.trials[id]; !known && len(m.trials) >= maxTrials {
+		maps.DeleteFunc(m.trials, func(_ storage.ShardID, old trial) bool { return t.last.Sub(old.last) > condemnedFor })
+		if len(m.trials) >= maxTrials {
+			return
+		}
+	}
+	m.trials[id], m.dirty = t, true
+}
+
+func (m *memory) endTrial(id storage.ShardID) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if _, known := m.trials[id]; known {
+		delete(m.trials, id)
+		m.dirty = true
+	}
 }
 
 func (m *memory) scrubState() scrubState {

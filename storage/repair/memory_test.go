@@ -26,6 +26,7 @@ func filledMemory(path string) *memory {
 		m.note(peerN(1), shardN(i), Event{At: now.Add(time.Duration(i) * time.Minute), Outcome: outcomes[int(i)%len(outcomes)], Read: i%2 == 0})
 	}
 	m.heard(nil, map[grid.PeerID]bool{peerN(2): true}, now)
+	m.setTrial(shardN(3), trial{peerN(2), now, now.Add(time.Hour), 2})
 	m.scrub = scrubState{next: shardN(9), began: now, last: now.Add(-time.Hour), bad: 4}
 	return m
 }

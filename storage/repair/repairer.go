@@ -33,6 +33,8 @@ type Repairer struct {
 	doubts  chan place    // reads that failed
 	rounds  chan struct{} // held by whoever runs a round or hands shards over
 	hasty   atomic.Int32  // who waits for a round to end early
+	wide    bool          // this sweep asks every member; of whoever holds rounds
+	widened time.Time     // when the last one that did ended
 
 	mu       sync.Mutex
 	cursor   storage.SegmentID
@@ -81,7 +83,7 @@ func New(cfg Config) (*Repairer, error) {
 	}
 	now := time.Now()
 	return &Repairer{
-		cfg: cfg, memory: m, budget: budget{rate: cfg.Rate}, started: now,
+		cfg: cfg, memory: m, budget: budget{rate: cfg.Rate}, started: now, wide: true,
 		kick: make(chan struct{}, 1), doubts: make(chan place, maxDoubts), rounds: make(chan struct{}, 1),
 		open: map[storage.SegmentID]*damage{}, suspects: map[storage.SegmentID]bool{}, absent: map[storage.SegmentID]bool{},
 		synced: map[storage.VaultID]bool{}, gone: map[grid.PeerID]bool{}, claims: newClaims(),

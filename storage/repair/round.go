@@ -9,6 +9,7 @@ import (
 
 	"gotong/grid"
 	"gotong/storage"
+	"gotong/storage/shardstore"
 )
 
 // patient is one segment that a round looks at.
@@ -18,8 +19,9 @@ type patient struct {
 	owner      grid.OwnerID
 	vault      storage.VaultID // zero: not known
 	held       []int           // shards of it on this peer
-	job        bool            // of a job: it expires, and is never deleted
-	row        *Row            // of the own vault
+	surplus    []shardstore.Surplus
+	job        bool // of a job: it expires, and is never deleted
+	row        *Row // of the own vault
 	hints      []storage.Holder
 	evidence   Evidence
 	verdict    Verdict
@@ -49,6 +51,7 @@ func (r *Repairer) Round(ctx context.Context) (Summary, error) {
 	}
 	if wraps {
 		r.claims.turn()
+		r.widen(scene.Now)
 	}
 	if r.hasty.Load() == 0 {
 		errs = append(errs, r.shed(ctx))
@@ -143,6 +146,9 @@ func (r *Repairer) treat(ctx context.Context, ids []storage.SegmentID, scene Sce
 	if err := r.observe(ctx, patients, scene); err != nil {
 		return err
 	}
+	if err := r.letGoAll(ctx, patients, scene); err != nil {
+		return err
+	}
 	due, moving := r.triage(patients, scene, sum)
 	return errors.Join(r.mendAll(ctx, due, scene, sum), r.moveAll(ctx, moving, scene, sum))
 }
@@ -159,7 +165,7 @@ func (r *Repairer) admit(ctx context.Context, ids []storage.SegmentID) ([]*patie
 			return nil, err
 		}
 		if p := wanted[held.ID]; p != nil {
-			p.held, p.vault, p.owner, p.job = held.Shards, held.Vault, held.Owner, held.Job
+			p.held, p.surplus, p.vault, p.owner, p.job = held.Shards, held.Surplus, held.Vault, held.Owner, held.Job
 		}
 	}
 	if r.cfg.Rows != nil {
@@ -174,8 +180,8 @@ func (r *Repairer) admit(ctx context.Context, ids []storage.SegmentID) ([]*patie
 	}
 	out := make([]*patient, 0, len(ids))
 	for _, id := range ids {
-		if p := wanted[id]; p.held != nil || p.row != nil {
-			if len(p.held) > 0 {
+		if p := wanted[id]; len(p.held)+len(p.surplus) > 0 || p.row != nil {
+			if len(p.held)+len(p.surplus) > 0 {
 				header, holders, err := r.cfg.Store.Header(ctx, id)
 				if err != nil && p.row == nil {
 					continue // gone meanwhile
@@ -212,6 +218,9 @@ func (r *Repairer) triage(patients []*patient, scene Scene, sum *Summary) (due, 
 	defer r.mu.Unlock()
 	for _, p := range patients {
 		v := p.verdict
+		if len(p.held) == 0 && p.row == nil {
+			continue // all that is here is set aside
+		}
 		sum.Segments++
 		if len(v.Lost) == 0 {
 			sum.Healthy++

@@ -22,6 +22,9 @@ type Store interface {
 	All(ctx context.Context) iter.Seq2[storage.ShardID, error]
 	Verify(ctx context.Context, id storage.ShardID) error
 	DeleteShard(ctx context.Context, id storage.ShardID) error
+	SetAside(ctx context.Context, id storage.ShardID) error
+	TakeBack(ctx context.Context, id storage.ShardID) error
+	Discard(ctx context.Context, id storage.ShardID) (freed int64, err error)
 	EmptyTrash(ctx context.Context, all bool) (freed int64, err error)
 	DropOwner(ctx context.Context, owner grid.OwnerID) (shardstore.Holding, error)
 	FreeGivenUp(ctx context.Context) (freed int64, err error)

@@ -18,6 +18,7 @@ type Ask struct {
 	ID      storage.SegmentID
 	N       int              // shards that there should be; 0: not known
 	Holders []storage.Holder // who is thought to have them: they are asked first
+	All     bool             // every member is asked, to find copies of shards that are accounted for
 }
 
 // Copy is what a peer says of one shard.
@@ -66,7 +67,7 @@ func (v *Survey) Stored() []storage.Holder {
 
 // Survey asks who has which shards of the given segments: first those that are
 // thought to hold them, then, for segments of which a shard is not accounted
-// for, every member. The answers are in the order of asks. A peer that does not
+// for or where Ask.All says so, every member. The answers are in the order of asks. A peer that does not
 // answer costs its time once, beside the others. The error is that of ctx.
 func (s *Segments) Survey(ctx context.Context, asks []Ask) ([]Survey, error) {
 	out := make([]Survey, 0, len(asks))
@@ -143,7 +144,7 @@ func (r *surveyRound) hinted() map[grid.PeerID][]int {
 func (r *surveyRound) rest() map[grid.PeerID][]int {
 	questions := map[grid.PeerID][]int{}
 	for i := range r.surveys {
-		if r.accounted(i) {
+		if r.accounted(i) && !r.asks[i].All {
 			continue
 		}
 		for _, peer := range r.members {

@@ -26,12 +26,13 @@ type catalogue struct {
 	capacity int64 // 0: no limit
 	segments map[storage.SegmentID]*segment
 	trash    map[storage.SegmentID]*segment // deleted, within their floor
+	surplus  map[storage.SegmentID]*segment // set aside, because another holder has the same
 	bad      map[storage.SegmentID][]shard  // set aside; counted in used only
 	owners   map[grid.OwnerID]*usage
 	jobs     jobBook
 	claims   map[storage.ShardID]chan struct{}
 	shards   int   // stored
-	trashed  int   // in the trash
+	trashed  int   // in the trash or surplus
 	badCount int   // set aside
 	used     int64 // bytes of all files
 	reserved int64 // bytes of the shards being written
@@ -57,13 +58,18 @@ type shard struct {
 	index int
 	bytes int64 // of the file
 	gen   generation
-	since time.Duration // when it went to the trash, on the running clock; 0: it is stored
+	since time.Duration // when it went to the trash or aside, on the running clock; 0: it is stored
+	// surplus says that it was set aside because another holder has the same.
+	surplus bool
 }
 
 // path returns the file of a shard.
 func (s shard) path(id storage.SegmentID) string {
-	if s.since == 0 {
+	switch {
+	case s.since == 0:
 		return shardPath(storage.ShardID{Segment: id, Index: s.index})
+	case s.surplus:
+		return surplusPath(storage.ShardID{Segment: id, Index: s.index}, s.since)
 	}
 	return trashPath(storage.ShardID{Segment: id, Index: s.index}, s.since)
 }
@@ -72,9 +78,9 @@ func (s shard) path(id storage.SegmentID) string {
 type usage struct {
 	owner     grid.OwnerID
 	shards    int
-	trashed   int   // shards in the trash
+	trashed   int   // shards in the trash or surplus
 	bytes     int64 // stored
-	trash     int64 // in the trash
+	trash     int64 // in the trash or surplus
 	reserved  int64 // being written
 	jobs      int64 // of all these, of jobs
 	heads     int64 // bytes of head files
@@ -91,6 +97,7 @@ func newCatalogue(cfg Config) *catalogue {
 		whyLimit:   cfg.ExplainLimit,
 		segments:   map[storage.SegmentID]*segment{},
 		trash:      map[storage.SegmentID]*segment{},
+		surplus:    map[storage.SegmentID]*segment{},
 		bad:        map[storage.SegmentID][]shard{},
 		owners:     map[grid.OwnerID]*usage{},
 		jobs:       newJobBook(),
@@ -241,13 +248,28 @@ func (c *catalogue) add(header storage.SignedHeader, index int) {
 	c.insert(c.segments, header.ID, c.describe(header), shard{index: index, bytes: fileSize(header.ShardBytes), gen: c.last})
 }
 
-// addTrash enters a shard that was found in the trash. False: it is there
-// already.
-func (c *catalogue) addTrash(header storage.SignedHeader, index int, since time.Duration) bool {
+// addAway enters a shard that was found in the trash, or set aside as surplus.
+// False: it is there already, or is stored although it was set aside.
+func (c *catalogue) addAway(header storage.SignedHeader, index int, since time.Duration, surplus bool) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if _, _, stored := lookupIn(c.segments, storage.ShardID{Segment: header.ID, Index: index}); stored && surplus {
+		return false
+	}
 	c.last++
-	return c.insert(c.trash, header.ID, c.describe(header), shard{index, fileSize(header.ShardBytes), c.last, since})
+	sh := shard{index: index, bytes: fileSize(header.ShardBytes), gen: c.last, since: since, surplus: surplus}
+	return c.insert(*c.place(sh), header.ID, c.describe(header), sh)
+}
+
+// place returns the map in which a shard is.
+func (c *catalogue) place(sh shard) *map[storage.SegmentID]*segment {
+	switch {
+	case sh.since == 0:
+		return &c.segments
+	case sh.surplus:
+		return &c.surplus
+	}
+	return &c.trash
 }
 
 func (c *catalogue) describe(header storage.SignedHeader) segment {
@@ -294,7 +316,7 @@ func (c *catalogue) account(id storage.SegmentID, s *segment, sh shard, sign int
 	}
 }
 
-// remove takes a shard out of where it is, stored or in the trash, if it is
+// remove takes a shard out of where it is, if it is
 // still the same in the same place.
 func (c *catalogue) remove(id storage.SegmentID, sh shard) bool {
 	c.mu.Lock()
@@ -305,10 +327,7 @@ func (c *catalogue) remove(id storage.SegmentID, sh shard) bool {
 
 // take is remove with c.mu held; it returns the segment.
 func (c *catalogue) take(id storage.SegmentID, sh shard) (*segment, bool) {
-	from := c.segments
-	if sh.since != 0 {
-		from = c.trash
-	}
+	from := *c.place(sh)
 	s := from[id]
 	if s == nil {
 		return nil, false
@@ -325,17 +344,17 @@ func (c *catalogue) take(id storage.SegmentID, sh shard) (*segment, bool) {
 	return s, true
 }
 
-// moveToTrash enters that a stored shard is in the trash now. It stays the same
-// generation.
-func (c *catalogue) moveToTrash(id storage.SegmentID, sh shard, since time.Duration) {
+// move enters that a shard is in another place now: since says from when on, 0
+// that it is stored. It stays the same generation.
+func (c *catalogue) move(id storage.SegmentID, sh shard, since time.Duration, surplus bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	s, ok := c.take(id, sh)
 	if !ok {
 		return
 	}
-	sh.since = since
-	c.insert(c.trash, id, *s, sh)
+	sh.since, sh.surplus = since, surplus
+	c.insert(*c.place(sh), id, *s, sh)
 }
 
 // addBad enters a shard that was set aside. False: there are too many already.
@@ -405,10 +424,14 @@ func (c *catalogue) states(id storage.SegmentID) []storage.ShardAnswer {
 }
 
 // of returns the shards of a segment, those stored and those in the trash, with
-// what is known of it; the zero segment when there are none.
+// what is known of it, also when all are surplus; the zero segment when there
+// are none.
 func (c *catalogue) of(id storage.SegmentID) (like segment, stored, trash []shard) {
 	c.mu.RLock()
 	defer c.mu.RUnlock()
+	if s := c.surplus[id]; s != nil {
+		like = *s
+	}
 	if s := c.trash[id]; s != nil {
 		like, trash = *s, slices.Clone(s.shards)
 	}
@@ -430,14 +453,10 @@ func (p placed) compare(other placed) int {
 	return cmp.Or(bytes.Compare(p.id[:], other.id[:]), cmp.Compare(p.shard.index, other.shard.index))
 }
 
-// collect returns the shards, stored or in the trash, for which keep holds, by
-// rising id.
-func (c *catalogue) collect(trash bool, keep func(*segment, shard) bool) []placed {
+// collect returns the shards in one of the maps for which keep holds, by rising
+// id.
+func (c *catalogue) collect(from map[storage.SegmentID]*segment, keep func(*segment, shard) bool) []placed {
 	c.mu.RLock()
-	from := c.segments
-	if trash {
-		from = c.trash
-	}
 	var out []placed
 	for id, s := range from {
 		for _, shard := range s.shards {

@@ -21,10 +21,12 @@ type Held struct {
 	Owner  grid.OwnerID
 	Job    bool  // of a job: its vault is the job's id, and nobody deletes it
 	Shards []int // rising; those in the trash are not among them
+	// Surplus are shards that were set aside because another holder has them.
+	Surplus []Surplus
 }
 
-// Segments yields the segments of which shards are stored, ordered by id, or one
-// error last. It reads no file. What is stored meanwhile may be missing; what
+// Segments yields the segments of which shards are stored or surplus, ordered by
+// id, or one error last. It reads no file. What is stored meanwhile may be missing; what
 // has expired is left out, because nobody wants it repaired.
 func (s *Store) Segments(ctx context.Context) iter.Seq2[Held, error] {
 	return func(yield func(Held, error) bool) {
@@ -34,10 +36,12 @@ func (s *Store) Segments(ctx context.Context) iter.Seq2[Held, error] {
 				return
 			}
 			like, stored, _ := s.cat.of(id)
-			if len(stored) == 0 || like.expired(time.Now().Unix()) {
+			surplus := s.surplus(id)
+			if len(stored)+len(surplus) == 0 || like.expired(time.Now().Unix()) {
 				continue // gone meanwhile, or soon
 			}
-			held := Held{ID: id, Vault: like.vault.Value(), Owner: like.owner.owner, Job: like.job > 0, Shards: make([]int, len(stored))}
+			held := Held{ID: id, Vault: like.vault.Value(), Owner: like.owner.owner, Job: like.job > 0,
+				Shards: make([]int, len(stored)), Surplus: surplus}
 			for i, shard := range stored {
 				held.Shards[i] = shard.index
 			}
@@ -48,20 +52,25 @@ func (s *Store) Segments(ctx context.Context) iter.Seq2[Held, error] {
 	}
 }
 
-// ids returns the segments of which shards are stored, in order.
+// ids returns the segments of which shards are stored or surplus, in order.
 func (c *catalogue) ids() []storage.SegmentID {
 	c.mu.RLock()
 	ids := make([]storage.SegmentID, 0, len(c.segments))
 	for id := range c.segments {
 		ids = append(ids, id)
 	}
+	for id := range c.surplus {
+		if c.segments[id] == nil {
+			ids = append(ids, id)
+		}
+	}
 	c.mu.RUnlock()
 	slices.SortFunc(ids, func(a, b storage.SegmentID) int { return bytes.Compare(a[:], b[:]) })
 	return ids
 }
 
-// Header returns the header of a segment of which this store has a shard, stored
-// or in the trash, and the holder lists kept beside its shards, merged.
+// Header returns the header of a segment of which this store has a shard, stored,
+// in the trash or surplus, and the holder lists kept beside its shards, merged.
 // storage.ErrNotFound when there is none, storage.ErrCorrupt when all turned out
 // to be bad.
 func (s *Store) Header(ctx context.Context, id storage.SegmentID) (storage.SignedHeader, []storage.Holder, error) {
@@ -72,8 +81,12 @@ func (s *Store) Header(ctx context.Context, id storage.SegmentID) (storage.Signe
 	var holders []storage.Holder
 	err := storage.ErrNotFound
 	_, stored, trash := s.cat.of(id)
-	for _, shard := range slices.Concat(stored, trash) {
-		file, found, _, openErr := s.openFile(storage.ShardID{Segment: id, Index: shard.index})
+	for _, shard := range slices.Concat(stored, trash, s.cat.surplusOf(id)) {
+		shardID := storage.ShardID{Segment: id, Index: shard.index}
+		file, found, openErr := s.openPath(shardID, shard)
+		if openErr != nil && !shard.surplus {
+			file, found, _, openErr = s.openFile(shardID) // it moved, or is bad
+		}
 		if openErr != nil {
 			err = openErr
 			continue
@@ -96,7 +109,7 @@ type HeldVault struct {
 	Deletions uint64 // all deletions up to this number are known
 }
 
-// Vaults returns the vaults of which shards are stored, are in the trash, or
+// Vaults returns the vaults of which shards are stored, in the trash or surplus, or
 // were deleted, ordered by owner and id. Jobs are not among them.
 func (s *Store) Vaults() []HeldVault {
 	all := map[vaultKey]*HeldVault{}
@@ -112,9 +125,11 @@ func (s *Store) Vaults() []HeldVault {
 			of(vaultKey{seg.owner.owner, seg.vault.Value()}).Segments++
 		}
 	}
-	for _, seg := range s.cat.trash {
-		if seg.job == 0 {
-			of(vaultKey{seg.owner.owner, seg.vault.Value()})
+	for _, away := range []map[storage.SegmentID]*segment{s.cat.trash, s.cat.surplus} {
+		for _, seg := range away {
+			if seg.job == 0 {
+				of(vaultKey{seg.owner.owner, seg.vault.Value()})
+			}
 		}
 	}
 	s.cat.mu.RUnlock()

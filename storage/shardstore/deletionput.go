@@ -62,7 +62,7 @@ func (s *Store) trashNamed(deletions []storage.SignedDeletion) error {
 			if like.owner == nil || like.owner.owner != d.Owner || like.vault.Value() != d.Vault {
 				continue
 			}
-			for _, shard := range stored {
+			for _, shard := range append(stored, s.cat.surplusOf(id)...) {
 				if err := s.trashOne(storage.ShardID{Segment: id, Index: shard.index}); err != nil {
 					return err
 				}

@@ -51,7 +51,7 @@ func (s *Store) expire(ctx context.Context) (freed int64, err error) {
 		return 0, nil
 	}
 	seconds := past.Unix()
-	for _, p := range s.cat.collect(false, func(seg *segment, _ shard) bool { return seg.expired(seconds) }) {
+	for _, p := range s.cat.collect(s.cat.segments, func(seg *segment, _ shard) bool { return seg.expired(seconds) }) {
 		if err := errors.Join(ctx.Err(), s.checkWrite()); err != nil {
 			return freed, fmt.Errorf("remove what has expired: %w", err)
 		}

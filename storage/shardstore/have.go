@@ -101,7 +101,7 @@ func (s *Store) rewriteHolders(id storage.ShardID, holders []storage.Holder) (er
 func (s *Store) List(ctx context.Context, vault storage.VaultID) iter.Seq2[storage.ShardID, error] {
 	handle := unique.Make(vault)
 	return s.listed(ctx, func() []placed {
-		return s.cat.collect(false, func(seg *segment, _ shard) bool { return seg.vault == handle })
+		return s.cat.collect(s.cat.segments, func(seg *segment, _ shard) bool { return seg.vault == handle })
 	})
 }
 
@@ -109,7 +109,7 @@ func (s *Store) List(ctx context.Context, vault storage.VaultID) iter.Seq2[stora
 func (s *Store) All(ctx context.Context) iter.Seq2[storage.ShardID, error] {
 	all := func(*segment, shard) bool { return true }
 	return s.listed(ctx, func() []placed {
-		kept := append(s.cat.collect(false, all), s.cat.collect(true, all)...)
+		kept := append(s.cat.collect(s.cat.segments, all), s.cat.collect(s.cat.trash, all)...)
 		slices.SortFunc(kept, placed.compare)
 		return slices.CompactFunc(kept, func(a, b placed) bool { return a.compare(b) == 0 })
 	})

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io/fs"
 	"maps"
+	"path"
 	"slices"
 	"sync"
 	"time"
@@ -41,23 +42,19 @@ func (s *Store) dropOwner(ctx context.Context, owner grid.OwnerID) (dropped Hold
 	return dropped, s.deletions.forget(owner)
 }
 
-// dropShards removes the shards of an owner, stored or in the trash.
+// dropShards removes the shards of an owner, stored, in the trash or surplus.
 func (s *Store) dropShards(ctx context.Context, owner grid.OwnerID) error {
 	dirs := map[string]bool{} // in which names went away
 	// The trash first and deletions last: what was deleted must not come back.
-	for _, trash := range []bool{true, false} {
-		for _, p := range s.cat.collect(trash, func(seg *segment, _ shard) bool { return seg.owner.owner == owner }) {
+	for _, place := range []map[storage.SegmentID]*segment{s.cat.trash, s.cat.surplus, s.cat.segments} {
+		for _, p := range s.cat.collect(place, func(seg *segment, _ shard) bool { return seg.owner.owner == owner }) {
 			if err := errors.Join(ctx.Err(), s.checkWrite()); err != nil {
 				return err
 			}
 			if _, err := s.discard(p); err != nil {
 				return err
 			}
-			if trash {
-				dirs[trashDirOf(p.id)] = true
-			} else {
-				dirs[shardDir(p.id)] = true
-			}
+			dirs[path.Dir(p.shard.path(p.id))] = true
 		}
 	}
 	for dir := range dirs {

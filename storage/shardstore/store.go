@@ -20,6 +20,7 @@ const (
 	formatName   = "format"
 	shardsDir    = "shards"
 	trashDir     = "trash"
+	surplusDir   = "surplus"
 	badDir       = "bad"
 	headsDir     = "heads"
 	deletionsDir = "deleted"
@@ -97,8 +98,10 @@ func (s *Store) load() error {
 	if err := s.scanShards(); err != nil {
 		return err
 	}
-	if err := s.scanTrash(); err != nil {
-		return err
+	for _, away := range []string{trashDir, surplusDir} {
+		if err := s.scanAway(away); err != nil {
+			return err
+		}
 	}
 	if err := s.scanBad(); err != nil {
 		return err
@@ -148,12 +151,12 @@ func (s *Store) makeLayout() error {
 			return err
 		}
 	}
-	for _, dir := range []string{shardsDir, trashDir, badDir, headsDir, deletionsDir} {
+	for _, dir := range []string{shardsDir, trashDir, surplusDir, badDir, headsDir, deletionsDir} {
 		if err := s.fs.Mkdir(dir); err != nil && !errors.Is(err, fs.ErrExist) {
 			return err
 		}
 	}
-	for _, dir := range []string{".", shardsDir, trashDir, headsDir, deletionsDir} {
+	for _, dir := range []string{".", shardsDir, trashDir, surplusDir, headsDir, deletionsDir} {
 		if err := s.fs.SyncDir(dir); err != nil {
 			return err
 		}

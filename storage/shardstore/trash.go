@@ -19,10 +19,15 @@ func trashDirOf(id storage.SegmentID) string { return trashDir + "/" + fanOut(id
 // trashPath returns the file of a shard that went to the trash at since: the
 // name has the time, so that one rename moves the shard and notes when.
 func trashPath(id storage.ShardID, since time.Duration) string {
-	return trashDirOf(id.Segment) + "/" + id.String() + "." + strconv.FormatInt(int64(since/time.Second), 10)
+	return trashDirOf(id.Segment) + "/" + timedName(id, since)
 }
 
-// parseTrashName reads the name of a file in the trash.
+// timedName returns the name of a file that went where it is at since.
+func timedName(id storage.ShardID, since time.Duration) string {
+	return id.String() + "." + strconv.FormatInt(int64(since/time.Second), 10)
+}
+
+// parseTrashName reads the name of a file in the trash, or of a surplus one.
 func parseTrashName(name string) (id storage.ShardID, since time.Duration, err error) {
 	at := strings.LastIndexByte(name, '.')
 	if at < 0 {
@@ -38,9 +43,9 @@ func parseTrashName(name string) (id storage.ShardID, since time.Duration, err e
 	return id, time.Duration(seconds) * time.Second, nil
 }
 
-// scanTrash enters the shards that are in the trash.
-func (s *Store) scanTrash() error {
-	dirs, err := s.fs.ReadDir(trashDir)
+// scanAway enters the shards that are in the trash, or those that are surplus.
+func (s *Store) scanAway(root string) error {
+	dirs, err := s.fs.ReadDir(root)
 	if err != nil {
 		return err
 	}
@@ -49,7 +54,7 @@ func (s *Store) scanTrash() error {
 		if !dir.IsDir() {
 			continue
 		}
-		path := trashDir + "/" + dir.Name()
+		path := root + "/" + dir.Name()
 		entries, err := s.fs.ReadDir(path)
 		if err != nil {
 			return err
@@ -57,10 +62,10 @@ func (s *Store) scanTrash() error {
 		for _, entry := range entries {
 			id, since, err := parseTrashName(entry.Name())
 			if err != nil || fanOut(id.Segment) != dir.Name() || !entry.Type().IsRegular() {
-				s.log.Warn("foreign file in the trash", "file", path+"/"+entry.Name())
+				s.log.Warn("foreign file in "+root, "file", path+"/"+entry.Name())
 				continue
 			}
-			if err := s.scanTrashed(id, since, page); err != nil {
+			if err := s.scanOneAway(id, since, root == surplusDir, page); err != nil {
 				return err
 			}
 		}
@@ -68,14 +73,14 @@ func (s *Store) scanTrash() error {
 	return nil
 }
 
-func (s *Store) scanTrashed(id storage.ShardID, since time.Duration, page []byte) error {
-	path := trashPath(id, since)
+func (s *Store) scanOneAway(id storage.ShardID, since time.Duration, surplus bool, page []byte) error {
+	path := shard{index: id.Index, since: since, surplus: surplus}.path(id.Segment)
 	f, err := s.fs.Open(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
 	if err != nil {
-		return fmt.Errorf("shard %s in the trash: %w", id, err)
+		return fmt.Errorf("shard file %s: %w", path, err)
 	}
 	defer f.Close()
 	header, err := readHeader(f, id, page)
@@ -85,7 +90,7 @@ func (s *Store) scanTrashed(id storage.ShardID, since time.Duration, page []byte
 		return nil
 	}
 	s.clock.note(since)
-	if !s.cat.addTrash(header, id.Index, since) {
+	if !s.cat.addAway(header, id.Index, since, surplus) {
 		return s.fs.Remove(path) // a second name of the same
 	}
 	return nil
@@ -97,7 +102,8 @@ func (s *Store) trashDeleted() {
 	if len(s.deletions.named) == 0 {
 		return
 	}
-	for _, p := range s.cat.collect(false, func(*segment, shard) bool { return true }) {
+	all := func(*segment, shard) bool { return true }
+	for _, p := range append(s.cat.collect(s.cat.segments, all), s.cat.collect(s.cat.surplus, all)...) {
 		like, _, _ := s.cat.of(p.id)
 		if !s.deletions.deleted(like.owner.owner, like.vault.Value(), p.id) {
 			continue
@@ -110,11 +116,14 @@ func (s *Store) trashDeleted() {
 	}
 }
 
-// trashOne moves a stored shard of a deleted segment to the trash.
+// trashOne moves a shard of a deleted segment, stored or surplus, to the trash.
 func (s *Store) trashOne(id storage.ShardID) error {
 	release := s.cat.claim(id)
 	defer release()
 	found, ok := s.cat.lookup(id)
+	if !ok {
+		found, ok = s.cat.surplusShard(id)
+	}
 	if !ok {
 		return nil
 	}
@@ -128,10 +137,10 @@ func (s *Store) trashOne(id storage.ShardID) error {
 		since = trash[at].since
 		s.cat.remove(id.Segment, trash[at])
 	}
-	if err := s.fs.Rename(shardPath(id), trashPath(id, since)); err != nil {
+	if err := s.fs.Rename(found.path(id.Segment), trashPath(id, since)); err != nil {
 		return ioFailed(err)
 	}
-	s.cat.moveToTrash(id.Segment, found, since)
+	s.cat.move(id.Segment, found, since, false)
 	return nil
 }
 
@@ -143,32 +152,35 @@ type Trashed struct {
 	Last   time.Duration // until all are
 }
 
-// Trash returns what the trash has, by owner.
+// Trash returns what the trash has, by owner, surplus shards included.
 func (s *Store) Trash() map[grid.OwnerID]Trashed {
 	now, out := s.clock.now(), map[grid.OwnerID]Trashed{}
 	s.cat.mu.RLock()
 	defer s.cat.mu.RUnlock()
-	for _, seg := range s.cat.trash {
-		t, known := out[seg.owner.owner]
-		for _, sh := range seg.shards {
-			left := max(0, sh.since+seg.floor-now)
-			t.Shards, t.Bytes, t.Last = t.Shards+1, t.Bytes+sh.bytes, max(t.Last, left)
-			if !known || left < t.First {
-				t.First, known = left, true
+	for _, place := range []map[storage.SegmentID]*segment{s.cat.trash, s.cat.surplus} {
+		for _, seg := range place {
+			t, known := out[seg.owner.owner]
+			for _, sh := range seg.shards {
+				left := max(0, sh.since+seg.floor-now)
+				t.Shards, t.Bytes, t.Last = t.Shards+1, t.Bytes+sh.bytes, max(t.Last, left)
+				if !known || left < t.First {
+					t.First, known = left, true
+				}
 			}
+			out[seg.owner.owner] = t
 		}
-		out[seg.owner.owner] = t
 	}
 	return out
 }
 
 // EmptyTrash frees the shards in the trash whose floor has passed on the running
-// clock, or with all, which only the donor decides, every one. It also frees
+// clock, or with all, which only the donor decides, every one and what is
+// surplus. It also frees
 // what has expired and forgets deletions that are too old to be remembered. It
 // returns the bytes freed, also beside an error, and is called from time to time.
 func (s *Store) EmptyTrash(ctx context.Context, all bool) (freed int64, err error) {
 	now := s.clock.now()
-	freed, err = s.emptyTrash(ctx, func(seg *segment, sh shard) bool { return all || sh.since+seg.floor <= now })
+	freed, err = s.emptyTrash(ctx, func(seg *segment, sh shard) bool { return all || (!sh.surplus && sh.since+seg.floor <= now) })
 	if err != nil {
 		return freed, err
 	}
@@ -194,7 +206,7 @@ func (s *Store) emptyTrash(ctx context.Context, due func(*segment, shard) bool) 
 	if err := s.checkWrite(); err != nil {
 		return 0, fmt.Errorf("empty the trash: %w", err)
 	}
-	for _, p := range s.cat.collect(true, due) {
+	for _, p := range append(s.cat.collect(s.cat.trash, due), s.cat.collect(s.cat.surplus, due)...) {
 		if err := errors.Join(ctx.Err(), s.checkWrite()); err != nil {
 			return freed, fmt.Errorf("empty the trash: %w", err)
 		}
@@ -213,7 +225,7 @@ func (s *Store) discard(p placed) (freed int64, err error) {
 	id := storage.ShardID{Segment: p.id, Index: p.shard.index}
 	release := s.cat.claim(id)
 	defer release()
-	if now, _, ok := s.cat.find(id); !ok || now != p.shard {
+	if !s.cat.has(p) {
 		return 0, nil
 	}
 	if err := s.fs.Remove(p.shard.path(p.id)); err != nil && !errors.Is(err, fs.ErrNotExist) {

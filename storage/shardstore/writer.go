@@ -48,6 +48,9 @@ func (s *Store) create(ctx context.Context, header storage.SignedHeader, id stor
 	if s.deleted(header) {
 		return nil, storage.ErrDeleted
 	}
+	if err := s.TakeBack(ctx, id); err != nil && !errors.Is(err, storage.ErrNotFound) {
+		return nil, err // it is here, and cannot be had
+	}
 	if _, stored := s.cat.lookup(id); !stored {
 		if err := s.mayTake(header); err != nil {
 			return nil, err

@@ -44,7 +44,8 @@ func (a *app) trashCommand() *cobra.Command {
 each owner's retention floor, counted in the time that this peer runs. Until then
 they can get it back: a mistake, or what a thief of their machine deleted. It counts
 in what this peer gives and in what the owner may have here. What is kept for jobs is
-never in the trash: it is freed when it expires.`,
+never in the trash: it is freed when it expires. Shards of which this peer let its
+copy go, because another one proves to have the same, are shown with the rest.`,
 		Example: "  gotong trash\n  gotong trash empty --dry-run",
 		Args:    exactArgs(0),
 	}
