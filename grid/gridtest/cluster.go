@@ -69,6 +69,9 @@ type ClusterPeer struct {
 	Host *Host
 	// Phrase is the recovery phrase of the owner that was made with the peer.
 	Phrase string
+	// Broken is what the peer finds when it reads its configuration again; nil: what
+	// Reconfigure made of it.
+	Broken error
 
 	cluster *Cluster
 	config  node.Config
@@ -197,7 +200,8 @@ func (p *ClusterPeer) Start() {
 	if p.cluster.config.Logs {
 		logger = slog.New(slog.NewTextHandler(p.cluster.t.Output(), nil)).With("at", p.Name)
 	}
-	opened, err := node.Open(p.Home, node.Options{Config: p.config, Fabric: p.Host, NoControl: true, Logger: logger, Shards: p.shards, Runner: p.runner, Facts: p.facts})
+	opened, err := node.Open(p.Home, node.Options{Config: p.config, Fabric: p.Host, NoControl: true, Logger: logger, Shards: p.shards, Runner: p.runner, Facts: p.facts,
+		Reload: func() (node.Config, error) { return p.config, p.Broken }})
 	if err != nil {
 		p.cluster.t.Fatalf("%s: %v", p.Name, err)
 	}
@@ -225,7 +229,8 @@ func (p *ClusterPeer) AwaitMembership() {
 	}
 }
 
-// Reconfigure changes the configuration of a stopped peer.
+// Reconfigure changes the configuration of a peer; a running one has to read it
+// again.
 func (p *ClusterPeer) Reconfigure(change func(*node.Config)) { change(&p.config) }
 
 // Stop stops the peer in good order; nothing happens when it is stopped.

@@ -12,7 +12,7 @@ import (
 
 // admit returns why tasks of an owner are not run here, or nil.
 func (p *Peer) admit(owner grid.OwnerID) error {
-	c := p.cfg.Donate
+	c := p.cfg().Donate
 	if owner == p.owner() {
 		return nil
 	}
@@ -30,7 +30,7 @@ func (p *Peer) admit(owner grid.OwnerID) error {
 
 // admitNative returns why native commands of an owner are not run here, or nil.
 func (p *Peer) admitNative(owner grid.OwnerID) error {
-	c := p.cfg.Donate
+	c := p.cfg().Donate
 	switch {
 	case !c.runsNative():
 		return fmt.Errorf("%w: its donor runs no native commands (donate.native: %s)", tasks.ErrUnfit, nativeNone)

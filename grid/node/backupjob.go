@@ -158,7 +158,7 @@ func (p *Peer) report(job backupJob) func(snapshot.Progress) {
 // setJob makes a job of a named set.
 func (p *Peer) setJob(name string) (backupJob, error) {
 	name = strings.ToLower(name) // as the configuration has them
-	set, ok := p.cfg.Backup.Sets[name]
+	set, ok := p.cfg().Backup.Sets[name]
 	if !ok {
 		return backupJob{}, p.noSuchSet(name)
 	}
@@ -186,7 +186,7 @@ func (p *Peer) setJob(name string) (backupJob, error) {
 
 func (p *Peer) noSuchSet(name string) *Failure {
 	f := usage(fmt.Sprintf("there is no backup set %q", name), "gotong config show; sets are in "+p.home.dir+"/config.yaml")
-	if names := p.cfg.Backup.SetNames(); len(names) > 0 {
+	if names := p.cfg().Backup.SetNames(); len(names) > 0 {
 		f.What += "; there is " + strings.Join(names, ", ")
 	}
 	return f

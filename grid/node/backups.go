@@ -97,7 +97,7 @@ func (p *Peer) Backup(ctx context.Context, paths []string, redundancy string, pr
 // setRedundancy takes the redundancy of the next segments.
 func (p *Peer) setRedundancy(text string) error {
 	if text == "" {
-		text = p.cfg.Redundancy
+		text = p.cfg().Redundancy
 	}
 	r, err := storage.ParseRedundancy(text)
 	if err != nil {

@@ -50,7 +50,7 @@ func (p *Peer) backupStates(ctx context.Context) ([]*controlv1.BackupState, erro
 	if err != nil {
 		return p.addUnopened(ctx, out, now)
 	}
-	other := newest(list, func(s vault.Snapshot) bool { _, ok := p.cfg.Backup.Sets[s.Set]; return !ok })
+	other := newest(list, func(s vault.Snapshot) bool { _, ok := p.cfg().Backup.Sets[s.Set]; return !ok })
 	if other == nil {
 		return out, nil
 	}

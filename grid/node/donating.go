@@ -7,13 +7,13 @@ import (
 
 // donating is what the donor's rules allow now, for status.
 func (p *Peer) donating() *controlv1.Donating {
-	d, s := p.work.donor, p.work.donor.latest.Load()
+	s := p.work.donor.latest.Load()
 	st := p.work.worker.Status()
 	out := &controlv1.Donating{
-		Allowed: uint32(s.decision.Slots), Slots: uint32(d.rules.Slots), Facts: donateFacts(d.rules, s),
+		Allowed: uint32(s.decision.Slots), Slots: uint32(s.rules.Slots), Facts: donateFacts(s.rules, s),
 		SinceUnixMilli: s.since.UnixMilli(), Running: uint32(max(0, st.Busy-st.Held)), Held: uint32(st.Held),
 		Withdrawn: uint64(st.Counts.Withdrawn), HeldTotal: uint64(st.Counts.Held), ResumedTotal: uint64(st.Counts.Resumed),
-		HoldSeconds: uint64(d.hold.Seconds()),
+		HoldSeconds: uint64(s.hold.Seconds()),
 	}
 	if st.Held > 0 {
 		out.HeldSinceUnixMilli = st.HeldSince.UnixMilli()

@@ -26,6 +26,8 @@ const (
 
 // sensors find the facts of a machine; see rules.Sensors.
 type sensors interface {
+	// Keep says by which rules the facts are judged from now on.
+	Keep(r rules.Rules)
 	Read(now time.Time, guests bool) rules.Facts
 	Close()
 }
@@ -33,26 +35,29 @@ type sensors interface {
 // factSensors are the facts that Options give.
 type factSensors func(now time.Time) rules.Facts
 
+func (f factSensors) Keep(rules.Rules)                       {}
 func (f factSensors) Read(now time.Time, _ bool) rules.Facts { return f(now) }
 func (f factSensors) Close()                                 {}
 
 // donor keeps the worker to the donor's rules.
 type donor struct {
 	work    *work
-	rules   rules.Rules
-	hold    time.Duration
 	sensors sensors
 	pauses  *pauses
 	look    sync.Mutex // one look at a time
 	latest  atomic.Pointer[standing]
 
-	// Of the last look, guarded by look.
+	// Guarded by look.
+	rules     rules.Rules
+	hold      time.Duration
 	restUntil time.Time // after guests were killed for memory
 	withdrawn bool      // waiting tasks were given back since slots went to none
 }
 
 // standing is what was decided last.
 type standing struct {
+	rules    rules.Rules
+	hold     time.Duration
 	decision rules.Decision
 	facts    rules.Facts
 	at       time.Time
@@ -65,12 +70,12 @@ func (w *work) openDonor() error {
 	if err != nil {
 		return err
 	}
-	d := &donor{work: w, rules: p.cfg.donateRules(), hold: p.cfg.Donate.Hold, pauses: pauses}
+	d := &donor{work: w, rules: p.cfg().donateRules(), hold: p.cfg().Donate.Hold, pauses: pauses}
 	if p.options.Facts != nil {
 		d.sensors = factSensors(p.options.Facts)
 	} else {
 		d.sensors = rules.OpenSensors(rules.SensorsConfig{
-			Source: p.cfg.Donate.IdleSource, Sys: p.cfg.Donate.SysfsRoot, Dir: p.home.state().tasks(), Rules: d.rules, DiskFree: diskFree,
+			Source: p.cfg().Donate.IdleSource, Sys: p.cfg().Donate.SysfsRoot, Dir: p.home.state().tasks(), Rules: d.rules, DiskFree: diskFree,
 		})
 	}
 	p.onClose(func() error { d.sensors.Close(); return nil })
@@ -86,7 +91,7 @@ func diskFree(dir string) (int64, error) {
 
 // run looks at the machine until ctx ends.
 func (d *donor) run(ctx context.Context) error {
-	if d.rules.Slots == 0 { // nothing is ever decided
+	if d.work.peer.cfg().Slots == 0 { // nothing is ever decided
 		<-ctx.Done()
 		return nil
 	}
@@ -112,7 +117,7 @@ func (d *donor) decide() {
 	facts.Memory.Short = now.Before(d.restUntil)
 	decision := rules.Decide(d.rules, facts, now)
 	before := d.latest.Load()
-	s := &standing{decision: decision, facts: facts, at: now, since: now}
+	s := &standing{rules: d.rules, hold: d.hold, decision: decision, facts: facts, at: now, since: now}
 	if before != nil && before.decision.Slots == decision.Slots {
 		s.since = before.since
 	}
@@ -164,4 +169,15 @@ func (d *donor) slots() (int, string) {
 }
 
 // budget is how many bytes of memory guests may have in all.
-func (d *donor) budget() int64 { return rules.MemoryBudget(d.rules, d.latest.Load().facts) }
+func (d *donor) budget() int64 {
+	s := d.latest.Load()
+	return rules.MemoryBudget(s.rules, s.facts)
+}
+
+// keep takes other rules, from the next look on.
+func (d *donor) keep(r rules.Rules, hold time.Duration) {
+	d.look.Lock()
+	defer d.look.Unlock()
+	d.rules, d.hold = r, hold
+	d.sensors.Keep(r)
+}

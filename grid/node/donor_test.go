@@ -38,7 +38,7 @@ func newTestDonor(t *testing.T, change func(*Config)) *testDonor {
 		change(&cfg)
 	}
 	d := &testDonor{facts: rules.Facts{Input: rules.Input{Known: true, Idle: time.Hour}, Memory: rules.Memory{Known: true, Total: 10e9, Available: 8e9}}}
-	p := &Peer{cfg: cfg, home: home{t.TempDir()}}
+	p := &Peer{live: newLiveConfig(cfg), home: home{t.TempDir()}}
 	p.logger = slog.New(slog.NewTextHandler(&d.log, nil))
 	w, err := worker.New(worker.Config{Dir: filepath.Join(p.home.dir, "worker"), Slots: cfg.Slots})
 	if err != nil {

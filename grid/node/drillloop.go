@@ -61,14 +61,22 @@ func (p *Peer) LastDrill() (DrillResult, bool) {
 
 // runDrills drills now and then until ctx ends.
 func (p *Peer) runDrills(ctx context.Context) error {
-	every := p.cfg.Drill.Every
-	if every <= 0 {
-		<-ctx.Done()
-		return nil
-	}
 	for {
-		if !sleepUntil(ctx, time.Now().Add(p.untilDrill(every, time.Now()))) {
-			return nil
+		changed := p.live.changed()
+		every := p.cfg().Drill.Every
+		if every <= 0 {
+			select {
+			case <-ctx.Done():
+				return nil
+			case <-changed:
+				continue
+			}
+		}
+		if !sleepUntil(ctx, time.Now().Add(p.untilDrill(every, time.Now())), changed) {
+			if ctx.Err() != nil {
+				return nil
+			}
+			continue
 		}
 		if p.vault.Head().IsZero() { // nothing to prove yet; look again later
 			if !sleep(ctx, jitter(min(every, drillAgain))) {
@@ -76,7 +84,7 @@ func (p *Peer) runDrills(ctx context.Context) error {
 			}
 			continue
 		}
-		result, err := p.Drill(ctx, p.cfg.Drill.Files, seal.VaultSecrets{})
+		result, err := p.Drill(ctx, p.cfg().Drill.Files, seal.VaultSecrets{})
 		switch {
 		case ctx.Err() != nil:
 			return nil
@@ -124,17 +132,24 @@ func sleep(ctx context.Context, d time.Duration) bool {
 }
 
 // sleepUntil waits until the wall clock shows a time, also on a machine that
-// sleeps meanwhile, where timers stand still; false when ctx ended first.
-func sleepUntil(ctx context.Context, due time.Time) bool {
+// sleeps meanwhile, where timers stand still; false when ctx ended or stop was
+// closed first.
+func sleepUntil(ctx context.Context, due time.Time, stop <-chan struct{}) bool {
 	due = due.Round(0) // drops the clock that stands still
 	for {
 		left := due.Sub(time.Now().Round(0))
 		if left <= 0 {
 			return ctx.Err() == nil
 		}
-		if !sleep(ctx, min(left, drillPoll)) {
-			return false
+		timer := time.NewTimer(min(left, drillPoll))
+		select {
+		case <-timer.C:
+			continue
+		case <-ctx.Done():
+		case <-stop:
 		}
+		timer.Stop()
+		return false
 	}
 }
 
@@ -147,7 +162,7 @@ func (p *Peer) drillState(s *controlv1.StatusResponse) {
 	if !ok || p.vault.Head().IsZero() {
 		return
 	}
-	switch every := p.cfg.Drill.Every; {
+	switch every := p.cfg().Drill.Every; {
 	case !last.OK:
 		s.Problems = append(s.Problems, &controlv1.Problem{What: "the last drill failed, " + ageText(time.Since(last.Time)),
 			Why: validText(last.Problem), Do: "gotong check, then gotong drill"})

@@ -60,7 +60,7 @@ func (f *fairShare) refresh() {
 			claims(name, m.Owner)
 		}
 	}
-	for _, limit := range p.cfg.Store.Owners {
+	for _, limit := range p.cfg().Store.Owners {
 		name, size, _ := ParseOwnerLimit(limit) // validated
 		if share := t.owners[names[strings.ToLower(name)]]; share != nil {
 			share.set = &size
@@ -80,11 +80,12 @@ func saturated(a, b uint64) uint64 {
 // run keeps the table up to date.
 func (f *fairShare) run(ctx context.Context) error {
 	for {
-		members, records := f.peer.roster.Changed(), f.peer.records.Changed()
+		members, records, config := f.peer.roster.Changed(), f.peer.records.Changed(), f.peer.live.changed()
 		f.refresh()
 		select {
 		case <-members:
 		case <-records:
+		case <-config:
 		case <-ctx.Done():
 			return nil
 		}
@@ -102,10 +103,10 @@ func (f *fairShare) limit(owner grid.OwnerID) int64 {
 		return 0
 	case share.set != nil:
 		return clamp(uint64(*share.set))
-	case !f.peer.cfg.Store.FairShare:
+	case !f.peer.cfg().Store.FairShare:
 		return math.MaxInt64
 	}
-	return clamp(saturated(uint64(f.peer.cfg.Store.Allowance), t.share(share)))
+	return clamp(saturated(uint64(f.peer.cfg().Store.Allowance), t.share(share)))
 }
 
 // share is the part of what is given here that goes by what the owner gives.
@@ -132,5 +133,5 @@ func (f *fairShare) explain(owner grid.OwnerID) string {
 		return fmt.Sprintf("the donor set this limit to %s", *share.set)
 	}
 	return fmt.Sprintf("allowed are %s for everybody and a fair share of %s: %s given here × %s that the owner gives ÷ %s that the others give; who gives more may keep more",
-		f.peer.cfg.Store.Allowance, Size(t.share(share)), Size(t.given), Size(share.gives), Size(t.all-min(t.all, share.gives)))
+		f.peer.cfg().Store.Allowance, Size(t.share(share)), Size(t.given), Size(share.gives), Size(t.all-min(t.all, share.gives)))
 }

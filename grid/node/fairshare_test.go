@@ -38,8 +38,8 @@ func TestShares(t *testing.T) {
 func TestLimits(t *testing.T) {
 	own, friend, named, stranger := grid.OwnerID{1}, grid.OwnerID{2}, grid.OwnerID{3}, grid.OwnerID{4}
 	five := Size(5)
-	f := &fairShare{peer: &Peer{}}
-	f.peer.cfg.Store.FairShare, f.peer.cfg.Store.Allowance = true, 7
+	c := Config{Store: StoreConfig{FairShare: true, Allowance: 7}}
+	f := &fairShare{peer: &Peer{live: newLiveConfig(c)}}
 	f.table.Store(&shareTable{own: own, given: 100, all: 300, owners: map[grid.OwnerID]*ownerShare{
 		own: {gives: 100}, friend: {gives: 100}, named: {gives: 100, set: &five},
 	}})
@@ -49,7 +49,8 @@ func TestLimits(t *testing.T) {
 			t.Errorf("%s: %d, want %d", owner.Short(), got, bytes)
 		}
 	}
-	f.peer.cfg.Store.FairShare = false
+	c.Store.FairShare = false
+	f.peer.live.set(&c)
 	if got := f.limit(friend); got != math.MaxInt64 {
 		t.Errorf("switched off: %d", got)
 	}

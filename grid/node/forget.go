@@ -218,6 +218,6 @@ func (p *Peer) Prune(ctx context.Context, maxWaste float64, dryRun bool, progres
 	return &controlv1.PruneSummary{
 		Snapshots: r.Snapshots, Segments: r.Segments, Dropped: r.Dropped, Repacked: r.Repacked, Stored: r.Stored, Orphans: r.Orphans,
 		Bytes: r.Bytes, WasteBytes: r.Waste, WasteLeftBytes: r.WasteLeft, FreedBytes: r.Freed, Waiting: uint64(r.Deletions.Held + r.Deletions.Sent),
-		Seconds: time.Since(began).Seconds(), DryRun: dryRun, FloorSeconds: int64(p.cfg.Retention.Floor.Seconds()),
+		Seconds: time.Since(began).Seconds(), DryRun: dryRun, FloorSeconds: int64(p.cfg().Retention.Floor.Seconds()),
 	}, nil
 }

@@ -18,10 +18,10 @@ import (
 func (p *Peer) giving() *controlv1.Giving {
 	stats := p.store.Stats()
 	g := &controlv1.Giving{
-		PledgeBytes: uint64(p.cfg.Give), HeldBytes: uint64(max(stats.Bytes, 0)), TrashBytes: uint64(max(stats.TrashBytes, 0)),
-		Slots: uint32(p.cfg.Slots), SlotsBusy: uint32(p.work.worker.Status().Busy),
+		PledgeBytes: uint64(p.cfg().Give), HeldBytes: uint64(max(stats.Bytes, 0)), TrashBytes: uint64(max(stats.TrashBytes, 0)),
+		Slots: uint32(p.cfg().Slots), SlotsBusy: uint32(p.work.worker.Status().Busy),
 	}
-	up, down := p.cfg.Network.At(time.Now())
+	up, down := p.cfg().Network.At(time.Now())
 	g.UpLimit, g.DownLimit = uint64(up), uint64(down)
 	kept := p.keeping.keeper.Kept()
 	owners := map[grid.OwnerID]bool{}

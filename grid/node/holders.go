@@ -174,7 +174,7 @@ func (h *gridHolders) stale(candidates []placement.Candidate) []grid.PeerID {
 // nameOf returns what a peer calls itself.
 func (p *Peer) nameOf(id grid.PeerID) string {
 	if id == p.ID() {
-		return p.cfg.Name
+		return p.cfg().Name
 	}
 	if record, _, ok := p.records.Get(id); ok && record.Name != "" {
 		return record.Name

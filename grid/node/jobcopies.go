@@ -18,7 +18,7 @@ func (k *keeping) keptUntil(s *jobs.State) time.Time {
 // copy outlasts what it is a copy of by the keepers' grace: one that went first
 // would be fetched anew.
 func (k *keeping) pruneCopies(ctx context.Context) error {
-	grace := k.peer.cfg.Tasks.KeeperGrace
+	grace := k.peer.cfg().Tasks.KeeperGrace
 	ticker := time.NewTicker(grace)
 	defer ticker.Stop()
 	for {

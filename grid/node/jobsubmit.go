@@ -94,7 +94,7 @@ func (s *submission) begin(expires time.Duration) error {
 	p.Owner, p.Submitter = s.peer.owner(), s.peer.ID()
 	p.Created, p.Expires = now, now.Add(expires)
 	if p.Retention == 0 {
-		p.Retention = s.peer.cfg.Tasks.Retention
+		p.Retention = s.peer.cfg().Tasks.Retention
 	}
 	for i := range p.Steps {
 		p.Steps[i].Stored = nil

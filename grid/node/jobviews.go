@@ -70,7 +70,7 @@ func (s *service) CancelJob(ctx context.Context, r *controlv1.JobRequest) (*cont
 		return nil, &Failure{Kind: controlv1.Kind_KIND_FAILED, What: "job " + job.ID().Short() + " is over already: " + string(state),
 			Meaning: "nothing was changed", Next: "gotong job show " + job.ID().Short()}
 	}
-	if _, err := s.peer.keeping.keeper.Say(ctx, job.ID(), keeper.KindCancel, "cancelled on "+s.peer.cfg.Name); err != nil {
+	if _, err := s.peer.keeping.keeper.Say(ctx, job.ID(), keeper.KindCancel, "cancelled on "+s.peer.cfg().Name); err != nil {
 		return nil, err
 	}
 	s.peer.settle(ctx, job, func(st *jobs.State) bool { return st.State().Over() })

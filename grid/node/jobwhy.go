@@ -130,7 +130,7 @@ func (p *Peer) judgeOne(ctx context.Context, m grid.Peer, expr where.Expr, h sch
 	}
 	slots := m.Record.Slots
 	if m.ID == p.ID() {
-		slots = p.cfg.Slots
+		slots = p.cfg().Slots
 	}
 	switch {
 	case m.State != grid.StateAlive:

@@ -31,7 +31,7 @@ type keeping struct {
 // openKeeper opens the jobs that are kept here.
 func (p *Peer) openKeeper() (err error) {
 	s := p.home.state()
-	k := &keeping{peer: p, contents: contents.New(p.segments), driveDir: p.work.submitDir, retain: p.cfg.Tasks.Retention}
+	k := &keeping{peer: p, contents: contents.New(p.segments), driveDir: p.work.submitDir, retain: p.cfg().Tasks.Retention}
 	if k.store, err = jobs.Open(s.jobs(), p.logger); err != nil {
 		return err
 	}
@@ -42,7 +42,7 @@ func (p *Peer) openKeeper() (err error) {
 	p.onClose(k.copies.Close)
 	k.store.Watch(func(job *jobs.Job, r jobs.Result) { k.bookOnce(k.copies, job, r) })
 	k.copies.Watch(func(job *jobs.Job, r jobs.Result) { k.bookOnce(k.store, job, r) })
-	cfg := p.cfg.Tasks
+	cfg := p.cfg().Tasks
 	kept := cfg.KeepJobs
 	if kept == 0 {
 		kept = -1

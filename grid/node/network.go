@@ -28,7 +28,7 @@ const (
 func (p *Peer) openNetwork() (err error) {
 	p.directory = membership.NewDirectory(p.roster, p.records)
 	p.net, err = peernet.New(peernet.Config{
-		Node: p.node, Directory: p.directory, Fabric: p.options.Fabric, ListenAddr: p.cfg.Listen,
+		Node: p.node, Directory: p.directory, Fabric: p.options.Fabric, ListenAddr: p.cfg().Listen,
 		Introduce: p.introduce, Logger: p.logger,
 	})
 	if err != nil {
@@ -36,7 +36,7 @@ func (p *Peer) openNetwork() (err error) {
 	}
 	p.onClose(p.net.Close)
 	if err := p.net.Listen(); err != nil {
-		return listenFailure(p.cfg.Listen, err)
+		return listenFailure(p.cfg().Listen, err)
 	}
 	p.clients = peernet.NewClients(p.net)
 	p.clients.OnConnect(p.forgive)
@@ -56,7 +56,7 @@ func (p *Peer) closeClients() error {
 
 // openMembership makes this peer's view of the grid and its own record.
 func (p *Peer) openMembership() error {
-	timers, err := membership.Preset(p.cfg.Gossip.Preset)
+	timers, err := membership.Preset(p.cfg().Gossip.Preset)
 	if err != nil {
 		return err
 	}
@@ -75,7 +75,7 @@ func (p *Peer) openMembership() error {
 // listens on the loopback interface only has none to offer.
 func (p *Peer) lan() membership.LANConfig {
 	tcp, ok := p.net.Addr().(*net.TCPAddr)
-	return membership.LANConfig{Enabled: p.cfg.Discovery.MDNS && ok && !tcp.IP.IsLoopback(), Port: portOf(tcp)}
+	return membership.LANConfig{Enabled: p.cfg().Discovery.MDNS && ok && !tcp.IP.IsLoopback(), Port: portOf(tcp)}
 }
 
 func portOf(a *net.TCPAddr) int {
@@ -87,11 +87,11 @@ func portOf(a *net.TCPAddr) int {
 
 // updateRecord signs what this peer now says of itself, if that has changed.
 func (p *Peer) updateRecord() error {
-	addrs, err := addresses(p.cfg.Advertise, p.net.Addr())
+	addrs, err := addresses(p.cfg().Advertise, p.net.Addr())
 	if err != nil {
 		return err
 	}
-	want := baseRecord(p.cfg, p.ID(), p.node.BoxKey().PublicKey().Bytes(), addrs, time.Now())
+	want := baseRecord(*p.cfg(), p.ID(), p.node.BoxKey().PublicKey().Bytes(), addrs, time.Now())
 	return p.membership.UpdateRecord(func(r *grid.Record) {
 		want.Peer, want.Number, want.Created = r.Peer, r.Number, r.Created
 		*r = want
@@ -107,8 +107,9 @@ func (p *Peer) watchAddresses(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case <-ticker.C:
+		case <-p.live.changed():
 		}
-		addrs, err := addresses(p.cfg.Advertise, p.net.Addr())
+		addrs, err := addresses(p.cfg().Advertise, p.net.Addr())
 		if err != nil {
 			p.logger.Warn("cannot see this machine's addresses", "err", err)
 			continue
@@ -143,7 +144,7 @@ func (p *Peer) serveJoins(ctx context.Context) error {
 
 // info is the present load of this peer, for others.
 func (p *Peer) info() membership.Info {
-	i := membership.Info{PledgeBytes: uint64(p.cfg.Give), Slots: p.cfg.Slots, Version: Version()}
+	i := membership.Info{PledgeBytes: uint64(p.cfg().Give), Slots: p.cfg().Slots, Version: Version()}
 	if p.store != nil {
 		i.UsedBytes, i.FreeBytes = p.heldBytes(), uint64(max(p.store.Free(), 0))
 	}

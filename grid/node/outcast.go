@@ -39,7 +39,7 @@ func AwaitMembership(ctx context.Context, dir string, o Options, waiting func())
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
-	p := &Peer{home: h, cfg: o.Config, options: o, logger: o.Logger, leave: make(chan struct{})}
+	p := &Peer{home: h, live: newLiveConfig(o.Config), options: o, logger: o.Logger, leave: make(chan struct{})}
 	p.onClose(func() error { release(); return nil })
 	err = p.loadIdentity()
 	if err == nil && !p.isMember() && !p.roster.View().Left(p.ID()) {

@@ -59,6 +59,8 @@ type Options struct {
 	// NoControl leaves the control socket out; the methods of Peer do the same.
 	NoControl bool
 	Logger    *slog.Logger
+	// Reload reads the configuration again, validated; nil: it never changes.
+	Reload func() (Config, error)
 }
 
 // Ready says that a peer serves.
@@ -72,7 +74,7 @@ type Ready struct {
 // Peer is one whole peer. Open makes it, Run runs it once.
 type Peer struct {
 	home    home
-	cfg     Config
+	live    *liveConfig
 	options Options
 	logger  *slog.Logger
 	closers []func() error // see onClose
@@ -98,6 +100,7 @@ type Peer struct {
 	backups  backups
 	outdated atomic.Pointer[Failure] // why this device may not write its vault any more; nil: it may, as far as is known
 	drills   drills
+	drains   atomic.Int32 // that run
 	schedule *schedule
 	repair   *repair.Repairer
 
@@ -131,7 +134,7 @@ func Open(dir string, o Options) (*Peer, error) {
 			return nil, err
 		}
 	}
-	p := &Peer{home: h, cfg: o.Config, options: o, logger: o.Logger, leave: make(chan struct{})}
+	p := &Peer{home: h, live: newLiveConfig(o.Config), options: o, logger: o.Logger, leave: make(chan struct{})}
 	p.onClose(func() error { release(); return nil })
 	if err := disk.RemoveAllTemps(h.state().dir); err != nil {
 		return nil, errors.Join(fmt.Errorf("tidy up after a stop: %w", err), p.Close())
@@ -209,7 +212,7 @@ func (p *Peer) Run(ctx context.Context, ready func(Ready)) error {
 	case <-ctx.Done():
 	}
 	if ready != nil && ctx.Err() == nil {
-		ready(Ready{p.ID(), p.cfg.Name, p.roster.View().Name(), p.net.Addr().String()})
+		ready(Ready{p.ID(), p.cfg().Name, p.roster.View().Name(), p.net.Addr().String()})
 	}
 	p.logger.Info("peer is up", "peer", p.ID(), "listen", p.net.Addr().String())
 	select {

@@ -13,11 +13,11 @@ import (
 // openMemory opens the memory of results, unless none is to be kept. It is a
 // cache: one that cannot be opened is done without.
 func (p *Peer) openMemory(dir string) *remember.Memory {
-	if p.cfg.Tasks.RememberBytes == 0 {
+	if p.cfg().Tasks.RememberBytes == 0 {
 		return nil
 	}
 	m, err := remember.Open(remember.Config{
-		Dir: filepath.Join(dir, "results"), MaxBytes: int64(p.cfg.Tasks.RememberBytes), Logger: p.logger,
+		Dir: filepath.Join(dir, "results"), MaxBytes: int64(p.cfg().Tasks.RememberBytes), Logger: p.logger,
 	})
 	if err != nil {
 		p.logger.Warn("results of tasks are not remembered", "err", err)

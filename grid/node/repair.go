@@ -16,12 +16,12 @@ import (
 
 // openRepair makes what keeps the shards of others and the own backups healthy.
 func (p *Peer) openRepair() (err error) {
+	t := p.cfg().repairTiming()
 	p.repair, err = repair.New(repair.Config{
 		Self: p.ID(), Store: p.store, Rows: repairRows{p.vault}, Segments: p.segments, Grid: repairGrid{p},
 		Path:  p.home.state().repair(),
-		Grace: p.cfg.Repair.Grace, Interval: p.cfg.Repair.Interval, Rate: int64(p.cfg.Repair.Rate),
-		Audits: p.cfg.Audit.Interval, Groups: p.cfg.Audit.Groups,
-		Scrub: p.cfg.Scrub.Every, Retention: p.cfg.Retention.Removed, Logger: p.logger,
+		Grace: t.Grace, Interval: t.Interval, Rate: t.Rate, Audits: t.Audits, Groups: t.Groups,
+		Scrub: t.Scrub, Retention: t.Retention, Logger: p.logger,
 	})
 	return err
 }
@@ -82,7 +82,7 @@ func (p *Peer) repairProblems() []*controlv1.Problem {
 	}
 	if s := p.repair.Shedding(); s.Left > 0 {
 		problem := &controlv1.Problem{
-			What: fmt.Sprintf("this peer holds %s and gives %s: %s handed over so far", Size(s.LeftBytes), p.cfg.Give, count(s.Shards, "shard")),
+			What: fmt.Sprintf("this peer holds %s and gives %s: %s handed over so far", Size(s.LeftBytes), p.cfg().Give, count(s.Shards, "shard")),
 			Why:  "give was lowered below what is held", Do: "leave it running until others have taken the rest",
 		}
 		if s.Stuck > 0 {

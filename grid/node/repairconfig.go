@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"gotong/storage"
+	"gotong/storage/repair"
 )
 
 // RepairConfig says when lost shards are rebuilt.
@@ -22,6 +23,14 @@ type AuditConfig struct {
 // ScrubConfig says how often this peer reads again what it keeps for others.
 type ScrubConfig struct {
 	Every time.Duration `mapstructure:"every"` // within which all was read
+}
+
+// repairTiming is what package repair takes of the configuration.
+func (c Config) repairTiming() repair.Timing {
+	return repair.Timing{
+		Grace: c.Repair.Grace, Interval: c.Repair.Interval, Rate: int64(c.Repair.Rate), Audits: c.Audit.Interval, Groups: c.Audit.Groups,
+		Scrub: c.Scrub.Every, Retention: c.Retention.Removed,
+	}
 }
 
 func (c Config) validateRepair(fault func(key, format string, args ...any)) {

@@ -46,18 +46,28 @@ func (p *Peer) Drain(ctx context.Context, progress func(*controlv1.DrainProgress
 
 // takeNothing lets this peer give no disk until resume is called.
 func (p *Peer) takeNothing() (resume func(), err error) {
-	give := func(bytes Size) error {
-		p.store.SetCapacity(max(int64(bytes), nothing))
-		return p.membership.UpdateRecord(func(r *grid.Record) { r.PledgeBytes = uint64(bytes) })
-	}
-	if err := give(0); err != nil {
+	p.drains.Add(1)
+	if err := p.pledge(); err != nil {
+		p.drains.Add(-1)
 		return nil, err
 	}
 	return func() {
-		if err := give(p.cfg.Give); err != nil {
+		p.drains.Add(-1)
+		if err := p.pledge(); err != nil {
 			p.logger.Warn("others are not told yet that this peer gives disk again", "err", err)
 		}
 	}, nil
+}
+
+// pledge gives what is configured, or nothing while a drain runs, and tells the
+// others.
+func (p *Peer) pledge() error {
+	give := p.cfg().Give
+	if p.drains.Load() > 0 {
+		give = 0
+	}
+	p.store.SetCapacity(max(int64(give), nothing))
+	return p.membership.UpdateRecord(func(r *grid.Record) { r.PledgeBytes = uint64(give) })
 }
 
 func drainMessage(d repair.DrainProgress) *controlv1.DrainProgress {

@@ -37,11 +37,11 @@ const (
 // schedule decides when each backup set is due and has it backed up. What it
 // knows of earlier runs survives restarts.
 type schedule struct {
-	sets   map[string]SetConfig
 	file   string
 	logger *slog.Logger
 
 	mu      sync.Mutex
+	sets    map[string]SetConfig
 	states  setStates
 	jitter  map[string]float64   // of each set, 0 to 1
 	hold    map[string]time.Time // no earlier than then: something else was running
@@ -52,25 +52,35 @@ type schedule struct {
 // openSchedule reads what is known of earlier runs. A file that cannot be read
 // is no reason not to start: at worst sets are backed up earlier than need be.
 func openSchedule(sets map[string]SetConfig, file string, logger *slog.Logger) *schedule {
-	s := &schedule{sets: sets, file: file, logger: logger, jitter: map[string]float64{}, hold: map[string]time.Time{}, awake: time.Now()}
+	s := &schedule{file: file, logger: logger, jitter: map[string]float64{}, hold: map[string]time.Time{}, awake: time.Now()}
 	var err error
 	if s.states, err = readSetStates(file); err != nil {
 		logger.Warn("when sets were backed up is not known; they are as soon as possible", "err", err)
 		s.states = setStates{}
 	}
-	for name := range sets {
-		s.jitter[name] = rand.Float64()
-	}
+	s.keep(sets)
+	return s
+}
+
+// keep takes other sets. One that goes while it is backed up is backed up to its
+// end.
+func (s *schedule) keep(sets map[string]SetConfig) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	had := len(s.sets)
+	s.sets = sets
 	s.forgetOthers()
 	for name := range sets {
+		if _, known := s.jitter[name]; !known {
+			s.jitter[name] = rand.Float64()
+		}
 		if _, known := s.states[name]; !known {
 			s.states[name] = &setState{FirstSeen: time.Now()}
 		}
 	}
-	s.save()
-	return s
+	if had+len(sets) > 0 {
+		s.save()
+	}
 }
 
 // forgetOthers drops the state of sets that are configured no more.
@@ -85,9 +95,6 @@ func (s *schedule) forgetOthers() {
 // save keeps the states; the caller holds the lock. Without it the next start
 // may run a set too early, which costs little.
 func (s *schedule) save() {
-	if len(s.sets) == 0 {
-		return
-	}
 	if err := writeSetStates(s.file, s.states); err != nil {
 		s.logger.Warn("when sets were backed up cannot be kept", "err", err)
 	}

@@ -30,7 +30,7 @@ func (p *Peer) backUpSet(ctx context.Context, name string) error {
 
 // tidySet forgets what the rules of a set do not keep, and gives the space back.
 func (p *Peer) tidySet(ctx context.Context, name string) error {
-	keep := p.cfg.Backup.Sets[name].Keep
+	keep := p.cfg().Backup.Sets[name].Keep
 	if keep.IsZero() {
 		return nil
 	}

@@ -17,7 +17,7 @@ import (
 func (p *Peer) Status(ctx context.Context) (*controlv1.StatusResponse, error) {
 	view := p.roster.View()
 	s := &controlv1.StatusResponse{
-		Grid: view.Grid().String(), Peer: p.ID().String(), Name: p.cfg.Name, Listen: p.net.Addr().String(),
+		Grid: view.Grid().String(), Peer: p.ID().String(), Name: p.cfg().Name, Listen: p.net.Addr().String(),
 		Giving: p.giving(), Donating: p.donating(), Work: p.ownerWork(),
 	}
 	var away []grid.Peer
@@ -85,7 +85,7 @@ func (p *Peer) problems() []*controlv1.Problem {
 // it was not the owner, somebody else has them.
 func (p *Peer) doubtsAboutOwn() (out []*controlv1.Problem) {
 	view := p.roster.View()
-	for _, d := range view.Doubts(p.owner(), time.Now().Add(-p.cfg.Retention.Floor), p.roster.Learnt()) {
+	for _, d := range view.Doubts(p.owner(), time.Now().Add(-p.cfg().Retention.Floor), p.roster.Learnt()) {
 		if d.Device == p.ID() || len(d.Removals) == 0 {
 			continue
 		}
@@ -97,7 +97,7 @@ func (p *Peer) doubtsAboutOwn() (out []*controlv1.Problem) {
 		out = append(out, &controlv1.Problem{
 			What: fmt.Sprintf("your device %s removed %s %s", p.nameOf(d.Device), who, ageText(time.Since(last.Learnt))),
 			Why:  "if you did not do that, somebody else has that device, and may remove every friend of yours",
-			Do:   "if it was not you: gotong recover --undo-removals in a new home, within " + p.cfg.Retention.Floor.String(),
+			Do:   "if it was not you: gotong recover --undo-removals in a new home, within " + p.cfg().Retention.Floor.String(),
 		})
 	}
 	return out

@@ -29,7 +29,7 @@ func (p *Peer) openStorage() error {
 	}
 	view := p.roster.View()
 	self, _ := view.Member(p.ID())
-	redundancy, err := storage.ParseRedundancy(p.cfg.Redundancy)
+	redundancy, err := storage.ParseRedundancy(p.cfg().Redundancy)
 	if err != nil {
 		return err
 	}
@@ -37,7 +37,7 @@ func (p *Peer) openStorage() error {
 	adapter := &vaultSegments{incomplete: p.backups.refusals.add}
 	p.vault, err = vault.Open(p.home.state().vault(), vault.Config{
 		Segments: adapter, Node: p.node.Private(), Owner: self.Owner, Grant: p.grant,
-		Floor: p.cfg.Retention.Floor, Logger: p.logger,
+		Floor: p.floor, Logger: p.logger,
 	})
 	if err != nil {
 		return p.home.state().unreadable(p.home.state().vault(), err)
@@ -45,16 +45,16 @@ func (p *Peer) openStorage() error {
 	p.onClose(p.vault.Close)
 	p.backups.redundancy.Store(&redundancy)
 	p.spool, err = segments.OpenSpool(segments.SpoolConfig{
-		Dir: p.home.state().spool(), Bytes: int64(p.cfg.Backup.Spool), KeepFree: uint64(p.cfg.Store.KeepFree),
+		Dir: p.home.state().spool(), Bytes: int64(p.cfg().Backup.Spool), KeepFree: uint64(p.cfg().Store.KeepFree),
 	})
 	if err != nil { // it is only a cache
 		p.logger.Warn("data for friends who are away is not kept here", "err", err)
 	}
-	p.schedule = openSchedule(p.cfg.Backup.Sets, p.home.state().sets(), p.logger)
+	p.schedule = openSchedule(p.cfg().Backup.Sets, p.home.state().sets(), p.logger)
 	p.segments, err = segments.New(segments.Config{
 		Holders: p.holders, Node: p.node.Private(), Grant: p.grant, Vault: p.vault.ID(), Owner: self.Owner,
 		Redundancy: func() storage.Redundancy { return *p.backups.redundancy.Load() },
-		Floor:      p.cfg.Retention.Floor, Spool: p.spool, Logger: p.logger,
+		Floor:      p.floor, Spool: p.spool, Logger: p.logger,
 		Doubt: func(peer grid.PeerID, shard storage.ShardID) { p.repair.Doubt(peer, shard) },
 	})
 	adapter.Segments = p.segments
@@ -62,19 +62,19 @@ func (p *Peer) openStorage() error {
 }
 
 func (p *Peer) openStore() (err error) {
-	keepFree := int64(p.cfg.Store.KeepFree)
+	keepFree := int64(p.cfg().Store.KeepFree)
 	if keepFree == 0 {
 		keepFree = -1 // the store's word for nothing
 	}
 	p.fair = &fairShare{peer: p}
 	p.fair.refresh()
 	p.store, err = shardstore.Open(p.home.state().shards(), shardstore.Config{
-		CapacityBytes: max(int64(p.cfg.Give), nothing), KeepFreeBytes: keepFree,
+		CapacityBytes: max(int64(p.cfg().Give), nothing), KeepFreeBytes: keepFree,
 		OwnerLimit:        p.fair.limit,
 		ExplainLimit:      p.fair.explain,
 		Authorize:         p.authorizeHeader,
 		AuthorizeHead:     func(h storage.SignedHead) error { return p.authorize(h.Owner, h.Signer, h.Allows) },
-		KeepDeletions:     p.cfg.Retention.Deletions,
+		KeepDeletions:     p.cfg().Retention.Deletions,
 		AuthorizeDeletion: func(d storage.SignedDeletion) error { return p.authorize(d.Owner, d.Signer, d.Allows) },
 		Logger:            p.logger,
 	})
@@ -97,6 +97,9 @@ func (p *Peer) openStore() (err error) {
 	})
 	return nil
 }
+
+// floor is the retention floor of what is stored from now on.
+func (p *Peer) floor() time.Duration { return p.cfg().Retention.Floor }
 
 // grant returns the delegation under which this peer signs for its owner.
 func (p *Peer) grant() []byte {

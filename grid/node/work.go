@@ -53,8 +53,8 @@ func (p *Peer) openTasks() error {
 		p.logger.Warn("the accounts of work begin anew", "err", err)
 	}
 	w.worker, err = worker.New(worker.Config{
-		Executable: p.options.Executable, Dir: filepath.Join(dir, "worker"), Slots: max(p.cfg.Slots, 1),
-		Limits: p.taskLimits(), StoreBytes: int64(p.cfg.Tasks.CacheBytes), CodeBytes: int64(p.cfg.Tasks.CompileCache), Cgroup: p.cgroup(), Native: p.cfg.Donate.runsNative(), Logger: p.logger,
+		Executable: p.options.Executable, Dir: filepath.Join(dir, "worker"), Slots: max(p.cfg().Slots, 1),
+		Limits: p.taskLimits(), StoreBytes: int64(p.cfg().Tasks.CacheBytes), CodeBytes: int64(p.cfg().Tasks.CompileCache), Cgroup: p.cgroup(), Native: p.cfg().Donate.runsNative(), Logger: p.logger,
 	})
 	if err != nil {
 		return err
@@ -78,17 +78,17 @@ func (p *Peer) openTasks() error {
 
 // cgroup is what the configuration says, as a worker takes it.
 func (p *Peer) cgroup() string {
-	if p.cfg.Tasks.Cgroup == cgroupOff {
+	if p.cfg().Tasks.Cgroup == cgroupOff {
 		return ""
 	}
-	return p.cfg.Tasks.Cgroup
+	return p.cfg().Tasks.Cgroup
 }
 
 // taskLimits is the most that the donor lets a task ask for.
 func (p *Peer) taskLimits() tasks.Limits {
 	limits := tasks.CeilingLimits()
-	limits.MemoryBytes = min(limits.MemoryBytes, int64(p.cfg.Tasks.MaxMemory))
-	limits.Wall = min(limits.Wall, p.cfg.Tasks.MaxTimeout)
+	limits.MemoryBytes = min(limits.MemoryBytes, int64(p.cfg().Tasks.MaxMemory))
+	limits.Wall = min(limits.Wall, p.cfg().Tasks.MaxTimeout)
 	return limits
 }
 
@@ -107,7 +107,7 @@ func (w *work) register(services *peernet.Services) {
 
 // run runs the worker until ctx ends and hands unfinished tasks back.
 func (w *work) run(ctx context.Context) error {
-	if w.peer.cfg.Slots == 0 { // no sandbox is ever started then
+	if w.peer.cfg().Slots == 0 { // no sandbox is ever started then
 		<-ctx.Done()
 		return nil
 	}
@@ -129,7 +129,7 @@ func (w *work) run(ctx context.Context) error {
 
 // opened is closed when it is known whether tasks can run here.
 func (w *work) opened() <-chan struct{} {
-	if w.peer.cfg.Slots == 0 {
+	if w.peer.cfg().Slots == 0 {
 		known := make(chan struct{})
 		close(known)
 		return known
@@ -149,7 +149,7 @@ func (w *work) Candidates() []scheduler.Candidate {
 	for _, p := range w.peer.membership.Peers() {
 		slots := p.Record.Slots
 		if p.ID == w.peer.ID() {
-			slots = w.peer.cfg.Slots // when it gives none now, the runner says why
+			slots = w.peer.cfg().Slots // when it gives none now, the runner says why
 		}
 		if p.State == grid.StateAlive && slots > 0 {
 			out = append(out, scheduler.Candidate{Peer: p.ID, Site: p.Site()})

@@ -59,7 +59,7 @@ const maxDoubts = 256
 // whoever wanted to read it. The peer may have moved or lost it in good faith;
 // so it is asked whether it still claims the shard, and read again.
 func (r *Repairer) Doubt(peer grid.PeerID, shard storage.ShardID) {
-	if peer == r.cfg.Self {
+	if peer == r.cfg().Self {
 		return
 	}
 	select {
@@ -72,7 +72,7 @@ func (r *Repairer) Doubt(peer grid.PeerID, shard storage.ShardID) {
 func (r *Repairer) nextAudit() (grid.PeerID, time.Duration) {
 	now := time.Now()
 	alive := map[grid.PeerID]bool{}
-	for _, p := range r.cfg.Grid.Peers() {
+	for _, p := range r.cfg().Grid.Peers() {
 		alive[p.ID] = p.State == grid.StateAlive
 	}
 	var peers []grid.PeerID
@@ -91,9 +91,9 @@ func (r *Repairer) nextAudit() (grid.PeerID, time.Duration) {
 		total += weight
 	}
 	if total == 0 {
-		return grid.PeerID{}, min(r.cfg.Interval, r.cfg.Audits)
+		return grid.PeerID{}, min(r.cfg().Interval, r.cfg().Audits)
 	}
-	return peers[rand.IntN(total)], time.Duration(rand.ExpFloat64() * float64(r.cfg.Audits) / float64(total))
+	return peers[rand.IntN(total)], time.Duration(rand.ExpFloat64() * float64(r.cfg().Audits) / float64(total))
 }
 
 // challenge has a peer prove, or deliver, a shard and remembers the outcome.
@@ -107,7 +107,7 @@ func (r *Repairer) challenge(ctx context.Context, peer grid.PeerID, shard storag
 
 // ask makes one challenge; see try.
 func (r *Repairer) ask(ctx context.Context, peer grid.PeerID, shard storage.ShardID, read bool) (outcome Outcome, admitted bool) {
-	header, err := r.cfg.Segments.Header(ctx, shard.Segment, []storage.Holder{{Shard: shard.Index, Peer: peer}})
+	header, err := r.cfg().Segments.Header(ctx, shard.Segment, []storage.Holder{{Shard: shard.Index, Peer: peer}})
 	if err != nil && !read {
 		read = true // nobody else knows the header: it comes with the shard
 	}
@@ -121,7 +121,7 @@ func (r *Repairer) noteChallenge(peer grid.PeerID, shard storage.ShardID, read b
 		return
 	}
 	if outcome.faulty() {
-		r.cfg.Logger.Warn("a holder failed a challenge", "peer", peer, "segment", shard.Segment.Short(), "shard", shard.Index,
+		r.cfg().Logger.Warn("a holder failed a challenge", "peer", peer, "segment", shard.Segment.Short(), "shard", shard.Index,
 			"outcome", string(outcome), "read", read, "admitted", admitted)
 	}
 	// A disk that was replaced is one fault, however many shards were on it.
@@ -149,8 +149,8 @@ func (r *Repairer) try(ctx context.Context, peer grid.PeerID, shard storage.Shar
 		}
 		ctx, cancel := context.WithTimeout(ctx, auditTimeout)
 		defer cancel()
-		groups := randomGroups(storage.ProofGroups(header.ShardBytes), r.cfg.Groups)
-		return outcomeOf(r.cfg.Segments.Audit(ctx, peer, shard, header.Roots[shard.Index], header.ShardBytes, groups))
+		groups := randomGroups(storage.ProofGroups(header.ShardBytes), r.cfg().Groups)
+		return outcomeOf(r.cfg().Segments.Audit(ctx, peer, shard, header.Roots[shard.Index], header.ShardBytes, groups))
 	}
 	outcome = once()
 	if !outcome.faulty() {
@@ -172,7 +172,7 @@ func (r *Repairer) try(ctx context.Context, peer grid.PeerID, shard storage.Shar
 // kept reports whether another trusted member says to have a shard that one does
 // not have any more: it was moved, or let go as surplus.
 func (r *Repairer) kept(ctx context.Context, peer grid.PeerID, shard storage.ShardID) bool {
-	surveys, err := r.cfg.Segments.Survey(ctx, []segments.Ask{{ID: shard.Segment}})
+	surveys, err := r.cfg().Segments.Survey(ctx, []segments.Ask{{ID: shard.Segment}})
 	if err != nil || len(surveys) != 1 || shard.Index >= len(surveys[0].Shards) {
 		return false
 	}
@@ -187,7 +187,7 @@ func (r *Repairer) kept(ctx context.Context, peer grid.PeerID, shard storage.Sha
 func (r *Repairer) stateAt(ctx context.Context, peer grid.PeerID, shard storage.ShardID) storage.ShardState {
 	ctx, cancel := context.WithTimeout(ctx, auditTimeout)
 	defer cancel()
-	store, err := r.cfg.Grid.Shards(peer)
+	store, err := r.cfg().Grid.Shards(peer)
 	if err != nil {
 		return ""
 	}
@@ -208,7 +208,7 @@ func (r *Repairer) stateAt(ctx context.Context, peer grid.PeerID, shard storage.
 func (r *Repairer) readWhole(ctx context.Context, peer grid.PeerID, shard storage.ShardID) error {
 	ctx, cancel := context.WithTimeout(ctx, auditTimeout+storage.MaxShardBytes/slowLineBytes*time.Second)
 	defer cancel()
-	store, err := r.cfg.Grid.Shards(peer)
+	store, err := r.cfg().Grid.Shards(peer)
 	if err != nil {
 		return err
 	}

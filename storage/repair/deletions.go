@@ -27,7 +27,7 @@ const (
 func (r *Repairer) catchUp(ctx context.Context) {
 	ticker := time.NewTicker(firstLook)
 	defer ticker.Stop()
-	for waited := time.Duration(0); waited < min(r.cfg.Interval, firstRound); waited += firstLook {
+	for waited := time.Duration(0); waited < min(r.cfg().Interval, firstRound); waited += firstLook {
 		if scene := r.scene(time.Now()); len(scene.here()) > 0 {
 			r.fetchDeletions(ctx, scene)
 			return
@@ -57,7 +57,7 @@ func (r *Repairer) fetchDeletions(ctx context.Context, scene Scene) {
 	here := scene.here()
 	var group errgroup.Group
 	group.SetLimit(deletionsAtOnce)
-	for _, v := range r.cfg.Store.Vaults() {
+	for _, v := range r.cfg().Store.Vaults() {
 		rand.Shuffle(len(here), func(i, j int) { here[i], here[j] = here[j], here[i] })
 		limit := len(here)
 		if r.isSynced(v.Vault) {
@@ -94,7 +94,7 @@ func (r *Repairer) setSynced(vault storage.VaultID) {
 func (r *Repairer) fetchFrom(ctx context.Context, peer grid.PeerID, v shardstore.HeldVault) error {
 	ctx, cancel := context.WithTimeout(ctx, deletionTimeout)
 	defer cancel()
-	store, err := r.cfg.Grid.Shards(peer)
+	store, err := r.cfg().Grid.Shards(peer)
 	if err != nil {
 		return err
 	}
@@ -105,12 +105,12 @@ func (r *Repairer) fetchFrom(ctx context.Context, peer grid.PeerID, v shardstore
 
 // takeDeletions stores deletions, together or, when one is refused, each.
 func (r *Repairer) takeDeletions(ctx context.Context, from grid.PeerID, raw [][]byte) {
-	if r.cfg.Store.PutDeletions(ctx, raw) == nil {
+	if r.cfg().Store.PutDeletions(ctx, raw) == nil {
 		return
 	}
 	for i := range raw {
-		if err := r.cfg.Store.PutDeletions(ctx, raw[i:i+1]); err != nil {
-			r.cfg.Logger.Debug("deletion not taken", "from", from, "err", err)
+		if err := r.cfg().Store.PutDeletions(ctx, raw[i:i+1]); err != nil {
+			r.cfg().Logger.Debug("deletion not taken", "from", from, "err", err)
 		}
 	}
 }
@@ -128,7 +128,7 @@ func (r *Repairer) dropDeleted(ctx context.Context, patients []*patient, scene S
 			continue
 		}
 		if p.vault.IsZero() {
-			header, err := r.cfg.Segments.Header(ctx, p.id, p.hints)
+			header, err := r.cfg().Segments.Header(ctx, p.id, p.hints)
 			if err != nil {
 				continue
 			}
@@ -139,7 +139,7 @@ func (r *Repairer) dropDeleted(ctx context.Context, patients []*patient, scene S
 	}
 	deleted := map[*patient]bool{}
 	for v, group := range claimed {
-		unproven := slices.ContainsFunc(group, func(p *patient) bool { return !r.cfg.Store.Deleted(v.owner, v.id, p.id) })
+		unproven := slices.ContainsFunc(group, func(p *patient) bool { return !r.cfg().Store.Deleted(v.owner, v.id, p.id) })
 		for _, peer := range claimants(group) {
 			if !unproven {
 				break
@@ -147,7 +147,7 @@ func (r *Repairer) dropDeleted(ctx context.Context, patients []*patient, scene S
 			_ = r.fetchFrom(ctx, peer, shardstore.HeldVault{Vault: v.id, Owner: v.owner}) // no proof, no effect
 		}
 		for _, p := range group {
-			deleted[p] = r.cfg.Store.Deleted(v.owner, v.id, p.id)
+			deleted[p] = r.cfg().Store.Deleted(v.owner, v.id, p.id)
 		}
 	}
 	out := patients[:0]
@@ -162,11 +162,11 @@ func (r *Repairer) dropDeleted(ctx context.Context, patients []*patient, scene S
 			row := *p.row
 			row.Lost, row.Complete, row.Committed, row.SurvivesSites = true, false, false, -1
 			lost = append(lost, row)
-			r.cfg.Logger.Warn("a segment that the vault needs was deleted by another device of the owner", "segment", p.id.Short())
+			r.cfg().Logger.Warn("a segment that the vault needs was deleted by another device of the owner", "segment", p.id.Short())
 		}
 	}
 	if len(lost) > 0 {
-		return out, r.cfg.Rows.Observe(ctx, lost)
+		return out, r.cfg().Rows.Observe(ctx, lost)
 	}
 	return out, nil
 }

@@ -21,7 +21,7 @@ func (r *Repairer) examine(ctx context.Context, patients []*patient, scene Scene
 	for i, p := range patients {
 		asks[i] = segments.Ask{ID: p.id, N: p.redundancy.N, Holders: p.hints, All: r.wide || r.letsGo(p)}
 	}
-	surveys, err := r.cfg.Segments.Survey(ctx, asks)
+	surveys, err := r.cfg().Segments.Survey(ctx, asks)
 	if err != nil {
 		return nil, fmt.Errorf("survey: %w", err)
 	}
@@ -29,7 +29,7 @@ func (r *Repairer) examine(ctx context.Context, patients []*patient, scene Scene
 		return nil, fmt.Errorf("survey: %d answers to %d questions", len(surveys), len(patients))
 	}
 	now := time.Now()
-	self := scene.Peers[r.cfg.Self]
+	self := scene.Peers[r.cfg().Self]
 	for i, p := range patients {
 		if p.owner == (grid.OwnerID{}) {
 			p.owner = self.Owner
@@ -39,7 +39,7 @@ func (r *Repairer) examine(ctx context.Context, patients []*patient, scene Scene
 		p.evidence = Evidence{ID: p.id, Redundancy: p.redundancy, Owner: p.owner, Copies: s.Shards, Refused: s.Refused, Silent: s.Silent}
 		p.verdict, p.looked = Judge(p.evidence, scene), now
 		p.verdict.Claimed = p.verdict.Claimed || s.Deleted
-		r.claims.offer(p.evidence, r.cfg.Self)
+		r.claims.offer(p.evidence, r.cfg().Self)
 	}
 	r.hear(patients, scene)
 	return r.dropDeleted(ctx, patients, scene)
@@ -84,7 +84,7 @@ func (r *Repairer) observe(ctx context.Context, patients []*patient, scene Scene
 	if len(rows) == 0 {
 		return nil
 	}
-	return r.cfg.Rows.Observe(ctx, rows)
+	return r.cfg().Rows.Observe(ctx, rows)
 }
 
 // note remembers an own segment while holders of it are away.

@@ -32,7 +32,7 @@ var errNoPlace = errors.New("no other peer has a place for it")
 func (r *Repairer) moveAll(ctx context.Context, moving []*patient, scene Scene, sum *Summary) error {
 	for _, p := range moving {
 		for _, h := range p.verdict.Crowded {
-			if h.Peer != r.cfg.Self || !slices.Contains(p.held, h.Shard) {
+			if h.Peer != r.cfg().Self || !slices.Contains(p.held, h.Shard) {
 				continue
 			}
 			bytes, err := r.handOver(ctx, p, h.Shard, scene, true)
@@ -56,14 +56,14 @@ func (r *Repairer) moveAll(ctx context.Context, moving []*patient, scene Scene, 
 // sites are less crowded than now.
 func (r *Repairer) handOver(ctx context.Context, p *patient, shard int, scene Scene, better bool) (bytes int64, err error) {
 	id := storage.ShardID{Segment: p.id, Index: shard}
-	header, hints, err := r.cfg.Store.Header(ctx, p.id)
+	header, hints, err := r.cfg().Store.Header(ctx, p.id)
 	if err != nil {
 		return 0, err
 	}
 	if !better {
 		for _, peer := range p.elsewhere(shard, scene) {
 			if r.proves(ctx, peer, id, header) {
-				return 0, r.cfg.Store.DeleteShard(ctx, id)
+				return 0, r.cfg().Store.DeleteShard(ctx, id)
 			}
 		}
 	}
@@ -71,15 +71,15 @@ func (r *Repairer) handOver(ctx context.Context, p *patient, shard int, scene Sc
 		return 0, err
 	}
 	avoid := maps.Clone(p.verdict.Avoid)
-	avoid[r.cfg.Self] = true
-	rebuilt, err := r.cfg.Segments.Rebuild(ctx, segments.RebuildJob{
-		Header: header, Sources: withEpochs(p.sources(shard, r.cfg.Self), hints), Missing: []int{shard},
+	avoid[r.cfg().Self] = true
+	rebuilt, err := r.cfg().Segments.Rebuild(ctx, segments.RebuildJob{
+		Header: header, Sources: withEpochs(p.sources(shard, r.cfg().Self), hints), Missing: []int{shard},
 		Away: withEpochs(p.verdict.Away, hints), Avoid: avoid, Move: better,
 	})
 	if err != nil {
 		return 0, err
 	}
-	at := slices.IndexFunc(rebuilt.Holders, func(h storage.Holder) bool { return h.Shard == shard && h.Peer != r.cfg.Self })
+	at := slices.IndexFunc(rebuilt.Holders, func(h storage.Holder) bool { return h.Shard == shard && h.Peer != r.cfg().Self })
 	if at < 0 || !slices.Contains(rebuilt.Placed, shard) {
 		return 0, errNoPlace
 	}
@@ -92,8 +92,8 @@ func (r *Repairer) handOver(ctx context.Context, p *patient, shard int, scene Sc
 	r.total.Bytes += rebuilt.Bytes
 	r.total.Last = time.Now()
 	r.mu.Unlock()
-	r.cfg.Logger.Info("shard handed over", "segment", p.id.Short(), "shard", shard, "to", to)
-	return rebuilt.Bytes, r.cfg.Store.DeleteShard(ctx, id)
+	r.cfg().Logger.Info("shard handed over", "segment", p.id.Short(), "shard", shard, "to", to)
+	return rebuilt.Bytes, r.cfg().Store.DeleteShard(ctx, id)
 }
 
 // sources returns who has which shard, this peer first for the one that it
@@ -125,8 +125,8 @@ func (p *patient) elsewhere(shard int, scene Scene) []grid.PeerID {
 func (r *Repairer) proves(ctx context.Context, peer grid.PeerID, id storage.ShardID, header storage.SignedHeader) bool {
 	ctx, cancel := context.WithTimeout(ctx, auditTimeout)
 	defer cancel()
-	groups := randomGroups(storage.ProofGroups(header.ShardBytes), r.cfg.Groups)
-	return r.cfg.Segments.Audit(ctx, peer, id, header.Roots[id.Index], header.ShardBytes, groups) == nil
+	groups := randomGroups(storage.ProofGroups(header.ShardBytes), r.cfg().Groups)
+	return r.cfg().Segments.Audit(ctx, peer, id, header.Roots[id.Index], header.ShardBytes, groups) == nil
 }
 
 // DrainProgress is how far a handover is.
@@ -157,7 +157,7 @@ func (r *Repairer) Drain(ctx context.Context, progress func(DrainProgress)) (Dra
 // shed hands shards over while this peer keeps more than it pledges.
 func (r *Repairer) shed(ctx context.Context) error {
 	over := func(s shardstore.Stats) bool { return s.CapacityBytes > 0 && s.Bytes > s.CapacityBytes }
-	if !over(r.cfg.Store.Stats()) {
+	if !over(r.cfg().Store.Stats()) {
 		r.setShedding(DrainProgress{})
 		return nil
 	}
@@ -206,7 +206,7 @@ type drain struct {
 }
 
 func (d *drain) goOn() bool {
-	return d.more(d.r.cfg.Store.Stats())
+	return d.more(d.r.cfg().Store.Stats())
 }
 
 // state is the progress so far.
@@ -220,7 +220,7 @@ func (d *drain) state() DrainProgress {
 func (d *drain) pass(ctx context.Context) error {
 	var ids []storage.SegmentID
 	left := 0
-	for held, err := range d.r.cfg.Store.Segments(ctx) {
+	for held, err := range d.r.cfg().Store.Segments(ctx) {
 		if err != nil {
 			return err
 		}
@@ -228,7 +228,7 @@ func (d *drain) pass(ctx context.Context) error {
 	}
 	d.mu.Lock()
 	d.done.Left, d.done.Stuck, d.done.Why = left, 0, ""
-	d.done.LeftBytes = d.r.cfg.Store.Stats().Bytes
+	d.done.LeftBytes = d.r.cfg().Store.Stats().Bytes
 	d.mu.Unlock()
 	before := d.state().Shards
 	for portion := range slices.Chunk(ids, handOverPortion) {
@@ -274,7 +274,7 @@ func (d *drain) portion(ctx context.Context, ids []storage.SegmentID) error {
 
 // note counts one shard and reports.
 func (d *drain) note(bytes int64, err error) {
-	used := d.r.cfg.Store.Stats().Bytes
+	used := d.r.cfg().Store.Stats().Bytes
 	d.mu.Lock()
 	d.done.LeftBytes = used
 	if err == nil {

@@ -25,7 +25,7 @@ const (
 // about the others, so only the end of ctx stops it.
 func (r *Repairer) mendAll(ctx context.Context, due []*patient, scene Scene, sum *Summary) error {
 	var group errgroup.Group
-	group.SetLimit(r.cfg.Parallel)
+	group.SetLimit(r.cfg().Parallel)
 	for _, p := range due {
 		if ctx.Err() != nil {
 			break
@@ -71,9 +71,9 @@ func (r *Repairer) mend(ctx context.Context, p *patient, scene Scene) (rebuilt i
 	rebuilt = len(result.Placed)
 	r.noted(p, result, err)
 	if rebuilt > 0 {
-		r.cfg.Logger.Info("repaired", "segment", p.id.Short(), "shards", rebuilt, "still_missing", len(result.Missing), "bytes", result.Bytes)
+		r.cfg().Logger.Info("repaired", "segment", p.id.Short(), "shards", rebuilt, "still_missing", len(result.Missing), "bytes", result.Bytes)
 	} else {
-		r.cfg.Logger.Info("not repaired yet", "segment", p.id.Short(), "lost", len(p.verdict.Lost), "readable", len(p.verdict.Good),
+		r.cfg().Logger.Info("not repaired yet", "segment", p.id.Short(), "lost", len(p.verdict.Lost), "readable", len(p.verdict.Good),
 			"problem", result.Problem, "err", err)
 	}
 	return rebuilt, result.Bytes, errors.Join(err, r.tellVault(ctx, p, result, err, scene))
@@ -82,7 +82,7 @@ func (r *Repairer) mend(ctx context.Context, p *patient, scene Scene) (rebuilt i
 func (r *Repairer) rebuild(ctx context.Context, p *patient) (segments.Rebuilt, error) {
 	v := p.verdict
 	sources := append(append([]storage.Holder(nil), v.Good...), v.Trash...)
-	header, err := r.cfg.Segments.Header(ctx, p.id, sources)
+	header, err := r.cfg().Segments.Header(ctx, p.id, sources)
 	if err != nil {
 		return segments.Rebuilt{}, err
 	}
@@ -90,8 +90,8 @@ func (r *Repairer) rebuild(ctx context.Context, p *patient) (segments.Rebuilt, e
 	if err := r.budget.wait(ctx, moved); err != nil {
 		return segments.Rebuilt{}, err
 	}
-	return r.cfg.Segments.Rebuild(ctx, segments.RebuildJob{
-		Header: header, Sources: sources, Missing: v.Lost, Away: withEpochs(v.Away, p.hints), Back: v.Back, Avoid: v.Avoid, Wait: r.cfg.Grace,
+	return r.cfg().Segments.Rebuild(ctx, segments.RebuildJob{
+		Header: header, Sources: sources, Missing: v.Lost, Away: withEpochs(v.Away, p.hints), Back: v.Back, Avoid: v.Avoid, Wait: r.cfg().Grace,
 	})
 }
 
@@ -123,9 +123,9 @@ func (r *Repairer) noted(p *patient, result segments.Rebuilt, err error) {
 	if d == nil {
 		return
 	}
-	wait := r.cfg.Interval << min(d.tries, 6)
+	wait := r.cfg().Interval << min(d.tries, 6)
 	d.tries++
-	d.next = time.Now().Add(min(wait, maxBackoff*r.cfg.Interval) - r.cfg.Interval/2)
+	d.next = time.Now().Add(min(wait, maxBackoff*r.cfg().Interval) - r.cfg().Interval/2)
 	switch {
 	case err != nil:
 		d.why = err.Error()
@@ -149,12 +149,12 @@ func (r *Repairer) tellVault(ctx context.Context, p *patient, result segments.Re
 		row = r.afterRebuild(row, p, result)
 	case !row.Lost && p.verdict.gone(p.evidence, scene) && (failed == nil || errors.Is(failed, storage.ErrTooFewShards)):
 		row.Lost = true
-		r.cfg.Logger.Warn("a segment is lost: the next backup stores its data again", "segment", p.id.Short(),
+		r.cfg().Logger.Warn("a segment is lost: the next backup stores its data again", "segment", p.id.Short(),
 			"readable", len(p.verdict.Good), "needed", p.redundancy.K)
 	default:
 		return nil
 	}
-	return r.cfg.Rows.Observe(ctx, []Row{row})
+	return r.cfg().Rows.Observe(ctx, []Row{row})
 }
 
 func (r *Repairer) afterRebuild(row Row, p *patient, result segments.Rebuilt) Row {

@@ -25,7 +25,7 @@ const (
 
 // Repairer keeps segments healthy. It is safe for concurrent use.
 type Repairer struct {
-	cfg     Config
+	live    atomic.Pointer[Config] // see cfg
 	memory  *memory
 	budget  budget
 	started time.Time
@@ -82,12 +82,36 @@ func New(cfg Config) (*Repairer, error) {
 		cfg.Logger.Warn("what was known of other peers' audits is lost", "err", err)
 	}
 	now := time.Now()
-	return &Repairer{
-		cfg: cfg, memory: m, budget: budget{rate: cfg.Rate}, started: now, wide: true,
+	r := &Repairer{
+		memory: m, budget: budget{rate: cfg.Rate}, started: now, wide: true,
 		kick: make(chan struct{}, 1), doubts: make(chan place, maxDoubts), rounds: make(chan struct{}, 1),
 		open: map[storage.SegmentID]*damage{}, suspects: map[storage.SegmentID]bool{}, absent: map[storage.SegmentID]bool{},
 		synced: map[storage.VaultID]bool{}, gone: map[grid.PeerID]bool{}, claims: newClaims(),
-	}, nil
+	}
+	r.live.Store(&cfg)
+	return r, nil
+}
+
+// cfg is what holds now; it is not to be changed.
+func (r *Repairer) cfg() *Config { return r.live.Load() }
+
+// Timing is the part of a Config that may change while a Repairer runs.
+type Timing struct {
+	Grace, Interval, Audits, Scrub, Retention time.Duration
+	Rate                                      int64
+	Groups                                    int
+}
+
+// SetTiming changes them; zero values mean their defaults. What waits for a time
+// by the old ones is not hurried, but for the rounds.
+func (r *Repairer) SetTiming(t Timing) {
+	c := *r.cfg()
+	c.Grace, c.Interval, c.Audits, c.Scrub, c.Retention = t.Grace, t.Interval, t.Audits, t.Scrub, t.Retention
+	c.Rate, c.Groups = t.Rate, t.Groups
+	c = c.filled()
+	r.live.Store(&c)
+	r.budget.set(c.Rate)
+	r.Soon()
 }
 
 // Run repairs, audits and scrubs until ctx ends.
@@ -103,7 +127,7 @@ func (r *Repairer) Run(ctx context.Context) error {
 // repairs runs rounds.
 func (r *Repairer) repairs(ctx context.Context) {
 	r.catchUp(ctx)
-	timer := time.NewTimer(min(r.cfg.Interval, firstRound))
+	timer := time.NewTimer(min(r.cfg().Interval, firstRound))
 	defer timer.Stop()
 	for {
 		select {
@@ -113,13 +137,13 @@ func (r *Repairer) repairs(ctx context.Context) {
 		case <-r.kick:
 		}
 		if _, err := r.Round(ctx); err != nil && ctx.Err() == nil {
-			r.cfg.Logger.Warn("a round of repair ended early", "err", err)
+			r.cfg().Logger.Warn("a round of repair ended early", "err", err)
 		}
 		if err := r.memory.save(); err != nil {
-			r.cfg.Logger.Warn("what is known of other peers is not saved", "err", err)
+			r.cfg().Logger.Warn("what is known of other peers is not saved", "err", err)
 		}
 		// Not all peers at the same moment.
-		timer.Reset(r.cfg.Interval*9/10 + time.Duration(rand.Int64N(int64(r.cfg.Interval)/5+1)))
+		timer.Reset(r.cfg().Interval*9/10 + time.Duration(rand.Int64N(int64(r.cfg().Interval)/5+1)))
 	}
 }
 
@@ -190,10 +214,10 @@ func (r *Repairer) alone(ctx context.Context) (release func(), err error) {
 // scene is what judgements depend on now.
 func (r *Repairer) scene(now time.Time) Scene {
 	s := Scene{
-		Self: r.cfg.Self, Now: now, Started: r.started, Grace: r.cfg.Grace, Peers: map[grid.PeerID]grid.Peer{},
+		Self: r.cfg().Self, Now: now, Started: r.started, Grace: r.cfg().Grace, Peers: map[grid.PeerID]grid.Peer{},
 		Silent: r.memory.silentSince(), Distrusted: r.memory.distrust(now), Leaving: map[grid.PeerID]bool{},
 	}
-	for _, p := range r.cfg.Grid.Peers() {
+	for _, p := range r.cfg().Grid.Peers() {
 		s.Peers[p.ID] = p
 		if p.Record.PledgeBytes == 0 {
 			s.Leaving[p.ID] = true

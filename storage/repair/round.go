@@ -70,14 +70,14 @@ func (r *Repairer) Round(ctx context.Context) (Summary, error) {
 // of all.
 func (r *Repairer) choose(ctx context.Context, scene Scene) (portions [][]storage.SegmentID, wraps bool, err error) {
 	var all, first []storage.SegmentID
-	for held, err := range r.cfg.Store.Segments(ctx) {
+	for held, err := range r.cfg().Store.Segments(ctx) {
 		if err != nil {
 			return nil, false, err
 		}
 		all = append(all, held.ID)
 	}
-	if r.cfg.Rows != nil {
-		for row, err := range r.cfg.Rows.Segments(ctx) {
+	if r.cfg().Rows != nil {
+		for row, err := range r.cfg().Rows.Segments(ctx) {
 			if err != nil {
 				return nil, false, err
 			}
@@ -98,7 +98,7 @@ func (r *Repairer) choose(ctx context.Context, scene Scene) (portions [][]storag
 		}
 	}
 	clear(r.suspects)
-	limit := RoundSegments * batches(len(all), r.cfg.Interval, r.cfg.Grace, r.hurry(scene))
+	limit := RoundSegments * batches(len(all), r.cfg().Interval, r.cfg().Grace, r.hurry(scene))
 	next := slice(all, r.cursor, limit)
 	wraps = len(next) < limit || len(next) == 0 || compareIDs(next[len(next)-1], r.cursor) <= 0
 	if len(next) > 0 {
@@ -117,7 +117,7 @@ func (r *Repairer) choose(ctx context.Context, scene Scene) (portions [][]storag
 // last round still counted on: then all segments are looked at now.
 func (r *Repairer) hurry(scene Scene) bool {
 	gone := map[grid.PeerID]bool{}
-	for _, p := range r.cfg.Grid.Removed() {
+	for _, p := range r.cfg().Grid.Removed() {
 		gone[p.ID] = true
 	}
 	for id, p := range scene.Peers {
@@ -160,7 +160,7 @@ func (r *Repairer) admit(ctx context.Context, ids []storage.SegmentID) ([]*patie
 	for _, id := range ids {
 		wanted[id] = &patient{id: id}
 	}
-	for held, err := range r.cfg.Store.Segments(ctx) {
+	for held, err := range r.cfg().Store.Segments(ctx) {
 		if err != nil {
 			return nil, err
 		}
@@ -168,8 +168,8 @@ func (r *Repairer) admit(ctx context.Context, ids []storage.SegmentID) ([]*patie
 			p.held, p.surplus, p.vault, p.owner, p.job = held.Shards, held.Surplus, held.Vault, held.Owner, held.Job
 		}
 	}
-	if r.cfg.Rows != nil {
-		for row, err := range r.cfg.Rows.Segments(ctx) {
+	if r.cfg().Rows != nil {
+		for row, err := range r.cfg().Rows.Segments(ctx) {
 			if err != nil {
 				return nil, err
 			}
@@ -182,7 +182,7 @@ func (r *Repairer) admit(ctx context.Context, ids []storage.SegmentID) ([]*patie
 	for _, id := range ids {
 		if p := wanted[id]; len(p.held)+len(p.surplus) > 0 || p.row != nil {
 			if len(p.held)+len(p.surplus) > 0 {
-				header, holders, err := r.cfg.Store.Header(ctx, id)
+				header, holders, err := r.cfg().Store.Header(ctx, id)
 				if err != nil && p.row == nil {
 					continue // gone meanwhile
 				}
@@ -191,7 +191,7 @@ func (r *Repairer) admit(ctx context.Context, ids []storage.SegmentID) ([]*patie
 				}
 			}
 			if p.redundancy.IsZero() {
-				header, err := r.cfg.Segments.Header(ctx, id, p.hints)
+				header, err := r.cfg().Segments.Header(ctx, id, p.hints)
 				if err != nil {
 					continue // nobody who knows it is here
 				}
@@ -225,7 +225,7 @@ func (r *Repairer) triage(patients []*patient, scene Scene, sum *Summary) (due, 
 		if len(v.Lost) == 0 {
 			sum.Healthy++
 			delete(r.open, p.id)
-			if slices.ContainsFunc(v.Crowded, func(h storage.Holder) bool { return h.Peer == r.cfg.Self }) {
+			if slices.ContainsFunc(v.Crowded, func(h storage.Holder) bool { return h.Peer == r.cfg().Self }) {
 				moving = append(moving, p)
 			}
 			continue
@@ -239,7 +239,7 @@ func (r *Repairer) triage(patients []*patient, scene Scene, sum *Summary) (due, 
 		}
 		d := r.damaged(p, scene.Now)
 		turn := Turn(p.evidence, v, scene)
-		d.waits = scene.Now.Before(ActsAt(d.since, turn, r.cfg.Interval))
+		d.waits = scene.Now.Before(ActsAt(d.since, turn, r.cfg().Interval))
 		switch {
 		case d.waits:
 			sum.Waiting++

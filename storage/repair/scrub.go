@@ -21,9 +21,9 @@ const (
 func (r *Repairer) scrubs(ctx context.Context) {
 	for {
 		if err := r.scrubPass(ctx); err != nil && ctx.Err() == nil {
-			r.cfg.Logger.Warn("reading the own shards again was interrupted", "err", err)
+			r.cfg().Logger.Warn("reading the own shards again was interrupted", "err", err)
 		}
-		if sleep(ctx, min(scrubIdle, r.cfg.Scrub)) != nil {
+		if sleep(ctx, min(scrubIdle, r.cfg().Scrub)) != nil {
 			return
 		}
 	}
@@ -34,7 +34,7 @@ func (r *Repairer) scrubs(ctx context.Context) {
 func (r *Repairer) scrubPass(ctx context.Context) error {
 	state := r.memory.scrubState()
 	if state.next == (storage.ShardID{}) {
-		if !state.last.IsZero() && time.Since(state.last) < r.cfg.Scrub/2 {
+		if !state.last.IsZero() && time.Since(state.last) < r.cfg().Scrub/2 {
 			return nil
 		}
 		state.began = time.Now()
@@ -44,7 +44,7 @@ func (r *Repairer) scrubPass(ctx context.Context) error {
 		return err
 	}
 	n := 0
-	for id, err := range r.cfg.Store.All(ctx) {
+	for id, err := range r.cfg().Store.All(ctx) {
 		if err != nil {
 			return err
 		}
@@ -56,7 +56,7 @@ func (r *Repairer) scrubPass(ctx context.Context) error {
 		if n++; n%scrubSave == 0 {
 			r.memory.setScrub(state)
 		}
-		if err := sleep(ctx, scrubWait(took, time.Until(state.began.Add(r.cfg.Scrub/2)), left)); err != nil {
+		if err := sleep(ctx, scrubWait(took, time.Until(state.began.Add(r.cfg().Scrub/2)), left)); err != nil {
 			r.memory.setScrub(state)
 			return err
 		}
@@ -81,7 +81,7 @@ func scrubWait(took, rest time.Duration, left int) time.Duration {
 
 func (r *Repairer) scrubOne(ctx context.Context, id storage.ShardID, state *scrubState) (took time.Duration) {
 	start := time.Now()
-	err := r.cfg.Store.Verify(ctx, id)
+	err := r.cfg().Store.Verify(ctx, id)
 	if errors.Is(err, storage.ErrCorrupt) {
 		state.bad++
 		r.suspect(id.Segment)
@@ -92,7 +92,7 @@ func (r *Repairer) scrubOne(ctx context.Context, id storage.ShardID, state *scru
 
 // countAfter counts the shards from a place on.
 func (r *Repairer) countAfter(ctx context.Context, from storage.ShardID) (n int, err error) {
-	for id, err := range r.cfg.Store.All(ctx) {
+	for id, err := range r.cfg().Store.All(ctx) {
 		if err != nil {
 			return 0, err
 		}

@@ -130,7 +130,7 @@ func (r *Repairer) widen(now time.Time) {
 	if r.wide {
 		r.widened = now
 	}
-	r.wide = now.Sub(r.widened) >= r.cfg.Grace
+	r.wide = now.Sub(r.widened) >= r.cfg().Grace
 }
 
 // doubled reports whether somebody else says to have a shard too.
@@ -166,11 +166,11 @@ func (r *Repairer) tryToLetGo(ctx context.Context, p *patient, shard int, scene 
 		return
 	}
 	if t = t.proved(scene.Now); r.enough(t, scene) {
-		if err := r.cfg.Store.SetAside(ctx, id); err != nil {
-			r.cfg.Logger.Warn("a surplus shard stays", "segment", p.id.Short(), "shard", shard, "err", err)
+		if err := r.cfg().Store.SetAside(ctx, id); err != nil {
+			r.cfg().Logger.Warn("a surplus shard stays", "segment", p.id.Short(), "shard", shard, "err", err)
 			return
 		}
-		r.cfg.Logger.Info("surplus shard set aside", "segment", p.id.Short(), "shard", shard, "kept_by", keeper)
+		r.cfg().Logger.Info("surplus shard set aside", "segment", p.id.Short(), "shard", shard, "kept_by", keeper)
 		t = trial{keeper: keeper}
 	}
 	r.memory.setTrial(id, t)
@@ -206,33 +206,33 @@ func (r *Repairer) watchSurplus(ctx context.Context, p *patient, s shardstore.Su
 		r.memory.setTrial(id, next)
 		return
 	}
-	freed, err := r.cfg.Store.Discard(ctx, id)
+	freed, err := r.cfg().Store.Discard(ctx, id)
 	if err != nil {
-		r.cfg.Logger.Warn("a surplus shard stays", "segment", p.id.Short(), "shard", s.Index, "err", err)
+		r.cfg().Logger.Warn("a surplus shard stays", "segment", p.id.Short(), "shard", s.Index, "err", err)
 		return
 	}
 	r.memory.endTrial(id)
 	r.mu.Lock()
 	r.total.Freed += freed
 	r.mu.Unlock()
-	r.cfg.Logger.Info("surplus shard freed", "segment", p.id.Short(), "shard", s.Index, "kept_by", t.keeper, "bytes", freed)
+	r.cfg().Logger.Info("surplus shard freed", "segment", p.id.Short(), "shard", s.Index, "kept_by", t.keeper, "bytes", freed)
 }
 
 // takeBack makes a shard that was set aside a stored one again, and lets the
 // patient know.
 func (r *Repairer) takeBack(ctx context.Context, p *patient, id storage.ShardID, scene Scene) {
-	if err := r.cfg.Store.TakeBack(ctx, id); err != nil {
-		r.cfg.Logger.Warn("a shard that was set aside cannot be taken back", "segment", p.id.Short(), "shard", id.Index, "err", err)
+	if err := r.cfg().Store.TakeBack(ctx, id); err != nil {
+		r.cfg().Logger.Warn("a shard that was set aside cannot be taken back", "segment", p.id.Short(), "shard", id.Index, "err", err)
 		return
 	}
 	r.memory.endTrial(id)
-	if err := r.cfg.Store.Verify(ctx, id); err != nil {
+	if err := r.cfg().Store.Verify(ctx, id); err != nil {
 		return // the store has said so
 	}
-	r.cfg.Logger.Info("shard taken back", "segment", p.id.Short(), "shard", id.Index)
+	r.cfg().Logger.Info("shard taken back", "segment", p.id.Short(), "shard", id.Index)
 	p.held = append(p.held, id.Index)
 	p.evidence.Copies = slices.Clone(p.evidence.Copies)
-	p.evidence.Copies[id.Index] = append(slices.Clone(p.evidence.Copies[id.Index]), segments.Copy{Peer: r.cfg.Self, State: storage.ShardStored})
+	p.evidence.Copies[id.Index] = append(slices.Clone(p.evidence.Copies[id.Index]), segments.Copy{Peer: r.cfg().Self, State: storage.ShardStored})
 	claimed := p.verdict.Claimed
 	p.verdict = Judge(p.evidence, scene)
 	p.verdict.Claimed = p.verdict.Claimed || claimed
@@ -240,12 +240,12 @@ func (r *Repairer) takeBack(ctx context.Context, p *patient, id storage.ShardID,
 
 // due reports whether the next proof of a trial may be asked for.
 func (r *Repairer) due(t trial, scene Scene) bool {
-	return t.proofs == 0 || scene.Now.Sub(t.last) >= r.cfg.Grace/trialPart
+	return t.proofs == 0 || scene.Now.Sub(t.last) >= r.cfg().Grace/trialPart
 }
 
 // enough reports whether a step of a trial may end.
 func (r *Repairer) enough(t trial, scene Scene) bool {
-	return t.proofs >= proofsToLetGo && scene.Now.Sub(t.since) >= r.cfg.Grace
+	return t.proofs >= proofsToLetGo && scene.Now.Sub(t.since) >= r.cfg().Grace
 }
 
 // proved is t with one proof more.

@@ -13,20 +13,20 @@ import (
 // tidy frees what may be freed and forgets who is no member.
 func (r *Repairer) tidy(ctx context.Context, scene Scene) error {
 	r.memory.keep(func(peer grid.PeerID) bool { _, member := scene.Peers[peer]; return member })
-	freed, err := r.cfg.Store.EmptyTrash(ctx, false)
+	freed, err := r.cfg().Store.EmptyTrash(ctx, false)
 	errs := []error{err}
-	left, err := r.cfg.Store.FreeGivenUp(ctx)
+	left, err := r.cfg().Store.FreeGivenUp(ctx)
 	freed += left
 	errs = append(errs, err)
-	removed, err := r.cfg.Store.NoteRemoved(removedOwners(r.cfg.Grid.Removed(), scene))
+	removed, err := r.cfg().Store.NoteRemoved(removedOwners(r.cfg().Grid.Removed(), scene))
 	errs = append(errs, err)
 	for owner, since := range removed {
-		if since < r.cfg.Retention {
+		if since < r.cfg().Retention {
 			continue
 		}
-		dropped, err := r.cfg.Store.DropOwner(ctx, owner)
+		dropped, err := r.cfg().Store.DropOwner(ctx, owner)
 		if n := dropped.Total(); n > 0 {
-			r.cfg.Logger.Info("what was kept for an owner who was removed is freed", "owner", owner, "bytes", n)
+			r.cfg().Logger.Info("what was kept for an owner who was removed is freed", "owner", owner, "bytes", n)
 			freed += n
 		}
 		errs = append(errs, err)

@@ -60,7 +60,7 @@ type Config struct {
 	// Redundancy returns how to code the next segment; nil or a zero value
 	// means by the number of sites (placement.Auto).
 	Redundancy func() storage.Redundancy
-	Floor      time.Duration // retention floor put into headers
+	Floor      func() time.Duration // retention floor put into headers; nil: DefaultFloor
 	// Doubt is told who did not give a shard that it is thought to have, or gave
 	// a wrong one; nil: nobody is. It does not wait.
 	Doubt func(peer grid.PeerID, shard storage.ShardID)
@@ -104,7 +104,9 @@ func (c Config) Validate() error {
 }
 
 func (c Config) filled() Config {
-	orDefault(&c.Floor, DefaultFloor)
+	if c.Floor == nil {
+		c.Floor = func() time.Duration { return DefaultFloor }
+	}
 	orDefault(&c.MemoryBytes, DefaultMemoryBytes)
 	orDefault(&c.IdleTimeout, DefaultIdleTimeout)
 	orDefault(&c.CommitTimeout, DefaultCommitTimeout)

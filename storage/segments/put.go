@@ -46,7 +46,7 @@ func (s *Segments) Put(ctx context.Context, data []byte) (Put, error) {
 		return Put{}, fmt.Errorf("put segment: %w", err)
 	}
 	put, err := s.put(ctx, data, r, candidates, storage.Header{
-		Vault: s.cfg.Vault, Owner: s.cfg.Owner, Grant: s.cfg.Grant(), Floor: s.cfg.Floor,
+		Vault: s.cfg.Vault, Owner: s.cfg.Owner, Grant: s.cfg.Grant(), Floor: s.cfg.Floor(),
 	})
 	if err != nil {
 		return put, fmt.Errorf("put segment: %w", err)

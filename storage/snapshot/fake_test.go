@@ -117,7 +117,7 @@ func newVault(t testing.TB) (*vault.Vault, *fakeSegments) {
 		Peer: grid.PeerIDOf(node.Public().(ed25519.PublicKey)), Capabilities: grid.CapAll, Epoch: 1, Created: time.Unix(1e9, 0),
 	}).Encode()
 	v, err := vault.Open(dir, vault.Config{Segments: segments, Node: node,
-		Owner: grid.OwnerIDOf(owner.Public().(ed25519.PublicKey)), Grant: func() []byte { return grant }, Floor: time.Hour})
+		Owner: grid.OwnerIDOf(owner.Public().(ed25519.PublicKey)), Grant: func() []byte { return grant }, Floor: func() time.Duration { return time.Hour }})
 	if err != nil {
 		t.Fatal(err)
 	}

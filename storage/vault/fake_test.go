@@ -299,7 +299,7 @@ func testConfig(segments Segments) Config {
 		Peer: grid.PeerIDOf(node.Public().(ed25519.PublicKey)), Capabilities: grid.CapAll, Epoch: 1, Created: time.Unix(1e9, 0),
 	}).Encode()
 	return Config{Segments: segments, Node: node, Owner: grid.OwnerIDOf(owner.Public().(ed25519.PublicKey)),
-		Grant: func() []byte { return grant }, Floor: time.Hour}
+		Grant: func() []byte { return grant }, Floor: func() time.Duration { return time.Hour }}
 }
 
 // writeOnlyGrant is that of a device that may not delete.

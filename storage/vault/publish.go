@@ -138,7 +138,7 @@ func (v *Vault) appendHead(state *vaultv1.HeadState) (storage.SignedHead, error)
 	last := v.heads.newest()
 	head, err := storage.SignHead(v.config.Node, storage.Head{
 		Vault: v.ID(), Owner: v.config.Owner, Seq: last.Seq + 1, Prev: last.ID,
-		Created: v.now(), Floor: v.config.Floor, Grant: v.config.Grant(), Sealed: sealed,
+		Created: v.now(), Floor: v.config.Floor(), Grant: v.config.Grant(), Sealed: sealed,
 	})
 	if err != nil {
 		return storage.SignedHead{}, err

@@ -40,7 +40,7 @@ type Config struct {
 	// Grant returns the encoded delegation of the owner to this node.
 	Grant func() []byte
 	// Floor is how long holders keep a head after a newer one came.
-	Floor time.Duration
+	Floor func() time.Duration
 	// Recipients are X25519 public keys that can open snapshot records, besides
 	// the owner's read key.
 	Recipients [][]byte

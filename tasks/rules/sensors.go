@@ -40,6 +40,9 @@ func OpenSensors(cfg SensorsConfig) *Sensors {
 // Close ends the connections of the sensors.
 func (s *Sensors) Close() { s.close() }
 
+// Keep says by which rules the facts are judged from now on.
+func (s *Sensors) Keep(r Rules) { s.cfg.Rules = r }
+
 // Read looks at the machine; guests says whether any guest may be there.
 func (s *Sensors) Read(now time.Time, guests bool) Facts {
 	f := Facts{Input: s.inputs.look(now), Power: s.power()}

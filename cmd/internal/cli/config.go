@@ -12,14 +12,14 @@ import (
 func (a *app) configCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "config",
-		Short: "Look at the configuration",
+		Short: "Look at the configuration, or have it read again",
 		Long: `Settings come from the defaults, the file config.yaml in the home, GOTONG_*
 variables and flags, each overriding the one before.`,
 		Example: "  gotong config show",
 		Args:    exactArgs(0),
 		RunE:    func(c *cobra.Command, _ []string) error { return c.Help() },
 	}
-	c.AddCommand(&cobra.Command{
+	c.AddCommand(a.configReloadCommand(), &cobra.Command{
 		Use:     "show",
 		Short:   "Print every setting in force and where it came from",
 		Example: "  gotong config show\n  GOTONG_GIVE=1TB gotong config show --json",

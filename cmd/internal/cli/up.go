@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"context"
 	"fmt"
 	"log/slog"
 	"os"
@@ -8,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"gotong/cmd/internal/config"
 	"gotong/grid/node"
 )
 
@@ -29,7 +31,8 @@ func (a *app) upCommand() *cobra.Command {
 		Short: "Be a peer: serve until stopped",
 		Long: `Up runs the peer of the home directory in the foreground. SIGTERM or Ctrl-C lets
 running transfers end and stops within 10 seconds; a kill at any moment is safe.
-Flags override the home's configuration for this run only.`,
+Flags override the home's configuration for this run only. SIGHUP has it read again
+(gotong config reload), unless standard input is a terminal, whose end it may mean.`,
 		Example: "  gotong up\n  gotong up --home /srv/gotong --json",
 		Args:    exactArgs(0),
 	}
@@ -40,7 +43,15 @@ Flags override the home's configuration for this run only.`,
 			return err
 		}
 		limitMemory()
-		options := node.Options{Config: loaded.Config, Logger: a.logger(loaded.Config.Log)}
+		hangups := hangups()
+		logger, level := a.logger(loaded.Config.Log)
+		options := node.Options{Config: loaded.Config, Logger: logger, Reload: func() (node.Config, error) {
+			again, err := config.Load(a.home, c.Flags())
+			if err == nil {
+				setLevel(level, again.Config.Log)
+			}
+			return again.Config, err
+		}}
 		if err := node.AwaitMembership(c.Context(), a.home, options, a.printOutcast); err != nil {
 			if c.Context().Err() != nil { // stopped while it waited
 				return nil
@@ -51,7 +62,10 @@ Flags override the home's configuration for this run only.`,
 		if err != nil {
 			return err
 		}
-		return peer.Run(c.Context(), func(r node.Ready) { a.printReady(r) })
+		return peer.Run(c.Context(), func(r node.Ready) {
+			go reloadOn(c.Context(), hangups, peer, logger)
+			a.printReady(r)
+		})
 	}
 	return c
 }
@@ -76,12 +90,31 @@ func (a *app) printReady(r node.Ready) {
 	fmt.Fprintf(a.stdout, "%s is up: peer %s of grid %s, listening on %s\n", printable(r.Name), r.Peer.Short(), printable(r.GridName), r.Listen)
 }
 
-func (a *app) logger(c node.LogConfig) *slog.Logger {
-	var level slog.Level
-	_ = level.UnmarshalText([]byte(c.Level)) // validated with the configuration
+// reloadOn has the configuration read again at each hangup until ctx ends.
+func reloadOn(ctx context.Context, hangups <-chan os.Signal, peer *node.Peer, logger *slog.Logger) {
+	for {
+		select {
+		case <-hangups:
+			if _, err := peer.Reload(); err != nil {
+				logger.Error("the configuration is not taken over", "err", err)
+			}
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// logger returns what the peer logs to, and its level, which may be changed.
+func (a *app) logger(c node.LogConfig) (*slog.Logger, *slog.LevelVar) {
+	level := new(slog.LevelVar)
+	setLevel(level, c)
 	options := &slog.HandlerOptions{Level: level}
 	if c.Format == "json" {
-		return slog.New(slog.NewJSONHandler(a.stderr, options))
+		return slog.New(slog.NewJSONHandler(a.stderr, options)), level
 	}
-	return slog.New(slog.NewTextHandler(a.stderr, options))
+	return slog.New(slog.NewTextHandler(a.stderr, options)), level
+}
+
+func setLevel(level *slog.LevelVar, c node.LogConfig) {
+	_ = level.UnmarshalText([]byte(c.Level)) // validated with the configuration
 }

@@ -88,7 +88,7 @@ func load(file string, flags *pflag.FlagSet, environ []string) (Result, error) {
 	for key, value := range defaults {
 		v.SetDefault(key, value)
 	}
-	inFile, err := readFile(v, file, defaults)
+	inFile, at, err := readFile(v, file, defaults)
 	if err != nil {
 		return Result{}, err
 	}
@@ -100,10 +100,10 @@ func load(file string, flags *pflag.FlagSet, environ []string) (Result, error) {
 
 	var result Result
 	if err := v.UnmarshalExact(&result.Config, viper.DecodeHook(decodeHook())); err != nil {
-		return Result{}, fmt.Errorf("configuration of %s: %w", file, err)
+		return Result{}, fmt.Errorf("configuration of %s: %w", file, at.without(inEnv, byFlag).locate(err))
 	}
 	if err := result.Config.Validate(); err != nil {
-		return Result{}, fmt.Errorf("configuration of %s: %w", file, err)
+		return Result{}, fmt.Errorf("configuration of %s: %w", file, at.without(inEnv, byFlag).locate(err))
 	}
 	for key, value := range flatten(result.Config) {
 		origin := "default"
@@ -122,36 +122,37 @@ func load(file string, flags *pflag.FlagSet, environ []string) (Result, error) {
 	return result, nil
 }
 
-// readFile merges the file into v and returns the keys that it sets.
-func readFile(v *viper.Viper, file string, known map[string]any) (map[string]bool, error) {
-	f, err := os.Open(file)
+// readFile merges the file into v and returns the keys that it sets, and their
+// lines.
+func readFile(v *viper.Viper, file string, known map[string]any) (map[string]bool, lines, error) {
+	text, err := os.ReadFile(file)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
+		return nil, nil, nil
 	}
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	defer f.Close()
 	own := viper.New()
 	own.SetConfigType("yaml")
-	if err := own.ReadConfig(f); err != nil {
-		return nil, fmt.Errorf("%s: %w", file, err)
+	if err := own.ReadConfig(bytes.NewReader(text)); err != nil {
+		return nil, nil, fmt.Errorf("%s: %w", file, err)
 	}
+	at := linesOf(text)
 	keys := map[string]bool{}
 	var faults []error
 	for _, key := range own.AllKeys() {
 		if _, ok := known[key]; !ok && !isSetKey(key) {
-			faults = append(faults, fmt.Errorf("%s: unknown key %q", file, key))
+			faults = append(faults, fmt.Errorf("%s: %w", file, at.locate(fmt.Errorf("unknown key %q", key))))
 		}
 		keys[key] = true
 	}
 	if err := checkSets(own.Get(setsKey)); err != nil {
-		faults = append(faults, fmt.Errorf("%s: %w", file, err))
+		faults = append(faults, fmt.Errorf("%s: %w", file, at.locate(err)))
 	}
 	if len(faults) > 0 {
-		return nil, errors.Join(faults...)
+		return nil, nil, errors.Join(faults...)
 	}
-	return keys, v.MergeConfigMap(own.AllSettings())
+	return keys, at, v.MergeConfigMap(own.AllSettings())
 }
 
 // readEnvironment sets every key that has a variable and returns which

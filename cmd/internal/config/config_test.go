@@ -37,6 +37,26 @@ func TestSampleEqualsDefaults(t *testing.T) {
 	}
 }
 
+// TestRestartKeys: the sample names the keys that a running peer does not take over,
+// and each is one.
+func TestRestartKeys(t *testing.T) {
+	defaults := flatten(node.DefaultConfig())
+	for _, key := range node.RestartKeys() {
+		known := false
+		for k := range defaults {
+			known = known || k == key || strings.HasPrefix(k, key+".")
+		}
+		if !known {
+			t.Errorf("%s is no key", key)
+		}
+	}
+	head, _, _ := strings.Cut(string(configs.Sample), "\n\n")
+	_, list, _ := strings.Cut(strings.ReplaceAll(head, "\n# ", " "), "after a restart only: ")
+	if want := strings.Join(node.RestartKeys(), ", ") + "."; list != want {
+		t.Errorf("the sample names %q, want %q", list, want)
+	}
+}
+
 func originOf(t *testing.T, r Result, key string) string {
 	t.Helper()
 	for _, v := range r.Values {
@@ -99,6 +119,11 @@ func TestFaultsNameTheirKey(t *testing.T) {
 		{"cron that is never due", "backup:\n  sets:\n    photos: {paths: [/p], cron: '0 3 31 2 *'}\n", "", "backup.sets.photos.cron"},
 		{"bad period", "backup:\n  sets:\n    photos: {paths: [/p], every: often}\n", "", `period "often"`},
 		{"not yaml", "\tname: [\n", "", FileName},
+		{"line of an unknown key", "name: x\nstore:\n  # not so\n  keep: 1GB\n", "", "line 4: unknown key"},
+		{"line of a bad size", "name: x\ngive: lots\n", "", "line 2: "},
+		{"line of a bad value", "name: x\nrepair:\n  rate: 1MB\n  grace: 0s\n", "", "line 4: repair.grace"},
+		{"line in a set", "backup:\n  sets:\n    photos:\n      paths: [photos]\n", "", "line 4: backup.sets.photos.paths"},
+		{"not of the file", "give: 1GB\n", "GOTONG_GIVE=lots", "lots"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			file := filepath.Join(t.TempDir(), FileName)

@@ -10314,6 +10314,258 @@ func (x *JobCandidate) GetReasons() []string {
 	return nil
 }
 
+type ConfigReloadRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ConfigReloadRequest) Reset() {
+	*x = ConfigReloadRequest{}
+	mi := &file_control_v1_control_proto_msgTypes[130]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ConfigReloadRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ConfigReloadRequest) ProtoMessage() {}
+
+func (x *ConfigReloadRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_control_v1_control_proto_msgTypes[130]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ConfigReloadRequest.ProtoReflect.Descriptor instead.
+func (*ConfigReloadRequest) Descriptor() ([]byte, []int) {
+	return file_control_v1_control_proto_rawDescGZIP(), []int{130}
+}
+
+type ConfigReloadResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Applied       []string               `protobuf:"bytes,1,rep,name=applied,proto3" json:"applied,omitempty"` // keys that hold now
+	Restart       []string               `protobuf:"bytes,2,rep,name=restart,proto3" json:"restart,omitempty"` // keys that changed and hold after a restart
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ConfigReloadResponse) Reset() {
+	*x = ConfigReloadResponse{}
+	mi := &file_control_v1_control_proto_msgTypes[131]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ConfigReloadResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ConfigReloadResponse) ProtoMessage() {}
+
+func (x *ConfigReloadResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_control_v1_control_proto_msgTypes[131]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ConfigReloadResponse.ProtoReflect.Descriptor instead.
+func (*ConfigReloadResponse) Descriptor() ([]byte, []int) {
+	return file_control_v1_control_proto_rawDescGZIP(), []int{131}
+}
+
+func (x *ConfigReloadResponse) GetApplied() []string {
+	if x != nil {
+		return x.Applied
+	}
+	return nil
+}
+
+func (x *ConfigReloadResponse) GetRestart() []string {
+	if x != nil {
+		return x.Restart
+	}
+	return nil
+}
+
+type OutsideRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *OutsideRequest) Reset() {
+	*x = OutsideRequest{}
+	mi := &file_control_v1_control_proto_msgTypes[132]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *OutsideRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*OutsideRequest) ProtoMessage() {}
+
+func (x *OutsideRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_control_v1_control_proto_msgTypes[132]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use OutsideRequest.ProtoReflect.Descriptor instead.
+func (*OutsideRequest) Descriptor() ([]byte, []int) {
+	return file_control_v1_control_proto_rawDescGZIP(), []int{132}
+}
+
+type OutsideResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Views         []*OutsideView         `protobuf:"bytes,1,rep,name=views,proto3" json:"views,omitempty"` // of each member that is alive
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *OutsideResponse) Reset() {
+	*x = OutsideResponse{}
+	mi := &file_control_v1_control_proto_msgTypes[133]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *OutsideResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*OutsideResponse) ProtoMessage() {}
+
+func (x *OutsideResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_control_v1_control_proto_msgTypes[133]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use OutsideResponse.ProtoReflect.Descriptor instead.
+func (*OutsideResponse) Descriptor() ([]byte, []int) {
+	return file_control_v1_control_proto_rawDescGZIP(), []int{133}
+}
+
+func (x *OutsideResponse) GetViews() []*OutsideView {
+	if x != nil {
+		return x.Views
+	}
+	return nil
+}
+
+type OutsideView struct {
+	state           protoimpl.MessageState `protogen:"open.v1"`
+	Id              string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	Name            string                 `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
+	Dialled         bool                   `protobuf:"varint,3,opt,name=dialled,proto3" json:"dialled,omitempty"`                                          // it has tried to dial this peer
+	Dialable        bool                   `protobuf:"varint,4,opt,name=dialable,proto3" json:"dialable,omitempty"`                                        // and got through to it
+	HasClock        bool                   `protobuf:"varint,5,opt,name=has_clock,json=hasClock,proto3" json:"has_clock,omitempty"`                        // it said what its clock shows
+	ClockAheadMilli int64                  `protobuf:"varint,6,opt,name=clock_ahead_milli,json=clockAheadMilli,proto3" json:"clock_ahead_milli,omitempty"` // of this peer's clock, half of the round trip taken off
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
+}
+
+func (x *OutsideView) Reset() {
+	*x = OutsideView{}
+	mi := &file_control_v1_control_proto_msgTypes[134]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *OutsideView) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*OutsideView) ProtoMessage() {}
+
+func (x *OutsideView) ProtoReflect() protoreflect.Message {
+	mi := &file_control_v1_control_proto_msgTypes[134]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use OutsideView.ProtoReflect.Descriptor instead.
+func (*OutsideView) Descriptor() ([]byte, []int) {
+	return file_control_v1_control_proto_rawDescGZIP(), []int{134}
+}
+
+func (x *OutsideView) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *OutsideView) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *OutsideView) GetDialled() bool {
+	if x != nil {
+		return x.Dialled
+	}
+	return false
+}
+
+func (x *OutsideView) GetDialable() bool {
+	if x != nil {
+		return x.Dialable
+	}
+	return false
+}
+
+func (x *OutsideView) GetHasClock() bool {
+	if x != nil {
+		return x.HasClock
+	}
+	return false
+}
+
+func (x *OutsideView) GetClockAheadMilli() int64 {
+	if x != nil {
+		return x.ClockAheadMilli
+	}
+	return 0
+}
+
 var File_control_v1_control_proto protoreflect.FileDescriptor
 
 const file_control_v1_control_proto_rawDesc = "" +
@@ -11196,7 +11448,21 @@ const file_control_v1_control_proto_rawDesc = "" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x12\n" +
 	"\x04fits\x18\x03 \x01(\bR\x04fits\x12\x18\n" +
-	"\areasons\x18\x04 \x03(\tR\areasons*\xd4\x01\n" +
+	"\areasons\x18\x04 \x03(\tR\areasons\"\x15\n" +
+	"\x13ConfigReloadRequest\"J\n" +
+	"\x14ConfigReloadResponse\x12\x18\n" +
+	"\aapplied\x18\x01 \x03(\tR\aapplied\x12\x18\n" +
+	"\arestart\x18\x02 \x03(\tR\arestart\"\x10\n" +
+	"\x0eOutsideRequest\"G\n" +
+	"\x0fOutsideResponse\x124\n" +
+	"\x05views\x18\x01 \x03(\v2\x1e.gotong.control.v1.OutsideViewR\x05views\"\xb0\x01\n" +
+	"\vOutsideView\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
+	"\x04name\x18\x02 \x01(\tR\x04name\x12\x18\n" +
+	"\adialled\x18\x03 \x01(\bR\adialled\x12\x1a\n" +
+	"\bdialable\x18\x04 \x01(\bR\bdialable\x12\x1b\n" +
+	"\thas_clock\x18\x05 \x01(\bR\bhasClock\x12*\n" +
+	"\x11clock_ahead_milli\x18\x06 \x01(\x03R\x0fclockAheadMilli*\xd4\x01\n" +
 	"\x04Kind\x12\x14\n" +
 	"\x10KIND_UNSPECIFIED\x10\x00\x12\x0f\n" +
 	"\vKIND_FAILED\x10\x01\x12\x0e\n" +
@@ -11210,7 +11476,7 @@ const file_control_v1_control_proto_rawDesc = "" +
 	"\x11KIND_WRONG_PHRASE\x10\f\x12\x10\n" +
 	"\fKIND_REFUSED\x10\r\x12\x10\n" +
 	"\fKIND_CORRUPT\x10A\x12\x12\n" +
-	"\x0eKIND_TEMPORARY\x10K2\xab\x16\n" +
+	"\x0eKIND_TEMPORARY\x10K2\xde\x17\n" +
 	"\aControl\x12M\n" +
 	"\x06Status\x12 .gotong.control.v1.StatusRequest\x1a!.gotong.control.v1.StatusResponse\x12J\n" +
 	"\x05Peers\x12\x1f.gotong.control.v1.PeersRequest\x1a .gotong.control.v1.PeersResponse\x12M\n" +
@@ -11250,7 +11516,9 @@ const file_control_v1_control_proto_rawDesc = "" +
 	"JobResults\x12$.gotong.control.v1.JobResultsRequest\x1a\x1b.gotong.control.v1.JobEvent0\x01\x12F\n" +
 	"\tCancelJob\x12\x1d.gotong.control.v1.JobRequest\x1a\x1a.gotong.control.v1.JobInfo\x12E\n" +
 	"\bRetryJob\x12\x1d.gotong.control.v1.JobRequest\x1a\x1a.gotong.control.v1.JobInfo\x12M\n" +
-	"\x06WhyJob\x12 .gotong.control.v1.WhyJobRequest\x1a!.gotong.control.v1.WhyJobResponseB#Z!gotong/proto/control/v1;controlv1b\x06proto3"
+	"\x06WhyJob\x12 .gotong.control.v1.WhyJobRequest\x1a!.gotong.control.v1.WhyJobResponse\x12_\n" +
+	"\fConfigReload\x12&.gotong.control.v1.ConfigReloadRequest\x1a'.gotong.control.v1.ConfigReloadResponse\x12P\n" +
+	"\aOutside\x12!.gotong.control.v1.OutsideRequest\x1a\".gotong.control.v1.OutsideResponseB#Z!gotong/proto/control/v1;controlv1b\x06proto3"
 
 var (
 	file_control_v1_control_proto_rawDescOnce sync.Once
@@ -11265,7 +11533,7 @@ func file_control_v1_control_proto_rawDescGZIP() []byte {
 }
 
 var file_control_v1_control_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_control_v1_control_proto_msgTypes = make([]protoimpl.MessageInfo, 131)
+var file_control_v1_control_proto_msgTypes = make([]protoimpl.MessageInfo, 136)
 var file_control_v1_control_proto_goTypes = []any{
 	(Kind)(0),                     // 0: gotong.control.v1.Kind
 	(*ErrorDetail)(nil),           // 1: gotong.control.v1.ErrorDetail
@@ -11398,7 +11666,12 @@ var file_control_v1_control_proto_goTypes = []any{
 	(*WhyJobRequest)(nil),         // 128: gotong.control.v1.WhyJobRequest
 	(*WhyJobResponse)(nil),        // 129: gotong.control.v1.WhyJobResponse
 	(*JobCandidate)(nil),          // 130: gotong.control.v1.JobCandidate
-	nil,                           // 131: gotong.control.v1.RestoreSummary.ActionsEntry
+	(*ConfigReloadRequest)(nil),   // 131: gotong.control.v1.ConfigReloadRequest
+	(*ConfigReloadResponse)(nil),  // 132: gotong.control.v1.ConfigReloadResponse
+	(*OutsideRequest)(nil),        // 133: gotong.control.v1.OutsideRequest
+	(*OutsideResponse)(nil),       // 134: gotong.control.v1.OutsideResponse
+	(*OutsideView)(nil),           // 135: gotong.control.v1.OutsideView
+	nil,                           // 136: gotong.control.v1.RestoreSummary.ActionsEntry
 }
 var file_control_v1_control_proto_depIdxs = []int32{
 	0,   // 0: gotong.control.v1.ErrorDetail.kind:type_name -> gotong.control.v1.Kind
@@ -11426,7 +11699,7 @@ var file_control_v1_control_proto_depIdxs = []int32{
 	35,  // 22: gotong.control.v1.RestoreEvent.summary:type_name -> gotong.control.v1.RestoreSummary
 	33,  // 23: gotong.control.v1.RestoreEvent.item:type_name -> gotong.control.v1.RestoreItem
 	23,  // 24: gotong.control.v1.RestoreProgress.holders:type_name -> gotong.control.v1.HolderRate
-	131, // 25: gotong.control.v1.RestoreSummary.actions:type_name -> gotong.control.v1.RestoreSummary.ActionsEntry
+	136, // 25: gotong.control.v1.RestoreSummary.actions:type_name -> gotong.control.v1.RestoreSummary.ActionsEntry
 	40,  // 26: gotong.control.v1.RunRequest.start:type_name -> gotong.control.v1.RunStart
 	37,  // 27: gotong.control.v1.RunRequest.file_end:type_name -> gotong.control.v1.RunFileEnd
 	38,  // 28: gotong.control.v1.RunRequest.end:type_name -> gotong.control.v1.RunEnd
@@ -11488,85 +11761,90 @@ var file_control_v1_control_proto_depIdxs = []int32{
 	54,  // 84: gotong.control.v1.JobEvent.output:type_name -> gotong.control.v1.RunOutput
 	122, // 85: gotong.control.v1.JobEvent.end:type_name -> gotong.control.v1.JobInfo
 	130, // 86: gotong.control.v1.WhyJobResponse.peers:type_name -> gotong.control.v1.JobCandidate
-	2,   // 87: gotong.control.v1.Control.Status:input_type -> gotong.control.v1.StatusRequest
-	8,   // 88: gotong.control.v1.Control.Peers:input_type -> gotong.control.v1.PeersRequest
-	11,  // 89: gotong.control.v1.Control.Invite:input_type -> gotong.control.v1.InviteRequest
-	13,  // 90: gotong.control.v1.Control.Remove:input_type -> gotong.control.v1.RemoveRequest
-	15,  // 91: gotong.control.v1.Control.Leave:input_type -> gotong.control.v1.LeaveRequest
-	84,  // 92: gotong.control.v1.Control.Drain:input_type -> gotong.control.v1.DrainRequest
-	17,  // 93: gotong.control.v1.Control.Backup:input_type -> gotong.control.v1.BackupInput
-	26,  // 94: gotong.control.v1.Control.Snapshots:input_type -> gotong.control.v1.SnapshotsRequest
-	29,  // 95: gotong.control.v1.Control.Ls:input_type -> gotong.control.v1.LsRequest
-	31,  // 96: gotong.control.v1.Control.Restore:input_type -> gotong.control.v1.RestoreRequest
-	36,  // 97: gotong.control.v1.Control.Run:input_type -> gotong.control.v1.RunRequest
-	56,  // 98: gotong.control.v1.Control.Find:input_type -> gotong.control.v1.FindRequest
-	58,  // 99: gotong.control.v1.Control.Diff:input_type -> gotong.control.v1.DiffRequest
-	62,  // 100: gotong.control.v1.Control.Cat:input_type -> gotong.control.v1.CatRequest
-	64,  // 101: gotong.control.v1.Control.Stats:input_type -> gotong.control.v1.StatsRequest
-	70,  // 102: gotong.control.v1.Control.Forget:input_type -> gotong.control.v1.ForgetRequest
-	74,  // 103: gotong.control.v1.Control.Prune:input_type -> gotong.control.v1.PruneRequest
-	78,  // 104: gotong.control.v1.Control.Check:input_type -> gotong.control.v1.CheckRequest
-	81,  // 105: gotong.control.v1.Control.DropOwner:input_type -> gotong.control.v1.DropOwnerRequest
-	101, // 106: gotong.control.v1.Control.Trash:input_type -> gotong.control.v1.TrashRequest
-	102, // 107: gotong.control.v1.Control.EmptyTrash:input_type -> gotong.control.v1.EmptyTrashRequest
-	86,  // 108: gotong.control.v1.Control.Self:input_type -> gotong.control.v1.SelfRequest
-	89,  // 109: gotong.control.v1.Control.Drill:input_type -> gotong.control.v1.DrillRequest
-	91,  // 110: gotong.control.v1.Control.View:input_type -> gotong.control.v1.ViewRequest
-	93,  // 111: gotong.control.v1.Control.ViewSnapshots:input_type -> gotong.control.v1.ViewSnapshotsRequest
-	97,  // 112: gotong.control.v1.Control.ViewEntries:input_type -> gotong.control.v1.ViewObject
-	99,  // 113: gotong.control.v1.Control.ViewRead:input_type -> gotong.control.v1.ViewReadRequest
-	105, // 114: gotong.control.v1.Control.Pause:input_type -> gotong.control.v1.PauseRequest
-	107, // 115: gotong.control.v1.Control.Resume:input_type -> gotong.control.v1.ResumeRequest
-	114, // 116: gotong.control.v1.Control.Submit:input_type -> gotong.control.v1.SubmitRequest
-	119, // 117: gotong.control.v1.Control.Jobs:input_type -> gotong.control.v1.JobsRequest
-	121, // 118: gotong.control.v1.Control.Job:input_type -> gotong.control.v1.JobRequest
-	121, // 119: gotong.control.v1.Control.WatchJob:input_type -> gotong.control.v1.JobRequest
-	125, // 120: gotong.control.v1.Control.JobResults:input_type -> gotong.control.v1.JobResultsRequest
-	121, // 121: gotong.control.v1.Control.CancelJob:input_type -> gotong.control.v1.JobRequest
-	121, // 122: gotong.control.v1.Control.RetryJob:input_type -> gotong.control.v1.JobRequest
-	128, // 123: gotong.control.v1.Control.WhyJob:input_type -> gotong.control.v1.WhyJobRequest
-	3,   // 124: gotong.control.v1.Control.Status:output_type -> gotong.control.v1.StatusResponse
-	9,   // 125: gotong.control.v1.Control.Peers:output_type -> gotong.control.v1.PeersResponse
-	12,  // 126: gotong.control.v1.Control.Invite:output_type -> gotong.control.v1.InviteResponse
-	14,  // 127: gotong.control.v1.Control.Remove:output_type -> gotong.control.v1.RemoveResponse
-	16,  // 128: gotong.control.v1.Control.Leave:output_type -> gotong.control.v1.LeaveResponse
-	85,  // 129: gotong.control.v1.Control.Drain:output_type -> gotong.control.v1.DrainProgress
-	21,  // 130: gotong.control.v1.Control.Backup:output_type -> gotong.control.v1.BackupEvent
-	27,  // 131: gotong.control.v1.Control.Snapshots:output_type -> gotong.control.v1.SnapshotsResponse
-	30,  // 132: gotong.control.v1.Control.Ls:output_type -> gotong.control.v1.LsEntry
-	32,  // 133: gotong.control.v1.Control.Restore:output_type -> gotong.control.v1.RestoreEvent
-	47,  // 134: gotong.control.v1.Control.Run:output_type -> gotong.control.v1.RunEvent
-	57,  // 135: gotong.control.v1.Control.Find:output_type -> gotong.control.v1.FindMatch
-	59,  // 136: gotong.control.v1.Control.Diff:output_type -> gotong.control.v1.DiffEvent
-	63,  // 137: gotong.control.v1.Control.Cat:output_type -> gotong.control.v1.CatPiece
-	65,  // 138: gotong.control.v1.Control.Stats:output_type -> gotong.control.v1.StatsResponse
-	71,  // 139: gotong.control.v1.Control.Forget:output_type -> gotong.control.v1.ForgetResponse
-	75,  // 140: gotong.control.v1.Control.Prune:output_type -> gotong.control.v1.PruneEvent
-	79,  // 141: gotong.control.v1.Control.Check:output_type -> gotong.control.v1.CheckEvent
-	82,  // 142: gotong.control.v1.Control.DropOwner:output_type -> gotong.control.v1.DropOwnerResponse
-	103, // 143: gotong.control.v1.Control.Trash:output_type -> gotong.control.v1.TrashResponse
-	103, // 144: gotong.control.v1.Control.EmptyTrash:output_type -> gotong.control.v1.TrashResponse
-	87,  // 145: gotong.control.v1.Control.Self:output_type -> gotong.control.v1.SelfResponse
-	90,  // 146: gotong.control.v1.Control.Drill:output_type -> gotong.control.v1.DrillResult
-	92,  // 147: gotong.control.v1.Control.View:output_type -> gotong.control.v1.ViewOpened
-	94,  // 148: gotong.control.v1.Control.ViewSnapshots:output_type -> gotong.control.v1.ViewSnapshotsResponse
-	98,  // 149: gotong.control.v1.Control.ViewEntries:output_type -> gotong.control.v1.ViewNodes
-	100, // 150: gotong.control.v1.Control.ViewRead:output_type -> gotong.control.v1.ViewPiece
-	106, // 151: gotong.control.v1.Control.Pause:output_type -> gotong.control.v1.PauseResponse
-	108, // 152: gotong.control.v1.Control.Resume:output_type -> gotong.control.v1.ResumeResponse
-	118, // 153: gotong.control.v1.Control.Submit:output_type -> gotong.control.v1.SubmitResponse
-	120, // 154: gotong.control.v1.Control.Jobs:output_type -> gotong.control.v1.JobsResponse
-	122, // 155: gotong.control.v1.Control.Job:output_type -> gotong.control.v1.JobInfo
-	122, // 156: gotong.control.v1.Control.WatchJob:output_type -> gotong.control.v1.JobInfo
-	126, // 157: gotong.control.v1.Control.JobResults:output_type -> gotong.control.v1.JobEvent
-	122, // 158: gotong.control.v1.Control.CancelJob:output_type -> gotong.control.v1.JobInfo
-	122, // 159: gotong.control.v1.Control.RetryJob:output_type -> gotong.control.v1.JobInfo
-	129, // 160: gotong.control.v1.Control.WhyJob:output_type -> gotong.control.v1.WhyJobResponse
-	124, // [124:161] is the sub-list for method output_type
-	87,  // [87:124] is the sub-list for method input_type
-	87,  // [87:87] is the sub-list for extension type_name
-	87,  // [87:87] is the sub-list for extension extendee
-	0,   // [0:87] is the sub-list for field type_name
+	135, // 87: gotong.control.v1.OutsideResponse.views:type_name -> gotong.control.v1.OutsideView
+	2,   // 88: gotong.control.v1.Control.Status:input_type -> gotong.control.v1.StatusRequest
+	8,   // 89: gotong.control.v1.Control.Peers:input_type -> gotong.control.v1.PeersRequest
+	11,  // 90: gotong.control.v1.Control.Invite:input_type -> gotong.control.v1.InviteRequest
+	13,  // 91: gotong.control.v1.Control.Remove:input_type -> gotong.control.v1.RemoveRequest
+	15,  // 92: gotong.control.v1.Control.Leave:input_type -> gotong.control.v1.LeaveRequest
+	84,  // 93: gotong.control.v1.Control.Drain:input_type -> gotong.control.v1.DrainRequest
+	17,  // 94: gotong.control.v1.Control.Backup:input_type -> gotong.control.v1.BackupInput
+	26,  // 95: gotong.control.v1.Control.Snapshots:input_type -> gotong.control.v1.SnapshotsRequest
+	29,  // 96: gotong.control.v1.Control.Ls:input_type -> gotong.control.v1.LsRequest
+	31,  // 97: gotong.control.v1.Control.Restore:input_type -> gotong.control.v1.RestoreRequest
+	36,  // 98: gotong.control.v1.Control.Run:input_type -> gotong.control.v1.RunRequest
+	56,  // 99: gotong.control.v1.Control.Find:input_type -> gotong.control.v1.FindRequest
+	58,  // 100: gotong.control.v1.Control.Diff:input_type -> gotong.control.v1.DiffRequest
+	62,  // 101: gotong.control.v1.Control.Cat:input_type -> gotong.control.v1.CatRequest
+	64,  // 102: gotong.control.v1.Control.Stats:input_type -> gotong.control.v1.StatsRequest
+	70,  // 103: gotong.control.v1.Control.Forget:input_type -> gotong.control.v1.ForgetRequest
+	74,  // 104: gotong.control.v1.Control.Prune:input_type -> gotong.control.v1.PruneRequest
+	78,  // 105: gotong.control.v1.Control.Check:input_type -> gotong.control.v1.CheckRequest
+	81,  // 106: gotong.control.v1.Control.DropOwner:input_type -> gotong.control.v1.DropOwnerRequest
+	101, // 107: gotong.control.v1.Control.Trash:input_type -> gotong.control.v1.TrashRequest
+	102, // 108: gotong.control.v1.Control.EmptyTrash:input_type -> gotong.control.v1.EmptyTrashRequest
+	86,  // 109: gotong.control.v1.Control.Self:input_type -> gotong.control.v1.SelfRequest
+	89,  // 110: gotong.control.v1.Control.Drill:input_type -> gotong.control.v1.DrillRequest
+	91,  // 111: gotong.control.v1.Control.View:input_type -> gotong.control.v1.ViewRequest
+	93,  // 112: gotong.control.v1.Control.ViewSnapshots:input_type -> gotong.control.v1.ViewSnapshotsRequest
+	97,  // 113: gotong.control.v1.Control.ViewEntries:input_type -> gotong.control.v1.ViewObject
+	99,  // 114: gotong.control.v1.Control.ViewRead:input_type -> gotong.control.v1.ViewReadRequest
+	105, // 115: gotong.control.v1.Control.Pause:input_type -> gotong.control.v1.PauseRequest
+	107, // 116: gotong.control.v1.Control.Resume:input_type -> gotong.control.v1.ResumeRequest
+	114, // 117: gotong.control.v1.Control.Submit:input_type -> gotong.control.v1.SubmitRequest
+	119, // 118: gotong.control.v1.Control.Jobs:input_type -> gotong.control.v1.JobsRequest
+	121, // 119: gotong.control.v1.Control.Job:input_type -> gotong.control.v1.JobRequest
+	121, // 120: gotong.control.v1.Control.WatchJob:input_type -> gotong.control.v1.JobRequest
+	125, // 121: gotong.control.v1.Control.JobResults:input_type -> gotong.control.v1.JobResultsRequest
+	121, // 122: gotong.control.v1.Control.CancelJob:input_type -> gotong.control.v1.JobRequest
+	121, // 123: gotong.control.v1.Control.RetryJob:input_type -> gotong.control.v1.JobRequest
+	128, // 124: gotong.control.v1.Control.WhyJob:input_type -> gotong.control.v1.WhyJobRequest
+	131, // 125: gotong.control.v1.Control.ConfigReload:input_type -> gotong.control.v1.ConfigReloadRequest
+	133, // 126: gotong.control.v1.Control.Outside:input_type -> gotong.control.v1.OutsideRequest
+	3,   // 127: gotong.control.v1.Control.Status:output_type -> gotong.control.v1.StatusResponse
+	9,   // 128: gotong.control.v1.Control.Peers:output_type -> gotong.control.v1.PeersResponse
+	12,  // 129: gotong.control.v1.Control.Invite:output_type -> gotong.control.v1.InviteResponse
+	14,  // 130: gotong.control.v1.Control.Remove:output_type -> gotong.control.v1.RemoveResponse
+	16,  // 131: gotong.control.v1.Control.Leave:output_type -> gotong.control.v1.LeaveResponse
+	85,  // 132: gotong.control.v1.Control.Drain:output_type -> gotong.control.v1.DrainProgress
+	21,  // 133: gotong.control.v1.Control.Backup:output_type -> gotong.control.v1.BackupEvent
+	27,  // 134: gotong.control.v1.Control.Snapshots:output_type -> gotong.control.v1.SnapshotsResponse
+	30,  // 135: gotong.control.v1.Control.Ls:output_type -> gotong.control.v1.LsEntry
+	32,  // 136: gotong.control.v1.Control.Restore:output_type -> gotong.control.v1.RestoreEvent
+	47,  // 137: gotong.control.v1.Control.Run:output_type -> gotong.control.v1.RunEvent
+	57,  // 138: gotong.control.v1.Control.Find:output_type -> gotong.control.v1.FindMatch
+	59,  // 139: gotong.control.v1.Control.Diff:output_type -> gotong.control.v1.DiffEvent
+	63,  // 140: gotong.control.v1.Control.Cat:output_type -> gotong.control.v1.CatPiece
+	65,  // 141: gotong.control.v1.Control.Stats:output_type -> gotong.control.v1.StatsResponse
+	71,  // 142: gotong.control.v1.Control.Forget:output_type -> gotong.control.v1.ForgetResponse
+	75,  // 143: gotong.control.v1.Control.Prune:output_type -> gotong.control.v1.PruneEvent
+	79,  // 144: gotong.control.v1.Control.Check:output_type -> gotong.control.v1.CheckEvent
+	82,  // 145: gotong.control.v1.Control.DropOwner:output_type -> gotong.control.v1.DropOwnerResponse
+	103, // 146: gotong.control.v1.Control.Trash:output_type -> gotong.control.v1.TrashResponse
+	103, // 147: gotong.control.v1.Control.EmptyTrash:output_type -> gotong.control.v1.TrashResponse
+	87,  // 148: gotong.control.v1.Control.Self:output_type -> gotong.control.v1.SelfResponse
+	90,  // 149: gotong.control.v1.Control.Drill:output_type -> gotong.control.v1.DrillResult
+	92,  // 150: gotong.control.v1.Control.View:output_type -> gotong.control.v1.ViewOpened
+	94,  // 151: gotong.control.v1.Control.ViewSnapshots:output_type -> gotong.control.v1.ViewSnapshotsResponse
+	98,  // 152: gotong.control.v1.Control.ViewEntries:output_type -> gotong.control.v1.ViewNodes
+	100, // 153: gotong.control.v1.Control.ViewRead:output_type -> gotong.control.v1.ViewPiece
+	106, // 154: gotong.control.v1.Control.Pause:output_type -> gotong.control.v1.PauseResponse
+	108, // 155: gotong.control.v1.Control.Resume:output_type -> gotong.control.v1.ResumeResponse
+	118, // 156: gotong.control.v1.Control.Submit:output_type -> gotong.control.v1.SubmitResponse
+	120, // 157: gotong.control.v1.Control.Jobs:output_type -> gotong.control.v1.JobsResponse
+	122, // 158: gotong.control.v1.Control.Job:output_type -> gotong.control.v1.JobInfo
+	122, // 159: gotong.control.v1.Control.WatchJob:output_type -> gotong.control.v1.JobInfo
+	126, // 160: gotong.control.v1.Control.JobResults:output_type -> gotong.control.v1.JobEvent
+	122, // 161: gotong.control.v1.Control.CancelJob:output_type -> gotong.control.v1.JobInfo
+	122, // 162: gotong.control.v1.Control.RetryJob:output_type -> gotong.control.v1.JobInfo
+	129, // 163: gotong.control.v1.Control.WhyJob:output_type -> gotong.control.v1.WhyJobResponse
+	132, // 164: gotong.control.v1.Control.ConfigReload:output_type -> gotong.control.v1.ConfigReloadResponse
+	134, // 165: gotong.control.v1.Control.Outside:output_type -> gotong.control.v1.OutsideResponse
+	127, // [127:166] is the sub-list for method output_type
+	88,  // [88:127] is the sub-list for method input_type
+	88,  // [88:88] is the sub-list for extension type_name
+	88,  // [88:88] is the sub-list for extension extendee
+	0,   // [0:88] is the sub-list for field type_name
 }
 
 func init() { file_control_v1_control_proto_init() }
@@ -11639,7 +11917,7 @@ func file_control_v1_control_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_control_v1_control_proto_rawDesc), len(file_control_v1_control_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   131,
+			NumMessages:   136,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -56,6 +56,8 @@ const (
 	Control_CancelJob_FullMethodName     = "/gotong.control.v1.Control/CancelJob"
 	Control_RetryJob_FullMethodName      = "/gotong.control.v1.Control/RetryJob"
 	Control_WhyJob_FullMethodName        = "/gotong.control.v1.Control/WhyJob"
+	Control_ConfigReload_FullMethodName  = "/gotong.control.v1.Control/ConfigReload"
+	Control_Outside_FullMethodName       = "/gotong.control.v1.Control/Outside"
 )
 
 // ControlClient is the client API for Control service.
@@ -115,6 +117,10 @@ type ControlClient interface {
 	CancelJob(ctx context.Context, in *JobRequest, opts ...grpc.CallOption) (*JobInfo, error)
 	RetryJob(ctx context.Context, in *JobRequest, opts ...grpc.CallOption) (*JobInfo, error)
 	WhyJob(ctx context.Context, in *WhyJobRequest, opts ...grpc.CallOption) (*WhyJobResponse, error)
+	// ConfigReload reads the configuration again and goes by it.
+	ConfigReload(ctx context.Context, in *ConfigReloadRequest, opts ...grpc.CallOption) (*ConfigReloadResponse, error)
+	// Outside asks the members that are alive how they see this peer.
+	Outside(ctx context.Context, in *OutsideRequest, opts ...grpc.CallOption) (*OutsideResponse, error)
 }
 
 type controlClient struct {
@@ -621,6 +627,26 @@ func (c *controlClient) WhyJob(ctx context.Context, in *WhyJobRequest, opts ...g
 	return out, nil
 }
 
+func (c *controlClient) ConfigReload(ctx context.Context, in *ConfigReloadRequest, opts ...grpc.CallOption) (*ConfigReloadResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ConfigReloadResponse)
+	err := c.cc.Invoke(ctx, Control_ConfigReload_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *controlClient) Outside(ctx context.Context, in *OutsideRequest, opts ...grpc.CallOption) (*OutsideResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(OutsideResponse)
+	err := c.cc.Invoke(ctx, Control_Outside_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // ControlServer is the server API for Control service.
 // All implementations must embed UnimplementedControlServer
 // for forward compatibility.
@@ -678,6 +704,10 @@ type ControlServer interface {
 	CancelJob(context.Context, *JobRequest) (*JobInfo, error)
 	RetryJob(context.Context, *JobRequest) (*JobInfo, error)
 	WhyJob(context.Context, *WhyJobRequest) (*WhyJobResponse, error)
+	// ConfigReload reads the configuration again and goes by it.
+	ConfigReload(context.Context, *ConfigReloadRequest) (*ConfigReloadResponse, error)
+	// Outside asks the members that are alive how they see this peer.
+	Outside(context.Context, *OutsideRequest) (*OutsideResponse, error)
 	mustEmbedUnimplementedControlServer()
 }
 
@@ -798,6 +828,12 @@ func (UnimplementedControlServer) RetryJob(context.Context, *JobRequest) (*JobIn
 }
 func (UnimplementedControlServer) WhyJob(context.Context, *WhyJobRequest) (*WhyJobResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method WhyJob not implemented")
+}
+func (UnimplementedControlServer) ConfigReload(context.Context, *ConfigReloadRequest) (*ConfigReloadResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ConfigReload not implemented")
+}
+func (UnimplementedControlServer) Outside(context.Context, *OutsideRequest) (*OutsideResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Outside not implemented")
 }
 func (UnimplementedControlServer) mustEmbedUnimplementedControlServer() {}
 func (UnimplementedControlServer) testEmbeddedByValue()                 {}
@@ -1362,6 +1398,42 @@ func _Control_WhyJob_Handler(srv interface{}, ctx context.Context, dec func(inte
 	return interceptor(ctx, in, info, handler)
 }
 
+func _Control_ConfigReload_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ConfigReloadRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ControlServer).ConfigReload(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Control_ConfigReload_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ControlServer).ConfigReload(ctx, req.(*ConfigReloadRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Control_Outside_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(OutsideRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ControlServer).Outside(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Control_Outside_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ControlServer).Outside(ctx, req.(*OutsideRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // Control_ServiceDesc is the grpc.ServiceDesc for Control service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -1452,6 +1524,14 @@ var Control_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "WhyJob",
 			Handler:    _Control_WhyJob_Handler,
+		},
+		{
+			MethodName: "ConfigReload",
+			Handler:    _Control_ConfigReload_Handler,
+		},
+		{
+			MethodName: "Outside",
+			Handler:    _Control_Outside_Handler,
 		},
 	},
 	Streams: []grpc.StreamDesc{
