@@ -50,6 +50,10 @@ type Info struct {
 	Slots       int
 	SlotsFree   int
 	Version     string
+	// Ahead is by how much the peer's clock is ahead of this one's, half of the round
+	// trip taken off; what it says, nothing more. Of a peer that was asked.
+	Ahead    time.Duration
+	HasClock bool // it says what its clock shows
 }
 
 // Timers are the waits of membership. Presets: LAN, WAN, Local.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
@@ -98,6 +99,7 @@ func (s *service) Info(context.Context, *gridv1.InfoRequest) (*gridv1.InfoRespon
 	return &gridv1.InfoResponse{
 		PledgeBytes: i.PledgeBytes, UsedBytes: i.UsedBytes, FreeBytes: i.FreeBytes,
 		Slots: uint32(max(i.Slots, 0)), SlotsFree: uint32(max(i.SlotsFree, 0)), Version: i.Version,
+		ClockUnixMilli: time.Now().UnixMilli(),
 	}, nil
 }
 
@@ -107,13 +109,16 @@ func (m *Membership) Info(ctx context.Context, peer grid.PeerID) (Info, error) {
 	if err != nil {
 		return Info{}, fmt.Errorf("membership: info: %w", err)
 	}
+	asked := time.Now()
 	r, err := client.Info(ctx, &gridv1.InfoRequest{})
 	if err != nil {
 		return Info{}, fmt.Errorf("membership: info: %w", err)
 	}
+	ahead := time.UnixMilli(r.GetClockUnixMilli()).Sub(asked.Round(0).Add(time.Since(asked) / 2))
 	return Info{
 		PledgeBytes: r.GetPledgeBytes(), UsedBytes: r.GetUsedBytes(), FreeBytes: r.GetFreeBytes(),
 		Slots: int(r.GetSlots()), SlotsFree: int(r.GetSlotsFree()), Version: r.GetVersion(),
+		Ahead: ahead, HasClock: r.GetClockUnixMilli() != 0,
 	}, nil
 }
 

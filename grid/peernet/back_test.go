@@ -49,6 +49,37 @@ func TestDialBack(t *testing.T) {
 	})
 }
 
+// Members say at once, when asked, whether they can dial a peer.
+func TestCheckReach(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		all := newWorld(t).members("ann", "bob", "nat")
+		ann, bob, nat := all[0], all[1], all[2]
+		time.Sleep(settle)
+		want := func(when string, dialable bool, answers int) {
+			t.Helper()
+			time.Sleep(settle) // members need not knock twice within seconds
+			ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+			defer cancel()
+			reached := nat.CheckReach(ctx, []grid.PeerID{ann.Self(), bob.Self()})
+			if len(reached) != answers {
+				t.Errorf("%s: %+v", when, reached)
+			}
+			for _, r := range reached {
+				if r.Dialable != dialable {
+					t.Errorf("%s: %+v", when, reached)
+				}
+			}
+		}
+		want("open", true, 2)
+		nat.host.DropInbound(true)
+		want("closed", false, 2)
+		nat.host.DropInbound(false)
+		want("open again", true, 2)
+		nat.host.SetDown(true)
+		want("nobody answers", true, 0)
+	})
+}
+
 // A peer that has just come and cannot be dialled is reached over the link that
 // it is about to open.
 func TestDialWaitsForTheLink(t *testing.T) {

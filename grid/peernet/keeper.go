@@ -37,6 +37,7 @@ type keeper struct {
 	mu      sync.Mutex
 	since   time.Time // start of the link; zero: none
 	verdict verdict
+	told    time.Time // when the peer last said it
 }
 
 func (k *keeper) state() (time.Time, verdict) {
@@ -48,7 +49,7 @@ func (k *keeper) state() (time.Time, verdict) {
 func (k *keeper) setVerdict(v verdict) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	k.verdict = v
+	k.verdict, k.told = v, time.Now()
 }
 
 func (k *keeper) setSince(t time.Time) {
@@ -204,12 +205,14 @@ func (n *Net) serveRequests(k *keeper, w *wire) error {
 		case frameVerdict:
 			if f.dialable {
 				k.setVerdict(dialable)
+				n.links.announce()
 				return nil
 			}
 			if _, v := k.state(); v != notDialable {
 				n.log.Info("peer cannot dial here, link kept", "peer", k.peer.Short())
 			}
 			k.setVerdict(notDialable)
+			n.links.announce()
 		case frameRequest:
 			n.answerRequest(k, w, f)
 		}

@@ -63,6 +63,7 @@ type linkTable struct {
 	holding map[grid.PeerID]*wire   // kept here by peers that cannot be dialled
 	keepers map[grid.PeerID]*keeper // one for each other member
 	arrived chan struct{}           // closed when the next link is held
+	told    chan struct{}           // closed when a member next says whether it can dial this peer
 	probes  map[grid.PeerID]probed
 	seen    map[grid.PeerID]time.Time // when a peer last dialled this one
 }
@@ -73,6 +74,7 @@ func newLinkTable(limit int) *linkTable {
 		holding: map[grid.PeerID]*wire{},
 		keepers: map[grid.PeerID]*keeper{},
 		arrived: make(chan struct{}),
+		told:    make(chan struct{}),
 		probes:  map[grid.PeerID]probed{},
 		seen:    map[grid.PeerID]time.Time{},
 	}

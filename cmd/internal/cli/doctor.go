@@ -38,8 +38,8 @@ func (a *app) doctorCommand() *cobra.Command {
 		Short: "Check what this machine needs to be a good peer, and say what is missing",
 		Long: `Doctor looks at this machine and, when the peer runs, asks it about the grid: home
 directory, disk, the walls around guests and which is missing and why, bubblewrap for
-native commands, cgroups, the sensors of the donor's rules, clock, port, versions of
-the peers, sites that may fail together, recovery. One line for each check, with what
+native commands, cgroups, the sensors of the donor's rules, clock and port, which other
+members are asked about, versions of the peers, sites that may fail together, recovery. One line for each check, with what
 to do. The exit code is 1 if one that is required is not ok; others are warnings.`,
 		Example: "  gotong doctor\n  gotong doctor --json",
 		Args:    exactArgs(0),

@@ -25,6 +25,12 @@ func (d *doctor) grid(ctx context.Context) {
 		}
 		d.should("peer", nil, "it runs", "")
 		d.port(ctx, status.Listen)
+		outside, err := peer.Outside(ctx, &controlv1.OutsideRequest{})
+		if err != nil {
+			return err
+		}
+		d.reach(outside.Views, status.Listen)
+		d.clocks(outside.Views)
 		d.donating(status)
 		d.recovery(status.LastDrill)
 		d.versions(peers.Peers)
@@ -48,6 +54,78 @@ func (d *doctor) port(ctx context.Context, listen string) {
 		err = dials(ctx, net.JoinHostPort(host, port))
 	}
 	d.must("port", err, "answers on this machine at "+listen, "see whether another program or a firewall has the port")
+}
+
+// reach adds to the check of the port what members say who tried to dial it.
+func (d *doctor) reach(views []*controlv1.OutsideView, listen string) {
+	f := d.finding("port")
+	if f == nil || !f.ok {
+		return
+	}
+	var tried int
+	var cannot []string
+	for _, v := range views {
+		if v.Dialled {
+			tried++
+			if !v.Dialable {
+				cannot = append(cannot, v.Name)
+			}
+		}
+	}
+	_, port, _ := net.SplitHostPort(listen)
+	switch {
+	case tried == 0:
+		f.why += "; no member has tried to dial it"
+	case len(cannot) == 0:
+		f.why += fmt.Sprintf("; %s dialled it", countText(uint64(tried), "member", "members"))
+	default:
+		f.ok, f.required = false, false
+		f.why = fmt.Sprintf("it %s, but %d of %s cannot dial it: %s. They reach this peer over connections that it keeps; another peer of that kind does not",
+			f.why, len(cannot), countText(uint64(tried), "member", "members"), strings.Join(cannot, ", "))
+		f.do = "let port " + port + " through the firewall, forward it on the router, and name the address under advertise"
+	}
+}
+
+// maxSkew is how far the clock may be from the median of the members' clocks.
+const maxSkew = 5 * time.Second
+
+// clocks adds to the check of the clock how it differs from those of the members.
+func (d *doctor) clocks(views []*controlv1.OutsideView) {
+	var ahead []time.Duration
+	for _, v := range views {
+		if v.HasClock {
+			ahead = append(ahead, time.Duration(v.ClockAheadMilli)*time.Millisecond)
+		}
+	}
+	f := d.finding("clock")
+	if f == nil || len(ahead) == 0 {
+		return
+	}
+	slices.Sort(ahead)
+	median := ahead[len(ahead)/2]
+	if len(ahead)%2 == 0 {
+		median = median/2 + ahead[len(ahead)/2-1]/2
+	}
+	of := countText(uint64(len(ahead)), "member", "members")
+	if median.Abs() <= maxSkew {
+		f.why += fmt.Sprintf("; within %s of the median of %s", max(median.Abs().Round(10*time.Millisecond), 10*time.Millisecond), of)
+		return
+	}
+	side := "behind"
+	if median < 0 {
+		side = "ahead of"
+	}
+	f.ok = false
+	f.why += fmt.Sprintf("; it is %s %s the median of %s", median.Abs().Round(time.Second), side, of)
+	f.do = "let it be set by the network, for example: timedatectl set-ntp true; or tell those friends that theirs are wrong"
+}
+
+// finding returns what was found of a thing; nil when nothing was.
+func (d *doctor) finding(name string) *finding {
+	if i := slices.IndexFunc(d.findings, func(f finding) bool { return f.name == name }); i >= 0 {
+		return &d.findings[i]
+	}
+	return nil
 }
 
 func (d *doctor) donating(s *controlv1.StatusResponse) {

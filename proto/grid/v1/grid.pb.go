@@ -487,15 +487,16 @@ func (*InfoRequest) Descriptor() ([]byte, []int) {
 }
 
 type InfoResponse struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	PledgeBytes   uint64                 `protobuf:"varint,1,opt,name=pledge_bytes,json=pledgeBytes,proto3" json:"pledge_bytes,omitempty"`
-	UsedBytes     uint64                 `protobuf:"varint,2,opt,name=used_bytes,json=usedBytes,proto3" json:"used_bytes,omitempty"` // held for others, trash included
-	FreeBytes     uint64                 `protobuf:"varint,3,opt,name=free_bytes,json=freeBytes,proto3" json:"free_bytes,omitempty"` // that a put may still take
-	Slots         uint32                 `protobuf:"varint,4,opt,name=slots,proto3" json:"slots,omitempty"`
-	SlotsFree     uint32                 `protobuf:"varint,5,opt,name=slots_free,json=slotsFree,proto3" json:"slots_free,omitempty"`
-	Version       string                 `protobuf:"bytes,6,opt,name=version,proto3" json:"version,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	state          protoimpl.MessageState `protogen:"open.v1"`
+	PledgeBytes    uint64                 `protobuf:"varint,1,opt,name=pledge_bytes,json=pledgeBytes,proto3" json:"pledge_bytes,omitempty"`
+	UsedBytes      uint64                 `protobuf:"varint,2,opt,name=used_bytes,json=usedBytes,proto3" json:"used_bytes,omitempty"` // held for others, trash included
+	FreeBytes      uint64                 `protobuf:"varint,3,opt,name=free_bytes,json=freeBytes,proto3" json:"free_bytes,omitempty"` // that a put may still take
+	Slots          uint32                 `protobuf:"varint,4,opt,name=slots,proto3" json:"slots,omitempty"`
+	SlotsFree      uint32                 `protobuf:"varint,5,opt,name=slots_free,json=slotsFree,proto3" json:"slots_free,omitempty"`
+	Version        string                 `protobuf:"bytes,6,opt,name=version,proto3" json:"version,omitempty"`
+	ClockUnixMilli int64                  `protobuf:"varint,7,opt,name=clock_unix_milli,json=clockUnixMilli,proto3" json:"clock_unix_milli,omitempty"` // the peer's clock; 0: it does not say
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *InfoResponse) Reset() {
@@ -570,6 +571,13 @@ func (x *InfoResponse) GetVersion() string {
 	return ""
 }
 
+func (x *InfoResponse) GetClockUnixMilli() int64 {
+	if x != nil {
+		return x.ClockUnixMilli
+	}
+	return 0
+}
+
 var File_grid_v1_grid_proto protoreflect.FileDescriptor
 
 const file_grid_v1_grid_proto_rawDesc = "" +
@@ -601,7 +609,7 @@ const file_grid_v1_grid_proto_rawDesc = "" +
 	"\x13OfferRecordsRequest\x12\x18\n" +
 	"\arecords\x18\x01 \x03(\fR\arecords\"\x16\n" +
 	"\x14OfferRecordsResponse\"\r\n" +
-	"\vInfoRequest\"\xbe\x01\n" +
+	"\vInfoRequest\"\xe8\x01\n" +
 	"\fInfoResponse\x12!\n" +
 	"\fpledge_bytes\x18\x01 \x01(\x04R\vpledgeBytes\x12\x1d\n" +
 	"\n" +
@@ -611,7 +619,8 @@ const file_grid_v1_grid_proto_rawDesc = "" +
 	"\x05slots\x18\x04 \x01(\rR\x05slots\x12\x1d\n" +
 	"\n" +
 	"slots_free\x18\x05 \x01(\rR\tslotsFree\x12\x18\n" +
-	"\aversion\x18\x06 \x01(\tR\aversion2\x8b\x03\n" +
+	"\aversion\x18\x06 \x01(\tR\aversion\x12(\n" +
+	"\x10clock_unix_milli\x18\a \x01(\x03R\x0eclockUnixMilli2\x8b\x03\n" +
 	"\x04Grid\x12S\n" +
 	"\n" +
 	"SyncRoster\x12!.gotong.grid.v1.SyncRosterRequest\x1a\".gotong.grid.v1.SyncRosterResponse\x12D\n" +
