@@ -10,7 +10,7 @@ const digestPrefix = "gotong result v1\x00"
 
 // Digest is the hash by which results of one task are compared: state, limit,
 // exit code, standard output and error, and the names, sizes and contents of
-// the outputs. Who ran it, how long, on what and the reason in words are not
+// the outputs and of a large standard output. Who ran it, how long, on what and the reason in words are not
 // part of it. Results that depend on the machine (see Measured) are compared
 // by state and limit alone.
 func (r Result) Digest() [32]byte {
@@ -22,7 +22,10 @@ func (r Result) Digest() [32]byte {
 		return sha256.Sum256(buf)
 	}
 	buf = binary.AppendVarint(buf, int64(r.ExitCode))
-	buf = binary.AppendUvarint(buf, uint64(len(r.Stdout)))
+	buf = binary.AppendUvarint(buf, uint64(r.StdoutSize()))
+	if r.LargeStdout != nil {
+		buf = append(buf, r.LargeStdout.Content[:]...)
+	}
 	buf = append(buf, r.Stdout...)
 	buf = binary.AppendUvarint(buf, uint64(len(r.Stderr)))
 	buf = append(buf, r.Stderr...)

@@ -63,8 +63,8 @@ func (l Limit) Valid() bool {
 	return false
 }
 
-// LargeOutput says in the reason of LimitStdout what to do instead.
-const LargeOutput = "let it write large output into files below /out, which run --output keeps, and outputs: true in a job file"
+// LargeOutput says in the reason of LimitStdout what to do.
+const LargeOutput = "a job file can allow more (resources: stdout, stderr), and files below /out count apart"
 
 // NoExitCode is the ExitCode of a task that ended without one: trapped,
 // stopped, or never started.
@@ -72,6 +72,9 @@ const NoExitCode = -1
 
 // Bounds of a Result.
 const (
+	// InlineStdoutBytes bounds Result.Stdout; a longer standard output is in
+	// Result.LargeStdout.
+	InlineStdoutBytes = 2 << 20
 	// InlineOutputBytes bounds the sum of Output.Data in one Result; larger
 	// outputs stay in the worker's content store until they are fetched.
 	InlineOutputBytes = 256 << 10
@@ -79,7 +82,7 @@ const (
 	MaxWhyBytes = 1 << 10
 	// MaxResultBytes bounds a Result however it is encoded: output texts,
 	// inline data, and the list of output names at their longest in practice.
-	MaxResultBytes = MaxStdoutBytes + MaxStderrBytes + InlineOutputBytes + MaxOutputNames + MaxStoredBytes + 64<<10
+	MaxResultBytes = InlineStdoutBytes + MaxStderrBytes + InlineOutputBytes + MaxOutputNames + MaxStoredBytes + 64<<10
 	// MaxOutputNames bounds the sum of the lengths of the names of all outputs
 	// of a task, with 64 bytes added for each.
 	MaxOutputNames = 512 << 10
@@ -95,17 +98,44 @@ type Result struct {
 	Limit    Limit  // set when State is StateLimit
 	ExitCode int    // 0 … 2³²-1, or NoExitCode
 	Why      string // in words, when State is not StateDone; from a hostile guest in part: escape when printed
-	Stdout   []byte
-	Stderr   []byte
-	Outputs  []Output // files below /out, sorted by name; whole only when State is StateDone
-	Elapsed  time.Duration
-	Peer     grid.PeerID // who ran it
-	Engine   string      // what ran it, with version: results are compared within one engine
+	// Stdout is the standard output; of a task without an exit code no more than the
+	// first InlineStdoutBytes.
+	Stdout []byte
+	// LargeStdout is a standard output of more than InlineStdoutBytes, of a task with
+	// an exit code; Stdout is empty then. It has no name and never rides inline.
+	LargeStdout *Output
+	Stderr      []byte
+	Outputs     []Output // files below /out, sorted by name; whole only when State is StateDone
+	Elapsed     time.Duration
+	Peer        grid.PeerID // who ran it
+	Engine      string      // what ran it, with version: results are compared within one engine
 }
 
-// Output is one file that a task left below /out.
+// StdoutSize returns the bytes of the standard output.
+func (r *Result) StdoutSize() int64 {
+	if r.LargeStdout != nil {
+		return r.LargeStdout.Size
+	}
+	return int64(len(r.Stdout))
+}
+
+// Large returns what did not come with the result: the standard output first, then
+// outputs, which files asks for.
+func (r *Result) Large(files bool) (list []*Output) {
+	if r.LargeStdout != nil {
+		list = append(list, r.LargeStdout)
+	}
+	for i := range r.Outputs {
+		if files && !r.Outputs[i].Inline() {
+			list = append(list, &r.Outputs[i])
+		}
+	}
+	return list
+}
+
+// Output is one file that a task left below /out, or its standard output.
 type Output struct {
-	Name    string // slash-separated path below /out; ValidName
+	Name    string // slash-separated path below /out; ValidName; of a standard output empty
 	Size    int64  // bytes
 	Content ContentID
 	Data    []byte // the bytes when they ride inline, else nil
@@ -127,8 +157,10 @@ func (r Result) Validate() error {
 		return fmt.Errorf("%w: limit %q in state %s", ErrInvalid, r.Limit, r.State)
 	case r.State == StateDone && r.ExitCode != 0:
 		return fmt.Errorf("%w: done with exit code %d", ErrInvalid, r.ExitCode)
-	case len(r.Stdout) > MaxStdoutBytes || len(r.Stderr) > MaxStderrBytes:
+	case len(r.Stdout) > InlineStdoutBytes || len(r.Stderr) > MaxStderrBytes:
 		return fmt.Errorf("%w: output text too long", ErrInvalid)
+	case r.LargeStdout != nil && !r.validLargeStdout():
+		return fmt.Errorf("%w: standard output apart from its result", ErrInvalid)
 	case len(r.Why) > MaxWhyBytes:
 		return fmt.Errorf("%w: reason too long", ErrInvalid)
 	case len(r.Outputs) > MaxOutputFiles:
@@ -137,8 +169,18 @@ func (r Result) Validate() error {
 	return r.validateOutputs()
 }
 
+func (r Result) validLargeStdout() bool {
+	out := r.LargeStdout
+	return out.Name == "" && len(out.Data) == 0 && len(r.Stdout) == 0 && r.ExitCode != NoExitCode &&
+		out.Size > InlineStdoutBytes && out.Size <= MaxStdoutBytes && !out.Content.IsZero() &&
+		(out.Stored == nil || (out.Stored.Size == out.Size && out.Stored.Validate() == nil))
+}
+
 func (r Result) validateOutputs() error {
 	inline, names, stored, last := 0, 0, 0, ""
+	if r.LargeStdout != nil {
+		stored = r.LargeStdout.Stored.bytes()
+	}
 	for i, out := range r.Outputs {
 		inline += len(out.Data)
 		names += len(out.Name) + 64

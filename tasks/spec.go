@@ -229,7 +229,7 @@ func appendString(buf []byte, s string) []byte {
 const (
 	MaxMemoryBytes = 4 << 30 // the address space of a 32-bit module
 	MaxWall        = 7 * 24 * time.Hour
-	MaxStdoutBytes = 2 << 20
+	MaxStdoutBytes = MaxOutputBytes
 	MaxStderrBytes = 256 << 10
 	MaxOutputBytes = 64 << 30
 	MaxOutputFiles = 4096
@@ -253,11 +253,19 @@ func DefaultLimits() Limits {
 	return Limits{
 		MemoryBytes: 512 << 20,
 		Wall:        10 * time.Minute,
-		StdoutBytes: 1 << 20,
+		StdoutBytes: 1 << 30,
 		StderrBytes: 64 << 10,
 		OutputBytes: 1 << 30,
 		OutputFiles: 1024,
 	}
+}
+
+// RunLimits returns what the tasks of a command line get, whether somebody waits for
+// them or not: so each knows the results that are remembered of the other.
+func RunLimits(memory int64, wall time.Duration) Limits {
+	l := CeilingLimits()
+	l.MemoryBytes, l.Wall, l.StdoutBytes = memory, wall, DefaultLimits().StdoutBytes
+	return l
 }
 
 // CeilingLimits returns the most that Validate accepts.

@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"pgregory.net/rapid"
+
+	"gotong/storage"
 )
 
 func TestIDsRoundTrip(t *testing.T) {
@@ -191,12 +193,18 @@ func TestResultValidate(t *testing.T) {
 		"limit \"wall\"":      func(r *Result) { r.Limit = LimitWall },
 		"exit code 1":         func(r *Result) { r.ExitCode = 1 },
 		"text too long":       func(r *Result) { r.Stderr = make([]byte, MaxStderrBytes+1) },
-		"reason too long":     func(r *Result) { r.Why = strings.Repeat("w", MaxWhyBytes+1) },
-		"4097 outputs":        func(r *Result) { r.Outputs = make([]Output, MaxOutputFiles+1) },
-		"output name":         func(r *Result) { r.Outputs[0].Name = "/a" },
-		"not sorted":          func(r *Result) { r.Outputs[1].Name = "a" },
-		"no content":          func(r *Result) { r.Outputs[1].Size = 4 },
-		"too long for one":    func(r *Result) { r.Outputs[1].Data = make([]byte, 300<<10); r.Outputs[1].Size = 300 << 10 },
+		"standard output": func(r *Result) {
+			r.Stdout, r.LargeStdout = nil, &Output{Size: InlineStdoutBytes, Content: ContentID{1}}
+		},
+		"output apart": func(r *Result) {
+			r.Stdout, r.LargeStdout = []byte("x"), &Output{Size: InlineStdoutBytes + 1, Content: ContentID{1}}
+		},
+		"reason too long":  func(r *Result) { r.Why = strings.Repeat("w", MaxWhyBytes+1) },
+		"4097 outputs":     func(r *Result) { r.Outputs = make([]Output, MaxOutputFiles+1) },
+		"output name":      func(r *Result) { r.Outputs[0].Name = "/a" },
+		"not sorted":       func(r *Result) { r.Outputs[1].Name = "a" },
+		"no content":       func(r *Result) { r.Outputs[1].Size = 4 },
+		"too long for one": func(r *Result) { r.Outputs[1].Data = make([]byte, 300<<10); r.Outputs[1].Size = 300 << 10 },
 	} {
 		r := validResult()
 		change(&r)
@@ -208,6 +216,25 @@ func TestResultValidate(t *testing.T) {
 		if s.Final() != final || !s.Valid() {
 			t.Errorf("%s: final %v, valid %v", s, s.Final(), s.Valid())
 		}
+	}
+}
+
+// TestDigestOfLargeStdout: it counts by its size and its hash, in whatever place it is.
+func TestDigestOfLargeStdout(t *testing.T) {
+	digest := func(size int64, content byte, at *Stored) [32]byte {
+		r := Result{State: StateDone, LargeStdout: &Output{Size: size, Content: ContentID{content}, Stored: at}}
+		if err := r.Validate(); err != nil {
+			t.Error(err)
+		}
+		return r.Digest()
+	}
+	const size = InlineStdoutBytes + 1
+	one := digest(size, 1, nil)
+	if one != digest(size, 1, &Stored{Size: size, Segments: make([]storage.SegmentID, 1)}) {
+		t.Error("the place counts")
+	}
+	if one == digest(size+1, 1, nil) || one == digest(size, 2, nil) || one == (Result{State: StateDone}).Digest() {
+		t.Error("other texts have one digest")
 	}
 }
 

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -9,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -162,6 +164,55 @@ func TestDetachedJobsRemember(t *testing.T) {
 		j := showJob(ctx, t, you, second)
 		return j.Generation == 1 && j.State == "done" && j.Remembered == 2, nil
 	})
+	line := []string{guest(t, guests.Echo), ":::", "of a", "command line"} // waited for or not
+	_, err := run(ctx, t, you, line...)
+	must(t, err)
+	must(t, you.JSON(ctx, &out, append([]string{"run", "--detach"}, line...)...))
+	must(t, you.JSON(ctx, nil, "job", "wait", out.Job))
+	if j := showJob(ctx, t, you, out.Job); j.State != "done" || j.Remembered != 2 {
+		t.Errorf("%+v", j)
+	}
+}
+
+// TestLargeStandardOutput: what is too long for a result comes out in order and whole,
+// of a run, of a job, and as the standard input of its next step.
+func TestLargeStandardOutput(t *testing.T) {
+	ctx := testContext(t)
+	g := newGrid(t)
+	you, _ := grow(ctx, t, g, 2)
+	sizes := []int{5_000_000, 3, 2<<20 + 1, 6 << 20}
+	var want bytes.Buffer
+	var items []string
+	for _, n := range sizes {
+		items = append(items, strconv.Itoa(n))
+		want.Write(bytes.Repeat([]byte("0123456789"), n/10+1)[:n])
+	}
+	same := func(name string, got []byte, err error) {
+		t.Helper()
+		must(t, err)
+		if !bytes.Equal(got, want.Bytes()) {
+			t.Errorf("%s: %d bytes, want %d", name, len(got), want.Len())
+		}
+	}
+	got, err := you.Command(ctx, append([]string{"run", guest(t, guests.Flood), ":::"}, items...)...).Output()
+	same("run", got, err)
+
+	const steps = "steps:\n- name: say\n  module: flood.wasm\n  items: [%s]\n- name: copy\n  module: cat.wasm\n  needs: [{step: say, stdin: true}]\n  args: ['-']\n"
+	id := submit(ctx, t, you, jobDir(t, fmt.Sprintf(steps, "'"+strings.Join(items, "', '")+"'"), map[string]string{"flood.wasm": string(guests.Module(guests.Flood))}))
+	must(t, you.JSON(ctx, nil, "job", "wait", id))
+	got, err = you.Command(ctx, "job", "logs", "--step", "copy", id).Output()
+	same("logs", got, err)
+	to := filepath.Join(shortTempDir(t), "results")
+	must(t, you.JSON(ctx, nil, "job", "results", id, "--to", to))
+	got, err = os.ReadFile(filepath.Join(to, "copy", "0", "stdout"))
+	same("results, joined", got, err)
+	got = nil
+	for _, item := range items {
+		text, err := os.ReadFile(filepath.Join(to, "say", item, "stdout"))
+		must(t, err)
+		got = append(got, text...)
+	}
+	same("results", got, nil)
 }
 
 // TestJobWhy: every peer that may not run a job is named with the rule.

@@ -106,6 +106,7 @@ func (r *jobResults) one(job keptJob, number, i int) error {
 		Seconds: result.Elapsed.Seconds(), Why: validText(result.Why), Engine: validText(result.Engine), Attempts: uint32(res.Attempts),
 		Checked: res.Checked, Remembered: res.Remembered,
 	}
+	large := result.LargeStdout
 	if !res.Peer.IsZero() {
 		task.Peer, task.PeerName = res.Peer.String(), r.peer.nameOf(res.Peer)
 	}
@@ -119,12 +120,23 @@ func (r *jobResults) one(job keptJob, number, i int) error {
 		}
 	}
 	if err := r.peer.verifyResult(plan, res); err != nil {
-		task.Invalid = err.Error()
+		task.Invalid, large = err.Error(), nil
 	} else if r.over {
 		r.remember(job, number, i, item, res, result)
 	}
-	if err := r.send(&controlv1.JobEvent{Event: &controlv1.JobEvent_Task{Task: task}}); err != nil || !r.outputs || task.Invalid != "" {
+	if large != nil {
+		task.StdoutBytes = uint64(large.Size)
+	}
+	if err := r.send(&controlv1.JobEvent{Event: &controlv1.JobEvent_Task{Task: task}}); err != nil {
 		return err
+	}
+	if large != nil {
+		if err := r.stdout(job, uint64(i), *large); err != nil {
+			return fmt.Errorf("standard output: %w", err)
+		}
+	}
+	if !r.outputs || task.Invalid != "" {
+		return nil
 	}
 	for _, out := range result.Outputs {
 		if err := r.output(job, uint64(i), out); err != nil {
@@ -208,6 +220,18 @@ func (r *jobResults) fetch(job keptJob, number int) (string, error) {
 	r.temps = append(r.temps, f.Name())
 	_, err = io.Copy(f, from)
 	return f.Name(), errors.Join(err, f.Close())
+}
+
+// stdout sends a standard output that does not ride in its result.
+func (r *jobResults) stdout(job keptJob, index uint64, out tasks.Output) error {
+	from, err := r.open(job, out)
+	if err != nil {
+		return err
+	}
+	defer from.Close()
+	return sendPieces(from, index, "", func(piece *controlv1.RunOutput) error {
+		return r.send(&controlv1.JobEvent{Event: &controlv1.JobEvent_Stdout{Stdout: piece}})
+	})
 }
 
 // output sends one file of a result.

@@ -264,6 +264,7 @@ func (s *submission) bytes() int64 {
 		add(c.size, 2) // lists of items are written anew
 	}
 	for _, step := range s.plan.Steps {
+		add(step.Limits.StdoutBytes, int64(step.Items.Count))
 		if step.Outputs {
 			add(step.Limits.OutputBytes, int64(step.Items.Count))
 		}

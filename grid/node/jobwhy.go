@@ -119,7 +119,7 @@ func (p *Peer) judge(ctx context.Context, plan jobs.Plan, step jobs.Step) ([]*co
 func stepHeader(plan jobs.Plan, step jobs.Step) scheduler.Header {
 	return scheduler.Header{
 		Job: plan.Job, Runtime: step.Runtime, Module: step.Module, Command: step.Command(), Limits: step.Limits, Inputs: step.Common,
-		Grant: plan.Grant, Key: plan.Key, Stored: step.Stored, StoreOutputs: step.Outputs, Priority: plan.Priority,
+		Grant: plan.Grant, Key: plan.Key, Stored: step.Stored, StoreOutputs: step.Outputs, StoreStdout: !plan.Key.IsZero(), Priority: plan.Priority,
 	}
 }
 

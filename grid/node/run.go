@@ -89,9 +89,7 @@ func (r *run) listen(cancel context.CancelCauseFunc) {
 
 // job makes a job of what the command line said.
 func (r *run) job() (scheduler.Job, error) {
-	limits := tasks.CeilingLimits()
-	limits.MemoryBytes = int64(r.start.MemoryBytes)
-	limits.Wall = time.Duration(r.start.TimeoutMillis) * time.Millisecond
+	limits := tasks.RunLimits(int64(r.start.MemoryBytes), time.Duration(r.start.TimeoutMillis)*time.Millisecond)
 	task, err := r.items.tasks(r.start)
 	if err != nil {
 		return scheduler.Job{}, err

@@ -49,17 +49,14 @@ func (j jobContents) with(ctx context.Context, work taskrpc.Work, do func() (tas
 	return r, err
 }
 
-// keep stores the outputs of a result that are too large to ride inline, when
-// the job asks for it. What could not be stored stays here until it is fetched.
-// It reports whether all could, so that nothing of it has to stay.
+// keep stores what of a result is too large to ride inline, when the job asks for
+// it. What could not be stored stays here until it is fetched. It reports whether
+// nothing has to stay that did.
 func (j jobContents) keep(ctx context.Context, work taskrpc.Work, r *tasks.Result) (all bool) {
-	if !work.Job.StoreOutputs {
-		return false
-	}
 	kept, left := 0, 0
-	for i := range r.Outputs {
-		out := &r.Outputs[i]
-		if out.Inline() {
+	for _, out := range r.Large(true) {
+		if asked := work.Job.StoreOutputs; !asked && (out != r.LargeStdout || !work.Job.StoreStdout) {
+			left++
 			continue
 		}
 		stored, err := j.put(ctx, work, *out)

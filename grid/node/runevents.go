@@ -151,6 +151,9 @@ func (e *runEvents) result(a *scheduler.Accepted) error {
 		return err
 	}
 	task.State, task.ExitCode, task.Stdout, task.Stderr = string(a.State), int32(a.ExitCode), a.Stdout, a.Stderr
+	if a.LargeStdout != nil {
+		task.StdoutBytes = uint64(a.LargeStdout.Size)
+	}
 	task.Limit, task.Remembered, task.Replaces = string(a.Limit), a.FromCache, a.Replaces != [32]byte{}
 	task.Seconds, task.Why = a.Elapsed.Seconds(), validText(a.Why)
 	task.StartedMillis = time.Now().Add(-a.Elapsed).UnixMilli()
@@ -162,6 +165,11 @@ func (e *runEvents) result(a *scheduler.Accepted) error {
 	}
 	if err := e.send(&controlv1.RunEvent{Event: &controlv1.RunEvent_Task{Task: task}}); err != nil {
 		return err
+	}
+	if a.LargeStdout != nil {
+		if err := e.stdout(task.Index, a); err != nil {
+			return fmt.Errorf("standard output of task %d: %w", task.Index, err)
+		}
 	}
 	if !e.start.Outputs {
 		return nil
@@ -209,6 +217,18 @@ func (e *runEvents) output(index uint64, a *scheduler.Accepted, out tasks.Output
 	defer r.Close()
 	return sendPieces(r, index, out.Name, func(piece *controlv1.RunOutput) error {
 		return e.send(&controlv1.RunEvent{Event: &controlv1.RunEvent_Output{Output: piece}})
+	})
+}
+
+// stdout sends a standard output that did not ride in its result.
+func (e *runEvents) stdout(index uint64, a *scheduler.Accepted) error {
+	r, err := a.OpenOutput(*a.LargeStdout)
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	return sendPieces(r, index, "", func(piece *controlv1.RunOutput) error {
+		return e.send(&controlv1.RunEvent{Event: &controlv1.RunEvent_Stdout{Stdout: piece}})
 	})
 }
 

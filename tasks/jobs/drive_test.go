@@ -3,6 +3,7 @@ package jobs
 import (
 	"context"
 	"errors"
+	"fmt"
 	"reflect"
 	"slices"
 	"strings"
@@ -35,8 +36,15 @@ func driveJob(ctx context.Context, t *testing.T, j *Job, epoch uint64, pool sche
 	if err := j.Append(&Record{Epoch: epoch, Driver: grid.PeerID{1}, Begun: true}); err != nil {
 		t.Fatal(err)
 	}
+	contents := fakeContents{}
+	workers, _ := pool.(fakePool)
+	for _, w := range workers {
+		if w.store != nil {
+			contents = w.store
+		}
+	}
 	return Drive(ctx, DriveConfig{
-		Job: j, Self: grid.PeerID{1}, Epoch: epoch, Contents: fakeContents{}, Dir: t.TempDir(),
+		Job: j, Self: grid.PeerID{1}, Epoch: epoch, Contents: contents, Dir: t.TempDir(),
 		Pool: func(Step) (scheduler.Pool, error) { return pool, nil },
 	})
 }
@@ -101,6 +109,38 @@ func TestStepsFeedEachOther(t *testing.T) {
 		if !strings.Contains(got, want) {
 			t.Errorf("third step: %q lacks %q", got, want)
 		}
+	}
+}
+
+// TestLargeStdoutFeedsSteps: it is the standard input of the task of the same place,
+// and of one that gathers, whether workers stored it or the driver keeps it.
+func TestLargeStdoutFeedsSteps(t *testing.T) {
+	text := strings.Repeat("words ", 500_000)
+	for name, store := range map[string]fakeContents{"stored": {}, "kept": nil} {
+		t.Run(name, func(t *testing.T) {
+			p := planOf(t, 2, 2, 1)
+			p.Steps[0].Args = []string{"say", "{}"}
+			p.Steps[1].Args, p.Steps[1].Needs = []string{"sum", "{}"}, []Need{{Step: 0, Stdin: true}}
+			p.Steps[2].Args, p.Steps[2].Items = []string{"sum"}, Items{Count: 1}
+			p.Steps[2].Needs = []Need{{Step: 0, Stdin: true, Gather: true}}
+			w := newWorker(2, func(g guest) tasks.Result {
+				if g.args[0] == "sum" {
+					return tasks.Result{Stdout: fmt.Appendf(nil, "%x", blake3.Sum256([]byte(g.stdin)))}
+				}
+				return tasks.Result{Stdout: []byte(g.args[1] + text)}
+			})
+			w.store = store
+			j := runnable(t, p)
+			if err := driveJob(t.Context(), t, j, 1, fakePool{w}); err != nil {
+				t.Fatal(err)
+			}
+			one, two := "item-0"+text, "item-1"+text
+			for i, want := range []string{one, two, one + two} {
+				if got := stdoutOf(t, j, 2+i); got != fmt.Sprintf("%x", blake3.Sum256([]byte(want))) {
+					t.Errorf("task %d had another standard input", 2+i)
+				}
+			}
+		})
 	}
 }
 

@@ -70,11 +70,14 @@ func (r *stepRun) gatherFrom(need Need) error {
 			continue
 		}
 		if need.Stdin {
-			n, err := io.MultiWriter(stdin, hash).Write(out.Stdout)
-			if err != nil {
-				return err
+			if out.StdoutSize() > tasks.MaxOutputBytes-r.common.stdinSize {
+				return invalid("standard outputs of together more than %d bytes, which is the most that a task takes as its standard input", int64(tasks.MaxOutputBytes))
 			}
-			r.common.stdinSize += int64(n)
+			n, err := r.appendStdout(io.MultiWriter(stdin, hash), out)
+			if err != nil {
+				return fmt.Errorf("standard output of task %d: %w", i, err)
+			}
+			r.common.stdinSize += n
 		}
 		if need.Files {
 			r.take(-1, out, from.Name+"/"+strconv.Itoa(i)+"/", func(in tasks.Input) { r.common.files = append(r.common.files, in) }, r.common.places)
@@ -88,6 +91,15 @@ func (r *stepRun) gatherFrom(need Need) error {
 	}
 	hash.Sum(r.common.stdin[:0])
 	return os.Rename(stdin.Name(), r.stdinPath(r.common.stdin))
+}
+
+func (r *stepRun) appendStdout(to io.Writer, out tasks.Result) (int64, error) {
+	from, err := r.openStdout(out)
+	if err != nil {
+		return 0, err
+	}
+	defer from.Close()
+	return io.Copy(to, from)
 }
 
 func (r *stepRun) stdinPath(id tasks.ContentID) string { return r.dir + "/" + id.String() }
@@ -134,9 +146,8 @@ func (r *stepRun) fromNeeds(place int, part *scheduler.Part) error {
 		if !ok {
 			continue
 		}
-		if need.Stdin && len(out.Stdout) > 0 {
-			part.Stdin, part.StdinSize = blake3.Sum256(out.Stdout), int64(len(out.Stdout))
-			r.files.add(place, part.Stdin, localFile{task: out.Task.Index})
+		if need.Stdin && out.StdoutSize() > 0 {
+			r.takeStdout(place, out, part)
 		}
 		if need.Files {
 			own := slices.Clone(part.Inputs)
@@ -146,6 +157,23 @@ func (r *stepRun) fromNeeds(place int, part *scheduler.Part) error {
 		}
 	}
 	return nil
+}
+
+// takeStdout makes the standard output of a result the standard input of the task at
+// place.
+func (r *stepRun) takeStdout(place int, out tasks.Result, part *scheduler.Part) {
+	part.StdinSize = out.StdoutSize()
+	switch large := out.LargeStdout; {
+	case large == nil:
+		part.Stdin = blake3.Sum256(out.Stdout)
+	case large.Stored != nil:
+		part.Stdin, part.Stored[large.Content] = large.Content, *large.Stored
+		part.Near = append(part.Near, out.Peer)
+		return
+	default:
+		part.Stdin = large.Content
+	}
+	r.files.add(place, part.Stdin, localFile{task: out.Task.Index})
 }
 
 func bytesReader(b []byte) io.ReadCloser { return io.NopCloser(bytes.NewReader(b)) }

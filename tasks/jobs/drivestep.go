@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
 	"sync"
 	"time"
 
@@ -195,7 +194,7 @@ func (r *stepRun) job(pool scheduler.Pool) (scheduler.Job, scheduler.Config, err
 	job := scheduler.Job{
 		Header: scheduler.Header{
 			Job: r.plan.Job, Runtime: s.Runtime, Module: s.Module, Command: s.Command(), Limits: s.Limits, Inputs: r.common.inputs(s.Common),
-			Grant: r.plan.Grant, Key: r.plan.Key, Stored: r.common.stored(s.Stored), StoreOutputs: s.Outputs, Step: s.First,
+			Grant: r.plan.Grant, Key: r.plan.Key, Stored: r.common.stored(s.Stored), StoreOutputs: s.Outputs, StoreStdout: !r.plan.Key.IsZero(), Step: s.First,
 			Priority: r.plan.Priority,
 		},
 		Count: s.Items.Count, Task: r.task, Outputs: s.Outputs,
@@ -366,13 +365,13 @@ func (r *stepRun) confirm(a *scheduler.Accepted) (trust []Trust) {
 	return trust
 }
 
-// keepOutputs copies outputs that are nowhere else into the job's directory.
+// keepOutputs copies what is nowhere else into the job's directory.
 func (r *stepRun) keepOutputs(a *scheduler.Accepted) error {
-	for _, out := range a.Outputs {
-		if out.Inline() || out.Stored != nil {
+	for _, out := range a.Large(r.step.Outputs) {
+		if out.Stored != nil {
 			continue
 		}
-		from, err := a.OpenOutput(out)
+		from, err := a.OpenOutput(*out)
 		if err != nil {
 			return err
 		}
@@ -522,7 +521,8 @@ func (r *stepRun) resultFile(task int, name string) (io.ReadCloser, int64, error
 		return nil, 0, err
 	}
 	if name == "" {
-		return bytesReader(out.Stdout), int64(len(out.Stdout)), nil
+		from, err := r.openStdout(out)
+		return from, out.StdoutSize(), err
 	}
 	for _, o := range out.Outputs {
 		if o.Name != name {
@@ -531,8 +531,24 @@ func (r *stepRun) resultFile(task int, name string) (io.ReadCloser, int64, error
 		if o.Inline() {
 			return bytesReader(o.Data), o.Size, nil
 		}
-		f, err := os.Open(filepath.Clean(r.Job.ContentPath(o.Content)))
+		f, err := os.Open(r.Job.ContentPath(o.Content))
 		return f, o.Size, err
 	}
 	return nil, 0, fmt.Errorf("output %q of task %d: %w", name, task, os.ErrNotExist)
+}
+
+// openStdout opens the standard output of a task of the job, wherever it is.
+func (r *stepRun) openStdout(out tasks.Result) (io.ReadCloser, error) {
+	switch large := out.LargeStdout; {
+	case large == nil:
+		return bytesReader(out.Stdout), nil
+	case large.Stored != nil:
+		return r.Contents.Open(r.ctx, r.plan, large.Content, *large.Stored)
+	default:
+		f, err := os.Open(r.Job.ContentPath(large.Content))
+		if err != nil {
+			return nil, err // not a nil *os.File in an interface
+		}
+		return f, nil
+	}
 }

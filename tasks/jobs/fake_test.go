@@ -11,6 +11,7 @@ import (
 
 	"gotong/grid"
 	"gotong/grid/blake3"
+	"gotong/storage"
 	"gotong/tasks"
 	"gotong/tasks/scheduler"
 	"gotong/tasks/taskrpc"
@@ -49,13 +50,16 @@ type fakeWorker struct {
 	slots int
 	run   func(guest) tasks.Result // State, Stdout, Outputs
 
+	store fakeContents // where it stores what it is asked to; nil: it stores nothing
+
 	mu       sync.Mutex
 	contents map[tasks.ContentID][]byte
+	outputs  map[tasks.ContentID][]byte // that it stored nowhere
 	ran      map[int]int
 }
 
 func newWorker(n byte, run func(guest) tasks.Result) *fakeWorker {
-	return &fakeWorker{key: keyOf(n), slots: 2, run: run, contents: map[tasks.ContentID][]byte{}, ran: map[int]int{}}
+	return &fakeWorker{key: keyOf(n), slots: 2, run: run, contents: map[tasks.ContentID][]byte{}, outputs: map[tasks.ContentID][]byte{}, ran: map[int]int{}}
 }
 
 func (w *fakeWorker) peer() grid.PeerID { return peerOf(w.key) }
@@ -86,8 +90,14 @@ func (w *fakeWorker) PutContent(_ context.Context, _ scheduler.Header, id tasks.
 	return nil
 }
 
-func (w *fakeWorker) OpenOutput(context.Context, tasks.TaskID, tasks.ContentID) (io.ReadCloser, error) {
-	return nil, tasks.ErrNoContent
+func (w *fakeWorker) OpenOutput(_ context.Context, _ tasks.TaskID, id tasks.ContentID) (io.ReadCloser, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	data, ok := w.outputs[id]
+	if !ok {
+		return nil, tasks.ErrNoContent
+	}
+	return bytesReader(data), nil
 }
 
 func (w *fakeWorker) Claim(ctx context.Context, h scheduler.Header) (scheduler.Session, error) {
@@ -142,16 +152,19 @@ func (s *fakeSession) slot() {
 		case <-s.ctx.Done():
 			return
 		case order := <-s.orders:
-			s.reports <- scheduler.Report{Results: []scheduler.SignedResult{s.w.work(s.h.Job, order)}}
+			s.reports <- scheduler.Report{Results: []scheduler.SignedResult{s.w.work(s.h, order)}}
 		}
 	}
 }
 
 // work runs one task and signs its result.
-func (w *fakeWorker) work(job tasks.JobID, order scheduler.Order) scheduler.SignedResult {
+func (w *fakeWorker) work(h scheduler.Header, order scheduler.Order) scheduler.SignedResult {
 	g := guest{index: order.Index, args: order.Spec.Args, in: map[string]string{}}
 	w.mu.Lock()
 	w.ran[order.Index]++
+	for id := range order.Part.Stored {
+		w.contents[id] = w.store[id]
+	}
 	g.stdin = string(w.contents[order.Spec.Stdin])
 	for _, in := range order.Spec.Inputs {
 		g.in[in.Name] = string(w.contents[in.Content])
@@ -168,7 +181,10 @@ func (w *fakeWorker) work(job tasks.JobID, order scheduler.Order) scheduler.Sign
 		o := &r.Outputs[i]
 		o.Size, o.Content = int64(len(o.Data)), blake3.Sum256(o.Data)
 	}
-	r.Task, r.Peer, r.Engine, r.Elapsed = tasks.TaskID{Job: job, Index: order.Index}, w.peer(), "fake", time.Millisecond
+	if len(r.Stdout) > tasks.InlineStdoutBytes {
+		r.LargeStdout, r.Stdout = w.large(h, r.Stdout), nil
+	}
+	r.Task, r.Peer, r.Engine, r.Elapsed = tasks.TaskID{Job: h.Job, Index: order.Index}, w.peer(), "fake", time.Millisecond
 	raw, err := taskrpc.EncodeResult(r, order.Spec.Seed())
 	if err != nil {
 		panic(err)
@@ -179,6 +195,20 @@ func (w *fakeWorker) work(job tasks.JobID, order scheduler.Order) scheduler.Sign
 		panic(err)
 	}
 	return scheduler.SignedResult{Result: r, Proof: proofs[0]}
+}
+
+// large stores a standard output if it is asked to and can, else it keeps it.
+func (w *fakeWorker) large(h scheduler.Header, text []byte) *tasks.Output {
+	out := &tasks.Output{Size: int64(len(text)), Content: blake3.Sum256(text)}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.store == nil || !h.StoreStdout {
+		w.outputs[out.Content] = text
+		return out
+	}
+	w.store[out.Content] = text
+	out.Stored = &tasks.Stored{Size: out.Size, Segments: []storage.SegmentID{{1}}}
+	return out
 }
 
 // fakeContents are contents by id.

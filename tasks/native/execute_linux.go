@@ -39,8 +39,9 @@ func (b *Box) execute(run *Run) sandbox.Outcome {
 	text := make(chan struct{}, 2)
 	over := func() { text <- struct{}{} }
 	limits := b.cfg.Limits
-	stdout := &capture{max: int(limits.StdoutBytes), over: over}
-	stderr := &capture{max: int(limits.StderrBytes), over: over}
+	stdout := &capture{max: limits.StdoutBytes, path: filepath.Join(b.cfg.Dir, stdoutName+strconv.Itoa(b.begun)), over: over}
+	stderr := &capture{max: limits.StderrBytes, over: over}
+	defer stdout.close(false) // when it was not taken
 	c, err := b.runtime.start(setup{args: run.request.Args, in: dir, limits: limits, stdin: stdin, stdout: stdout, stderr: stderr})
 	if err != nil {
 		return lost(err)
@@ -59,7 +60,22 @@ func (b *Box) execute(run *Run) sandbox.Outcome {
 	<-watched
 	b.leave()
 	o := b.outcome(c, code, err)
-	o.Stdout, o.Stderr, o.Elapsed = stdout.bytes(), stderr.bytes(), c.elapsed()
+	o.Stderr, o.Elapsed = stderr.bytes(), c.elapsed()
+	return b.withStdout(o, stdout)
+}
+
+// withStdout adds the standard output of a command that has ended.
+func (b *Box) withStdout(o sandbox.Outcome, stdout *capture) sandbox.Outcome {
+	size, err := stdout.close(o.ExitCode != tasks.NoExitCode)
+	switch {
+	case err != nil:
+		b.dropAll(o.Spilled())
+		return lost(fmt.Errorf("its standard output could not be kept: %w", err))
+	case size > 0:
+		o.LargeStdout = b.spillText(stdout.path, size)
+	default:
+		o.Stdout = stdout.bytes()
+	}
 	return o
 }
 

@@ -130,7 +130,7 @@ type Box struct {
 type spill struct {
 	name string
 	size int64
-	from *outputs
+	from *outputs // nil: name is the path of a standard output
 }
 
 // Open returns a box without a command. The caller closes it.
@@ -153,6 +153,7 @@ func (r *Runtime) Open(cfg Config) (*Box, error) {
 const (
 	contentsDir = "contents" // inputs by their hash
 	runsDir     = "runs"     // for each command a directory of its own
+	stdoutName  = "stdout-"  // and its number: a large standard output
 )
 
 // Engine names what runs commands here.
@@ -297,6 +298,9 @@ func (b *Box) OpenOutput(f sandbox.File) (io.ReadCloser, error) {
 	if s == nil {
 		return nil, os.ErrNotExist
 	}
+	if s.from == nil {
+		return os.Open(s.name)
+	}
 	return s.from.root.Open(s.name)
 }
 
@@ -309,7 +313,16 @@ func (b *Box) DropOutput(f sandbox.File) error {
 		return os.ErrNotExist
 	}
 	delete(b.spills, f.Number())
+	if s.from == nil {
+		return os.Remove(s.name)
+	}
 	return s.from.release()
+}
+
+func (b *Box) dropAll(files []sandbox.File) {
+	for _, f := range files {
+		b.DropOutput(f)
+	}
 }
 
 // spill notes an output that stays where it is until it is dropped.
@@ -320,4 +333,13 @@ func (b *Box) spill(name string, size int64, from *outputs) sandbox.File {
 	from.users++
 	b.spills[b.spilled] = &spill{name, size, from}
 	return sandbox.SpilledFile(name, size, b.spilled)
+}
+
+// spillText notes a standard output that stays where it is until it is dropped.
+func (b *Box) spillText(path string, size int64) sandbox.File {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.spilled++
+	b.spills[b.spilled] = &spill{name: path, size: size}
+	return sandbox.SpilledFile("", size, b.spilled)
 }

@@ -40,7 +40,7 @@ func open(t *testing.T, change func(*tasks.Limits)) *Box {
 		t.Skip(err)
 	}
 	limits := tasks.DefaultLimits()
-	limits.MemoryBytes, limits.Wall, limits.OutputBytes = 256<<20, time.Minute, 8<<20
+	limits.MemoryBytes, limits.Wall, limits.OutputBytes, limits.StdoutBytes = 256<<20, time.Minute, 8<<20, 8<<20
 	if change != nil {
 		change(&limits)
 	}
@@ -117,6 +117,29 @@ func TestBwrapCommand(t *testing.T) {
 	}
 	if o := run(t, b, sh("true; : </dev/stdin")); o.State != tasks.StateDone || o.ExitCode != 0 || len(o.Files) != 0 || o.Elapsed <= 0 {
 		t.Errorf("%+v", o)
+	}
+}
+
+func TestBwrapLargeStdout(t *testing.T) {
+	b := open(t, nil)
+	for _, n := range []int{tasks.InlineStdoutBytes, 5_000_000} {
+		o := run(t, b, sh(fmt.Sprintf("yes | head -c %d; exit 3", n)))
+		got := string(o.Stdout)
+		if o.LargeStdout.Spilled() != (n > tasks.InlineStdoutBytes) || o.ExitCode != 3 {
+			t.Fatalf("%d bytes: %s %s, %d in the outcome, %+v", n, o.State, o.Why, len(got), o.LargeStdout)
+		}
+		if o.LargeStdout.Spilled() {
+			got += text(t, b, o.LargeStdout)
+		}
+		if got != strings.Repeat("y\n", n/2) {
+			t.Errorf("%d bytes came as %d", n, len(got))
+		}
+	}
+	if o := run(t, b, sh("yes")); o.Limit != tasks.LimitStdout || o.LargeStdout.Spilled() || len(o.Stdout) != tasks.InlineStdoutBytes {
+		t.Errorf("without end: %s %s, %d bytes, %+v", o.State, o.Limit, len(o.Stdout), o.LargeStdout)
+	}
+	if left, _ := filepath.Glob(filepath.Join(b.cfg.Dir, stdoutName+"*")); len(left) > 0 {
+		t.Errorf("left: %v", left)
 	}
 }
 

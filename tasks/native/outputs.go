@@ -67,9 +67,7 @@ func (o *outputs) list(b *Box) (files []sandbox.File, err error) {
 		return nil
 	})
 	if err != nil {
-		for _, f := range files {
-			b.DropOutput(f)
-		}
+		b.dropAll(files)
 		return nil, err
 	}
 	return sorted(files), nil

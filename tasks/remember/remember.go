@@ -149,10 +149,8 @@ func (m *Memory) Keep(j Job, spec [32]byte, a *scheduler.Accepted) {
 	if a.FromCache || !a.State.Final() || a.Measured() || a.Peer.IsZero() {
 		return
 	}
-	for _, out := range a.Outputs {
-		if !out.Inline() {
-			return
-		}
+	if len(a.Large(true)) > 0 {
+		return
 	}
 	value, err := appendValue(levelOf(j.Verify, a), a.Result)
 	if err != nil || len(value) > m.bucket/valueShare {

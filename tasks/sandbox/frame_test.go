@@ -109,13 +109,16 @@ func TestFrames(t *testing.T) {
 func FuzzParseResult(f *testing.F) {
 	f.Add(sampleResult().append(nil))
 	f.Add(resultMessage{State: tasks.StateDone}.append(nil))
+	f.Add(resultMessage{State: tasks.StateDone, LargeStdout: File{Size: 3 << 20, number: 7}}.append(nil))
 	f.Add(resultMessage{State: tasks.StateLimit, Limit: tasks.LimitOutput, ExitCode: -1, Why: "x"}.append(nil))
 	f.Fuzz(func(t *testing.T, b []byte) {
-		r, err := parseResult(b, testLimits())
+		limits := testLimits()
+		limits.StdoutBytes = 4 << 20
+		r, err := parseResult(b, limits)
 		if err != nil {
 			return
 		}
-		again, err := parseResult(r.append(nil), testLimits())
+		again, err := parseResult(r.append(nil), limits)
 		if err != nil || !reflect.DeepEqual(again, r) {
 			t.Errorf("%+v came back as %+v, %v", r, again, err)
 		}

@@ -39,7 +39,7 @@ type guest struct {
 	clock  clock
 	random random
 	stdin  stdin
-	stdout capture
+	stdout stdout
 	stderr capture
 	store  *fileStore
 	tree   *tree
@@ -65,8 +65,8 @@ func compile(module []byte, limits tasks.Limits, store *fileStore, cache wazero.
 		store:  store,
 		stdin:  stdin{store: store},
 		memory: allocator{limit: uint64(limits.MemoryBytes) / tasks.PageBytes * tasks.PageBytes},
-		stdout: capture{stream: "standard output", max: int(limits.StdoutBytes)},
-		stderr: capture{stream: "standard error", max: int(limits.StderrBytes)},
+		stdout: stdout{capture: capture{stream: "standard output", max: limits.StdoutBytes}, store: store},
+		stderr: capture{stream: "standard error", max: limits.StderrBytes},
 	}
 	g.ctx = experimental.WithMemoryAllocator(context.Background(), &g.memory)
 	g.ctx = experimental.WithCompilationWorkers(g.ctx, childProcessors)
@@ -147,13 +147,25 @@ func (g *guest) run(t taskMessage) resultMessage {
 	r := g.classify(g.call())
 	r.Elapsed = time.Since(start)
 	g.stdin.close()
-	r.Stdout, r.Stderr = g.stdout.buf, g.stderr.buf
+	var err error
+	if r.Stdout, r.LargeStdout, err = g.stdout.take(r.ExitCode >= 0); err != nil {
+		r.State, r.Limit, r.ExitCode, r.Why = tasks.StateLost, tasks.LimitNone, tasks.NoExitCode, "its standard output could not be kept: "+withoutPath(err)
+	}
+	r.Stderr = g.stderr.buf
 	if r.ExitCode >= 0 {
 		r.Files = g.tree.files()
 	} else {
 		g.tree.discard()
 	}
 	return r
+}
+
+// withoutPath returns an error of a file without the file's path.
+func withoutPath(err error) string {
+	if path, ok := errors.AsType[*fs.PathError](err); ok {
+		err = path.Err
+	}
+	return cut(err.Error(), tasks.MaxWhyBytes/2)
 }
 
 // call returns how the run ended: nil, *sys.ExitError, *stopped in some chain,

@@ -190,7 +190,7 @@ func limitMemoryAndFiles(s setup) error {
 	if err := unix.Getrlimit(unix.RLIMIT_CORE, &got); err != nil || got.Max > 0 {
 		return fmt.Errorf("core dump: limit is %d, %v", got.Max, err)
 	}
-	size := uint64(s.Limits.OutputBytes)
+	size := uint64(max(s.Limits.OutputBytes, s.Limits.StdoutBytes))
 	if s.Duty == dutyCompile {
 		size = maxCodeBytes
 	}

@@ -8,7 +8,7 @@ import (
 
 // protocolVersion is the version of the frames; parent and child come from one
 // binary, so another version means that the binary was replaced under us.
-const protocolVersion = 2
+const protocolVersion = 3
 
 // duty says what a child is for.
 type duty byte
@@ -168,13 +168,15 @@ type resultMessage struct {
 	Why      string
 	Elapsed  time.Duration
 	Stdout   []byte
-	Stderr   []byte
-	Files    []File
+	// LargeStdout is a spilled file without a name, in place of Stdout.
+	LargeStdout File
+	Stderr      []byte
+	Files       []File
 }
 
 // The closed lists in the order of their numbers on the wire.
 var (
-	wireStates = []tasks.State{tasks.StateDone, tasks.StateFailed, tasks.StateLimit}
+	wireStates = []tasks.State{tasks.StateDone, tasks.StateFailed, tasks.StateLimit, tasks.StateLost}
 	wireLimits = []tasks.Limit{
 		tasks.LimitNone, tasks.LimitWall, tasks.LimitMemory, tasks.LimitStdout, tasks.LimitOutput, tasks.LimitCompile,
 	}
@@ -201,6 +203,8 @@ func (r resultMessage) append(b []byte) []byte {
 	b = appendString(b, r.Why)
 	b = appendUint(b, uint64(r.Elapsed))
 	b = appendString(b, r.Stdout)
+	b = appendUint(b, r.LargeStdout.number)
+	b = appendUint(b, uint64(r.LargeStdout.Size))
 	b = appendString(b, r.Stderr)
 	b = appendUint(b, uint64(len(r.Files)))
 	for _, f := range r.Files {
@@ -226,7 +230,8 @@ func parseResult(b []byte, limits tasks.Limits) (r resultMessage, err error) {
 	r.ExitCode = d.int(1<<32) - 1
 	r.Why = d.string(tasks.MaxWhyBytes)
 	r.Elapsed = time.Duration(d.int(1<<63 - 1))
-	r.Stdout = clone(d.bytes(int(limits.StdoutBytes)))
+	r.Stdout = clone(d.bytes(int(min(limits.StdoutBytes, tasks.InlineStdoutBytes))))
+	r.LargeStdout.number, r.LargeStdout.Size = d.uint(), d.int(limits.StdoutBytes)
 	r.Stderr = clone(d.bytes(int(limits.StderrBytes)))
 	n := d.int(int64(limits.OutputFiles))
 	last, total, names := "", int64(0), 0
@@ -242,10 +247,17 @@ func parseResult(b []byte, limits tasks.Limits) (r resultMessage, err error) {
 		r.Files = append(r.Files, f)
 	}
 	if (r.State == tasks.StateLimit) != (r.Limit != tasks.LimitNone) ||
-		(r.State == tasks.StateDone) != (r.ExitCode == 0) {
+		(r.State == tasks.StateDone) != (r.ExitCode == 0) || !r.validLargeStdout() {
 		d.bad = true
 	}
 	return r, d.err()
+}
+
+func (r *resultMessage) validLargeStdout() bool {
+	if f := r.LargeStdout; f.Spilled() {
+		return len(r.Stdout) == 0 && r.ExitCode >= 0 && f.Size > tasks.InlineStdoutBytes
+	}
+	return r.LargeStdout.Size == 0
 }
 
 func parseFile(d *decoder, limits tasks.Limits) (f File) {

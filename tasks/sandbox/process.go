@@ -107,9 +107,26 @@ type Outcome struct {
 	ExitCode int // or tasks.NoExitCode
 	Why      string
 	Stdout   []byte
-	Stderr   []byte
-	Files    []File // when there is an exit code
-	Elapsed  time.Duration
+	// LargeStdout is the standard output in place of Stdout when there is an exit code
+	// and it is longer than tasks.InlineStdoutBytes: a spilled file without a name.
+	// Without an exit code Stdout is its beginning.
+	LargeStdout File
+	Stderr      []byte
+	Files       []File // when there is an exit code
+	Elapsed     time.Duration
+}
+
+// Spilled returns the spilled files of o.
+func (o Outcome) Spilled() (list []File) {
+	if o.LargeStdout.Spilled() {
+		list = append(list, o.LargeStdout)
+	}
+	for _, f := range o.Files {
+		if f.Spilled() {
+			list = append(list, f)
+		}
+	}
+	return list
 }
 
 // Run is one request in flight.
@@ -380,7 +397,7 @@ func (c *Child) answer(r resultMessage) bool {
 	c.mu.Unlock()
 	run.done(Outcome{
 		State: r.State, Limit: r.Limit, ExitCode: int(r.ExitCode), Why: r.Why,
-		Stdout: r.Stdout, Stderr: r.Stderr, Files: r.Files, Elapsed: r.Elapsed,
+		Stdout: r.Stdout, LargeStdout: r.LargeStdout, Stderr: r.Stderr, Files: r.Files, Elapsed: r.Elapsed,
 	})
 	return true
 }

@@ -111,7 +111,7 @@ func runHere(t *testing.T, name string, args ...string) string {
 		t.Fatal(err)
 	}
 	limits := tasks.DefaultLimits()
-	limits.MemoryBytes = 64 << 20
+	limits.MemoryBytes, limits.StdoutBytes = 64<<20, 1<<20
 	store, err := openStore(dir, limits)
 	if err != nil {
 		t.Fatal(err)

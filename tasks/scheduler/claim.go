@@ -208,7 +208,7 @@ func (c *claim) fetch(ctx context.Context, f fetch) {
 	var err error
 	select {
 	case c.fetching <- struct{}{}:
-		a.staged, err = c.stage.fetch(ctx, c.worker, c.held, a.Result)
+		a.staged, err = c.stage.fetch(ctx, c.worker, c.held, a.Result, c.ledger.job.Outputs)
 		<-c.fetching
 	case <-ctx.Done():
 		err = context.Cause(ctx)

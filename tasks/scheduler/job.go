@@ -78,8 +78,9 @@ func (j Job) Validate() error {
 type Config struct {
 	Pool     Pool     // required
 	Contents Contents // module, inputs and standard inputs; required
-	// Dir is where outputs wait for their delivery, in a directory of the
-	// run's own that is removed at its end. Required when Job.Outputs is set.
+	// Dir is where outputs, and standard outputs that do not ride in a result, wait
+	// for their delivery, in a directory of the run's own that is removed at its end.
+	// Empty: the one for temporary files.
 	Dir string
 	// Held, if set, returns nil when a content that a worker says to have stored
 	// can be read. A result with one of which it cannot is not taken: the task

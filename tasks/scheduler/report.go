@@ -3,6 +3,7 @@ package scheduler
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"gotong/tasks"
@@ -101,15 +102,11 @@ func (l *ledger) take(c *claim, index int) (*handed, error) {
 }
 
 func (l *ledger) needsFetch(h *handed, r SignedResult) bool {
-	if !l.job.Outputs || h.entry.accepted || h.overdue || !r.State.Final() || keeps(h.entry.ballots, r.digest) {
+	if h.entry.accepted || h.overdue || !r.State.Final() {
 		return false
 	}
-	for _, out := range r.Outputs {
-		if !out.Inline() && (out.Stored == nil || l.checkStored) {
-			return true
-		}
-	}
-	return false
+	fetch := slices.ContainsFunc(r.Large(l.job.Outputs), func(out *tasks.Output) bool { return out.Stored == nil || l.checkStored })
+	return fetch && !keeps(h.entry.ballots, r.digest)
 }
 
 // fetched takes in a result whose outputs were fetched, or could not be. It
@@ -145,7 +142,7 @@ func (l *ledger) drop(c *claim, h *handed) {
 // end takes in the end of one copy of a task.
 func (l *ledger) end(c *claim, h *handed, a *Accepted, now time.Time) {
 	c.ended, c.fetches = now, time.Time{}
-	if len(a.Outputs) > 0 {
+	if len(a.Outputs) > 0 || a.LargeStdout != nil {
 		c.releases = append(c.releases, h.entry.index)
 	}
 	settled := h.entry.accepted
@@ -208,6 +205,9 @@ func blend[T time.Duration | int](mean, value T) T {
 // fault reports what is wrong with the outputs of a result, beyond what
 // tasks.Result.Validate says.
 func (l *ledger) fault(r tasks.Result) error {
+	if out := r.LargeStdout; out != nil && (out.Size > l.job.Limits.StdoutBytes || (out.Stored != nil && !l.job.StoreStdout)) {
+		return fmt.Errorf("%w: standard output above the limit of the task, or stored where nobody asked for it", ErrViolation)
+	}
 	total := int64(0)
 	for _, out := range r.Outputs {
 		if out.Stored != nil && !l.job.StoreOutputs {

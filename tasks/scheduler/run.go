@@ -30,14 +30,8 @@ func Run(ctx context.Context, job Job, cfg Config, receive func(*Accepted) error
 	judge := newJudge(cfg)
 	cfg = cfg.withDefaults()
 	start := time.Now()
-	var st *stage
-	if job.Outputs {
-		var err error
-		if st, err = openStage(cfg.Dir); err != nil {
-			return Summary{}, fmt.Errorf("run: %w", err)
-		}
-		defer st.close()
-	}
+	st := &stage{parent: cfg.Dir}
+	defer st.close()
 	l := newLedger(job, cfg, judge)
 	m := newMatchmaker(cfg, l, st)
 	// When ctx ends, what runs is noted before the claims end.

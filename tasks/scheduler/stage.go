@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -51,8 +52,8 @@ type Accepted struct {
 	digest [32]byte // of Result, when a worker gave it
 }
 
-// OpenOutput opens one of a.Outputs, whose bytes were verified. The caller
-// closes.
+// OpenOutput opens one of a.Outputs, or a.LargeStdout, whose bytes were verified. The
+// caller closes.
 func (a *Accepted) OpenOutput(out tasks.Output) (io.ReadCloser, error) {
 	if out.Inline() {
 		return io.NopCloser(bytes.NewReader(out.Data)), nil
@@ -82,10 +83,14 @@ func (a *Accepted) discard() {
 	}
 }
 
-// stage is the directory in which fetched outputs wait for delivery.
+// stage is the directory in which fetched outputs wait for delivery. It is made when
+// the first comes.
 type stage struct {
-	dir   string
-	count atomic.Int64
+	parent string
+	once   sync.Once
+	dir    string
+	err    error
+	count  atomic.Int64
 }
 
 // staged is the outputs of one result.
@@ -96,33 +101,36 @@ type staged struct {
 
 func (s *staged) path(id tasks.ContentID) string { return filepath.Join(s.dir, id.String()) }
 
-// openStage makes the directory; close removes it.
-func openStage(dir string) (*stage, error) {
-	own, err := os.MkdirTemp(dir, "outputs-")
-	if err != nil {
-		return nil, fmt.Errorf("place for outputs: %w", err)
-	}
-	return &stage{dir: own}, nil
+// make makes the directory, once.
+func (s *stage) make() error {
+	s.once.Do(func() {
+		if s.dir, s.err = os.MkdirTemp(s.parent, "outputs-"); s.err != nil {
+			s.err = fmt.Errorf("place for outputs: %w", s.err)
+		}
+	})
+	return s.err
 }
 
+// close removes the directory. No fetch runs any more.
 func (s *stage) close() error {
-	if s == nil {
+	if s.dir == "" {
 		return nil
 	}
 	return os.RemoveAll(s.dir)
 }
 
-// fetch reads and verifies every output of r that did not come inline, and has
-// held say of those that are stored elsewhere whether they are. The caller removes what is returned, also beside an error.
-func (s *stage) fetch(ctx context.Context, w Worker, held func(context.Context, tasks.Stored) error, r tasks.Result) (*staged, error) {
+// fetch reads and verifies what of r did not come inline, outputs if they are wanted,
+// and has held say of what is stored elsewhere whether it is. The caller removes what
+// is returned, also beside an error.
+func (s *stage) fetch(ctx context.Context, w Worker, held func(context.Context, tasks.Stored) error, r tasks.Result, outputs bool) (*staged, error) {
+	if err := s.make(); err != nil {
+		return nil, err
+	}
 	got := &staged{dir: filepath.Join(s.dir, strconv.FormatInt(s.count.Add(1), 10))}
 	if err := os.Mkdir(got.dir, 0o700); err != nil {
 		return nil, err
 	}
-	for _, out := range r.Outputs {
-		if out.Inline() {
-			continue
-		}
+	for _, out := range r.Large(outputs) {
 		if out.Stored != nil {
 			if err := isHeld(ctx, held, *out.Stored); err != nil {
 				return got, fmt.Errorf("output %q: %w", out.Name, err)
@@ -132,7 +140,7 @@ func (s *stage) fetch(ctx context.Context, w Worker, held func(context.Context, 
 		if _, err := os.Lstat(got.path(out.Content)); err == nil {
 			continue // another output with the same bytes
 		}
-		if err := fetchOne(ctx, w, r.Task, out, got.path(out.Content)); err != nil {
+		if err := fetchOne(ctx, w, r.Task, *out, got.path(out.Content)); err != nil {
 			return got, fmt.Errorf("output %q: %w", out.Name, err)
 		}
 		got.bytes += out.Size

@@ -3,6 +3,8 @@ package scheduler_test
 import (
 	"context"
 	"errors"
+	"io"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -186,6 +188,65 @@ func TestStoredOutputs(t *testing.T) {
 			if done := results[0].State == tasks.StateDone; done != asked || w.opened != 0 {
 				t.Errorf("asked for: %v: %s, %d outputs read", asked, results[0].State, w.opened)
 			}
+		})
+	}
+}
+
+// TestLargeStdout: it is read from the worker whether or not outputs are wanted, and
+// other bytes than it names are not taken; where it is stored, and that was asked for,
+// it is not read.
+func TestLargeStdout(t *testing.T) {
+	text := strings.Repeat("so many words ", 200_000)
+	for name, c := range map[string]struct {
+		ask, stored bool
+		limit       int64
+		garble      bool
+		state       tasks.State
+		opened      int
+	}{
+		"read":             {limit: 4 << 20, state: tasks.StateDone, opened: 1},
+		"other bytes":      {limit: 4 << 20, garble: true, state: tasks.StateLost, opened: scheduler.MaxAttempts},
+		"above the limit":  {limit: 1 << 20, state: tasks.StateLost},
+		"stored":           {limit: 4 << 20, ask: true, stored: true, state: tasks.StateDone},
+		"stored, unwanted": {limit: 4 << 20, stored: true, state: tasks.StateLost},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				pool := &fakePool{}
+				w := pool.add(1, func(w *fakeWorker) { w.garble = c.garble })
+				w.run = func(context.Context, scheduler.Order) tasks.Result {
+					out := w.output("", text)
+					if c.stored {
+						out.Stored = &tasks.Stored{Size: out.Size, Segments: make([]storage.SegmentID, 1)}
+					}
+					return tasks.Result{State: tasks.StateDone, LargeStdout: &out}
+				}
+				job, contents := newJob(1)
+				job.StoreStdout, job.Key, job.Limits.StdoutBytes = c.ask, tasks.Key{1}, c.limit
+				var read string
+				_, err := scheduler.Run(t.Context(), job, scheduler.Config{Pool: pool, Contents: contents, Dir: t.TempDir()}, func(a *scheduler.Accepted) error {
+					if a.State != c.state {
+						t.Errorf("%s: %s", a.State, a.Why)
+					}
+					if a.State != tasks.StateDone || c.stored {
+						return nil
+					}
+					r, err := a.OpenOutput(*a.LargeStdout)
+					if err != nil {
+						return err
+					}
+					defer r.Close()
+					got, err := io.ReadAll(r)
+					read = string(got)
+					return err
+				})
+				if err != nil || w.opened != c.opened {
+					t.Errorf("read %d times, %v", w.opened, err)
+				}
+				if want := c.state == tasks.StateDone && !c.stored; want != (read == text) {
+					t.Errorf("%d bytes were read", len(read))
+				}
+			})
 		})
 	}
 }

@@ -30,6 +30,8 @@ type Header struct {
 	// StoreOutputs asks the worker to store outputs that are too large to ride
 	// inline, under the grant, rather than to keep them until they are fetched.
 	StoreOutputs bool
+	// StoreStdout asks for the same of a standard output that is too large.
+	StoreStdout bool
 	// Step tells arrays of tasks apart that one caller runs at once under one job
 	// id: each has claims of its own. Their indices must differ.
 	Step int

@@ -48,7 +48,7 @@ func (s *Service) job(caller grid.PeerID, h scheduler.Header) (Job, error) {
 	}
 	return Job{
 		Asker: Asker{Peer: caller, Owner: g.Owner, Job: h.Job},
-		Key:   h.Key, Grant: h.Grant, Expires: g.Expires, StoreOutputs: h.StoreOutputs,
+		Key:   h.Key, Grant: h.Grant, Expires: g.Expires, StoreOutputs: h.StoreOutputs, StoreStdout: h.StoreStdout,
 	}, nil
 }
 

@@ -78,6 +78,7 @@ func headerToProto(h scheduler.Header) *tasksv1.Header {
 		Grant:        h.Grant,
 		Stored:       storedToProto(h.Stored),
 		StoreOutputs: h.StoreOutputs,
+		StoreStdout:  h.StoreStdout,
 		Step:         uint32(h.Step),
 		Priority:     int32(h.Priority),
 		Command:      []byte(h.Command),
@@ -151,12 +152,12 @@ func headerFromProto(p *tasksv1.Header) (h scheduler.Header, err error) {
 		return h, invalid("grant or key of a job")
 	}
 	h.Grant, h.StoreOutputs, h.Step, h.Priority = p.Grant, p.StoreOutputs, int(p.Step), int(p.Priority)
-	h.Command = string(p.Command)
+	h.Command, h.StoreStdout = string(p.Command), p.StoreStdout
 	copy(h.Key[:], p.Key)
 	if h.Stored, err = storedFromProto(p.Stored); err != nil {
 		return h, err
 	}
-	if h.Key.IsZero() && (h.StoreOutputs || len(h.Stored) > 0) {
+	if h.Key.IsZero() && (h.StoreOutputs || h.StoreStdout || len(h.Stored) > 0) {
 		return h, invalid("a job with stored contents and no key")
 	}
 	return h, h.Validate()
@@ -258,15 +259,21 @@ func encodeResult(r tasks.Result, seed [32]byte) ([]byte, error) {
 		ElapsedNanos: int64(r.Elapsed),
 		Engine:       r.Engine,
 	}
+	if r.LargeStdout != nil {
+		out.LargeStdout = outputToProto(r.LargeStdout)
+	}
 	for i := range r.Outputs {
-		o := &r.Outputs[i]
-		output := &tasksv1.Output{Name: o.Name, Size: o.Size, Content: o.Content[:], Data: o.Data}
-		if o.Stored != nil {
-			output.Stored = oneStoredToProto(nil, *o.Stored)
-		}
-		out.Outputs = append(out.Outputs, output)
+		out.Outputs = append(out.Outputs, outputToProto(&r.Outputs[i]))
 	}
 	return proto.Marshal(out)
+}
+
+func outputToProto(o *tasks.Output) *tasksv1.Output {
+	out := &tasksv1.Output{Name: o.Name, Size: o.Size, Content: o.Content[:], Data: o.Data}
+	if o.Stored != nil {
+		out.Stored = oneStoredToProto(nil, *o.Stored)
+	}
+	return out
 }
 
 // decodeResult parses and validates what encodeResult wrote. Peer is not set.
@@ -304,6 +311,13 @@ func decodeResult(raw []byte) (r tasks.Result, seed [32]byte, err error) {
 	if r.Outputs, err = outputsFromProto(p.Outputs); err != nil {
 		return r, seed, err
 	}
+	if p.LargeStdout != nil {
+		out, err := outputFromProto(p.LargeStdout)
+		if err != nil {
+			return r, seed, err
+		}
+		r.LargeStdout = &out
+	}
 	return r, seed, r.Validate()
 }
 
@@ -313,19 +327,27 @@ func outputsFromProto(list []*tasksv1.Output) ([]tasks.Output, error) {
 	}
 	var out []tasks.Output
 	for _, o := range list {
-		id, ok := parseContentID(o.GetContent())
-		if !ok {
-			return nil, invalid("bad content id of output %q", clip(o.GetName()))
-		}
-		output := tasks.Output{Name: o.Name, Size: o.Size, Content: id, Data: o.Data}
-		if o.Stored != nil {
-			_, stored, err := oneStoredFromProto(o.Stored)
-			if err != nil {
-				return nil, err
-			}
-			output.Stored = &stored
+		output, err := outputFromProto(o)
+		if err != nil {
+			return nil, err
 		}
 		out = append(out, output)
+	}
+	return out, nil
+}
+
+func outputFromProto(o *tasksv1.Output) (tasks.Output, error) {
+	id, ok := parseContentID(o.GetContent())
+	if !ok {
+		return tasks.Output{}, invalid("bad content id of output %q", clip(o.GetName()))
+	}
+	out := tasks.Output{Name: o.Name, Size: o.Size, Content: id, Data: o.Data}
+	if o.Stored != nil {
+		_, stored, err := oneStoredFromProto(o.Stored)
+		if err != nil {
+			return out, err
+		}
+		out.Stored = &stored
 	}
 	return out, nil
 }

@@ -1,6 +1,7 @@
 package taskrpc
 
 import (
+	"bytes"
 	"context"
 	"crypto/ed25519"
 	"errors"
@@ -13,6 +14,7 @@ import (
 
 	"gotong/grid"
 	tasksv1 "gotong/proto/tasks/v1"
+	"gotong/storage"
 	"gotong/tasks"
 	"gotong/tasks/scheduler"
 )
@@ -107,15 +109,24 @@ func sampleResult() tasks.Result {
 	}
 }
 
+// largeStdout is sampleResult with a standard output that lies elsewhere.
+func largeStdout() tasks.Result {
+	r := sampleResult()
+	r.Stdout = nil
+	r.LargeStdout = &tasks.Output{Size: 3 << 20, Content: tasks.ContentID{6}, Stored: &tasks.Stored{Size: 3 << 20, Segments: []storage.SegmentID{{1}}}}
+	return r
+}
+
 func TestResultRoundTrip(t *testing.T) {
-	want := sampleResult()
-	raw, err := encodeResult(want, [32]byte{7})
-	if err != nil {
-		t.Fatal(err)
-	}
-	got, seed, err := decodeResult(raw)
-	if err != nil || seed != [32]byte{7} || !reflect.DeepEqual(got, want) {
-		t.Errorf("%+v, %v", got, err)
+	for _, want := range []tasks.Result{sampleResult(), largeStdout()} {
+		raw, err := encodeResult(want, [32]byte{7})
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, seed, err := decodeResult(raw)
+		if err != nil || seed != [32]byte{7} || !reflect.DeepEqual(got, want) {
+			t.Errorf("%+v, %v", got, err)
+		}
 	}
 }
 
@@ -127,6 +138,10 @@ func FuzzResult(f *testing.F) {
 	f.Add(raw)
 	f.Add(raw[:len(raw)/2])
 	f.Add([]byte{})
+	if raw, err = encodeResult(largeStdout(), [32]byte{7}); err != nil {
+		f.Fatal(err)
+	}
+	f.Add(raw)
 	f.Fuzz(func(t *testing.T, raw []byte) {
 		r, seed, err := decodeResult(raw)
 		if err != nil {
@@ -140,14 +155,14 @@ func FuzzResult(f *testing.F) {
 			t.Fatal(err)
 		}
 		back, _, err := decodeResult(again)
-		if err != nil || !reflect.DeepEqual(normal(back), normal(r)) {
+		if err != nil {
+			t.Fatalf("%+v does not come back: %v", r, err)
+		}
+		if third, err := encodeResult(back, seed); err != nil || !bytes.Equal(third, again) {
 			t.Fatalf("%+v became %+v, %v", r, back, err)
 		}
 	})
 }
-
-// normal makes empty and nil slices equal.
-func normal(r tasks.Result) string { return fmt.Sprintf("%+v", r) }
 
 func FuzzWorkRequest(f *testing.F) {
 	h := sampleHeader()

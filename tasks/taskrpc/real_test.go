@@ -174,7 +174,7 @@ func TestHostileGuestsEndWithAStateWhileOthersGoOn(t *testing.T) {
 	} {
 		t.Run(guest, func(t *testing.T) {
 			job := realJob(contents, guest, 1, func(int) []string { return nil })
-			job.Limits.MemoryBytes = 64 << 20
+			job.Limits.MemoryBytes, job.Limits.StdoutBytes = 64<<20, 8<<20
 			if guest == guests.Spin {
 				job.Limits.Wall = 2 * time.Second
 			}

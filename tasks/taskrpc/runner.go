@@ -24,6 +24,7 @@ type Job struct {
 	Grant        []byte
 	Expires      time.Time // of the grant
 	StoreOutputs bool      // outputs that are not inline are to be stored
+	StoreStdout  bool      // a standard output that is not inline is to be stored
 }
 
 // Work is one task with what it takes to run it.

@@ -258,7 +258,7 @@ func (s *Service) finish(c *claim, order scheduler.Order, task tasks.Task, charg
 	s.running--
 	s.turns.finish(c.job.Owner, charged, r.Elapsed)
 	delete(c.running, task.ID.Index)
-	kept := err == nil && slices.ContainsFunc(r.Outputs, func(o tasks.Output) bool { return !o.Inline() && o.Stored == nil })
+	kept := err == nil && slices.ContainsFunc(r.Large(true), func(o *tasks.Output) bool { return o.Stored == nil })
 	switch {
 	case c.ctx.Err() != nil:
 		if kept {
@@ -293,8 +293,9 @@ func (s *Service) learn(elapsed time.Duration) {
 func (s *Service) openOutput(caller grid.PeerID, task tasks.TaskID, id tasks.ContentID) (io.ReadCloser, error) {
 	s.mu.Lock()
 	allowed := slices.ContainsFunc(s.claims, func(c *claim) bool {
+		held := c.held[task.Index]
 		return c.job.Peer == caller && c.header.Job == task.Job &&
-			slices.ContainsFunc(c.held[task.Index].Outputs, func(o tasks.Output) bool { return o.Content == id })
+			slices.ContainsFunc(held.Large(true), func(o *tasks.Output) bool { return o.Content == id })
 	})
 	s.mu.Unlock()
 	if !allowed {

@@ -164,11 +164,9 @@ func (b *box) trim(coming int) {
 // taken by a goroutine of their own; there are never more than sandbox.Window of
 // those.
 func (b *box) collect(ctx context.Context, w *Worker, e *job, o sandbox.Outcome) {
-	for _, f := range o.Files {
-		if f.Spilled() {
-			b.group.Go(func() { w.finish(e, b.result(ctx, w, e, o)) })
-			return
-		}
+	if len(o.Spilled()) > 0 {
+		b.group.Go(func() { w.finish(e, b.result(ctx, w, e, o)) })
+		return
 	}
 	w.finish(e, b.result(ctx, w, e, o))
 }
@@ -178,50 +176,62 @@ func (b *box) result(ctx context.Context, w *Worker, e *job, o sandbox.Outcome) 
 		State: o.State, Limit: o.Limit, ExitCode: o.ExitCode, Why: o.Why,
 		Stdout: o.Stdout, Stderr: o.Stderr, Elapsed: o.Elapsed, Engine: b.guest.Engine(),
 	}
-	if len(o.Files) == 0 {
+	if len(o.Files) == 0 && !o.LargeStdout.Spilled() {
 		return r
 	}
-	var err error
-	if r.Outputs, err = b.takeOutputs(ctx, w, e.task.ID, o.Files); err != nil {
+	if err := b.takeOutputs(ctx, w, e.task.ID, o, &r); err != nil {
 		w.cfg.Logger.Warn("outputs of a task are lost", "task", e.task.ID.Short(), "err", err)
 		return lost(cut("its outputs could not be kept: " + err.Error()))
 	}
 	return r
 }
 
-// takeOutputs hashes the files of an outcome; those on disk move to the store,
-// where they are held.
-func (b *box) takeOutputs(ctx context.Context, w *Worker, id tasks.TaskID, files []sandbox.File) ([]tasks.Output, error) {
-	defer b.dropOutputs(files)
-	outputs := make([]tasks.Output, len(files))
+// takeOutputs hashes the files of an outcome for its result; those on disk move to the
+// store, where they are held.
+func (b *box) takeOutputs(ctx context.Context, w *Worker, id tasks.TaskID, o sandbox.Outcome, r *tasks.Result) (err error) {
+	defer b.dropOutputs(o)
 	var held []tasks.ContentID
-	for i, f := range files {
-		outputs[i] = tasks.Output{Name: f.Name, Size: f.Size, Data: f.Data}
-		if !f.Spilled() {
-			outputs[i].Content = blake3.Sum256(f.Data)
-			continue
-		}
-		content, err := b.takeSpilled(ctx, f)
+	defer func() {
 		if err != nil {
 			w.store.unpin(held)
-			return nil, err
 		}
-		outputs[i].Content = content
-		held = append(held, content)
+	}()
+	take := func(f sandbox.File) (tasks.Output, error) {
+		out := tasks.Output{Name: f.Name, Size: f.Size, Data: f.Data}
+		if !f.Spilled() {
+			out.Content = blake3.Sum256(f.Data)
+			return out, nil
+		}
+		var err error
+		if out.Content, err = b.takeSpilled(ctx, f); err == nil {
+			held = append(held, out.Content)
+		}
+		return out, err
+	}
+	if o.LargeStdout.Spilled() {
+		out, err := take(o.LargeStdout)
+		if err != nil {
+			return fmt.Errorf("standard output: %w", err)
+		}
+		r.LargeStdout = &out
+	}
+	for _, f := range o.Files {
+		out, err := take(f)
+		if err != nil {
+			return err
+		}
+		r.Outputs = append(r.Outputs, out)
 	}
 	if len(held) > 0 && !w.holdOutputs(id, held) {
-		w.store.unpin(held)
-		return nil, fmt.Errorf("%w: outputs of %d tasks wait to be fetched", tasks.ErrStoreFull, maxHeld)
+		return fmt.Errorf("%w: outputs of %d tasks wait to be fetched", tasks.ErrStoreFull, maxHeld)
 	}
-	return outputs, nil
+	return nil
 }
 
 // dropOutputs removes the files of an outcome that nobody wants.
-func (b *box) dropOutputs(files []sandbox.File) {
-	for _, f := range files {
-		if f.Spilled() {
-			b.guest.DropOutput(f)
-		}
+func (b *box) dropOutputs(o sandbox.Outcome) {
+	for _, f := range o.Spilled() {
+		b.guest.DropOutput(f)
 	}
 }
 

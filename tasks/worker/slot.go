@@ -307,7 +307,7 @@ func (s *slot) outcome(ctx context.Context, b *box, e *job, o sandbox.Outcome) {
 	case v == useOutcome:
 		b.collect(ctx, s.worker, e, o)
 	case v == dropOutcome:
-		b.dropOutputs(o.Files)
+		b.dropOutputs(o)
 	case v == answerCancelled:
 		s.worker.finish(e, cancelledResult())
 	case v == answerLost:

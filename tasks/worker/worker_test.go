@@ -18,6 +18,7 @@ import (
 
 	"gotong/grid/blake3"
 	"gotong/tasks"
+	"gotong/tasks/guests"
 	"gotong/tasks/sandbox"
 )
 
@@ -87,7 +88,7 @@ type batch struct {
 
 func newBatch(t testing.TB, w *Worker, name string) *batch {
 	limits := tasks.DefaultLimits()
-	limits.MemoryBytes = 32 << 20
+	limits.MemoryBytes, limits.StdoutBytes = 32<<20, 8<<20
 	return &batch{job: tasks.NewJobID(), module: module(t, w, name), limits: limits}
 }
 
@@ -184,6 +185,19 @@ func TestInputsAndOutputs(t *testing.T) {
 		t.Errorf("%d bytes (%v), want those of the hash", len(data), err)
 	}
 	w.Release(spilled.ID)
+
+	b = newBatch(t, w, "probe")
+	b.module = put(t, w, guests.Module(guests.Flood))
+	long := b.task("3000000")
+	r = do(t, w, long)
+	wantDone(t, r)
+	if len(r.Stdout) > 0 || r.LargeStdout == nil || r.LargeStdout.Content != blake3.Sum256(bytes.Repeat([]byte("0123456789"), 300_000)) {
+		t.Fatalf("standard output %+v", r.LargeStdout)
+	}
+	if len(w.held) != 1 || !w.Store().Has(r.LargeStdout.Content) {
+		t.Error("the standard output is not held")
+	}
+	w.Release(long.ID)
 	if len(w.held) != 0 {
 		t.Error("outputs are held after Release")
 	}

@@ -147,7 +147,7 @@ func (l *joblog) add(t *controlv1.RunTask, command []string) error {
 		host = ":"
 	}
 	_, err := fmt.Fprintf(l.file, "%d\t%s\t%.3f\t%10.3f\t%d\t%d\t%d\t%d\t%s\n", t.Index+1, printable(host),
-		float64(t.StartedMillis)/1000, t.Seconds, t.InputBytes, len(t.Stdout)+len(t.Stderr), exit, signal, shellWords(command))
+		float64(t.StartedMillis)/1000, t.Seconds, t.InputBytes, t.StdoutBytes+uint64(len(t.Stdout)+len(t.Stderr)), exit, signal, shellWords(command))
 	return err
 }
 

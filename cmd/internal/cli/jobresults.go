@@ -29,9 +29,13 @@ until the job is over.`,
 	c.Flags().StringVar(&step, "step", "", "of this step only")
 	c.RunE = func(c *cobra.Command, args []string) error {
 		return a.withPeer(c.Context(), func(ctx context.Context, peer controlv1.ControlClient) error {
+			p := jobPrinter{app: a}
 			return a.results(ctx, peer, &controlv1.JobResultsRequest{Job: args[0], Follow: follow, Step: step}, func(e *controlv1.JobEvent) error {
-				if t := e.GetTask(); t != nil {
-					return a.printJobTask(t)
+				switch {
+				case e.GetTask() != nil:
+					return p.task(e.GetTask())
+				case e.GetStdout() != nil:
+					return p.stdout(e.GetStdout())
 				}
 				return nil
 			})
@@ -72,8 +76,7 @@ func newJobTaskJSON(t *controlv1.JobTask) jobTaskJSON {
 	for _, word := range t.Item {
 		out.Items = append(out.Items, string(word))
 	}
-	out.Stdout, out.StdoutBase64 = textOrBytes(t.Stdout)
-	out.Stderr, out.StderrBase64 = textOrBytes(t.Stderr)
+	out.text(t.Stdout, t.StdoutBytes, t.Stderr)
 	return out
 }
 
@@ -85,17 +88,47 @@ func jobItem(t *controlv1.JobTask) string {
 	return strings.Join(words, " ")
 }
 
-func (a *app) printJobTask(t *controlv1.JobTask) error {
-	if a.json {
-		return a.printJSON(newJobTaskJSON(t))
+// jobPrinter prints results of a job.
+type jobPrinter struct {
+	app  *app
+	now  *controlv1.JobTask // whose large standard output comes; nil: none
+	text guestWriter        // where it goes
+}
+
+func (p *jobPrinter) task(t *controlv1.JobTask) error {
+	if p.app.json {
+		if err := p.app.printJSON(newJobTaskJSON(t)); err != nil {
+			return err
+		}
 	}
-	if err := a.writeGuestText(a.stdout, t.Stdout); err != nil {
+	p.now, p.text = t, guestWriter{w: p.app.stdout, write: writeTo}
+	if t.StdoutBytes > 0 {
+		return nil
+	}
+	return p.stdout(&controlv1.RunOutput{Data: t.Stdout, Index: t.Index, Last: true})
+}
+
+// stdout prints a piece of the standard output; after the last what else there is of
+// the task.
+func (p *jobPrinter) stdout(piece *controlv1.RunOutput) error {
+	t := p.now
+	switch {
+	case t == nil || piece.Index != t.Index:
+		return errors.New("the peer sent output of no task")
+	case p.app.json && t.StdoutBytes > 0:
+		return p.app.printJSON(newStdoutJSON(piece))
+	case p.app.json:
+		return nil
+	}
+	if err := p.text.add(piece.Data, piece.Last); err != nil || !piece.Last {
 		return err
 	}
-	if err := a.writeGuestText(a.stderr, t.Stderr); err != nil {
+	p.now = nil
+	stderr := guestWriter{w: p.app.stderr, write: writeTo}
+	if err := stderr.add(t.Stderr, true); err != nil {
 		return err
 	}
-	a.printJobFault(t)
+	p.app.printJobFault(t)
 	return nil
 }
 
@@ -243,6 +276,8 @@ func (a *app) fetchResults(ctx context.Context, peer controlv1.ControlClient, jo
 			}
 			sum.Written++
 			return dir.task(t)
+		case e.GetStdout() != nil:
+			return dir.stdout(e.GetStdout())
 		case e.GetOutput() != nil:
 			if e.GetOutput().First {
 				sum.Files++
@@ -334,15 +369,25 @@ func (d *resultsDir) task(t *controlv1.JobTask) error {
 		return err
 	}
 	return errors.Join(
-		d.root.WriteFile(filepath.Join(d.now, "stdout"), t.Stdout, 0o644),
+		d.root.WriteFile(filepath.Join(d.now, stdoutFile), t.Stdout, 0o644),
 		d.root.WriteFile(filepath.Join(d.now, "stderr"), t.Stderr, 0o644),
 	)
 }
 
+const stdoutFile = "stdout"
+
+// stdout handles one piece of a standard output that did not come with its task.
+func (d *resultsDir) stdout(piece *controlv1.RunOutput) error {
+	return d.receive(filepath.Join(d.now, stdoutFile), piece)
+}
+
 // output handles one piece of a file; the pieces of a file follow each other.
 func (d *resultsDir) output(piece *controlv1.RunOutput) error {
+	return d.receive(filepath.Join(d.now, "out", filepath.FromSlash(piece.Path)), piece)
+}
+
+func (d *resultsDir) receive(path string, piece *controlv1.RunOutput) error {
 	if piece.First {
-		path := filepath.Join(d.now, "out", filepath.FromSlash(piece.Path))
 		if err := d.root.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 			return err
 		}

@@ -168,6 +168,8 @@ type clientRun struct {
 	log      *joblog
 	outputs  *outputDir
 	show     *runScreen
+	printing *controlv1.RunTask // whose large standard output comes; nil: none
+	text     *guestWriter       // where it goes
 }
 
 // planRun checks the command line; changed tells whether a flag was given.

@@ -72,9 +72,7 @@ type detached struct {
 
 func (d *detached) build() error {
 	r := d.run
-	limits := tasks.DefaultLimits()
-	limits.MemoryBytes = int64(r.start.MemoryBytes)
-	limits.Wall = time.Duration(r.start.TimeoutMillis) * time.Millisecond
+	limits := tasks.RunLimits(int64(r.start.MemoryBytes), time.Duration(r.start.TimeoutMillis)*time.Millisecond)
 	step := jobs.Step{
 		Name: "run", Runtime: r.runtime(), Limits: limits, Verify: r.flags.verify, Outputs: true,
 		Retries: max(0, int(r.flags.retries)-1), MaxPeers: int(r.flags.peers), OnFailure: jobs.FailureFinish,

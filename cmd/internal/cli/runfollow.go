@@ -25,6 +25,8 @@ func (r *clientRun) follow(call *runCall) error {
 		switch e := event.Event.(type) {
 		case *controlv1.RunEvent_Task:
 			err = r.task(e.Task)
+		case *controlv1.RunEvent_Stdout:
+			err = r.stdout(e.Stdout)
 		case *controlv1.RunEvent_Output:
 			if r.outputs != nil {
 				err = r.outputs.write(e.Output)
@@ -44,10 +46,53 @@ func (r *clientRun) follow(call *runCall) error {
 	}
 }
 
-// task prints what one task did, then logs it: what the log has was shown.
+// task prints what one task did, then logs it: what the log has was shown. A large
+// standard output comes in pieces, of which the last ends the task.
 func (r *clientRun) task(t *controlv1.RunTask) error {
-	if err := r.print(t); err != nil {
+	if r.app.json {
+		if err := r.app.printJSON(newTaskJSON(t)); err != nil {
+			return err
+		}
+	} else if t.Replaces {
+		r.show.line("task %s: what was printed before came of a peer that was caught; this is right:", taskName(t))
+	}
+	r.text = &guestWriter{w: r.app.stdout, write: r.show.write, tag: r.tag(t)}
+	if t.StdoutBytes > 0 {
+		r.printing = t
+		return nil
+	}
+	if !r.app.json {
+		if err := r.text.add(t.Stdout, true); err != nil {
+			return err
+		}
+	}
+	return r.ended(t)
+}
+
+// stdout prints a piece of the standard output of the task before it.
+func (r *clientRun) stdout(piece *controlv1.RunOutput) (err error) {
+	t := r.printing
+	if t == nil || piece.Index != t.Index {
+		return errors.New("the peer sent output of no task")
+	}
+	if r.app.json {
+		err = r.app.printJSON(newStdoutJSON(piece))
+	} else {
+		err = r.text.add(piece.Data, piece.Last)
+	}
+	if err != nil || !piece.Last {
 		return err
+	}
+	r.printing = nil
+	return r.ended(t)
+}
+
+// ended prints what a task has to say beside its standard output, and logs it.
+func (r *clientRun) ended(t *controlv1.RunTask) error {
+	if !r.app.json {
+		if err := r.printEnd(t); err != nil {
+			return err
+		}
 	}
 	if r.outputs != nil {
 		r.outputs.begin(t)
@@ -83,22 +128,17 @@ func (r *clientRun) words(seq int, values []string) ([]string, error) {
 	return words, nil
 }
 
-func (r *clientRun) print(t *controlv1.RunTask) error {
-	a := r.app
-	if a.json {
-		return a.printJSON(newTaskJSON(t))
+// tag is what stands before each line of a task; empty: nothing.
+func (r *clientRun) tag(t *controlv1.RunTask) string {
+	if !r.flags.tag {
+		return ""
 	}
-	if t.Replaces {
-		r.show.line("task %s: what was printed before came of a peer that was caught; this is right:", taskName(t))
-	}
-	tag := ""
-	if r.flags.tag {
-		tag = string(t.Item) + "\t"
-	}
-	if err := r.show.guestText(a.stdout, t.Stdout, tag); err != nil {
-		return err
-	}
-	if err := r.show.guestText(a.stderr, t.Stderr, tag); err != nil {
+	return string(t.Item) + "\t"
+}
+
+func (r *clientRun) printEnd(t *controlv1.RunTask) error {
+	text := &guestWriter{w: r.app.stderr, write: r.show.write, tag: r.tag(t)}
+	if err := text.add(t.Stderr, true); err != nil {
 		return err
 	}
 	if t.State == "cancelled" {
@@ -242,6 +282,9 @@ type runScreen struct {
 	rest []byte // of a line on the terminal that has not ended
 }
 
+// restMost is how long a line on the terminal may be for it not to be cut up.
+const restMost = 64 << 10
+
 // wantsProgress reports whether somebody looks at progress.
 func (a *app) wantsProgress() bool { return !a.json && isTerminal(a.stderr) }
 
@@ -271,47 +314,6 @@ func (s *runScreen) line(format string, args ...any) {
 	s.write(s.app.stderr, []byte(printableLines(fmt.Sprintf(format, args...))+"\n"))
 }
 
-// guestText passes bytes of a guest on untouched to files and pipes, with a tag
-// before each line; on a terminal control characters are escaped, for a guest
-// is not trusted.
-func (s *runScreen) guestText(w io.Writer, text []byte, tag string) error {
-	if len(text) == 0 {
-		return nil
-	}
-	if tag != "" {
-		text = tagged(text, tag)
-	}
-	return s.write(w, guestText(w, text))
-}
-
-// writeGuestText is for guests' text that is not that of a run.
-func (a *app) writeGuestText(w io.Writer, text []byte) error {
-	_, err := w.Write(guestText(w, text))
-	return err
-}
-
-// guestText returns what of a guest's text may be written to w.
-func guestText(w io.Writer, text []byte) []byte {
-	if !isTerminal(w) {
-		return text
-	}
-	columns := strings.Split(string(text), "\t") // tabs do no harm
-	for i, column := range columns {
-		columns[i] = printableLines(column)
-	}
-	return []byte(strings.Join(columns, "\t"))
-}
-
-// tagged puts tag before each line.
-func tagged(text []byte, tag string) []byte {
-	var out bytes.Buffer
-	for line := range bytes.Lines(text) {
-		out.WriteString(tag)
-		out.Write(line)
-	}
-	return out.Bytes()
-}
-
 // write prints above the line of progress when that is on the same terminal.
 func (s *runScreen) write(w io.Writer, text []byte) error {
 	if s.bar == nil || !isTerminal(w) {
@@ -320,8 +322,11 @@ func (s *runScreen) write(w io.Writer, text []byte) error {
 	}
 	s.rest = append(s.rest, text...)
 	whole := bytes.LastIndexByte(s.rest, '\n') + 1
-	if whole == 0 {
+	if whole == 0 && len(s.rest) < restMost {
 		return nil
+	}
+	if whole == 0 {
+		whole = len(s.rest)
 	}
 	_, err := s.bar.container.Write(s.rest[:whole])
 	s.rest = append(s.rest[:0], s.rest[whole:]...)

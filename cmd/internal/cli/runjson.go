@@ -17,6 +17,9 @@ type taskJSON struct {
 	ExitCode     int32   `json:"exit_code"`
 	Stdout       *string `json:"stdout,omitempty"`
 	StdoutBase64 []byte  `json:"stdout_base64,omitempty"`
+	// StdoutBytes is not 0 when standard output is too long for one line: then it
+	// follows in lines of stdoutJSON, and neither of the two above is there.
+	StdoutBytes  uint64  `json:"stdout_bytes,omitempty"`
 	Stderr       *string `json:"stderr,omitempty"`
 	StderrBase64 []byte  `json:"stderr_base64,omitempty"`
 	Seconds      float64 `json:"seconds"`
@@ -30,8 +33,30 @@ func newTaskJSON(t *controlv1.RunTask) taskJSON {
 	out := taskJSON{Type: "task", Index: t.Index, Item: string(t.Item), Peer: t.Peer, State: t.State,
 		ExitCode: t.ExitCode, Seconds: t.Seconds, Why: t.Why,
 		Limit: t.Limit, Remembered: t.Remembered, Replaces: t.Replaces}
-	out.Stdout, out.StdoutBase64 = textOrBytes(t.Stdout)
-	out.Stderr, out.StderrBase64 = textOrBytes(t.Stderr)
+	out.text(t.Stdout, t.StdoutBytes, t.Stderr)
+	return out
+}
+
+// text sets what the task printed.
+func (t *taskJSON) text(stdout []byte, large uint64, stderr []byte) {
+	if t.StdoutBytes = large; large == 0 {
+		t.Stdout, t.StdoutBase64 = textOrBytes(stdout)
+	}
+	t.Stderr, t.StderrBase64 = textOrBytes(stderr)
+}
+
+// stdoutJSON is a piece of the standard output of the task before it.
+type stdoutJSON struct {
+	Type         string  `json:"type"`
+	Index        uint64  `json:"index"`
+	Stdout       *string `json:"stdout,omitempty"`
+	StdoutBase64 []byte  `json:"stdout_base64,omitempty"`
+	Last         bool    `json:"last,omitempty"`
+}
+
+func newStdoutJSON(piece *controlv1.RunOutput) stdoutJSON {
+	out := stdoutJSON{Type: "stdout", Index: piece.Index, Last: piece.Last}
+	out.Stdout, out.StdoutBase64 = textOrBytes(piece.Data)
 	return out
 }
 
