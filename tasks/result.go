@@ -244,14 +244,20 @@ func Reason(err error) string {
 // MissingContent is an ErrNoContent that says what to send.
 type MissingContent struct{ IDs []ContentID }
 
-// Error lists the missing contents.
+// Error lists missing contents.
 func (e *MissingContent) Error() string {
-	names := make([]string, len(e.IDs))
-	for i, id := range e.IDs {
-		names[i] = id.Short()
+	var names []string
+	for _, id := range e.IDs[:min(len(e.IDs), missingNamed)] {
+		names = append(names, id.Short())
+	}
+	if more := len(e.IDs) - len(names); more > 0 {
+		names = append(names, fmt.Sprintf("and %d more", more))
 	}
 	return ErrNoContent.Error() + ": " + strings.Join(names, ", ")
 }
+
+// missingNamed bounds the contents that a MissingContent names in words.
+const missingNamed = 8
 
 // Is makes errors.Is(err, ErrNoContent) true.
 func (e *MissingContent) Is(target error) bool { return target == ErrNoContent }

@@ -18,7 +18,8 @@ const (
 	MaxModuleBytes = 64 << 20  // a module
 	MaxArgs        = 1024      // arguments
 	MaxArgBytes    = 128 << 10 // all arguments together
-	MaxInputs      = 1024      // input files of one task
+	MaxInputs      = 1 << 14   // input files of one task
+	MaxInputNames  = 2 << 20   // their names together, with 64 bytes added for each
 	MaxNameBytes   = 1024      // path of an input or output below /in or /out
 	MaxPartBytes   = 255       // one part of such a path
 )
@@ -104,8 +105,11 @@ func (s Spec) validateInputs() error {
 	if len(s.Inputs) > MaxInputs {
 		return fmt.Errorf("%d inputs, at most %d", len(s.Inputs), MaxInputs)
 	}
-	seen := make(map[string]bool, len(s.Inputs))
+	seen, names := make(map[string]bool, len(s.Inputs)), 0
 	for _, in := range s.Inputs {
+		if names += len(in.Name) + 64; names > MaxInputNames {
+			return fmt.Errorf("names of inputs longer than %d bytes, with 64 added for each", MaxInputNames)
+		}
 		switch {
 		case !ValidName(in.Name):
 			return fmt.Errorf("bad input name %q", in.Name)
@@ -154,12 +158,24 @@ func ValidName(name string) bool {
 	return true
 }
 
+// fewInputs is up to how many inputs are looked through rather than put into a map.
+const fewInputs = 32
+
 // Contents returns the module, the inputs and the standard input, each once,
 // module first.
 func (s Spec) Contents() []ContentID {
 	ids := make([]ContentID, 0, 2+len(s.Inputs))
+	has := func(id ContentID) bool { return slices.Contains(ids, id) }
+	if len(s.Inputs) > fewInputs {
+		seen := make(map[ContentID]bool, len(s.Inputs))
+		has = func(id ContentID) bool {
+			had := seen[id]
+			seen[id] = true
+			return had
+		}
+	}
 	add := func(id ContentID) {
-		if !id.IsZero() && !slices.Contains(ids, id) {
+		if !id.IsZero() && !has(id) {
 			ids = append(ids, id)
 		}
 	}

@@ -2,6 +2,7 @@ package tasks
 
 import (
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -80,7 +81,8 @@ func TestSpecValidate(t *testing.T) {
 		"NUL":                func(s *Spec) { s.Args = []string{"a\x00"} },
 		"arguments of":       func(s *Spec) { s.Args = []string{strings.Repeat("a", MaxArgBytes+1)} },
 		"1025 arguments":     func(s *Spec) { s.Args = make([]string, MaxArgs+1) },
-		"1025 inputs":        func(s *Spec) { s.Inputs = make([]Input, MaxInputs+1) },
+		"16385 inputs":       func(s *Spec) { s.Inputs = make([]Input, MaxInputs+1) },
+		"names of inputs":    func(s *Spec) { s.Inputs = manyInputs(MaxInputs, 100) },
 		"bad input name":     func(s *Spec) { s.Inputs[0].Name = "../x" },
 		"two inputs":         func(s *Spec) { s.Inputs[0].Name = "z" },
 		"lies below":         func(s *Spec) { s.Inputs[0].Name = "z/y" },
@@ -98,6 +100,26 @@ func TestSpecValidate(t *testing.T) {
 		if err := s.Validate(); !errors.Is(err, ErrInvalid) || !strings.Contains(err.Error(), name) {
 			t.Errorf("%s: %v", name, err)
 		}
+	}
+}
+
+// manyInputs returns inputs of as many contents less one, with names so long.
+func manyInputs(n, name int) (list []Input) {
+	for i := range n {
+		list = append(list, Input{Name: fmt.Sprintf("%0*d", name, i), Content: ContentID{1 + byte(max(i, 1)>>8), byte(max(i, 1))}})
+	}
+	return list
+}
+
+func TestContentsOfMany(t *testing.T) {
+	s := validSpec()
+	s.Inputs = manyInputs(MaxInputs, 64)
+	if err := s.Validate(); err != nil {
+		t.Fatal(err)
+	}
+	got := s.Contents()
+	if len(got) != MaxInputs || got[0] != s.Module || got[1] != s.Inputs[0].Content || got[2] != s.Inputs[2].Content {
+		t.Errorf("%d contents", len(got))
 	}
 }
 

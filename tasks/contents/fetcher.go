@@ -7,6 +7,7 @@ import (
 	"io"
 	"sync"
 
+	"golang.org/x/sync/errgroup"
 	"golang.org/x/sync/semaphore"
 
 	"gotong/tasks"
@@ -69,19 +70,28 @@ var errNobodyWaits = errors.New("nobody waits for it any more")
 // The error says what could not be fetched and why. What was fetched may be
 // pushed out of the cache at any time.
 func (f *Fetcher) Fetch(ctx context.Context, job Job, ids []tasks.ContentID, at func(tasks.ContentID) (tasks.Stored, bool), progress func()) error {
+	group, fetching := errgroup.WithContext(ctx)
+	group.SetLimit(fetcherAtOnce)
 	for _, id := range f.cache.Missing(ids) {
 		stored, ok := at(id)
 		if !ok {
 			continue
 		}
-		if err := f.fetch(ctx, job, id, stored, progress); err != nil {
-			if ctx.Err() != nil {
-				return context.Cause(ctx)
+		group.Go(func() error {
+			if fetching.Err() != nil {
+				return context.Cause(fetching) // another failed
 			}
-			return fmt.Errorf("%w: %w", tasks.ErrNoContent, err)
-		}
+			return f.fetch(fetching, job, id, stored, progress)
+		})
 	}
-	return nil
+	switch err := group.Wait(); {
+	case err == nil:
+		return nil
+	case ctx.Err() != nil:
+		return context.Cause(ctx)
+	default:
+		return fmt.Errorf("%w: %w", tasks.ErrNoContent, err)
+	}
 }
 
 // fetch waits for one content. When another's fetch failed, whose key may have

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"reflect"
 	"slices"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -253,23 +254,42 @@ func TestFailurePolicies(t *testing.T) {
 	}
 }
 
-func TestTooManyFilesFailTheStep(t *testing.T) {
-	p := planOf(t, tasks.MaxInputs+1, 1)
-	p.Steps[0].Outputs = true
-	p.Steps[1].Needs = []Need{{Step: 0, Files: true, Gather: true}}
-	j := runnable(t, p)
-	if err := driveJob(t.Context(), t, j, 1, fakePool{newWorker(2, echo)}); err != nil {
-		t.Fatal(err)
-	}
-	r, ok, err := j.Result(tasks.MaxInputs + 1)
-	if err != nil || !ok {
-		t.Fatal(ok, err)
-	}
-	if out, err := r.Decode(); err != nil || !strings.Contains(out.Why, "1024") {
-		t.Errorf("%+v %v", out, err)
-	}
-	if state, _, _ := stateOf(j); state != JobFailed {
-		t.Error(state)
+// TestGatheredFiles: a task takes all files of the tasks of a step, up to a bound
+// beyond which the step fails with the reason.
+func TestGatheredFiles(t *testing.T) {
+	const each = tasks.MaxOutputFiles
+	for _, n := range []int{tasks.MaxInputs / each, tasks.MaxInputs/each + 1} {
+		p := planOf(t, n, 1)
+		p.Steps[0].Outputs, p.Steps[0].Limits.OutputFiles = true, each
+		p.Steps[1].Needs = []Need{{Step: 0, Files: true, Gather: true}}
+		j := runnable(t, p)
+		w := newWorker(2, func(g guest) tasks.Result {
+			if len(g.in) > 0 {
+				return tasks.Result{Stdout: fmt.Appendf(nil, "%d %s", len(g.in), g.in["step-0/1/4095"])}
+			}
+			var r tasks.Result
+			for i := range each {
+				r.Outputs = append(r.Outputs, tasks.Output{Name: fmt.Sprintf("%04d", i), Data: fmt.Appendf(nil, "%s %d", g.args[0], i)})
+			}
+			return r
+		})
+		if err := driveJob(t.Context(), t, j, 1, fakePool{w}); err != nil {
+			t.Fatal(err)
+		}
+		state, _, _ := stateOf(j)
+		if n*each <= tasks.MaxInputs {
+			if got, want := stdoutOf(t, j, n), fmt.Sprintf("%d item-1 4095", n*each); state != JobDone || got != want {
+				t.Errorf("%s, %q, want %q", state, got, want)
+			}
+			continue
+		}
+		r, ok, err := j.Result(n)
+		if err != nil || !ok {
+			t.Fatal(ok, err)
+		}
+		if out, err := r.Decode(); err != nil || state != JobFailed || !strings.Contains(out.Why, strconv.Itoa(tasks.MaxInputs)) {
+			t.Errorf("%s %+v %v", state, out, err)
+		}
 	}
 }
 

@@ -44,7 +44,24 @@ func (r *stepRun) gather() error {
 			return fmt.Errorf("results of step %q: %w", r.plan.Steps[need.Step].Name, err)
 		}
 	}
+	fewHolders(r.common.places)
 	return nil
+}
+
+// holdersMost is how many holders are named for all contents of a step, or a task,
+// together: one for each of tasks.MaxInputs.
+const holdersMost = tasks.MaxInputs
+
+// fewHolders keeps the places of many contents within a message. Holders are hints, of
+// which any knows the others.
+func fewHolders(places map[tasks.ContentID]tasks.Stored) {
+	each := holdersMost / max(1, len(places))
+	for id, s := range places {
+		if len(s.Holders) > each {
+			s.Holders = s.Holders[:each]
+			places[id] = s
+		}
+	}
 }
 
 func (r *stepRun) gatherFrom(need Need) error {
@@ -156,6 +173,7 @@ func (r *stepRun) fromNeeds(place int, part *scheduler.Part) error {
 			part.Inputs = own
 		}
 	}
+	fewHolders(part.Stored)
 	return nil
 }
 

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -30,6 +32,9 @@ type stepRun struct {
 	files    *localFiles
 	trust    map[grid.PeerID]int // as the journal had it, and who was caught since; used by who receives results
 	again    sync.Map            // places of tasks whose result in the journal cannot be read
+
+	lastMu sync.Mutex
+	last   *tasks.Result // see decoded
 }
 
 // errStepFailed ends the run of a step that is not to go on.
@@ -47,7 +52,7 @@ func (d *drive) step(ctx context.Context, number int) (err error) {
 	defer os.RemoveAll(dir)
 	r := &stepRun{
 		drive: d, ctx: ctx, stop: stop, number: number, step: d.plan.Steps[number], dir: dir,
-		files: &localFiles{byID: map[tasks.ContentID]*localFile{}, of: map[int][]tasks.ContentID{}},
+		files: &localFiles{byID: map[tasks.ContentID]*localFile{}, of: map[int]map[tasks.ContentID]bool{}},
 	}
 	if err := r.open(); err != nil {
 		return r.impossible(err)
@@ -439,7 +444,7 @@ func (r Result) accepted(place int) (*scheduler.Accepted, error) {
 type localFiles struct {
 	mu   sync.Mutex
 	byID map[tasks.ContentID]*localFile
-	of   map[int][]tasks.ContentID
+	of   map[int]map[tasks.ContentID]bool
 }
 
 // localFile is an output, or the standard output, of a task of the job; or a
@@ -454,10 +459,8 @@ type localFile struct {
 func (l *localFiles) add(place int, id tasks.ContentID, file localFile) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	for _, have := range l.of[place] {
-		if have == id {
-			return
-		}
+	if l.of[place][id] {
+		return
 	}
 	f := l.byID[id]
 	if f == nil {
@@ -465,13 +468,16 @@ func (l *localFiles) add(place int, id tasks.ContentID, file localFile) {
 		l.byID[id] = f
 	}
 	f.users++
-	l.of[place] = append(l.of[place], id)
+	if l.of[place] == nil {
+		l.of[place] = map[tasks.ContentID]bool{}
+	}
+	l.of[place][id] = true
 }
 
 func (l *localFiles) drop(place int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	for _, id := range l.of[place] {
+	for id := range l.of[place] {
 		if f := l.byID[id]; f != nil {
 			if f.users--; f.users <= 0 {
 				delete(l.byID, id)
@@ -512,11 +518,7 @@ func (r *stepRun) itemFile(place int, id tasks.ContentID) (io.ReadCloser, int64,
 
 // resultFile opens an output of a task of the job, or its standard output.
 func (r *stepRun) resultFile(task int, name string) (io.ReadCloser, int64, error) {
-	res, ok, err := r.Job.Result(task)
-	if err != nil || !ok {
-		return nil, 0, errors.Join(err, fmt.Errorf("result of task %d: %w", task, os.ErrNotExist))
-	}
-	out, err := res.Decode()
+	out, err := r.decoded(task)
 	if err != nil {
 		return nil, 0, err
 	}
@@ -524,17 +526,37 @@ func (r *stepRun) resultFile(task int, name string) (io.ReadCloser, int64, error
 		from, err := r.openStdout(out)
 		return from, out.StdoutSize(), err
 	}
-	for _, o := range out.Outputs {
-		if o.Name != name {
-			continue
-		}
-		if o.Inline() {
-			return bytesReader(o.Data), o.Size, nil
-		}
-		f, err := os.Open(r.Job.ContentPath(o.Content))
-		return f, o.Size, err
+	i, ok := slices.BinarySearchFunc(out.Outputs, name, func(o tasks.Output, name string) int { return strings.Compare(o.Name, name) })
+	if !ok {
+		return nil, 0, fmt.Errorf("output %q of task %d: %w", name, task, os.ErrNotExist)
 	}
-	return nil, 0, fmt.Errorf("output %q of task %d: %w", name, task, os.ErrNotExist)
+	o := out.Outputs[i]
+	if o.Inline() {
+		return bytesReader(o.Data), o.Size, nil
+	}
+	f, err := os.Open(r.Job.ContentPath(o.Content))
+	return f, o.Size, err
+}
+
+// decoded returns the result of a task of a step before, of which one is kept: many
+// outputs of one task are asked for one after the other.
+func (r *stepRun) decoded(task int) (tasks.Result, error) {
+	r.lastMu.Lock()
+	defer r.lastMu.Unlock()
+	if r.last != nil && r.last.Task.Index == task {
+		return *r.last, nil
+	}
+	res, ok, err := r.Job.Result(task)
+	if err != nil || !ok {
+		return tasks.Result{}, errors.Join(err, fmt.Errorf("result of task %d: %w", task, os.ErrNotExist))
+	}
+	out, err := res.Decode()
+	if err != nil {
+		return out, err
+	}
+	out.Task.Index = task
+	r.last = &out
+	return out, nil
 }
 
 // openStdout opens the standard output of a task of the job, wherever it is.

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+
+	"gotong/tasks"
 )
 
 // frameKind says what a frame between parent and child holds.
@@ -23,7 +25,7 @@ const (
 // Bounds of the frames. A frame above its bound ends the conversation.
 const (
 	maxSetupBytes  = 64 << 10
-	maxTaskBytes   = 2 << 20
+	maxTaskBytes   = tasks.MaxInputNames + tasks.MaxArgBytes + 64<<10
 	maxHelloBytes  = 16 << 10
 	maxReadyBytes  = 8 << 10
 	frameHeadBytes = 5 // length of the body in 4 bytes, little endian; kind

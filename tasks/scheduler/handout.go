@@ -92,17 +92,17 @@ func (l *ledger) orders(c *claim, now time.Time) Orders {
 	return o
 }
 
-// bytes returns about how much room p takes in a message.
+// bytes returns how much room p takes in a message, from above.
 func (p Part) bytes() int {
 	n := 0
 	for _, arg := range p.Args {
 		n += len(arg) + 16
 	}
 	for _, in := range p.Inputs {
-		n += len(in.Name) + 64
+		n += len(in.Name) + 48
 	}
 	for _, stored := range p.Stored {
-		n += 64 + 34*(len(stored.Segments)+len(stored.Holders))
+		n += 48 + 34*(len(stored.Segments)+len(stored.Holders))
 	}
 	return n
 }

@@ -4,8 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"time"
+
+	"golang.org/x/sync/errgroup"
 
 	"gotong/tasks"
 )
@@ -21,7 +22,7 @@ type answer struct {
 // compare asks the candidates and returns the better one. The others are free
 // again.
 func (m *matchmaker) compare(ctx context.Context, pair []Candidate) (answer, bool) {
-	asking, cancel := context.WithTimeout(ctx, offerTimeout)
+	asking, cancel := context.WithTimeout(ctx, m.ledger.job.offerTimeout())
 	defer cancel()
 	answers := make(chan answer, len(pair))
 	for _, candidate := range pair {
@@ -75,7 +76,7 @@ func ask(ctx context.Context, pool Pool, h Header, candidate Candidate) answer {
 	switch {
 	case a.err == nil:
 	case errors.Is(ctx.Err(), context.DeadlineExceeded):
-		a.err = fmt.Errorf("no answer within %s", offerTimeout)
+		a.err = fmt.Errorf("no answer within %s", h.offerTimeout())
 	case ctx.Err() != nil:
 		a.err = ctx.Err()
 	}
@@ -98,34 +99,47 @@ func (h Header) better(a, b Offer) bool {
 	return lacksA < lacksB
 }
 
-// missingBytes returns the size of what a worker lacks, as far as it is known:
-// that of a module is when it is stored.
+// missingBytes returns the size of what a worker lacks, as far as it is known.
 func (h Header) missingBytes(o Offer) (total int64) {
+	if len(o.Missing) == 0 {
+		return 0
+	}
+	sizes := h.sizes()
 	for _, id := range o.Missing {
-		total += h.sizeOf(id)
+		total += sizes[id]
 	}
 	return total
 }
 
-func (h Header) sizeOf(id tasks.ContentID) int64 {
-	if s, ok := h.Stored[id]; ok {
-		return s.Size
+// sizes returns the sizes of the contents of the job. That of a module is known when
+// it is stored; else it counts as little, but better there than not.
+func (h Header) sizes() map[tasks.ContentID]int64 {
+	sizes := make(map[tasks.ContentID]int64, 1+len(h.Inputs))
+	if !h.Module.IsZero() {
+		sizes[h.Module] = max(1, h.Stored[h.Module].Size)
 	}
 	for _, in := range h.Inputs {
-		if in.Content == id {
-			return in.Size
-		}
+		sizes[in.Content] = in.Size
 	}
-	return 1 // a module: better there than not
+	return sizes
 }
 
 // bytes returns the size of the contents of the job, as far as it is known.
 func (h Header) bytes() (total int64) {
-	for _, id := range h.Contents() {
-		total += h.sizeOf(id)
+	for _, size := range h.sizes() {
+		total += size
 	}
 	return total
 }
+
+// offerTimeout is how long an offer may take: longer when there is much to ask about.
+func (h Header) offerTimeout() time.Duration {
+	asked := Part{Inputs: h.Inputs, Stored: h.Stored}.bytes()
+	return offerTimeout + time.Duration(asked/offerRate)*time.Second
+}
+
+// offerRate is how many bytes a second of an offer a slow line takes.
+const offerRate = 64 << 10
 
 // How many candidates are compared: two, which is nearly as good as all, more
 // when it matters who has the contents.
@@ -144,19 +158,31 @@ func (h Header) sample() int {
 // supply sends the contents of the job that the worker lacks and cannot fetch.
 // With push it sends those too that it should fetch, if they are here.
 func (m *matchmaker) supply(ctx context.Context, a answer, push bool) error {
+	missing := make(map[tasks.ContentID]bool, len(a.offer.Missing))
+	for _, id := range a.offer.Missing {
+		missing[id] = true
+	}
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(suppliesAtOnce)
 	for _, id := range m.ledger.job.Contents() {
 		_, stored := m.ledger.job.Stored[id]
-		if (stored && !push) || !slices.Contains(a.offer.Missing, id) {
+		if (stored && !push) || !missing[id] {
 			continue
 		}
-		err := putContent(ctx, m.cfg.Contents, a.worker, m.ledger.job.Header, id)
-		var source sourceError
-		if stored && errors.As(err, &source) {
-			continue
-		}
-		if err != nil {
+		group.Go(func() error {
+			if ctx.Err() != nil {
+				return context.Cause(ctx) // another failed
+			}
+			err := putContent(ctx, m.cfg.Contents, a.worker, m.ledger.job.Header, id)
+			var source sourceError
+			if err == nil || (stored && errors.As(err, &source)) {
+				return nil
+			}
 			return fmt.Errorf("content %s: %w", id.Short(), err)
-		}
+		})
 	}
-	return nil
+	return group.Wait()
 }
+
+// suppliesAtOnce is how many contents of the job are sent to one worker at once.
+const suppliesAtOnce = 8

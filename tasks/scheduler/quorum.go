@@ -35,7 +35,7 @@ func CheckSites(ctx context.Context, job Job, cfg Config) error {
 	if need <= 1 {
 		return nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, offerTimeout)
+	ctx, cancel := context.WithTimeout(ctx, job.offerTimeout())
 	defer cancel()
 	candidates := cfg.Pool.Candidates()
 	answers := make(chan answer, len(candidates))

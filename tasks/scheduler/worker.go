@@ -11,6 +11,13 @@ import (
 	"gotong/tasks"
 )
 
+// What may take how much of a message, by Part.bytes: with orderBytes of other tasks,
+// and all else, it stays below 4 MiB.
+const (
+	maxHeaderBytes = 3<<20 + 512<<10
+	maxPartBytes   = 2<<20 + 512<<10
+)
+
 // Header is what the tasks of a job have in common.
 type Header struct {
 	Job     tasks.JobID
@@ -65,6 +72,9 @@ func (h Header) Validate() error {
 	if h.Job.IsZero() {
 		return fmt.Errorf("%w: no job id", tasks.ErrInvalid)
 	}
+	if n := (Part{Inputs: h.Inputs, Stored: h.Stored}).bytes(); n > maxHeaderBytes {
+		return fmt.Errorf("%w: the inputs of all tasks take %d bytes of a message, more than %d: give them shorter names, or take fewer", tasks.ErrInvalid, n, maxHeaderBytes)
+	}
 	var p Part
 	switch {
 	case h.Command != "" && h.Runtime != tasks.RuntimeNative:
@@ -80,6 +90,9 @@ func (h Header) Validate() error {
 func (h Header) Check(p Part) error {
 	if p.Err != nil {
 		return p.Err
+	}
+	if n := p.bytes(); n > maxPartBytes {
+		return fmt.Errorf("%w: the inputs of a task take %d bytes of a message, more than %d: give them shorter names, or take fewer", tasks.ErrInvalid, n, maxPartBytes)
 	}
 	if len(p.Inputs) == 0 {
 		h.Inputs = nil // checked once, with the header

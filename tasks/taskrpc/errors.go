@@ -51,10 +51,14 @@ func toStatus(err error) error {
 	return status.Error(codes.Internal, "the worker failed")
 }
 
+// missingMost bounds the missing contents of a status, which travels among headers.
+// An offer names all of them.
+const missingMost = 64
+
 func problemStatus(err error, kind tasksv1.Kind, code codes.Code) error {
 	problem := &tasksv1.Problem{Kind: kind}
 	if missing, ok := errors.AsType[*tasks.MissingContent](err); ok {
-		for _, id := range missing.IDs {
+		for _, id := range missing.IDs[:min(len(missing.IDs), missingMost)] {
 			problem.Missing = append(problem.Missing, id[:])
 		}
 	}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"path/filepath"
@@ -382,5 +383,21 @@ func TestNoSandboxNoTasks(t *testing.T) {
 	cancel()
 	if err := <-ended; err != nil {
 		t.Error(err)
+	}
+}
+
+// TestManyInputs: what many tasks left is before one that gathers it.
+func TestManyInputs(t *testing.T) {
+	w := startWorker(t, nil)
+	b := newBatch(t, w, "probe")
+	task := b.task("cat", "/in/map/0/f", "/in/map/2999/f")
+	for i := range 3000 {
+		data := []byte(strconv.Itoa(i) + "\n")
+		task.Spec.Inputs = append(task.Spec.Inputs, tasks.Input{Name: fmt.Sprintf("map/%d/f", i), Content: put(t, w, data), Size: int64(len(data))})
+	}
+	r := do(t, w, task)
+	wantDone(t, r)
+	if string(r.Stdout) != "0\n2999\n" {
+		t.Errorf("%q", r.Stdout)
 	}
 }

@@ -3912,6 +3912,7 @@ type RunEvent struct {
 	//	*RunEvent_Plan
 	//	*RunEvent_Stopped
 	//	*RunEvent_Waiting
+	//	*RunEvent_Stdout
 	Event         isRunEvent_Event `protobuf_oneof:"event"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -4017,6 +4018,15 @@ func (x *RunEvent) GetWaiting() *RunWaiting {
 	return nil
 }
 
+func (x *RunEvent) GetStdout() *RunOutput {
+	if x != nil {
+		if x, ok := x.Event.(*RunEvent_Stdout); ok {
+			return x.Stdout
+		}
+	}
+	return nil
+}
+
 type isRunEvent_Event interface {
 	isRunEvent_Event()
 }
@@ -4049,6 +4059,10 @@ type RunEvent_Waiting struct {
 	Waiting *RunWaiting `protobuf:"bytes,7,opt,name=waiting,proto3,oneof"`
 }
 
+type RunEvent_Stdout struct {
+	Stdout *RunOutput `protobuf:"bytes,8,opt,name=stdout,proto3,oneof"` // the pieces of a large one follow their task
+}
+
 func (*RunEvent_Task) isRunEvent_Event() {}
 
 func (*RunEvent_Output) isRunEvent_Event() {}
@@ -4062,6 +4076,8 @@ func (*RunEvent_Plan) isRunEvent_Event() {}
 func (*RunEvent_Stopped) isRunEvent_Event() {}
 
 func (*RunEvent_Waiting) isRunEvent_Event() {}
+
+func (*RunEvent_Stdout) isRunEvent_Event() {}
 
 type RunProgress struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -4385,6 +4401,7 @@ type RunTask struct {
 	Remembered    bool                   `protobuf:"varint,14,opt,name=remembered,proto3" json:"remembered,omitempty"`                            // it was not run: the result was known
 	Limit         string                 `protobuf:"bytes,15,opt,name=limit,proto3" json:"limit,omitempty"`                                       // which, when state is limit
 	Replaces      bool                   `protobuf:"varint,16,opt,name=replaces,proto3" json:"replaces,omitempty"`                                // a result that was sent before and turned out to be wrong
+	StdoutBytes   uint64                 `protobuf:"varint,17,opt,name=stdout_bytes,json=stdoutBytes,proto3" json:"stdout_bytes,omitempty"`       // not 0: it is large and follows in pieces, in place of stdout
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -4529,6 +4546,13 @@ func (x *RunTask) GetReplaces() bool {
 		return x.Replaces
 	}
 	return false
+}
+
+func (x *RunTask) GetStdoutBytes() uint64 {
+	if x != nil {
+		return x.StdoutBytes
+	}
+	return 0
 }
 
 type RunOutput struct {
@@ -9863,6 +9887,7 @@ type JobEvent struct {
 	//	*JobEvent_Task
 	//	*JobEvent_Output
 	//	*JobEvent_End
+	//	*JobEvent_Stdout
 	Event         isJobEvent_Event `protobuf_oneof:"event"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -9932,6 +9957,15 @@ func (x *JobEvent) GetEnd() *JobInfo {
 	return nil
 }
 
+func (x *JobEvent) GetStdout() *RunOutput {
+	if x != nil {
+		if x, ok := x.Event.(*JobEvent_Stdout); ok {
+			return x.Stdout
+		}
+	}
+	return nil
+}
+
 type isJobEvent_Event interface {
 	isJobEvent_Event()
 }
@@ -9948,11 +9982,17 @@ type JobEvent_End struct {
 	End *JobInfo `protobuf:"bytes,3,opt,name=end,proto3,oneof"` // the last message
 }
 
+type JobEvent_Stdout struct {
+	Stdout *RunOutput `protobuf:"bytes,4,opt,name=stdout,proto3,oneof"` // the pieces of a large one follow their task
+}
+
 func (*JobEvent_Task) isJobEvent_Event() {}
 
 func (*JobEvent_Output) isJobEvent_Event() {}
 
 func (*JobEvent_End) isJobEvent_Event() {}
+
+func (*JobEvent_Stdout) isJobEvent_Event() {}
 
 type JobTask struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -9970,8 +10010,9 @@ type JobTask struct {
 	Engine        string                 `protobuf:"bytes,12,opt,name=engine,proto3" json:"engine,omitempty"`
 	Attempts      uint32                 `protobuf:"varint,13,opt,name=attempts,proto3" json:"attempts,omitempty"`
 	Checked       bool                   `protobuf:"varint,14,opt,name=checked,proto3" json:"checked,omitempty"`
-	Invalid       string                 `protobuf:"bytes,15,opt,name=invalid,proto3" json:"invalid,omitempty"`        // why the worker's signature does not hold; empty: it does
-	Remembered    bool                   `protobuf:"varint,16,opt,name=remembered,proto3" json:"remembered,omitempty"` // it was not run: the result was known
+	Invalid       string                 `protobuf:"bytes,15,opt,name=invalid,proto3" json:"invalid,omitempty"`                             // why the worker's signature does not hold; empty: it does
+	Remembered    bool                   `protobuf:"varint,16,opt,name=remembered,proto3" json:"remembered,omitempty"`                      // it was not run: the result was known
+	StdoutBytes   uint64                 `protobuf:"varint,17,opt,name=stdout_bytes,json=stdoutBytes,proto3" json:"stdout_bytes,omitempty"` // not 0: it is large and follows in pieces, in place of stdout
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -10116,6 +10157,13 @@ func (x *JobTask) GetRemembered() bool {
 		return x.Remembered
 	}
 	return false
+}
+
+func (x *JobTask) GetStdoutBytes() uint64 {
+	if x != nil {
+		return x.StdoutBytes
+	}
+	return 0
 }
 
 type WhyJobRequest struct {
@@ -10903,7 +10951,7 @@ const file_control_v1_control_proto_rawDesc = "" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
 	"\acontent\x18\x02 \x01(\fR\acontent\x12\x12\n" +
 	"\x04size\x18\x03 \x01(\x03R\x04size\x12\x14\n" +
-	"\x05value\x18\x04 \x01(\rR\x05value\"\x9e\x03\n" +
+	"\x05value\x18\x04 \x01(\rR\x05value\"\xd6\x03\n" +
 	"\bRunEvent\x120\n" +
 	"\x04task\x18\x01 \x01(\v2\x1a.gotong.control.v1.RunTaskH\x00R\x04task\x126\n" +
 	"\x06output\x18\x02 \x01(\v2\x1c.gotong.control.v1.RunOutputH\x00R\x06output\x129\n" +
@@ -10911,7 +10959,8 @@ const file_control_v1_control_proto_rawDesc = "" +
 	"\bprogress\x18\x04 \x01(\v2\x1e.gotong.control.v1.RunProgressH\x00R\bprogress\x120\n" +
 	"\x04plan\x18\x05 \x01(\v2\x1a.gotong.control.v1.RunPlanH\x00R\x04plan\x129\n" +
 	"\astopped\x18\x06 \x01(\v2\x1d.gotong.control.v1.RunStoppedH\x00R\astopped\x129\n" +
-	"\awaiting\x18\a \x01(\v2\x1d.gotong.control.v1.RunWaitingH\x00R\awaitingB\a\n" +
+	"\awaiting\x18\a \x01(\v2\x1d.gotong.control.v1.RunWaitingH\x00R\awaiting\x126\n" +
+	"\x06stdout\x18\b \x01(\v2\x1c.gotong.control.v1.RunOutputH\x00R\x06stdoutB\a\n" +
 	"\x05event\"\x81\x01\n" +
 	"\vRunProgress\x12\x14\n" +
 	"\x05tasks\x18\x01 \x01(\x04R\x05tasks\x12\x14\n" +
@@ -10934,7 +10983,7 @@ const file_control_v1_control_proto_rawDesc = "" +
 	"\n" +
 	"RunStopped\x124\n" +
 	"\arunning\x18\x01 \x03(\v2\x1a.gotong.control.v1.RunTaskR\arunning\x12\x12\n" +
-	"\x04more\x18\x02 \x01(\x04R\x04more\"\xa5\x03\n" +
+	"\x04more\x18\x02 \x01(\x04R\x04more\"\xc8\x03\n" +
 	"\aRunTask\x12\x14\n" +
 	"\x05index\x18\x01 \x01(\x04R\x05index\x12\x12\n" +
 	"\x04item\x18\x02 \x01(\fR\x04item\x12\x12\n" +
@@ -10955,7 +11004,8 @@ const file_control_v1_control_proto_rawDesc = "" +
 	"remembered\x18\x0e \x01(\bR\n" +
 	"remembered\x12\x14\n" +
 	"\x05limit\x18\x0f \x01(\tR\x05limit\x12\x1a\n" +
-	"\breplaces\x18\x10 \x01(\bR\breplaces\"\x99\x01\n" +
+	"\breplaces\x18\x10 \x01(\bR\breplaces\x12!\n" +
+	"\fstdout_bytes\x18\x11 \x01(\x04R\vstdoutBytes\"\x99\x01\n" +
 	"\tRunOutput\x12\x14\n" +
 	"\x05index\x18\x01 \x01(\x04R\x05index\x12\x12\n" +
 	"\x04path\x18\x02 \x01(\tR\x04path\x12\x12\n" +
@@ -11409,12 +11459,13 @@ const file_control_v1_control_proto_rawDesc = "" +
 	"\x03job\x18\x01 \x01(\tR\x03job\x12\x16\n" +
 	"\x06follow\x18\x02 \x01(\bR\x06follow\x12\x18\n" +
 	"\aoutputs\x18\x03 \x01(\bR\aoutputs\x12\x12\n" +
-	"\x04step\x18\x04 \x01(\tR\x04step\"\xad\x01\n" +
+	"\x04step\x18\x04 \x01(\tR\x04step\"\xe5\x01\n" +
 	"\bJobEvent\x120\n" +
 	"\x04task\x18\x01 \x01(\v2\x1a.gotong.control.v1.JobTaskH\x00R\x04task\x126\n" +
 	"\x06output\x18\x02 \x01(\v2\x1c.gotong.control.v1.RunOutputH\x00R\x06output\x12.\n" +
-	"\x03end\x18\x03 \x01(\v2\x1a.gotong.control.v1.JobInfoH\x00R\x03endB\a\n" +
-	"\x05event\"\x8f\x03\n" +
+	"\x03end\x18\x03 \x01(\v2\x1a.gotong.control.v1.JobInfoH\x00R\x03end\x126\n" +
+	"\x06stdout\x18\x04 \x01(\v2\x1c.gotong.control.v1.RunOutputH\x00R\x06stdoutB\a\n" +
+	"\x05event\"\xb2\x03\n" +
 	"\aJobTask\x12\x14\n" +
 	"\x05index\x18\x01 \x01(\x04R\x05index\x12\x12\n" +
 	"\x04step\x18\x02 \x01(\tR\x04step\x12\x12\n" +
@@ -11434,7 +11485,8 @@ const file_control_v1_control_proto_rawDesc = "" +
 	"\ainvalid\x18\x0f \x01(\tR\ainvalid\x12\x1e\n" +
 	"\n" +
 	"remembered\x18\x10 \x01(\bR\n" +
-	"remembered\"5\n" +
+	"remembered\x12!\n" +
+	"\fstdout_bytes\x18\x11 \x01(\x04R\vstdoutBytes\"5\n" +
 	"\rWhyJobRequest\x12\x10\n" +
 	"\x03job\x18\x01 \x01(\tR\x03job\x12\x12\n" +
 	"\x04step\x18\x02 \x01(\tR\x04step\"\xa3\x01\n" +
@@ -11718,133 +11770,135 @@ var file_control_v1_control_proto_depIdxs = []int32{
 	50,  // 41: gotong.control.v1.RunEvent.plan:type_name -> gotong.control.v1.RunPlan
 	52,  // 42: gotong.control.v1.RunEvent.stopped:type_name -> gotong.control.v1.RunStopped
 	49,  // 43: gotong.control.v1.RunEvent.waiting:type_name -> gotong.control.v1.RunWaiting
-	51,  // 44: gotong.control.v1.RunPlan.peers:type_name -> gotong.control.v1.RunPeer
-	53,  // 45: gotong.control.v1.RunStopped.running:type_name -> gotong.control.v1.RunTask
-	30,  // 46: gotong.control.v1.FindMatch.entry:type_name -> gotong.control.v1.LsEntry
-	60,  // 47: gotong.control.v1.DiffEvent.change:type_name -> gotong.control.v1.DiffChange
-	61,  // 48: gotong.control.v1.DiffEvent.summary:type_name -> gotong.control.v1.DiffSummary
-	30,  // 49: gotong.control.v1.DiffChange.from:type_name -> gotong.control.v1.LsEntry
-	30,  // 50: gotong.control.v1.DiffChange.to:type_name -> gotong.control.v1.LsEntry
-	66,  // 51: gotong.control.v1.StatsResponse.vault:type_name -> gotong.control.v1.VaultStats
-	68,  // 52: gotong.control.v1.StatsResponse.tree:type_name -> gotong.control.v1.TreeStats
-	67,  // 53: gotong.control.v1.VaultStats.each:type_name -> gotong.control.v1.AloneBytes
-	30,  // 54: gotong.control.v1.TreeStats.largest:type_name -> gotong.control.v1.LsEntry
-	69,  // 55: gotong.control.v1.ForgetRequest.keep:type_name -> gotong.control.v1.KeepPolicy
-	72,  // 56: gotong.control.v1.ForgetResponse.groups:type_name -> gotong.control.v1.ForgetGroup
-	73,  // 57: gotong.control.v1.ForgetGroup.decisions:type_name -> gotong.control.v1.ForgetDecision
-	28,  // 58: gotong.control.v1.ForgetDecision.snapshot:type_name -> gotong.control.v1.Snapshot
-	76,  // 59: gotong.control.v1.PruneEvent.progress:type_name -> gotong.control.v1.WorkProgress
-	77,  // 60: gotong.control.v1.PruneEvent.summary:type_name -> gotong.control.v1.PruneSummary
-	76,  // 61: gotong.control.v1.CheckEvent.progress:type_name -> gotong.control.v1.WorkProgress
-	80,  // 62: gotong.control.v1.CheckEvent.summary:type_name -> gotong.control.v1.CheckSummary
-	6,   // 63: gotong.control.v1.DropOwnerResponse.dropped:type_name -> gotong.control.v1.HeldFor
-	88,  // 64: gotong.control.v1.SelfResponse.members:type_name -> gotong.control.v1.SheetMember
-	95,  // 65: gotong.control.v1.ViewSnapshotsResponse.snapshots:type_name -> gotong.control.v1.ViewSnapshot
-	96,  // 66: gotong.control.v1.ViewSnapshot.root:type_name -> gotong.control.v1.ViewRef
-	96,  // 67: gotong.control.v1.ViewObject.object:type_name -> gotong.control.v1.ViewRef
-	96,  // 68: gotong.control.v1.ViewReadRequest.object:type_name -> gotong.control.v1.ViewRef
-	104, // 69: gotong.control.v1.TrashResponse.owners:type_name -> gotong.control.v1.TrashOf
-	109, // 70: gotong.control.v1.PauseResponse.donating:type_name -> gotong.control.v1.Donating
-	109, // 71: gotong.control.v1.ResumeResponse.donating:type_name -> gotong.control.v1.Donating
-	110, // 72: gotong.control.v1.Donating.reasons:type_name -> gotong.control.v1.DonateReason
-	112, // 73: gotong.control.v1.Donating.facts:type_name -> gotong.control.v1.DonateFacts
-	111, // 74: gotong.control.v1.Donating.pause:type_name -> gotong.control.v1.DonatePause
-	115, // 75: gotong.control.v1.SubmitRequest.plan:type_name -> gotong.control.v1.SubmitPlan
-	116, // 76: gotong.control.v1.SubmitRequest.content:type_name -> gotong.control.v1.SubmitContent
-	117, // 77: gotong.control.v1.SubmitRequest.end:type_name -> gotong.control.v1.SubmitEnd
-	122, // 78: gotong.control.v1.JobsResponse.jobs:type_name -> gotong.control.v1.JobInfo
-	123, // 79: gotong.control.v1.JobInfo.steps:type_name -> gotong.control.v1.JobStep
-	124, // 80: gotong.control.v1.JobInfo.keepers:type_name -> gotong.control.v1.JobPeer
-	124, // 81: gotong.control.v1.JobInfo.driver:type_name -> gotong.control.v1.JobPeer
-	124, // 82: gotong.control.v1.JobInfo.peers:type_name -> gotong.control.v1.JobPeer
-	127, // 83: gotong.control.v1.JobEvent.task:type_name -> gotong.control.v1.JobTask
-	54,  // 84: gotong.control.v1.JobEvent.output:type_name -> gotong.control.v1.RunOutput
-	122, // 85: gotong.control.v1.JobEvent.end:type_name -> gotong.control.v1.JobInfo
-	130, // 86: gotong.control.v1.WhyJobResponse.peers:type_name -> gotong.control.v1.JobCandidate
-	135, // 87: gotong.control.v1.OutsideResponse.views:type_name -> gotong.control.v1.OutsideView
-	2,   // 88: gotong.control.v1.Control.Status:input_type -> gotong.control.v1.StatusRequest
-	8,   // 89: gotong.control.v1.Control.Peers:input_type -> gotong.control.v1.PeersRequest
-	11,  // 90: gotong.control.v1.Control.Invite:input_type -> gotong.control.v1.InviteRequest
-	13,  // 91: gotong.control.v1.Control.Remove:input_type -> gotong.control.v1.RemoveRequest
-	15,  // 92: gotong.control.v1.Control.Leave:input_type -> gotong.control.v1.LeaveRequest
-	84,  // 93: gotong.control.v1.Control.Drain:input_type -> gotong.control.v1.DrainRequest
-	17,  // 94: gotong.control.v1.Control.Backup:input_type -> gotong.control.v1.BackupInput
-	26,  // 95: gotong.control.v1.Control.Snapshots:input_type -> gotong.control.v1.SnapshotsRequest
-	29,  // 96: gotong.control.v1.Control.Ls:input_type -> gotong.control.v1.LsRequest
-	31,  // 97: gotong.control.v1.Control.Restore:input_type -> gotong.control.v1.RestoreRequest
-	36,  // 98: gotong.control.v1.Control.Run:input_type -> gotong.control.v1.RunRequest
-	56,  // 99: gotong.control.v1.Control.Find:input_type -> gotong.control.v1.FindRequest
-	58,  // 100: gotong.control.v1.Control.Diff:input_type -> gotong.control.v1.DiffRequest
-	62,  // 101: gotong.control.v1.Control.Cat:input_type -> gotong.control.v1.CatRequest
-	64,  // 102: gotong.control.v1.Control.Stats:input_type -> gotong.control.v1.StatsRequest
-	70,  // 103: gotong.control.v1.Control.Forget:input_type -> gotong.control.v1.ForgetRequest
-	74,  // 104: gotong.control.v1.Control.Prune:input_type -> gotong.control.v1.PruneRequest
-	78,  // 105: gotong.control.v1.Control.Check:input_type -> gotong.control.v1.CheckRequest
-	81,  // 106: gotong.control.v1.Control.DropOwner:input_type -> gotong.control.v1.DropOwnerRequest
-	101, // 107: gotong.control.v1.Control.Trash:input_type -> gotong.control.v1.TrashRequest
-	102, // 108: gotong.control.v1.Control.EmptyTrash:input_type -> gotong.control.v1.EmptyTrashRequest
-	86,  // 109: gotong.control.v1.Control.Self:input_type -> gotong.control.v1.SelfRequest
-	89,  // 110: gotong.control.v1.Control.Drill:input_type -> gotong.control.v1.DrillRequest
-	91,  // 111: gotong.control.v1.Control.View:input_type -> gotong.control.v1.ViewRequest
-	93,  // 112: gotong.control.v1.Control.ViewSnapshots:input_type -> gotong.control.v1.ViewSnapshotsRequest
-	97,  // 113: gotong.control.v1.Control.ViewEntries:input_type -> gotong.control.v1.ViewObject
-	99,  // 114: gotong.control.v1.Control.ViewRead:input_type -> gotong.control.v1.ViewReadRequest
-	105, // 115: gotong.control.v1.Control.Pause:input_type -> gotong.control.v1.PauseRequest
-	107, // 116: gotong.control.v1.Control.Resume:input_type -> gotong.control.v1.ResumeRequest
-	114, // 117: gotong.control.v1.Control.Submit:input_type -> gotong.control.v1.SubmitRequest
-	119, // 118: gotong.control.v1.Control.Jobs:input_type -> gotong.control.v1.JobsRequest
-	121, // 119: gotong.control.v1.Control.Job:input_type -> gotong.control.v1.JobRequest
-	121, // 120: gotong.control.v1.Control.WatchJob:input_type -> gotong.control.v1.JobRequest
-	125, // 121: gotong.control.v1.Control.JobResults:input_type -> gotong.control.v1.JobResultsRequest
-	121, // 122: gotong.control.v1.Control.CancelJob:input_type -> gotong.control.v1.JobRequest
-	121, // 123: gotong.control.v1.Control.RetryJob:input_type -> gotong.control.v1.JobRequest
-	128, // 124: gotong.control.v1.Control.WhyJob:input_type -> gotong.control.v1.WhyJobRequest
-	131, // 125: gotong.control.v1.Control.ConfigReload:input_type -> gotong.control.v1.ConfigReloadRequest
-	133, // 126: gotong.control.v1.Control.Outside:input_type -> gotong.control.v1.OutsideRequest
-	3,   // 127: gotong.control.v1.Control.Status:output_type -> gotong.control.v1.StatusResponse
-	9,   // 128: gotong.control.v1.Control.Peers:output_type -> gotong.control.v1.PeersResponse
-	12,  // 129: gotong.control.v1.Control.Invite:output_type -> gotong.control.v1.InviteResponse
-	14,  // 130: gotong.control.v1.Control.Remove:output_type -> gotong.control.v1.RemoveResponse
-	16,  // 131: gotong.control.v1.Control.Leave:output_type -> gotong.control.v1.LeaveResponse
-	85,  // 132: gotong.control.v1.Control.Drain:output_type -> gotong.control.v1.DrainProgress
-	21,  // 133: gotong.control.v1.Control.Backup:output_type -> gotong.control.v1.BackupEvent
-	27,  // 134: gotong.control.v1.Control.Snapshots:output_type -> gotong.control.v1.SnapshotsResponse
-	30,  // 135: gotong.control.v1.Control.Ls:output_type -> gotong.control.v1.LsEntry
-	32,  // 136: gotong.control.v1.Control.Restore:output_type -> gotong.control.v1.RestoreEvent
-	47,  // 137: gotong.control.v1.Control.Run:output_type -> gotong.control.v1.RunEvent
-	57,  // 138: gotong.control.v1.Control.Find:output_type -> gotong.control.v1.FindMatch
-	59,  // 139: gotong.control.v1.Control.Diff:output_type -> gotong.control.v1.DiffEvent
-	63,  // 140: gotong.control.v1.Control.Cat:output_type -> gotong.control.v1.CatPiece
-	65,  // 141: gotong.control.v1.Control.Stats:output_type -> gotong.control.v1.StatsResponse
-	71,  // 142: gotong.control.v1.Control.Forget:output_type -> gotong.control.v1.ForgetResponse
-	75,  // 143: gotong.control.v1.Control.Prune:output_type -> gotong.control.v1.PruneEvent
-	79,  // 144: gotong.control.v1.Control.Check:output_type -> gotong.control.v1.CheckEvent
-	82,  // 145: gotong.control.v1.Control.DropOwner:output_type -> gotong.control.v1.DropOwnerResponse
-	103, // 146: gotong.control.v1.Control.Trash:output_type -> gotong.control.v1.TrashResponse
-	103, // 147: gotong.control.v1.Control.EmptyTrash:output_type -> gotong.control.v1.TrashResponse
-	87,  // 148: gotong.control.v1.Control.Self:output_type -> gotong.control.v1.SelfResponse
-	90,  // 149: gotong.control.v1.Control.Drill:output_type -> gotong.control.v1.DrillResult
-	92,  // 150: gotong.control.v1.Control.View:output_type -> gotong.control.v1.ViewOpened
-	94,  // 151: gotong.control.v1.Control.ViewSnapshots:output_type -> gotong.control.v1.ViewSnapshotsResponse
-	98,  // 152: gotong.control.v1.Control.ViewEntries:output_type -> gotong.control.v1.ViewNodes
-	100, // 153: gotong.control.v1.Control.ViewRead:output_type -> gotong.control.v1.ViewPiece
-	106, // 154: gotong.control.v1.Control.Pause:output_type -> gotong.control.v1.PauseResponse
-	108, // 155: gotong.control.v1.Control.Resume:output_type -> gotong.control.v1.ResumeResponse
-	118, // 156: gotong.control.v1.Control.Submit:output_type -> gotong.control.v1.SubmitResponse
-	120, // 157: gotong.control.v1.Control.Jobs:output_type -> gotong.control.v1.JobsResponse
-	122, // 158: gotong.control.v1.Control.Job:output_type -> gotong.control.v1.JobInfo
-	122, // 159: gotong.control.v1.Control.WatchJob:output_type -> gotong.control.v1.JobInfo
-	126, // 160: gotong.control.v1.Control.JobResults:output_type -> gotong.control.v1.JobEvent
-	122, // 161: gotong.control.v1.Control.CancelJob:output_type -> gotong.control.v1.JobInfo
-	122, // 162: gotong.control.v1.Control.RetryJob:output_type -> gotong.control.v1.JobInfo
-	129, // 163: gotong.control.v1.Control.WhyJob:output_type -> gotong.control.v1.WhyJobResponse
-	132, // 164: gotong.control.v1.Control.ConfigReload:output_type -> gotong.control.v1.ConfigReloadResponse
-	134, // 165: gotong.control.v1.Control.Outside:output_type -> gotong.control.v1.OutsideResponse
-	127, // [127:166] is the sub-list for method output_type
-	88,  // [88:127] is the sub-list for method input_type
-	88,  // [88:88] is the sub-list for extension type_name
-	88,  // [88:88] is the sub-list for extension extendee
-	0,   // [0:88] is the sub-list for field type_name
+	54,  // 44: gotong.control.v1.RunEvent.stdout:type_name -> gotong.control.v1.RunOutput
+	51,  // 45: gotong.control.v1.RunPlan.peers:type_name -> gotong.control.v1.RunPeer
+	53,  // 46: gotong.control.v1.RunStopped.running:type_name -> gotong.control.v1.RunTask
+	30,  // 47: gotong.control.v1.FindMatch.entry:type_name -> gotong.control.v1.LsEntry
+	60,  // 48: gotong.control.v1.DiffEvent.change:type_name -> gotong.control.v1.DiffChange
+	61,  // 49: gotong.control.v1.DiffEvent.summary:type_name -> gotong.control.v1.DiffSummary
+	30,  // 50: gotong.control.v1.DiffChange.from:type_name -> gotong.control.v1.LsEntry
+	30,  // 51: gotong.control.v1.DiffChange.to:type_name -> gotong.control.v1.LsEntry
+	66,  // 52: gotong.control.v1.StatsResponse.vault:type_name -> gotong.control.v1.VaultStats
+	68,  // 53: gotong.control.v1.StatsResponse.tree:type_name -> gotong.control.v1.TreeStats
+	67,  // 54: gotong.control.v1.VaultStats.each:type_name -> gotong.control.v1.AloneBytes
+	30,  // 55: gotong.control.v1.TreeStats.largest:type_name -> gotong.control.v1.LsEntry
+	69,  // 56: gotong.control.v1.ForgetRequest.keep:type_name -> gotong.control.v1.KeepPolicy
+	72,  // 57: gotong.control.v1.ForgetResponse.groups:type_name -> gotong.control.v1.ForgetGroup
+	73,  // 58: gotong.control.v1.ForgetGroup.decisions:type_name -> gotong.control.v1.ForgetDecision
+	28,  // 59: gotong.control.v1.ForgetDecision.snapshot:type_name -> gotong.control.v1.Snapshot
+	76,  // 60: gotong.control.v1.PruneEvent.progress:type_name -> gotong.control.v1.WorkProgress
+	77,  // 61: gotong.control.v1.PruneEvent.summary:type_name -> gotong.control.v1.PruneSummary
+	76,  // 62: gotong.control.v1.CheckEvent.progress:type_name -> gotong.control.v1.WorkProgress
+	80,  // 63: gotong.control.v1.CheckEvent.summary:type_name -> gotong.control.v1.CheckSummary
+	6,   // 64: gotong.control.v1.DropOwnerResponse.dropped:type_name -> gotong.control.v1.HeldFor
+	88,  // 65: gotong.control.v1.SelfResponse.members:type_name -> gotong.control.v1.SheetMember
+	95,  // 66: gotong.control.v1.ViewSnapshotsResponse.snapshots:type_name -> gotong.control.v1.ViewSnapshot
+	96,  // 67: gotong.control.v1.ViewSnapshot.root:type_name -> gotong.control.v1.ViewRef
+	96,  // 68: gotong.control.v1.ViewObject.object:type_name -> gotong.control.v1.ViewRef
+	96,  // 69: gotong.control.v1.ViewReadRequest.object:type_name -> gotong.control.v1.ViewRef
+	104, // 70: gotong.control.v1.TrashResponse.owners:type_name -> gotong.control.v1.TrashOf
+	109, // 71: gotong.control.v1.PauseResponse.donating:type_name -> gotong.control.v1.Donating
+	109, // 72: gotong.control.v1.ResumeResponse.donating:type_name -> gotong.control.v1.Donating
+	110, // 73: gotong.control.v1.Donating.reasons:type_name -> gotong.control.v1.DonateReason
+	112, // 74: gotong.control.v1.Donating.facts:type_name -> gotong.control.v1.DonateFacts
+	111, // 75: gotong.control.v1.Donating.pause:type_name -> gotong.control.v1.DonatePause
+	115, // 76: gotong.control.v1.SubmitRequest.plan:type_name -> gotong.control.v1.SubmitPlan
+	116, // 77: gotong.control.v1.SubmitRequest.content:type_name -> gotong.control.v1.SubmitContent
+	117, // 78: gotong.control.v1.SubmitRequest.end:type_name -> gotong.control.v1.SubmitEnd
+	122, // 79: gotong.control.v1.JobsResponse.jobs:type_name -> gotong.control.v1.JobInfo
+	123, // 80: gotong.control.v1.JobInfo.steps:type_name -> gotong.control.v1.JobStep
+	124, // 81: gotong.control.v1.JobInfo.keepers:type_name -> gotong.control.v1.JobPeer
+	124, // 82: gotong.control.v1.JobInfo.driver:type_name -> gotong.control.v1.JobPeer
+	124, // 83: gotong.control.v1.JobInfo.peers:type_name -> gotong.control.v1.JobPeer
+	127, // 84: gotong.control.v1.JobEvent.task:type_name -> gotong.control.v1.JobTask
+	54,  // 85: gotong.control.v1.JobEvent.output:type_name -> gotong.control.v1.RunOutput
+	122, // 86: gotong.control.v1.JobEvent.end:type_name -> gotong.control.v1.JobInfo
+	54,  // 87: gotong.control.v1.JobEvent.stdout:type_name -> gotong.control.v1.RunOutput
+	130, // 88: gotong.control.v1.WhyJobResponse.peers:type_name -> gotong.control.v1.JobCandidate
+	135, // 89: gotong.control.v1.OutsideResponse.views:type_name -> gotong.control.v1.OutsideView
+	2,   // 90: gotong.control.v1.Control.Status:input_type -> gotong.control.v1.StatusRequest
+	8,   // 91: gotong.control.v1.Control.Peers:input_type -> gotong.control.v1.PeersRequest
+	11,  // 92: gotong.control.v1.Control.Invite:input_type -> gotong.control.v1.InviteRequest
+	13,  // 93: gotong.control.v1.Control.Remove:input_type -> gotong.control.v1.RemoveRequest
+	15,  // 94: gotong.control.v1.Control.Leave:input_type -> gotong.control.v1.LeaveRequest
+	84,  // 95: gotong.control.v1.Control.Drain:input_type -> gotong.control.v1.DrainRequest
+	17,  // 96: gotong.control.v1.Control.Backup:input_type -> gotong.control.v1.BackupInput
+	26,  // 97: gotong.control.v1.Control.Snapshots:input_type -> gotong.control.v1.SnapshotsRequest
+	29,  // 98: gotong.control.v1.Control.Ls:input_type -> gotong.control.v1.LsRequest
+	31,  // 99: gotong.control.v1.Control.Restore:input_type -> gotong.control.v1.RestoreRequest
+	36,  // 100: gotong.control.v1.Control.Run:input_type -> gotong.control.v1.RunRequest
+	56,  // 101: gotong.control.v1.Control.Find:input_type -> gotong.control.v1.FindRequest
+	58,  // 102: gotong.control.v1.Control.Diff:input_type -> gotong.control.v1.DiffRequest
+	62,  // 103: gotong.control.v1.Control.Cat:input_type -> gotong.control.v1.CatRequest
+	64,  // 104: gotong.control.v1.Control.Stats:input_type -> gotong.control.v1.StatsRequest
+	70,  // 105: gotong.control.v1.Control.Forget:input_type -> gotong.control.v1.ForgetRequest
+	74,  // 106: gotong.control.v1.Control.Prune:input_type -> gotong.control.v1.PruneRequest
+	78,  // 107: gotong.control.v1.Control.Check:input_type -> gotong.control.v1.CheckRequest
+	81,  // 108: gotong.control.v1.Control.DropOwner:input_type -> gotong.control.v1.DropOwnerRequest
+	101, // 109: gotong.control.v1.Control.Trash:input_type -> gotong.control.v1.TrashRequest
+	102, // 110: gotong.control.v1.Control.EmptyTrash:input_type -> gotong.control.v1.EmptyTrashRequest
+	86,  // 111: gotong.control.v1.Control.Self:input_type -> gotong.control.v1.SelfRequest
+	89,  // 112: gotong.control.v1.Control.Drill:input_type -> gotong.control.v1.DrillRequest
+	91,  // 113: gotong.control.v1.Control.View:input_type -> gotong.control.v1.ViewRequest
+	93,  // 114: gotong.control.v1.Control.ViewSnapshots:input_type -> gotong.control.v1.ViewSnapshotsRequest
+	97,  // 115: gotong.control.v1.Control.ViewEntries:input_type -> gotong.control.v1.ViewObject
+	99,  // 116: gotong.control.v1.Control.ViewRead:input_type -> gotong.control.v1.ViewReadRequest
+	105, // 117: gotong.control.v1.Control.Pause:input_type -> gotong.control.v1.PauseRequest
+	107, // 118: gotong.control.v1.Control.Resume:input_type -> gotong.control.v1.ResumeRequest
+	114, // 119: gotong.control.v1.Control.Submit:input_type -> gotong.control.v1.SubmitRequest
+	119, // 120: gotong.control.v1.Control.Jobs:input_type -> gotong.control.v1.JobsRequest
+	121, // 121: gotong.control.v1.Control.Job:input_type -> gotong.control.v1.JobRequest
+	121, // 122: gotong.control.v1.Control.WatchJob:input_type -> gotong.control.v1.JobRequest
+	125, // 123: gotong.control.v1.Control.JobResults:input_type -> gotong.control.v1.JobResultsRequest
+	121, // 124: gotong.control.v1.Control.CancelJob:input_type -> gotong.control.v1.JobRequest
+	121, // 125: gotong.control.v1.Control.RetryJob:input_type -> gotong.control.v1.JobRequest
+	128, // 126: gotong.control.v1.Control.WhyJob:input_type -> gotong.control.v1.WhyJobRequest
+	131, // 127: gotong.control.v1.Control.ConfigReload:input_type -> gotong.control.v1.ConfigReloadRequest
+	133, // 128: gotong.control.v1.Control.Outside:input_type -> gotong.control.v1.OutsideRequest
+	3,   // 129: gotong.control.v1.Control.Status:output_type -> gotong.control.v1.StatusResponse
+	9,   // 130: gotong.control.v1.Control.Peers:output_type -> gotong.control.v1.PeersResponse
+	12,  // 131: gotong.control.v1.Control.Invite:output_type -> gotong.control.v1.InviteResponse
+	14,  // 132: gotong.control.v1.Control.Remove:output_type -> gotong.control.v1.RemoveResponse
+	16,  // 133: gotong.control.v1.Control.Leave:output_type -> gotong.control.v1.LeaveResponse
+	85,  // 134: gotong.control.v1.Control.Drain:output_type -> gotong.control.v1.DrainProgress
+	21,  // 135: gotong.control.v1.Control.Backup:output_type -> gotong.control.v1.BackupEvent
+	27,  // 136: gotong.control.v1.Control.Snapshots:output_type -> gotong.control.v1.SnapshotsResponse
+	30,  // 137: gotong.control.v1.Control.Ls:output_type -> gotong.control.v1.LsEntry
+	32,  // 138: gotong.control.v1.Control.Restore:output_type -> gotong.control.v1.RestoreEvent
+	47,  // 139: gotong.control.v1.Control.Run:output_type -> gotong.control.v1.RunEvent
+	57,  // 140: gotong.control.v1.Control.Find:output_type -> gotong.control.v1.FindMatch
+	59,  // 141: gotong.control.v1.Control.Diff:output_type -> gotong.control.v1.DiffEvent
+	63,  // 142: gotong.control.v1.Control.Cat:output_type -> gotong.control.v1.CatPiece
+	65,  // 143: gotong.control.v1.Control.Stats:output_type -> gotong.control.v1.StatsResponse
+	71,  // 144: gotong.control.v1.Control.Forget:output_type -> gotong.control.v1.ForgetResponse
+	75,  // 145: gotong.control.v1.Control.Prune:output_type -> gotong.control.v1.PruneEvent
+	79,  // 146: gotong.control.v1.Control.Check:output_type -> gotong.control.v1.CheckEvent
+	82,  // 147: gotong.control.v1.Control.DropOwner:output_type -> gotong.control.v1.DropOwnerResponse
+	103, // 148: gotong.control.v1.Control.Trash:output_type -> gotong.control.v1.TrashResponse
+	103, // 149: gotong.control.v1.Control.EmptyTrash:output_type -> gotong.control.v1.TrashResponse
+	87,  // 150: gotong.control.v1.Control.Self:output_type -> gotong.control.v1.SelfResponse
+	90,  // 151: gotong.control.v1.Control.Drill:output_type -> gotong.control.v1.DrillResult
+	92,  // 152: gotong.control.v1.Control.View:output_type -> gotong.control.v1.ViewOpened
+	94,  // 153: gotong.control.v1.Control.ViewSnapshots:output_type -> gotong.control.v1.ViewSnapshotsResponse
+	98,  // 154: gotong.control.v1.Control.ViewEntries:output_type -> gotong.control.v1.ViewNodes
+	100, // 155: gotong.control.v1.Control.ViewRead:output_type -> gotong.control.v1.ViewPiece
+	106, // 156: gotong.control.v1.Control.Pause:output_type -> gotong.control.v1.PauseResponse
+	108, // 157: gotong.control.v1.Control.Resume:output_type -> gotong.control.v1.ResumeResponse
+	118, // 158: gotong.control.v1.Control.Submit:output_type -> gotong.control.v1.SubmitResponse
+	120, // 159: gotong.control.v1.Control.Jobs:output_type -> gotong.control.v1.JobsResponse
+	122, // 160: gotong.control.v1.Control.Job:output_type -> gotong.control.v1.JobInfo
+	122, // 161: gotong.control.v1.Control.WatchJob:output_type -> gotong.control.v1.JobInfo
+	126, // 162: gotong.control.v1.Control.JobResults:output_type -> gotong.control.v1.JobEvent
+	122, // 163: gotong.control.v1.Control.CancelJob:output_type -> gotong.control.v1.JobInfo
+	122, // 164: gotong.control.v1.Control.RetryJob:output_type -> gotong.control.v1.JobInfo
+	129, // 165: gotong.control.v1.Control.WhyJob:output_type -> gotong.control.v1.WhyJobResponse
+	132, // 166: gotong.control.v1.Control.ConfigReload:output_type -> gotong.control.v1.ConfigReloadResponse
+	134, // 167: gotong.control.v1.Control.Outside:output_type -> gotong.control.v1.OutsideResponse
+	129, // [129:168] is the sub-list for method output_type
+	90,  // [90:129] is the sub-list for method input_type
+	90,  // [90:90] is the sub-list for extension type_name
+	90,  // [90:90] is the sub-list for extension extendee
+	0,   // [0:90] is the sub-list for field type_name
 }
 
 func init() { file_control_v1_control_proto_init() }
@@ -11886,6 +11940,7 @@ func file_control_v1_control_proto_init() {
 		(*RunEvent_Plan)(nil),
 		(*RunEvent_Stopped)(nil),
 		(*RunEvent_Waiting)(nil),
+		(*RunEvent_Stdout)(nil),
 	}
 	file_control_v1_control_proto_msgTypes[58].OneofWrappers = []any{
 		(*DiffEvent_Change)(nil),
@@ -11910,6 +11965,7 @@ func file_control_v1_control_proto_init() {
 		(*JobEvent_Task)(nil),
 		(*JobEvent_Output)(nil),
 		(*JobEvent_End)(nil),
+		(*JobEvent_Stdout)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{

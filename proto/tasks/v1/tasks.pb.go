@@ -277,6 +277,7 @@ type Header struct {
 	Step          uint32                 `protobuf:"varint,10,opt,name=step,proto3" json:"step,omitempty"`                                    // tells claims of one caller on one job apart
 	Priority      int32                  `protobuf:"varint,11,opt,name=priority,proto3" json:"priority,omitempty"`                            // among the jobs of its owner
 	Command       []byte                 `protobuf:"bytes,12,opt,name=command,proto3" json:"command,omitempty"`                               // native: the first argument of every task; empty: they differ
+	StoreStdout   bool                   `protobuf:"varint,13,opt,name=store_stdout,json=storeStdout,proto3" json:"store_stdout,omitempty"`   // a standard output that is not inline is to be stored
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -393,6 +394,13 @@ func (x *Header) GetCommand() []byte {
 		return x.Command
 	}
 	return nil
+}
+
+func (x *Header) GetStoreStdout() bool {
+	if x != nil {
+		return x.StoreStdout
+	}
+	return false
 }
 
 // Stored says where a content is stored: docs/format.md, Contents of jobs.
@@ -1307,6 +1315,7 @@ type Result struct {
 	Outputs       []*Output              `protobuf:"bytes,10,rep,name=outputs,proto3" json:"outputs,omitempty"`
 	ElapsedNanos  int64                  `protobuf:"varint,11,opt,name=elapsed_nanos,json=elapsedNanos,proto3" json:"elapsed_nanos,omitempty"`
 	Engine        string                 `protobuf:"bytes,12,opt,name=engine,proto3" json:"engine,omitempty"`
+	LargeStdout   *Output                `protobuf:"bytes,13,opt,name=large_stdout,json=largeStdout,proto3" json:"large_stdout,omitempty"` // in place of stdout: without name and data
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1423,6 +1432,13 @@ func (x *Result) GetEngine() string {
 		return x.Engine
 	}
 	return ""
+}
+
+func (x *Result) GetLargeStdout() *Output {
+	if x != nil {
+		return x.LargeStdout
+	}
+	return nil
 }
 
 type Output struct {
@@ -4080,7 +4096,7 @@ var File_tasks_v1_tasks_proto protoreflect.FileDescriptor
 
 const file_tasks_v1_tasks_proto_rawDesc = "" +
 	"\n" +
-	"\x14tasks/v1/tasks.proto\x12\x0fgotong.tasks.v1\"\xf5\x02\n" +
+	"\x14tasks/v1/tasks.proto\x12\x0fgotong.tasks.v1\"\x98\x03\n" +
 	"\x06Header\x12\x10\n" +
 	"\x03job\x18\x01 \x01(\fR\x03job\x12\x16\n" +
 	"\x06module\x18\x02 \x01(\fR\x06module\x12.\n" +
@@ -4094,7 +4110,8 @@ const file_tasks_v1_tasks_proto_rawDesc = "" +
 	"\x04step\x18\n" +
 	" \x01(\rR\x04step\x12\x1a\n" +
 	"\bpriority\x18\v \x01(\x05R\bpriority\x12\x18\n" +
-	"\acommand\x18\f \x01(\fR\acommand\"l\n" +
+	"\acommand\x18\f \x01(\fR\acommand\x12!\n" +
+	"\fstore_stdout\x18\r \x01(\bR\vstoreStdout\"l\n" +
 	"\x06Stored\x12\x18\n" +
 	"\acontent\x18\x01 \x01(\fR\acontent\x12\x12\n" +
 	"\x04size\x18\x02 \x01(\x03R\x04size\x12\x1a\n" +
@@ -4158,7 +4175,7 @@ const file_tasks_v1_tasks_proto_rawDesc = "" +
 	"\x05index\x18\x01 \x01(\x04R\x05index\x12\x10\n" +
 	"\x03why\x18\x02 \x01(\tR\x03why\x12\x1c\n" +
 	"\tunfetched\x18\x03 \x01(\bR\tunfetched\x12\x14\n" +
-	"\x05unfit\x18\x04 \x01(\bR\x05unfit\"\xef\x02\n" +
+	"\x05unfit\x18\x04 \x01(\bR\x05unfit\"\xab\x03\n" +
 	"\x06Result\x12\x10\n" +
 	"\x03job\x18\x01 \x01(\fR\x03job\x12\x14\n" +
 	"\x05index\x18\x02 \x01(\x04R\x05index\x12\x12\n" +
@@ -4172,7 +4189,8 @@ const file_tasks_v1_tasks_proto_rawDesc = "" +
 	"\aoutputs\x18\n" +
 	" \x03(\v2\x17.gotong.tasks.v1.OutputR\aoutputs\x12#\n" +
 	"\relapsed_nanos\x18\v \x01(\x03R\felapsedNanos\x12\x16\n" +
-	"\x06engine\x18\f \x01(\tR\x06engine\"\x8f\x01\n" +
+	"\x06engine\x18\f \x01(\tR\x06engine\x12:\n" +
+	"\flarge_stdout\x18\r \x01(\v2\x17.gotong.tasks.v1.OutputR\vlargeStdout\"\x8f\x01\n" +
 	"\x06Output\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
 	"\x04size\x18\x02 \x01(\x03R\x04size\x12\x18\n" +
@@ -4540,69 +4558,70 @@ var file_tasks_v1_tasks_proto_depIdxs = []int32{
 	0,  // 10: gotong.tasks.v1.Result.state:type_name -> gotong.tasks.v1.State
 	1,  // 11: gotong.tasks.v1.Result.limit:type_name -> gotong.tasks.v1.Limit
 	20, // 12: gotong.tasks.v1.Result.outputs:type_name -> gotong.tasks.v1.Output
-	5,  // 13: gotong.tasks.v1.Output.stored:type_name -> gotong.tasks.v1.Stored
-	2,  // 14: gotong.tasks.v1.Problem.kind:type_name -> gotong.tasks.v1.Kind
-	23, // 15: gotong.tasks.v1.Plan.steps:type_name -> gotong.tasks.v1.Step
-	24, // 16: gotong.tasks.v1.Step.needs:type_name -> gotong.tasks.v1.Need
-	6,  // 17: gotong.tasks.v1.Step.common:type_name -> gotong.tasks.v1.Input
-	25, // 18: gotong.tasks.v1.Step.items:type_name -> gotong.tasks.v1.Items
-	7,  // 19: gotong.tasks.v1.Step.limits:type_name -> gotong.tasks.v1.Limits
-	26, // 20: gotong.tasks.v1.Step.stored:type_name -> gotong.tasks.v1.StoredContent
-	6,  // 21: gotong.tasks.v1.Item.inputs:type_name -> gotong.tasks.v1.Input
-	26, // 22: gotong.tasks.v1.Item.stored:type_name -> gotong.tasks.v1.StoredContent
-	29, // 23: gotong.tasks.v1.Record.batches:type_name -> gotong.tasks.v1.Batch
-	30, // 24: gotong.tasks.v1.Record.results:type_name -> gotong.tasks.v1.TaskResult
-	30, // 25: gotong.tasks.v1.Record.evidence:type_name -> gotong.tasks.v1.TaskResult
-	31, // 26: gotong.tasks.v1.Record.trust:type_name -> gotong.tasks.v1.Trust
-	32, // 27: gotong.tasks.v1.Record.cancelled:type_name -> gotong.tasks.v1.Cancelled
-	33, // 28: gotong.tasks.v1.Record.retried:type_name -> gotong.tasks.v1.Retried
-	35, // 29: gotong.tasks.v1.Record.ended:type_name -> gotong.tasks.v1.Ended
-	56, // 30: gotong.tasks.v1.Record.tried:type_name -> gotong.tasks.v1.Tried
-	0,  // 31: gotong.tasks.v1.TaskResult.state:type_name -> gotong.tasks.v1.State
-	30, // 32: gotong.tasks.v1.TaskResult.votes:type_name -> gotong.tasks.v1.TaskResult
-	34, // 33: gotong.tasks.v1.Retried.ranges:type_name -> gotong.tasks.v1.Range
-	3,  // 34: gotong.tasks.v1.JobStatement.wish:type_name -> gotong.tasks.v1.JobWish
-	36, // 35: gotong.tasks.v1.PutJobRequest.keepers:type_name -> gotong.tasks.v1.KeeperList
-	38, // 36: gotong.tasks.v1.AppendJobRequest.batches:type_name -> gotong.tasks.v1.RecordBatch
-	36, // 37: gotong.tasks.v1.AppendJobRequest.keepers:type_name -> gotong.tasks.v1.KeeperList
-	37, // 38: gotong.tasks.v1.AppendJobResponse.have:type_name -> gotong.tasks.v1.StreamCount
-	37, // 39: gotong.tasks.v1.JobStateRequest.have:type_name -> gotong.tasks.v1.StreamCount
-	36, // 40: gotong.tasks.v1.JobStateRequest.keepers:type_name -> gotong.tasks.v1.KeeperList
-	37, // 41: gotong.tasks.v1.JobStateResponse.have:type_name -> gotong.tasks.v1.StreamCount
-	36, // 42: gotong.tasks.v1.JobStateResponse.keepers:type_name -> gotong.tasks.v1.KeeperList
-	37, // 43: gotong.tasks.v1.ReadJobRequest.have:type_name -> gotong.tasks.v1.StreamCount
-	38, // 44: gotong.tasks.v1.ReadJobResponse.batches:type_name -> gotong.tasks.v1.RecordBatch
-	51, // 45: gotong.tasks.v1.ListJobsResponse.jobs:type_name -> gotong.tasks.v1.ListedJob
-	37, // 46: gotong.tasks.v1.ListedJob.have:type_name -> gotong.tasks.v1.StreamCount
-	36, // 47: gotong.tasks.v1.ListedJob.keepers:type_name -> gotong.tasks.v1.KeeperList
-	36, // 48: gotong.tasks.v1.KeptNote.keepers:type_name -> gotong.tasks.v1.KeeperList
-	8,  // 49: gotong.tasks.v1.Tasks.Offer:input_type -> gotong.tasks.v1.OfferRequest
-	10, // 50: gotong.tasks.v1.Tasks.PutContent:input_type -> gotong.tasks.v1.PutContentRequest
-	14, // 51: gotong.tasks.v1.Tasks.Work:input_type -> gotong.tasks.v1.WorkRequest
-	12, // 52: gotong.tasks.v1.Tasks.GetOutput:input_type -> gotong.tasks.v1.GetOutputRequest
-	40, // 53: gotong.tasks.v1.Keepers.PutJob:input_type -> gotong.tasks.v1.PutJobRequest
-	42, // 54: gotong.tasks.v1.Keepers.AppendJob:input_type -> gotong.tasks.v1.AppendJobRequest
-	44, // 55: gotong.tasks.v1.Keepers.JobState:input_type -> gotong.tasks.v1.JobStateRequest
-	46, // 56: gotong.tasks.v1.Keepers.ReadJob:input_type -> gotong.tasks.v1.ReadJobRequest
-	44, // 57: gotong.tasks.v1.Keepers.JobPlan:input_type -> gotong.tasks.v1.JobStateRequest
-	49, // 58: gotong.tasks.v1.Keepers.ListJobs:input_type -> gotong.tasks.v1.ListJobsRequest
-	52, // 59: gotong.tasks.v1.Keepers.SayOfJob:input_type -> gotong.tasks.v1.SayOfJobRequest
-	9,  // 60: gotong.tasks.v1.Tasks.Offer:output_type -> gotong.tasks.v1.OfferResponse
-	11, // 61: gotong.tasks.v1.Tasks.PutContent:output_type -> gotong.tasks.v1.PutContentResponse
-	16, // 62: gotong.tasks.v1.Tasks.Work:output_type -> gotong.tasks.v1.WorkResponse
-	13, // 63: gotong.tasks.v1.Tasks.GetOutput:output_type -> gotong.tasks.v1.GetOutputResponse
-	41, // 64: gotong.tasks.v1.Keepers.PutJob:output_type -> gotong.tasks.v1.PutJobResponse
-	43, // 65: gotong.tasks.v1.Keepers.AppendJob:output_type -> gotong.tasks.v1.AppendJobResponse
-	45, // 66: gotong.tasks.v1.Keepers.JobState:output_type -> gotong.tasks.v1.JobStateResponse
-	47, // 67: gotong.tasks.v1.Keepers.ReadJob:output_type -> gotong.tasks.v1.ReadJobResponse
-	48, // 68: gotong.tasks.v1.Keepers.JobPlan:output_type -> gotong.tasks.v1.JobPlanResponse
-	50, // 69: gotong.tasks.v1.Keepers.ListJobs:output_type -> gotong.tasks.v1.ListJobsResponse
-	53, // 70: gotong.tasks.v1.Keepers.SayOfJob:output_type -> gotong.tasks.v1.SayOfJobResponse
-	60, // [60:71] is the sub-list for method output_type
-	49, // [49:60] is the sub-list for method input_type
-	49, // [49:49] is the sub-list for extension type_name
-	49, // [49:49] is the sub-list for extension extendee
-	0,  // [0:49] is the sub-list for field type_name
+	20, // 13: gotong.tasks.v1.Result.large_stdout:type_name -> gotong.tasks.v1.Output
+	5,  // 14: gotong.tasks.v1.Output.stored:type_name -> gotong.tasks.v1.Stored
+	2,  // 15: gotong.tasks.v1.Problem.kind:type_name -> gotong.tasks.v1.Kind
+	23, // 16: gotong.tasks.v1.Plan.steps:type_name -> gotong.tasks.v1.Step
+	24, // 17: gotong.tasks.v1.Step.needs:type_name -> gotong.tasks.v1.Need
+	6,  // 18: gotong.tasks.v1.Step.common:type_name -> gotong.tasks.v1.Input
+	25, // 19: gotong.tasks.v1.Step.items:type_name -> gotong.tasks.v1.Items
+	7,  // 20: gotong.tasks.v1.Step.limits:type_name -> gotong.tasks.v1.Limits
+	26, // 21: gotong.tasks.v1.Step.stored:type_name -> gotong.tasks.v1.StoredContent
+	6,  // 22: gotong.tasks.v1.Item.inputs:type_name -> gotong.tasks.v1.Input
+	26, // 23: gotong.tasks.v1.Item.stored:type_name -> gotong.tasks.v1.StoredContent
+	29, // 24: gotong.tasks.v1.Record.batches:type_name -> gotong.tasks.v1.Batch
+	30, // 25: gotong.tasks.v1.Record.results:type_name -> gotong.tasks.v1.TaskResult
+	30, // 26: gotong.tasks.v1.Record.evidence:type_name -> gotong.tasks.v1.TaskResult
+	31, // 27: gotong.tasks.v1.Record.trust:type_name -> gotong.tasks.v1.Trust
+	32, // 28: gotong.tasks.v1.Record.cancelled:type_name -> gotong.tasks.v1.Cancelled
+	33, // 29: gotong.tasks.v1.Record.retried:type_name -> gotong.tasks.v1.Retried
+	35, // 30: gotong.tasks.v1.Record.ended:type_name -> gotong.tasks.v1.Ended
+	56, // 31: gotong.tasks.v1.Record.tried:type_name -> gotong.tasks.v1.Tried
+	0,  // 32: gotong.tasks.v1.TaskResult.state:type_name -> gotong.tasks.v1.State
+	30, // 33: gotong.tasks.v1.TaskResult.votes:type_name -> gotong.tasks.v1.TaskResult
+	34, // 34: gotong.tasks.v1.Retried.ranges:type_name -> gotong.tasks.v1.Range
+	3,  // 35: gotong.tasks.v1.JobStatement.wish:type_name -> gotong.tasks.v1.JobWish
+	36, // 36: gotong.tasks.v1.PutJobRequest.keepers:type_name -> gotong.tasks.v1.KeeperList
+	38, // 37: gotong.tasks.v1.AppendJobRequest.batches:type_name -> gotong.tasks.v1.RecordBatch
+	36, // 38: gotong.tasks.v1.AppendJobRequest.keepers:type_name -> gotong.tasks.v1.KeeperList
+	37, // 39: gotong.tasks.v1.AppendJobResponse.have:type_name -> gotong.tasks.v1.StreamCount
+	37, // 40: gotong.tasks.v1.JobStateRequest.have:type_name -> gotong.tasks.v1.StreamCount
+	36, // 41: gotong.tasks.v1.JobStateRequest.keepers:type_name -> gotong.tasks.v1.KeeperList
+	37, // 42: gotong.tasks.v1.JobStateResponse.have:type_name -> gotong.tasks.v1.StreamCount
+	36, // 43: gotong.tasks.v1.JobStateResponse.keepers:type_name -> gotong.tasks.v1.KeeperList
+	37, // 44: gotong.tasks.v1.ReadJobRequest.have:type_name -> gotong.tasks.v1.StreamCount
+	38, // 45: gotong.tasks.v1.ReadJobResponse.batches:type_name -> gotong.tasks.v1.RecordBatch
+	51, // 46: gotong.tasks.v1.ListJobsResponse.jobs:type_name -> gotong.tasks.v1.ListedJob
+	37, // 47: gotong.tasks.v1.ListedJob.have:type_name -> gotong.tasks.v1.StreamCount
+	36, // 48: gotong.tasks.v1.ListedJob.keepers:type_name -> gotong.tasks.v1.KeeperList
+	36, // 49: gotong.tasks.v1.KeptNote.keepers:type_name -> gotong.tasks.v1.KeeperList
+	8,  // 50: gotong.tasks.v1.Tasks.Offer:input_type -> gotong.tasks.v1.OfferRequest
+	10, // 51: gotong.tasks.v1.Tasks.PutContent:input_type -> gotong.tasks.v1.PutContentRequest
+	14, // 52: gotong.tasks.v1.Tasks.Work:input_type -> gotong.tasks.v1.WorkRequest
+	12, // 53: gotong.tasks.v1.Tasks.GetOutput:input_type -> gotong.tasks.v1.GetOutputRequest
+	40, // 54: gotong.tasks.v1.Keepers.PutJob:input_type -> gotong.tasks.v1.PutJobRequest
+	42, // 55: gotong.tasks.v1.Keepers.AppendJob:input_type -> gotong.tasks.v1.AppendJobRequest
+	44, // 56: gotong.tasks.v1.Keepers.JobState:input_type -> gotong.tasks.v1.JobStateRequest
+	46, // 57: gotong.tasks.v1.Keepers.ReadJob:input_type -> gotong.tasks.v1.ReadJobRequest
+	44, // 58: gotong.tasks.v1.Keepers.JobPlan:input_type -> gotong.tasks.v1.JobStateRequest
+	49, // 59: gotong.tasks.v1.Keepers.ListJobs:input_type -> gotong.tasks.v1.ListJobsRequest
+	52, // 60: gotong.tasks.v1.Keepers.SayOfJob:input_type -> gotong.tasks.v1.SayOfJobRequest
+	9,  // 61: gotong.tasks.v1.Tasks.Offer:output_type -> gotong.tasks.v1.OfferResponse
+	11, // 62: gotong.tasks.v1.Tasks.PutContent:output_type -> gotong.tasks.v1.PutContentResponse
+	16, // 63: gotong.tasks.v1.Tasks.Work:output_type -> gotong.tasks.v1.WorkResponse
+	13, // 64: gotong.tasks.v1.Tasks.GetOutput:output_type -> gotong.tasks.v1.GetOutputResponse
+	41, // 65: gotong.tasks.v1.Keepers.PutJob:output_type -> gotong.tasks.v1.PutJobResponse
+	43, // 66: gotong.tasks.v1.Keepers.AppendJob:output_type -> gotong.tasks.v1.AppendJobResponse
+	45, // 67: gotong.tasks.v1.Keepers.JobState:output_type -> gotong.tasks.v1.JobStateResponse
+	47, // 68: gotong.tasks.v1.Keepers.ReadJob:output_type -> gotong.tasks.v1.ReadJobResponse
+	48, // 69: gotong.tasks.v1.Keepers.JobPlan:output_type -> gotong.tasks.v1.JobPlanResponse
+	50, // 70: gotong.tasks.v1.Keepers.ListJobs:output_type -> gotong.tasks.v1.ListJobsResponse
+	53, // 71: gotong.tasks.v1.Keepers.SayOfJob:output_type -> gotong.tasks.v1.SayOfJobResponse
+	61, // [61:72] is the sub-list for method output_type
+	50, // [50:61] is the sub-list for method input_type
+	50, // [50:50] is the sub-list for extension type_name
+	50, // [50:50] is the sub-list for extension extendee
+	0,  // [0:50] is the sub-list for field type_name
 }
 
 func init() { file_tasks_v1_tasks_proto_init() }
