@@ -24,5 +24,6 @@
 // holds 100,000 shards looks at all of them within a quarter of the grace, or
 // faster when a member is gone; a round then costs each of the other holders
 // one question with about 50 bytes for each segment and an answer of 100 to
-// 300, and this peer about 10 MB of memory.
+// 300, and this peer about 10 MB of memory. After somebody came back who had been
+// given up, one sweep asks every member.
 package repair

@@ -220,3 +220,28 @@ func fewestCrowded(e Evidence, scene Scene, shard int, load map[string]int) int 
 	}
 	return best
 }
+
+// TestOneCopyIsChosen: whoever looks at the same answers finds the same copy of a
+// shard to be the one that stays, which somebody trusted has; and what may be let go
+// leaves a whole segment.
+func TestOneCopyIsChosen(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		scene, e := drawScene(t), drawEvidence(t)
+		for shard := range e.Redundancy.N {
+			stays := chosen(e, shard, scene)
+			for id := range scene.Peers {
+				scene.Self = id
+				if other := chosen(e, shard, scene); other != stays {
+					t.Fatalf("shard %d: %s stays for one, %s for another", shard, stays, other)
+				}
+				if withoutMine(e, shard, scene) != chanceGood {
+					continue
+				}
+				rest := Judge(e.less(shard, func(p grid.PeerID) bool { return p == id }), scene)
+				if len(rest.Good) != e.Redundancy.N || rest.Survives(e.Redundancy, scene.Peers) < 1 || stays.IsZero() {
+					t.Fatalf("shard %d may go from %s, which leaves %+v", shard, id, rest)
+				}
+			}
+		}
+	})
+}

@@ -398,18 +398,25 @@ func (m *memory) tries(id storage.ShardID) bool {
 	return known
 }
 
-// setTrial remembers how far it is. When there are too many, those that nobody
-// goes on with are forgotten, then new ones.
+// roomFor reports whether a trial can be remembered. When there are too many, those
+// with which nobody goes on are forgotten.
+func (m *memory) roomFor(id storage.ShardID, now time.Time) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if _, known := m.trials[id]; known || len(m.trials) < maxTrials {
+		return true
+	}
+	maps.DeleteFunc(m.trials, func(_ storage.ShardID, old trial) bool { return now.Sub(old.last) > condemnedFor })
+	return len(m.trials) < maxTrials
+}
+
+// setTrial remembers how far it is; see roomFor.
 func (m *memory) setTrial(id storage.ShardID, t trial) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if _, known := m.trials[id]; !known && len(m.trials) >= maxTrials {
-		maps.DeleteFunc(m.trials, func(_ storage.ShardID, old trial) bool { return t.last.Sub(old.last) > condemnedFor })
-		if len(m.trials) >= maxTrials {
-			return
-		}
+	if _, known := m.trials[id]; known || len(m.trials) < maxTrials {
+		m.trials[id], m.dirty = t, true
 	}
-	m.trials[id], m.dirty = t, true
 }
 
 func (m *memory) endTrial(id storage.ShardID) {

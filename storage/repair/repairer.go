@@ -35,6 +35,8 @@ type Repairer struct {
 	hasty   atomic.Int32  // who waits for a round to end early
 	wide    bool          // this sweep asks every member; of whoever holds rounds
 	widened time.Time     // when the last one that did ended
+	// regained says that somebody who had been given up is back since.
+	regained bool
 
 	mu       sync.Mutex
 	cursor   storage.SegmentID

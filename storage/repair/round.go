@@ -129,6 +129,9 @@ func (r *Repairer) hurry(scene Scene) bool {
 	for id := range gone {
 		more = more || !r.gone[id]
 	}
+	for id := range r.gone {
+		r.regained = r.regained || !gone[id]
+	}
 	first := r.total.Rounds == 0
 	r.gone = gone
 	return more && !first
@@ -146,11 +149,13 @@ func (r *Repairer) treat(ctx context.Context, ids []storage.SegmentID, scene Sce
 	if err := r.observe(ctx, patients, scene); err != nil {
 		return err
 	}
-	if err := r.letGoAll(ctx, patients, scene); err != nil {
-		return err
-	}
+	r.takeBackAll(ctx, patients, scene)
 	due, moving := r.triage(patients, scene, sum)
-	return errors.Join(r.mendAll(ctx, due, scene, sum), r.moveAll(ctx, moving, scene, sum))
+	err = errors.Join(r.mendAll(ctx, due, scene, sum), r.moveAll(ctx, moving, scene, sum))
+	if len(due) == 0 { // what is lost comes first
+		r.letGoAll(ctx, patients, scene)
+	}
+	return errors.Join(err, ctx.Err())
 }
 
 // admit collects what this peer knows of segments. Those that are neither held

@@ -3,6 +3,7 @@ package repair
 import (
 	"context"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -24,14 +25,18 @@ import (
 const (
 	// proofsToLetGo is how often the other holder proves in each step.
 	proofsToLetGo = 3
-	// trialPart of the grace lies between two proofs at least.
-	trialPart = 8
+	// trialPart of the grace lies between two proofs of the first step at least, a
+	// grace between those of the second.
+	trialPart = 3
 	// maxTrials bounds the shards that are being let go.
 	maxTrials = 8192
-	// trialsInRound bounds the proofs asked for RoundSegments segments,
+	// trialsInRound bounds the proofs asked for RoundSegments segments, trialsAtOnce
+	// those at the same time, trialsTime how long they hold up a round.
 	trialsInRound = 128
-	// trialsAtOnce those at the same time.
-	trialsAtOnce = 4
+	trialsAtOnce  = 4
+	trialsTime    = 10 * time.Minute
+	// wideGraces pass at most until every member is asked about all segments again.
+	wideGraces = 7
 )
 
 // trial is how far another holder is in one step of the above.
@@ -85,14 +90,33 @@ func (e Evidence) less(shard int, gone func(grid.PeerID) bool) Evidence {
 	return e
 }
 
+// takeBackAll takes back what was set aside and is needed. It is in the evidence
+// and the verdicts of the patients afterwards.
+func (r *Repairer) takeBackAll(ctx context.Context, patients []*patient, scene Scene) {
+	for _, p := range patients {
+		p.surplus = slices.DeleteFunc(p.surplus, func(s shardstore.Surplus) bool {
+			id := storage.ShardID{Segment: p.id, Index: s.Index}
+			keeper := r.memory.trial(id).keeper
+			chance := withoutMine(p.evidence, s.Index, scene)
+			if chance == chanceWait || chance == chanceGood && (keeper.IsZero() || slices.Contains(p.elsewhere(s.Index, scene), keeper)) {
+				return false
+			}
+			r.takeBack(ctx, p, id, scene)
+			return true
+		})
+	}
+}
+
 // letGoAll goes on with the surplus shards of some patients, a bounded number of
-// them. What is taken back is in their evidence and verdicts afterwards.
-func (r *Repairer) letGoAll(ctx context.Context, patients []*patient, scene Scene) error {
+// them.
+func (r *Repairer) letGoAll(ctx context.Context, patients []*patient, scene Scene) {
+	ctx, cancel := context.WithTimeout(ctx, trialsTime)
+	defer cancel()
 	var group errgroup.Group
 	group.SetLimit(trialsAtOnce)
-	asked := 0
+	var asked atomic.Int32
 	for _, p := range patients {
-		if p.job || asked >= trialsInRound || r.hasty.Load() > 0 || ctx.Err() != nil {
+		if p.job || asked.Load() >= trialsInRound || r.hasty.Load() > 0 || ctx.Err() != nil {
 			continue
 		}
 		copies := slices.DeleteFunc(slices.Clone(p.held), func(shard int) bool {
@@ -101,19 +125,17 @@ func (r *Repairer) letGoAll(ctx context.Context, patients []*patient, scene Scen
 		if len(copies)+len(p.surplus) == 0 {
 			continue
 		}
-		asked += len(copies) + len(p.surplus)
 		group.Go(func() error {
 			for _, shard := range copies {
-				r.tryToLetGo(ctx, p, shard, scene)
+				r.tryToLetGo(ctx, p, shard, scene, &asked)
 			}
 			for _, s := range p.surplus {
-				r.watchSurplus(ctx, p, s, scene)
+				r.watchSurplus(ctx, p, s, scene, &asked)
 			}
 			return nil
 		})
 	}
 	_ = group.Wait() // each looks after itself
-	return ctx.Err()
 }
 
 // letsGo reports whether shards of a segment are being let go.
@@ -125,12 +147,13 @@ func (r *Repairer) letsGo(p *patient) bool {
 
 // widen decides, at the end of a sweep over all segments, whether the next one
 // asks every member, which finds copies that nobody expects: the first one does,
-// and one in each grace.
+// one after somebody came back who had been given up, and one now and then.
 func (r *Repairer) widen(now time.Time) {
 	if r.wide {
 		r.widened = now
 	}
-	r.wide = now.Sub(r.widened) >= r.cfg().Grace
+	r.wide = r.regained || now.Sub(r.widened) >= wideGraces*r.cfg().Grace
+	r.regained = false
 }
 
 // doubled reports whether somebody else says to have a shard too.
@@ -141,7 +164,7 @@ func (p *patient) doubled(shard int, self grid.PeerID) bool {
 }
 
 // tryToLetGo is the first step, for a shard that is stored here.
-func (r *Repairer) tryToLetGo(ctx context.Context, p *patient, shard int, scene Scene) {
+func (r *Repairer) tryToLetGo(ctx context.Context, p *patient, shard int, scene Scene, asked *atomic.Int32) {
 	id := storage.ShardID{Segment: p.id, Index: shard}
 	keeper, chance := chosen(p.evidence, shard, scene), withoutMine(p.evidence, shard, scene)
 	t := r.memory.trial(id)
@@ -154,7 +177,7 @@ func (r *Repairer) tryToLetGo(ctx context.Context, p *patient, shard int, scene 
 	case t.keeper != keeper:
 		t = trial{keeper: keeper}
 	}
-	if !r.due(t, scene) {
+	if !r.mayAsk(asked, id, t, r.cfg().Grace/trialPart, scene) {
 		return
 	}
 	outcome := r.tryKeeper(ctx, t, id, false)
@@ -177,20 +200,13 @@ func (r *Repairer) tryToLetGo(ctx context.Context, p *patient, shard int, scene 
 }
 
 // watchSurplus is the second step, for a shard that was set aside.
-func (r *Repairer) watchSurplus(ctx context.Context, p *patient, s shardstore.Surplus, scene Scene) {
+func (r *Repairer) watchSurplus(ctx context.Context, p *patient, s shardstore.Surplus, scene Scene, asked *atomic.Int32) {
 	id := storage.ShardID{Segment: p.id, Index: s.Index}
 	t := r.memory.trial(id)
 	if t.keeper.IsZero() { // what was known of it is lost
 		t.keeper = chosen(p.evidence, s.Index, scene)
 	}
-	switch chance := withoutMine(p.evidence, s.Index, scene); {
-	case chance == chanceWait:
-		return
-	case chance == chanceNone, !slices.Contains(p.elsewhere(s.Index, scene), t.keeper):
-		r.takeBack(ctx, p, id, scene)
-		return
-	}
-	if !r.due(t, scene) {
+	if withoutMine(p.evidence, s.Index, scene) != chanceGood || !r.mayAsk(asked, id, t, r.cfg().Grace, scene) {
 		return
 	}
 	next := t.proved(scene.Now)
@@ -238,9 +254,10 @@ func (r *Repairer) takeBack(ctx context.Context, p *patient, id storage.ShardID,
 	p.verdict.Claimed = p.verdict.Claimed || claimed
 }
 
-// due reports whether the next proof of a trial may be asked for.
-func (r *Repairer) due(t trial, scene Scene) bool {
-	return t.proofs == 0 || scene.Now.Sub(t.last) >= r.cfg().Grace/trialPart
+// mayAsk reports whether the next proof of a trial is due and may be asked for.
+func (r *Repairer) mayAsk(asked *atomic.Int32, id storage.ShardID, t trial, every time.Duration, scene Scene) bool {
+	due := t.proofs == 0 || scene.Now.Sub(t.last) >= every
+	return due && r.memory.roomFor(id, scene.Now) && asked.Add(1) <= trialsInRound
 }
 
 // enough reports whether a step of a trial may end.
