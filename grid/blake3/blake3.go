@@ -11,7 +11,6 @@ package blake3
 import (
 	"hash"
 	"math/bits"
-	"slices"
 
 	"lukechampine.com/blake3"
 	"lukechampine.com/blake3/guts"
@@ -140,7 +139,7 @@ func (h *Hasher) Write(p []byte) (int, error) {
 // after it.
 func (h *Hasher) Sum(b []byte) []byte {
 	sum := h.Sum256()
-	return append(slices.Clip(b), sum[:]...)
+	return append(b, sum[:]...)
 }
 
 // Sum256 returns the hash of what was written so far. More may be written after

@@ -73,6 +73,10 @@ func checkSum(t *testing.T, data []byte, pieces ...int) {
 				t.Fatalf("sum in between, after %d of %d bytes in pieces of %d", so, len(data), piece)
 			}
 		}
+		var place [32]byte // as hash.Hash has it: in place where there is room
+		if h.Sum(place[:0]); place != want {
+			t.Errorf("%d bytes: %x in its place, want %x", len(data), place, want)
+		}
 		if got := h.Sum([]byte("x")); !bytes.Equal(got, append([]byte("x"), want[:]...)) {
 			t.Fatalf("%d bytes in pieces of %d: got %x, want %x", len(data), piece, got, want)
 		}
