@@ -41,7 +41,8 @@ const (
 // Random reads parts of objects in any order. It fetches single blobs, straight
 // from the holder of the shard in which they are, and keeps the last ones. What
 // a range cannot give, because its holder is away or wrong, comes from the whole
-// segment. It is safe for concurrent use.
+// segment. Segments that it fetches again it keeps on disk, up to 2 GiB; when
+// they are more it fetches single blobs only. It is safe for concurrent use.
 type Random struct {
 	r     *Reader
 	limit int
@@ -93,7 +94,7 @@ func (v *Vault) NewRandom(ctx context.Context, limit int) (*Random, error) {
 	if err != nil {
 		return nil, err
 	}
-	reader.random = true
+	reader.random, reader.scratch.most = true, randomScratchMost
 	if limit == 0 {
 		limit = DefaultRandomBytes
 	}
@@ -260,7 +261,7 @@ func (r *Random) claim(h [32]byte) *keptBlob {
 	if b := r.keptLocked(h); b != nil {
 		return b
 	}
-	b := &keptBlob{h: h, ready: make(chan struct{}), whole: err == nil && r.inARow(at)}
+	b := &keptBlob{h: h, ready: make(chan struct{}), whole: err == nil && r.inARow(at) && !r.r.scratch.full()}
 	r.blobs[h] = r.use.PushFront(b)
 	r.r.wg.Go(func() { r.load(b) })
 	return b

@@ -71,6 +71,40 @@ func TestSmallReadIsCheap(t *testing.T) {
 	}
 }
 
+// TestScatteredReadAt: several objects read side by side, each in a segment of
+// its own, cost each segment a bounded number of times, on disk and when the disk
+// takes no more.
+func TestScatteredReadAt(t *testing.T) {
+	const step, size = 512 << 10, 8 << 20
+	read := func(t *testing.T, most int64) (f *fixture, r *Random) {
+		f = newFixture(t)
+		refs, contents, reader := f.scattered(3*leasedSegments, size)
+		reader.Close()
+		r = f.random(3 * leasedSegments * maxBlobBytes)
+		r.r.scratch.most = most
+		p := make([]byte, step)
+		for at := 0; at < size; at += step {
+			for i, ref := range refs {
+				if _, err := r.ReadAt(t.Context(), ref, p, int64(at)); err != nil || !bytes.Equal(p, contents[i][at:at+step]) {
+					t.Fatal(i, at, err)
+				}
+			}
+		}
+		return f, r
+	}
+	t.Run("disk", func(t *testing.T) {
+		if f, _ := read(t, randomScratchMost); f.mostGets() != 2 {
+			t.Errorf("a segment was fetched %d times", f.mostGets())
+		}
+	})
+	t.Run("full", func(t *testing.T) {
+		f, r := read(t, 1)
+		if f.mostGets() > 2 || r.Fetched() > 3*3*leasedSegments*size {
+			t.Errorf("a segment was fetched %d times, and %d bytes in all", f.mostGets(), r.Fetched())
+		}
+	})
+}
+
 // TestLongReadTakesSegments: what is read in order costs each segment once.
 func TestLongReadTakesSegments(t *testing.T) {
 	f := newFixture(t)

@@ -68,7 +68,7 @@ type Reader struct {
 	alone     map[uint32]alone
 
 	noRanges atomic.Bool // one failed, and whole segments are there without that holder
-	random   bool        // a Random decides what is fetched alone, and is open for long
+	random   bool        // a Random decides what is fetched alone
 
 	onlyPresent bool // what only forgotten snapshots need counts as missing
 }
@@ -95,7 +95,7 @@ func (v *Vault) NewReader(ctx context.Context) (*Reader, error) {
 		return nil, fmt.Errorf("bring index up to date: %w", err)
 	}
 	r := &Reader{v: v, slots: make(chan struct{}, fetchesAtOnce), cached: map[uint32]*cachedSegment{}, changed: make(chan struct{}),
-		scratch: newScratch(v.dir), alone: map[uint32]alone{}}
+		scratch: newScratch(v.dir, scratchMost), alone: map[uint32]alone{}}
 	r.ctx, r.cancel = context.WithCancel(ctx)
 	return r, nil
 }
@@ -238,7 +238,7 @@ func (r *Reader) tryPin(number uint32, use segmentUse) (*cachedSegment, <-chan s
 			r.scattered = r.scattered || r.once.has(number)
 			r.once.add(number)
 			delete(r.alone, number)
-			segment.keep = r.scattered && !r.random
+			segment.keep = r.scattered
 			r.cached[number] = segment
 			r.wg.Go(func() { r.fetch(segment) })
 		}

@@ -11,9 +11,12 @@ import (
 	"gotong/storage"
 )
 
-// scratchMost bounds what a Reader keeps on disk, in bytes; it takes no more
-// than half of what is free either.
-const scratchMost = 8 << 30
+// What a Reader, and a Random, which is open for long, keep on disk at most, in
+// bytes. No more than half of what is free is taken either.
+const (
+	scratchMost       = 8 << 30
+	randomScratchMost = 2 << 30
+)
 
 // scratchName is what the files of all scratches begin with; what a kill left
 // there goes away at the next start.
@@ -25,7 +28,8 @@ var errScratchFull = errors.New("as many segments are on disk as a reader keeps 
 // scratch keeps segments as they came, sealed, in one temporary file: in the
 // order in which they came, until it is closed.
 type scratch struct {
-	dir string
+	dir  string
+	most int64
 
 	mu    sync.Mutex
 	file  *os.File // nil before the first segment
@@ -38,8 +42,15 @@ type scratch struct {
 // kept is where a segment is in the file.
 type kept struct{ off, bytes int64 }
 
-func newScratch(dir string) *scratch {
-	return &scratch{dir: dir, kept: map[storage.SegmentID]kept{}}
+func newScratch(dir string, most int64) *scratch {
+	return &scratch{dir: dir, most: most, kept: map[storage.SegmentID]kept{}}
+}
+
+// full reports whether no more segments are kept.
+func (s *scratch) full() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.err != nil
 }
 
 // find returns where a segment is; without bytes it is not there.
@@ -79,7 +90,7 @@ func (s *scratch) open() error {
 	if err != nil {
 		return err
 	}
-	s.limit = int64(min(scratchMost, free/2))
+	s.limit = int64(min(uint64(s.most), free/2))
 	if s.file, err = os.CreateTemp(s.dir, scratchName+"-*"); err == nil && runtime.GOOS != "windows" {
 		err = os.Remove(s.file.Name())
 	}
