@@ -93,13 +93,13 @@ func TestScatteredReadAt(t *testing.T) {
 		return f, r
 	}
 	t.Run("disk", func(t *testing.T) {
-		if f, _ := read(t, randomScratchMost); f.mostGets() != 2 {
+		if f, _ := read(t, randomScratchMost); f.mostGets() == 0 || f.mostGets() > 2 {
 			t.Errorf("a segment was fetched %d times", f.mostGets())
 		}
 	})
 	t.Run("full", func(t *testing.T) {
 		f, r := read(t, 1)
-		if f.mostGets() > 2 || r.Fetched() > 3*3*leasedSegments*size {
+		if f.mostGets() > 6 || r.Fetched() > 6*3*leasedSegments*size { // what was on its way when the disk was full too
 			t.Errorf("a segment was fetched %d times, and %d bytes in all", f.mostGets(), r.Fetched())
 		}
 	})
