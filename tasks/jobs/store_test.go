@@ -220,6 +220,28 @@ func TestFullDiskAndFailedSync(t *testing.T) {
 	}
 }
 
+// TestOpenedJournalIsDurable: a process that was killed between writing and syncing
+// leaves records that a power cut may still take; they count once they are synced.
+func TestOpenedJournalIsDurable(t *testing.T) {
+	p := planOf(t, 3)
+	raw, err := recordOf(signedResults(t, p, keyOf(2), tasks.StateDone, "", 0)...).Encode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, torn := range []int{0, 5} { // bytes of another record
+		mem := &memFile{data: appendEntry(journalHead(p.Job), raw)}
+		mem.data = append(mem.data, make([]byte, torn)...)
+		_, cut, err := openJournal(mem, p.Job, int64(len(mem.data)), nil, func(*Record, int64) error { return nil })
+		if err != nil || cut != int64(torn) || mem.synced != len(mem.data) {
+			t.Errorf("%d bytes cut, %d of %d synced, %v", cut, mem.synced, len(mem.data), err)
+		}
+		f := &faultyFile{file: mem, sync: syscall.EIO}
+		if _, _, err := openJournal(f, p.Job, int64(len(mem.data)), nil, func(*Record, int64) error { return nil }); !errors.Is(err, syscall.EIO) {
+			t.Errorf("opened though it could not be synced: %v", err)
+		}
+	}
+}
+
 func TestFailedCutBreaks(t *testing.T) {
 	p := planOf(t, 3)
 	_, j := newJob(t, p)
@@ -306,7 +328,7 @@ func FuzzJournal(f *testing.F) {
 	}
 	f.Add(appendEntry(appendEntry(nil, raw), raw))
 	f.Fuzz(func(t *testing.T, data []byte) {
-		mem := &memFile{append(journalHead(p.Job), data...)}
+		mem := &memFile{data: append(journalHead(p.Job), data...)}
 		j, cut, err := openJournal(mem, p.Job, int64(len(mem.data)), nil, func(r *Record, _ int64) error { return nil })
 		if err != nil || j.size+cut != int64(journalHeader+len(data)) || int64(len(mem.data)) != j.size {
 			t.Fatalf("%d of %d bytes, %d cut: %v", j.size, len(mem.data), cut, err)
@@ -314,7 +336,10 @@ func FuzzJournal(f *testing.F) {
 	})
 }
 
-type memFile struct{ data []byte }
+type memFile struct {
+	data   []byte
+	synced int // bytes
+}
 
 func (m *memFile) ReadAt(b []byte, at int64) (int, error) {
 	return bytes.NewReader(m.data).ReadAt(b, at)
@@ -324,5 +349,5 @@ func (m *memFile) WriteAt(b []byte, at int64) (int, error) {
 	return len(b), nil
 }
 func (m *memFile) Truncate(n int64) error { m.data = m.data[:n]; return nil }
-func (m *memFile) Sync() error            { return nil }
+func (m *memFile) Sync() error            { m.synced = len(m.data); return nil }
 func (m *memFile) Close() error           { return nil }

@@ -442,7 +442,6 @@ func TestBwrapAbandonAndClose(t *testing.T) {
 // TestBwrapDiesWithParent: nothing is left when this program is killed.
 func TestBwrapDiesWithParent(t *testing.T) {
 	b := open(t, nil)
-	_ = b
 	if os.Getenv("BWRAP_PARENT") != "" {
 		b.Submit(sh("echo up >/out/x; sleep 300"), func(sandbox.Outcome) {})
 		waitFor(t, func() bool { return len(sandbox.Descendants(os.Getpid())) >= 3 })
@@ -450,7 +449,15 @@ func TestBwrapDiesWithParent(t *testing.T) {
 		select {}
 	}
 	cmd := exec.Command(os.Args[0], "-test.run", "^TestBwrapDiesWithParent$", "-test.v")
-	cmd.Env = append(os.Environ(), "BWRAP_PARENT=1")
+	dir, err := os.MkdirTemp("", "bwrap-") // which that process does not live to remove
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	if err := os.Chmod(dir, 0o755); err != nil { // commands run as somebody else
+		t.Fatal(err)
+	}
+	cmd.Env = append(os.Environ(), "BWRAP_PARENT=1", "TMPDIR="+dir)
 	out, err := cmd.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)

@@ -2,6 +2,7 @@ package worker
 
 import (
 	"bytes"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -9,6 +10,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"gotong/tasks/sandbox"
 )
 
 // heldPeer in the environment makes the test binary a worker that holds a guest
@@ -26,29 +29,32 @@ func TestKilledPeerLeavesNoStoppedGuest(t *testing.T) {
 		select {}
 	}
 	peer := exec.Command(os.Args[0], "-test.run=^TestKilledPeerLeavesNoStoppedGuest$")
-	peer.Env = append(os.Environ(), heldPeer+"=1")
+	peer.Env = append(os.Environ(), heldPeer+"=1", "TMPDIR="+t.TempDir()) // it does not live to tidy up
 	if err := peer.Start(); err != nil {
 		t.Fatal(err)
 	}
 	defer peer.Process.Kill()
-	guest := ""
 	await(t, "no guest was stopped", func() bool {
 		lines, _ := filepath.Glob("/proc/[0-9]*/stat")
 		for _, path := range lines {
 			if state, parent := stateOf(path); state == "T" && parent == peer.Process.Pid {
-				guest = path
 				return true
 			}
 		}
 		return false
 	})
+	below := sandbox.Descendants(peer.Process.Pid)
 	if err := peer.Process.Kill(); err != nil {
 		t.Fatal(err)
 	}
 	peer.Wait()
-	await(t, "the guest is still there", func() bool {
-		state, _ := stateOf(guest)
-		return state == "" || state == "Z"
+	await(t, "a guest is still there", func() bool {
+		for _, pid := range below {
+			if state, _ := stateOf(fmt.Sprintf("/proc/%d/stat", pid)); state != "" && state != "Z" {
+				return false
+			}
+		}
+		return true
 	})
 }
 
