@@ -5,9 +5,11 @@ import (
 	"os"
 	"time"
 
+	"gotong/grid"
 	"gotong/tasks"
 	"gotong/tasks/jobs"
 	"gotong/tasks/scheduler"
+	"gotong/tasks/taskrpc"
 )
 
 // RunJob runs a job of this peer's owner on the grid.
@@ -57,4 +59,25 @@ func (p *Peer) WorkFrom() (seconds float64) {
 		seconds += w.CoreSecondsFrom
 	}
 	return seconds
+}
+
+// WhyNot says why a donor runs no tasks like this for this peer's owner, as run
+// --dry-run shows it; empty: it does.
+func (p *Peer) WhyNot(ctx context.Context, donor grid.PeerID, h scheduler.Header) (string, error) {
+	var err error
+	if h.Grant, err = p.grantJob(h.Job, 0, time.Hour); err != nil {
+		return "", err
+	}
+	for _, other := range p.membership.Peers() {
+		if other.ID == donor {
+			return p.fits(ctx, other, h).Why, nil
+		}
+	}
+	return "", grid.ErrNotMember
+}
+
+// Refuses returns why this peer runs no tasks like this for the owner of another,
+// or nil.
+func (p *Peer) Refuses(other *Peer, h scheduler.Header) error {
+	return p.work.runner.Check(taskrpc.Asker{Peer: other.ID(), Owner: other.owner(), Job: h.Job}, h.Spec(scheduler.Part{}))
 }
