@@ -4,8 +4,6 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
-	"fmt"
-	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -261,45 +259,27 @@ func accepted(ctx context.Context, t *testing.T, p *localgrid.Peer, id string, t
 	if sum != tasks {
 		t.Errorf("%d tasks were accepted of all peers together, want %d", sum, tasks)
 	}
-	seen := map[int]bool{}
+	type place struct {
+		Step  string
+		Index int
+	}
+	seen := map[place]bool{}
 	must(t, p.Lines(ctx, func(line []byte) error {
 		var l struct {
-			Index          int
+			place
 			State, Invalid string
 		}
 		err := json.Unmarshal(line, &l)
-		if seen[l.Index] || l.State != "done" || l.Invalid != "" {
+		if seen[l.place] || l.State != "done" || l.Invalid != "" {
 			t.Errorf("%s", line)
 		}
-		seen[l.Index] = true
+		seen[l.place] = true
 		return err
 	}, "job", "logs", id))
 	if len(seen) != tasks {
 		t.Errorf("%d results, want %d", len(seen), tasks)
 	}
 	t.Logf("%d tasks, epoch %d", tasks, j.Epoch)
-}
-
-// TestJobOutlivesKills: the submitter is killed, workers and whoever drives are
-// killed and come back, and every one of many small tasks is accepted exactly
-// once.
-func TestJobOutlivesKills(t *testing.T) {
-	tasks := sizeFrom(t, "JOB_TASKS", 5000)
-	ctx := testContext(t)
-	g := newGridWith(t, []string{"GOTONG_TASKS_KEEPER_LEASE=2s"})
-	you, friends := grow(ctx, t, g, 3)
-	id := submit(ctx, t, you, jobDir(t, fmt.Sprintf("steps:\n- module: spin.wasm\n  args: ['1', '{}']\n  items: {range: {from: 1, to: %d}}\n", tasks), map[string]string{}))
-	must(t, you.Kill())
-	random := rand.New(rand.NewPCG(rand.Uint64(), 0))
-	for range 3 {
-		victim := friends[random.IntN(len(friends))]
-		<-time.After(time.Duration(300+random.IntN(700)) * time.Millisecond)
-		must(t, victim.Kill())
-		must(t, victim.Start(ctx))
-	}
-	must(t, you.Start(ctx))
-	must(t, g.WaitAlive(ctx, you, 4))
-	accepted(ctx, t, you, id, tasks)
 }
 
 // TestJobLogsFollow: logs -f prints results as they come and ends with the job.

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -14,31 +15,40 @@ import (
 	"gotong/tasks/jobs"
 )
 
-// storm kills peers, and stops and continues them, at random; in the end all of
-// them run.
+// storm kills peers, and stops and continues them, at random, two at a time; in
+// the end all of them run.
 func storm(ctx context.Context, t *testing.T, rounds int, peers ...*localgrid.Peer) {
 	t.Helper()
+	rand.Shuffle(len(peers), func(i, j int) { peers[i], peers[j] = peers[j], peers[i] })
+	other := make(chan error, 1)
+	go func() { other <- batter(ctx, rounds/2, peers[:len(peers)/2]) }()
+	err := batter(ctx, rounds-rounds/2, peers[len(peers)/2:])
+	must(t, errors.Join(err, <-other))
+}
+
+func batter(ctx context.Context, rounds int, peers []*localgrid.Peer) error {
 	for range rounds {
 		p := peers[rand.IntN(len(peers))]
 		<-time.After(time.Duration(100+rand.IntN(400)) * time.Millisecond)
-		switch rand.IntN(4) {
-		case 0: // for a moment
-			must(t, syscall.Kill(p.PID(), syscall.SIGSTOP))
-			<-time.After(time.Duration(100+rand.IntN(400)) * time.Millisecond)
-			must(t, syscall.Kill(p.PID(), syscall.SIGCONT))
-		case 1: // until its work was given to others
-			must(t, syscall.Kill(p.PID(), syscall.SIGSTOP))
-			<-time.After(3 * time.Second)
-			must(t, syscall.Kill(p.PID(), syscall.SIGCONT))
-		case 2:
-			must(t, p.Kill())
-			must(t, p.Start(ctx))
-		default:
-			must(t, p.Kill())
-			<-time.After(3 * time.Second)
-			must(t, p.Start(ctx))
+		away := time.Duration(100+rand.IntN(400)) * time.Millisecond // for a moment
+		if rand.IntN(2) == 0 {
+			away = 3 * time.Second // until its work was given to others
+		}
+		var gone, back error
+		if rand.IntN(2) == 0 {
+			gone = syscall.Kill(p.PID(), syscall.SIGSTOP)
+			<-time.After(away)
+			back = syscall.Kill(p.PID(), syscall.SIGCONT)
+		} else {
+			gone = p.Kill()
+			<-time.After(away)
+			back = p.Start(ctx)
+		}
+		if err := errors.Join(gone, back); err != nil {
+			return fmt.Errorf("%s: %w", p.Name, err)
 		}
 	}
+	return nil
 }
 
 // device makes another device of the owner of p, which may be gone.
@@ -52,66 +62,78 @@ func device(ctx context.Context, t *testing.T, g *localgrid.Grid, p, through *lo
 }
 
 // TestJobOutlivesItsSubmitter: the submitter's home is deleted, the keeper that
-// drives is killed for good, workers are killed, stopped and continued; a device
-// that the owner makes afterwards, with nothing but the phrase, has all results,
-// and they are right.
+// drives is killed for good in the middle of the job, workers are killed, stopped
+// and continued. Another keeper goes on, and a device that the owner made meanwhile,
+// with nothing but the phrase, has all results, and they are right. By the journals
+// on the disks every task was accepted exactly once.
 func TestJobOutlivesItsSubmitter(t *testing.T) {
-	tasks := sizeFrom(t, "SURVIVE_TASKS", 400)
+	each := sizeFrom(t, "SURVIVE_TASKS", 400) / 2
 	ctx := testContext(t)
 	g := newGridWith(t, []string{"GOTONG_TASKS_KEEPER_LEASE=2s", "GOTONG_TASKS_KEEPER_GRACE=5s"})
 	you, friends := grow(ctx, t, g, 6)
-	id := submit(ctx, t, you, jobDir(t, fmt.Sprintf("keepers: friends\nsteps:\n- name: say\n  module: echo.wasm\n  args: ['item', '{}']\n  items: {range: {from: 1, to: %d}}\n", tasks), map[string]string{}))
-	keepers := map[string]bool{}
-	for _, k := range showJob(ctx, t, you, id).Keepers {
-		keepers[k.ID] = true
-	}
-	must(t, you.Kill())
-	must(t, os.RemoveAll(you.Home))
-	if len(keepers) != 3 {
-		t.Fatalf("keepers %v", keepers)
-	}
-	var left []*localgrid.Peer
-	killed := false
-	for _, f := range friends {
-		if keepers[f.ID] && !killed {
-			must(t, f.Kill())
-			killed = true
-			continue
+	var id string
+	var laptop, driver *localgrid.Peer
+	for steps := max(2, 4000/each); driver == nil; steps *= 4 { // until it is not over before the kill
+		by := you
+		if laptop != nil {
+			by = laptop
 		}
-		left = append(left, f)
+		id = submit(ctx, t, by, jobDir(t, fmt.Sprintf(`
+keepers: friends
+steps:
+- name: work
+  module: spin.wasm
+  args: ['%d', '{}']
+  items: {range: {from: 1, to: %d}}
+- name: say
+  module: echo.wasm
+  args: ['item', '{}']
+  items: {like: work}
+  needs: [work]
+`, steps, each), map[string]string{}))
+		if laptop == nil {
+			must(t, you.Kill())
+			must(t, os.RemoveAll(you.Home))
+			laptop = device(ctx, t, g, you, friends[0], "laptop")
+		}
+		driver = drivenNow(ctx, t, laptop, id, friends)
+	}
+	must(t, driver.Kill())
+	var left []*localgrid.Peer
+	for _, f := range friends {
+		if f != driver {
+			left = append(left, f)
+		}
 	}
 	storm(ctx, t, 6, left...)
-	laptop := device(ctx, t, g, you, left[0], "laptop")
-	accepted(ctx, t, laptop, id, tasks)
+	accepted(ctx, t, laptop, id, 2*each)
+	if j := showJob(ctx, t, laptop, id); j.Epoch < 2 || j.Driver == driver.ID {
+		t.Errorf("epoch %d of %s", j.Epoch, j.Driver)
+	}
 	to := filepath.Join(shortTempDir(t), "results")
 	must(t, laptop.JSON(ctx, nil, "job", "results", id, "--to", to))
-	for i := 1; i <= tasks; i++ {
-		got, err := os.ReadFile(filepath.Join(to, fmt.Sprint(i), "stdout"))
+	for i := 1; i <= each; i++ {
+		got, err := os.ReadFile(filepath.Join(to, "say", fmt.Sprint(i), "stdout"))
 		if want := fmt.Sprintf("item %d\n", i); err != nil || string(got) != want {
 			t.Fatalf("item %d: %q %v", i, got, err)
 		}
 	}
+	allJournalled(t, left, id, 2*each)
 }
 
 // TestSubmitterStormed: the submitter drives its job as long as it is up, is
 // killed and started again and again with all workers, and every task is
 // accepted once.
 func TestSubmitterStormed(t *testing.T) {
-	tasks := sizeFrom(t, "SURVIVE_TASKS", 400)
+	tasks := sizeFrom(t, "SURVIVE_TASKS", 2000)
 	ctx := testContext(t)
 	g := newGridWith(t, []string{"GOTONG_TASKS_KEEPER_LEASE=2s"})
 	you, friends := grow(ctx, t, g, 6)
-	id := submit(ctx, t, you, jobDir(t, fmt.Sprintf("steps:\n- module: spin.wasm\n  args: ['2', '{}']\n  items: {range: {from: 1, to: %d}}\n", tasks), map[string]string{}))
-	driver := showJob(ctx, t, you, id).Driver
-	for _, f := range friends {
-		if f.ID == driver || f.Name == driver {
-			must(t, f.Kill())
-			<-time.After(4 * time.Second) // another takes over
-			must(t, f.Start(ctx))
-		}
-	}
-	storm(ctx, t, 6, append(friends, you)...)
+	id := submit(ctx, t, you, jobDir(t, fmt.Sprintf("steps:\n- module: spin.wasm\n  args: ['1', '{}']\n  items: {range: {from: 1, to: %d}}\n", tasks), map[string]string{}))
+	all := append([]*localgrid.Peer{you}, friends...)
+	storm(ctx, t, 8, all...)
 	accepted(ctx, t, you, id, tasks)
+	allJournalled(t, all, id, tasks)
 }
 
 // drivenNow waits until a job has some results and not half of them, and returns
@@ -119,7 +141,10 @@ func TestSubmitterStormed(t *testing.T) {
 func drivenNow(ctx context.Context, t *testing.T, you *localgrid.Peer, id string, friends []*localgrid.Peer) (driver *localgrid.Peer) {
 	t.Helper()
 	eventually(ctx, t, time.Minute, "a friend drives the job", func() (bool, error) {
-		j := showJob(ctx, t, you, id)
+		var j jobDoc
+		if you.JSON(ctx, &j, "job", "show", id) != nil { // a new device knows nobody yet
+			return false, nil
+		}
 		if 2*j.Done > j.Tasks {
 			return true, nil
 		}
@@ -133,37 +158,13 @@ func drivenNow(ctx context.Context, t *testing.T, you *localgrid.Peer, id string
 	return driver
 }
 
-// TestDriverKilledInTheMiddle: the keeper that drives is killed for good while
-// the job runs, workers are killed, stopped and continued, the submitter is
-// killed and comes back; another keeper goes on, and by the journals on the disks
-// every task was accepted exactly once.
-func TestDriverKilledInTheMiddle(t *testing.T) {
-	tasks := sizeFrom(t, "SURVIVE_TASKS", 400)
-	ctx := testContext(t)
-	g := newGridWith(t, []string{"GOTONG_TASKS_KEEPER_LEASE=2s", "GOTONG_TASKS_KEEPER_GRACE=5s"})
-	you, friends := grow(ctx, t, g, 6)
-	var id string
-	var driver *localgrid.Peer
-	for steps := max(2, 4000/tasks); driver == nil; steps *= 4 { // until it is not over before the kill
-		id = submit(ctx, t, you, jobDir(t, fmt.Sprintf("keepers: friends\nsteps:\n- module: spin.wasm\n  args: ['%d', '{}']\n  items: {range: {from: 1, to: %d}}\n", steps, tasks), map[string]string{}))
-		driver = drivenNow(ctx, t, you, id, friends)
-	}
-	must(t, driver.Kill())
-	var left []*localgrid.Peer
-	for _, f := range friends {
-		if f != driver {
-			left = append(left, f)
-		}
-	}
-	storm(ctx, t, 3, append(left, you)...)
-	accepted(ctx, t, you, id, tasks)
-	if j := showJob(ctx, t, you, id); j.Epoch < 2 || j.Driver == driver.ID {
-		t.Errorf("epoch %d of %s", j.Epoch, j.Driver)
-	}
+// allJournalled kills peers and looks at what they have on their disks of a job.
+func allJournalled(t *testing.T, peers []*localgrid.Peer, id string, tasks int) {
+	t.Helper()
 	copies := 0
-	for _, f := range left {
-		must(t, f.Kill())
-		copies += journalled(t, f, id, tasks)
+	for _, p := range peers {
+		must(t, p.Kill())
+		copies += journalled(t, p, id, tasks)
 	}
 	if copies == 0 {
 		t.Error("no journal of the job on any disk")
