@@ -148,12 +148,11 @@ func (p *Peer) judgeOne(ctx context.Context, m grid.Peer, expr where.Expr, h sch
 		return false, append(reasons, validText(tasks.Reason(err)))
 	}
 	fits = len(reasons) == 0
+	free := fmt.Sprintf("%d of %s free", offer.Free, count(offer.Slots, "slot"))
 	if offer.Free == 0 {
-		reasons = append(reasons, fmt.Sprintf("busy: all of its %s are taken now", count(offer.Slots, "slot")))
-	} else {
-		reasons = append(reasons, fmt.Sprintf("%d of %s free", offer.Free, count(offer.Slots, "slot")))
+		free = "busy: " + free
 	}
-	return fits, reasons
+	return fits, append(reasons, free)
 }
 
 func (p *Peer) offer(ctx context.Context, id grid.PeerID, h scheduler.Header) (scheduler.Offer, error) {

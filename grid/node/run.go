@@ -1,11 +1,11 @@
 package node
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"os"
-	"strings"
 	"time"
 
 	controlv1 "gotong/proto/control/v1"
@@ -142,7 +142,7 @@ func (r *run) drive(ctx context.Context, job scheduler.Job) error {
 	case err != nil:
 		return err
 	default:
-		if err := nobodyWorked(sum); err != nil {
+		if err := r.nobodyWorked(sum); err != nil {
 			return err
 		}
 	}
@@ -151,7 +151,7 @@ func (r *run) drive(ctx context.Context, job scheduler.Job) error {
 
 func (r *run) config() (cfg scheduler.Config, err error) {
 	cfg = scheduler.Config{
-		Pool: r.peer.work, Contents: r.files, Dir: r.files.dir, Peers: int(r.start.Peers), AsTheyCome: r.start.AsTheyCome,
+		Pool: r.peer.work, Contents: r.files, Name: r.peer.nameOf, Dir: r.files.dir, Peers: int(r.start.Peers), AsTheyCome: r.start.AsTheyCome,
 		AtOnce: int(r.start.AtOnce), Retries: int(r.start.Retries), TimeoutPercent: int(r.start.TimeoutPercent),
 		Progress: r.events.progress, Waiting: r.events.waiting, Logger: r.peer.logger,
 	}
@@ -165,17 +165,11 @@ func (r *run) config() (cfg scheduler.Config, err error) {
 const nobodyGives = "no peer that is alive gives task slots"
 
 // nobodyWorked explains a run of which no task was ever taken.
-func nobodyWorked(sum scheduler.Summary) error {
+func (r *run) nobodyWorked(sum scheduler.Summary) error {
 	if sum.Tasks == 0 || sum.Lost < sum.Tasks || sum.Unfit > 0 { // the tasks say why
 		return nil
 	}
-	var why []string
-	for _, r := range sum.Refusals {
-		why = append(why, r.Peer.Short()+": "+r.Why)
-	}
-	if len(why) == 0 {
-		why = []string{nobodyGives}
-	}
-	return &Failure{Kind: controlv1.Kind_KIND_TOO_FEW, What: "no peer took a task: " + strings.Join(why, "; "),
-		Meaning: "no task was run to its end", Next: "gotong peers, then gotong run again"}
+	why := cmp.Or(scheduler.Words(sum.Refusals, r.peer.nameOf), nobodyGives)
+	return &Failure{Kind: controlv1.Kind_KIND_TOO_FEW, What: "no peer took a task: " + why,
+		Meaning: "no task was run to its end", Next: "gotong run --dry-run, which asks every peer; then gotong run again"}
 }

@@ -139,7 +139,7 @@ func (d *drive) end(states []StepState) error {
 		}
 	}
 	if len(failed) > 0 {
-		end = Ended{Why: "failed: " + strings.Join(failed, ", ")}
+		end = Ended{Why: "failed in " + strings.Join(failed, ", ")}
 		if len(skipped) > 0 {
 			end.Why += "; not run for that: " + strings.Join(skipped, ", ")
 		}

@@ -86,6 +86,8 @@ type Config struct {
 	// can be read. A result with one of which it cannot is not taken: the task
 	// runs elsewhere.
 	Held func(ctx context.Context, s tasks.Stored) error
+	// Name is what errors call a peer; nil: the beginning of its id.
+	Name func(grid.PeerID) string
 	// Peers is how many peers may work on the job at once.
 	Peers int
 	// AsTheyCome delivers results as they are accepted, not in order.

@@ -49,7 +49,8 @@ const (
 	// a peer from the job; so does one that breaks the protocol. A peer that
 	// cannot be reached may be starting again and is tried again and again.
 	claimFailures = 5
-	// refusalsNamed is how many peers an error names.
+	// refusalsNamed is how many reasons an error has, and how many peers with the
+	// same reason it names.
 	refusalsNamed = 4
 )
 
@@ -113,8 +114,7 @@ func (m *matchmaker) run(ctx context.Context) {
 			m.ledger.giveUp(m.reason(fmt.Sprintf("no peer took it for %s", m.cfg.WorkerWait)))
 		case now.Sub(fit) >= unfitWait:
 			m.ledger.giveUp(m.reason("no peer that is there can run it"))
-		}
-		if m.cfg.Waiting != nil && now.Sub(helped) >= waitingAfter {
+		case now.Sub(helped) >= waitingAfter && m.cfg.Waiting != nil:
 			m.cfg.Waiting(m.refusals())
 		}
 		if m.cfg.Progress != nil {
@@ -308,12 +308,37 @@ func (m *matchmaker) reason(what string) string {
 	if len(list) == 0 {
 		return "no peer gives slots for tasks"
 	}
+	name := m.cfg.Name
+	if name == nil {
+		name = grid.PeerID.Short
+	}
+	return what + ": " + Words(list, name)
+}
+
+// Words says who refuses and why: peers with the same reason together, and not more
+// than fit into an error.
+func Words(refusals []Refusal, name func(grid.PeerID) string) string {
+	var whys []string
+	peers := map[string][]string{}
+	for _, r := range refusals {
+		if peers[r.Why] == nil {
+			whys = append(whys, r.Why)
+		}
+		peers[r.Why] = append(peers[r.Why], name(r.Peer))
+	}
 	var lines []string
-	for _, r := range list[:min(len(list), refusalsNamed)] {
-		lines = append(lines, fmt.Sprintf("%s: %s", r.Peer.Short(), r.Why))
+	left := len(refusals)
+	for _, why := range whys[:min(len(whys), refusalsNamed)] {
+		who := peers[why]
+		left -= len(who)
+		names := strings.Join(who[:min(len(who), refusalsNamed)], ", ")
+		if more := len(who) - refusalsNamed; more > 0 {
+			names += fmt.Sprintf(" and %d more", more)
+		}
+		lines = append(lines, names+": "+why)
 	}
-	if more := len(list) - len(lines); more > 0 {
-		lines = append(lines, fmt.Sprintf("and %d more", more))
+	if left > 0 {
+		lines = append(lines, fmt.Sprintf("and %d more", left))
 	}
-	return what + ": " + strings.Join(lines, "; ")
+	return strings.Join(lines, "; ")
 }

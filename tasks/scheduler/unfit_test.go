@@ -7,6 +7,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"gotong/grid"
 	"gotong/tasks"
 	"gotong/tasks/scheduler"
 )
@@ -23,14 +24,19 @@ func TestRunEndsWhenNoPeerIsFit(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		pool := &fakePool{}
 		pool.add(2, unfit("it has no command"))
-		pool.add(2, unfit("it runs no commands"))
+		for range 5 {
+			pool.add(2, unfit("it runs no commands"))
+		}
 		job, contents := newJob(3)
 		start := time.Now()
-		results, sum := runJob(t, pool, job, scheduler.Config{}, contents)
+		results, sum := runJob(t, pool, job, scheduler.Config{
+			Name: func(id grid.PeerID) string { return fmt.Sprint("peer-", id[0]) }, Waiting: func([]scheduler.Refusal) { t.Error("it is told to wait") },
+		}, contents)
 		if took := time.Since(start); took > 15*time.Second {
 			t.Errorf("took %s", took)
 		}
-		if sum.Lost != 3 || len(sum.Refusals) != 2 || !strings.Contains(results[2].Why, "it has no command") || !strings.Contains(results[2].Why, "it runs no commands") {
+		const why = "peer-1: it has no command; peer-2, peer-3, peer-4, peer-5 and 1 more: it runs no commands"
+		if sum.Lost != 3 || len(sum.Refusals) != 6 || !strings.HasSuffix(results[2].Why, why) {
 			t.Errorf("%+v, %+v", sum, results)
 		}
 		start = time.Now()

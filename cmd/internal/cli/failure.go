@@ -9,6 +9,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"gotong/grid/disk"
 	"gotong/grid/node"
 	controlv1 "gotong/proto/control/v1"
 )
@@ -53,7 +54,11 @@ func failureOf(err error) *failure {
 	if s, ok := status.FromError(err); ok {
 		return failureOfStatus(s, err)
 	}
-	return &failure{code: exitFailed, what: err.Error(), cause: err}
+	f := &failure{code: exitFailed, what: err.Error(), cause: err}
+	if disk.IsFull(err) {
+		f.meaning, f.next = "nothing of yours was lost; what was written so far stays, and its last file may be incomplete", "make room there, then the same command again"
+	}
+	return f
 }
 
 func failureOfStatus(s *status.Status, err error) *failure {

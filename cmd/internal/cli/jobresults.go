@@ -312,8 +312,12 @@ func (a *app) printFetched(sum resultsJSON, to string) error {
 		return &failure{code: exitSkipped, what: countText(sum.Invalid, "result was", "results were") + " not signed by the worker that the job names",
 			meaning: "they were left out; the others are good", next: "gotong job retry " + sum.Job[:12]}
 	case sum.Missing > 0:
-		return &failure{code: exitSkipped, what: fmt.Sprintf("%d of %s have no result yet; the job is %s", sum.Missing, countText(sum.Tasks, "task", "tasks"), sum.State),
+		f := &failure{code: exitSkipped, what: fmt.Sprintf("%d of %s have no result; the job is %s", sum.Missing, countText(sum.Tasks, "task", "tasks"), sum.State),
 			meaning: "what there is was written", next: "gotong job wait " + sum.Job[:12]}
+		if sum.State == "cancelled" || sum.State == "failed" {
+			f.next = "gotong job retry " + sum.Job[:12] + " to go on"
+		}
+		return f
 	}
 	return nil
 }

@@ -268,7 +268,8 @@ func jobSentence(j *controlv1.JobInfo) string {
 	}
 	text += "."
 	if j.Why != "" {
-		text += " " + printable(j.Why) + "."
+		why := printable(j.Why)
+		text += " " + strings.ToUpper(why[:1]) + why[1:] + "."
 	}
 	if j.KeptUntilUnix > 0 {
 		text += " Results are kept until " + time.Unix(j.KeptUntilUnix, 0).Format(time.DateTime) + "."

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -329,6 +330,28 @@ func (r *clientRun) shared() error {
 		r.start.Files = append(r.start.Files, &controlv1.RunFile{Name: name})
 	}
 	r.stage.common = names
+	for _, file := range r.module {
+		if err := checkModule(file); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// checkModule refuses a file that is clearly no module, before all of it is sent.
+func checkModule(file string) error {
+	f, err := os.Open(file)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	var magic [4]byte
+	if _, err := io.ReadFull(f, magic[:]); err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
+		return err
+	}
+	if string(magic[:]) != "\x00asm" {
+		return fmt.Errorf("%s is no WASM module; an ordinary program needs --native, and donors who allow it", file)
+	}
 	return nil
 }
 
