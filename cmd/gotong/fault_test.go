@@ -186,7 +186,7 @@ func TestHostileGuests(t *testing.T) {
 		{guests.Escape, nil, "done"}, // exit code 0: nothing was reached
 		{guests.Socket, nil, "done"},
 		{guests.Flood, nil, "limit"},
-		{guests.Fill, []string{"--timeout", "20s"}, ""},
+		{guests.Fill, []string{"--timeout", "3s"}, ""},
 	} {
 		t.Run(test.guest, func(t *testing.T) {
 			lines, err := run(ctx, t, you, append(test.flags, guest(t, test.guest))...)

@@ -5,11 +5,14 @@ import (
 	"crypto/sha256"
 	"encoding/json"
 	"errors"
+	"flag"
 	"fmt"
 	"io/fs"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"runtime"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -28,6 +31,10 @@ func TestMain(m *testing.M) {
 	child := len(os.Args) > 1 && os.Args[1] == sandbox.ChildCommand
 	if child || os.Getenv(asProgram) != "" {
 		main()
+	}
+	// The tests mostly wait for peers: more at once than there may be processors.
+	if err := flag.Set("test.parallel", strconv.Itoa(max(4, runtime.GOMAXPROCS(0)))); err != nil {
+		panic(err)
 	}
 	os.Exit(m.Run())
 }

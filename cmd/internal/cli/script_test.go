@@ -1,7 +1,10 @@
 package cli
 
 import (
+	"flag"
 	"os"
+	"runtime"
+	"strconv"
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
@@ -14,6 +17,10 @@ func TestMain(m *testing.M) {
 	// tests, each would start peers that start children.
 	if len(os.Args) > 1 && os.Args[1] == sandbox.ChildCommand {
 		os.Exit(sandbox.ChildMain(os.Args[2:], os.Stdin, os.Stdout))
+	}
+	// The stories mostly wait for processes: more at once than there may be processors.
+	if err := flag.Set("test.parallel", strconv.Itoa(max(4, runtime.GOMAXPROCS(0)))); err != nil {
+		panic(err)
 	}
 	testscript.Main(m, map[string]func(){
 		"gotong": func() { os.Exit(Main(os.Args[1:], os.Stdin, os.Stdout, os.Stderr)) },
