@@ -97,12 +97,18 @@ func TestDocumentedJob(t *testing.T) {
 	if j.State != "done" || j.Tasks != 5 || j.Done != 5 || len(j.Keepers) == 0 || len(j.Steps) != 3 || j.Epoch == 0 {
 		t.Errorf("%+v", j)
 	}
-	to := filepath.Join(shortTempDir(t), "results")
-	must(t, you.JSON(ctx, nil, "job", "results", id, "--to", to))
-	for name, want := range map[string]string{
+	wantResults(ctx, t, you, id, map[string]string{
 		"count/%2Fin%2Ftexts%2Fone.txt/stdout": "2 one\n1 two\n", "count/%2Fin%2Ftexts%2Ftwo.txt/stdout": "40000 word\n",
 		"note/%2Fin%2Ftexts%2Fone.txt/out/summary-1.txt": "seen", "all/0/stdout": "seenseenthe end",
-	} {
+	})
+}
+
+// wantResults fetches the results of a job and compares some of the files.
+func wantResults(ctx context.Context, t *testing.T, p *localgrid.Peer, id string, files map[string]string) {
+	t.Helper()
+	to := filepath.Join(shortTempDir(t), "results")
+	must(t, p.JSON(ctx, nil, "job", "results", id, "--to", to))
+	for name, want := range files {
 		got, err := os.ReadFile(filepath.Join(to, name))
 		if err != nil || string(got) != want {
 			t.Errorf("%s: %q %v, want %q", name, got, err, want)

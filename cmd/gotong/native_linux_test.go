@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"os"
-	"path/filepath"
 	"testing"
 
 	"gotong/grid/localgrid"
@@ -59,17 +58,10 @@ steps:
 `, map[string]string{"texts/a": "of a\n", "texts/b": "of bb\n"})
 	id := submit(ctx, t, you, file)
 	must(t, you.JSON(ctx, nil, "job", "wait", id))
-	to := filepath.Join(shortTempDir(t), "results")
-	must(t, you.JSON(ctx, nil, "job", "results", id, "--to", to))
-	for name, want := range map[string]string{
+	wantResults(ctx, t, you, id, map[string]string{
 		"upper/%2Fin%2Ftexts%2Fa/stdout": "OF A\n", "upper/%2Fin%2Ftexts%2Fb/out/upper": "OF BB\n",
 		"upper/%2Fin%2Ftexts%2Fb/stderr": "seen\n", "sum/0/stdout": "11\n",
-	} {
-		got, err := os.ReadFile(filepath.Join(to, name))
-		if err != nil || string(got) != want {
-			t.Errorf("%s: %q %v, want %q", name, got, err, want)
-		}
-	}
+	})
 	var why struct {
 		Matching int
 		Peers    []struct{ Reasons []string }
