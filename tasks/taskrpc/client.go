@@ -66,7 +66,7 @@ func (c *Client) PutContent(ctx context.Context, h scheduler.Header, id tasks.Co
 	}
 	m := &tasksv1.PutContentRequest{Content: id[:], Size: size, Grant: h.Grant}
 	for {
-		buf := make([]byte, pieceBytes)
+		buf := make([]byte, min(pieceBytes, size+1)) // most contents are small
 		n, err := io.ReadFull(r, buf)
 		last := errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)
 		if err != nil && !last {
