@@ -9,7 +9,7 @@ import (
 // Stats is what a store holds now. Bytes are bytes on disk.
 type Stats struct {
 	Shards        int
-	TrashShards   int                      // deleted, within their floor
+	TrashShards   int                      // deleted, within their floor, or surplus
 	TrashBytes    int64                    // of those
 	Bad           int                      // set aside
 	Bytes         int64                    // of all files, also those in the trash and set aside, of heads and deletions

@@ -144,7 +144,7 @@ func (s *Store) trashOne(id storage.ShardID) error {
 	return nil
 }
 
-// Trashed is what the trash has of one owner.
+// Trashed is what the trash has of one owner, and what is surplus.
 type Trashed struct {
 	Shards int
 	Bytes  int64         // on disk
