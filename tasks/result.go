@@ -226,6 +226,8 @@ var (
 	ErrSandbox = errors.New("no safe sandbox on this machine")
 	// ErrStopped: the worker is shutting down.
 	ErrStopped = errors.New("worker stopped")
+	// ErrCancelled: the owner of the job wants no more of it.
+	ErrCancelled = errors.New("cancelled by its owner")
 	// ErrWithdrawn: the donor's rules do not let the task go on.
 	ErrWithdrawn = errors.New("the donor needs the machine")
 )

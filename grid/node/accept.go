@@ -17,7 +17,7 @@ func (p *Peer) admit(owner grid.OwnerID) error {
 		return nil
 	}
 	if p.named(c.Deny, owner, true) {
-		return fmt.Errorf("%w: its donor runs nothing for this owner (donate.deny)", tasks.ErrRefused)
+		return fmt.Errorf("%w: its donor runs nothing for this owner (donate.deny)", tasks.ErrUnfit)
 	}
 	switch {
 	case slices.Contains(c.Accept, acceptMembers), p.named(c.Allow, owner, false), p.named(c.Accept, owner, false):
@@ -25,7 +25,7 @@ func (p *Peer) admit(owner grid.OwnerID) error {
 	case slices.Contains(c.Accept, acceptInvited) && invitedBy(p.roster.View(), owner, p.owner()):
 		return nil
 	}
-	return fmt.Errorf("%w: its donor runs tasks of others only (donate.accept: %s)", tasks.ErrRefused, strings.Join(c.Accept, ", "))
+	return fmt.Errorf("%w: its donor runs tasks of others only (donate.accept: %s)", tasks.ErrUnfit, strings.Join(c.Accept, ", "))
 }
 
 // admitNative returns why native commands of an owner are not run here, or nil.
@@ -37,7 +37,7 @@ func (p *Peer) admitNative(owner grid.OwnerID) error {
 	case owner == p.owner(), slices.Contains(c.Native, acceptMembers), p.named(c.Native, owner, false):
 		return nil
 	}
-	return fmt.Errorf("%w: its donor runs native commands of others only (donate.native: %s)", tasks.ErrRefused, strings.Join(c.Native, ", "))
+	return fmt.Errorf("%w: its donor runs native commands of others only (donate.native: %s)", tasks.ErrUnfit, strings.Join(c.Native, ", "))
 }
 
 // invitedBy reports whether a peer of owner was invited by a peer of another

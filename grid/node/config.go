@@ -115,6 +115,7 @@ type TasksConfig struct {
 	KeepBytes   Size          `mapstructure:"keep_bytes"`   // plans and journals of all of them
 	KeeperLease time.Duration `mapstructure:"keeper_lease"` // silence after which another keeper drives a job
 	KeeperGrace time.Duration `mapstructure:"keeper_grace"` // absence after which a keeper is replaced
+	OrphanGrace time.Duration `mapstructure:"orphan_grace"` // how long tasks go on here when the keeper that drives their job is silent; 0: not at all
 	Retention   time.Duration `mapstructure:"retention"`    // how long a job is kept after its end
 	MaxMemory   Size          `mapstructure:"max_memory"`   // of one guest
 	MaxTimeout  time.Duration `mapstructure:"max_timeout"`  // of one task
@@ -149,7 +150,7 @@ func DefaultConfig() Config {
 		Store:      StoreConfig{KeepFree: 1e9, FairShare: true, Allowance: 1e9},
 		Backup:     BackupConfig{Spool: segments.DefaultSpoolBytes},
 		Tasks: TasksConfig{MaxMemory: 1 << 30, MaxTimeout: time.Hour, CacheBytes: 2e9, RememberBytes: 256e6, CompileCache: 1e9, Cgroup: worker.CgroupAuto,
-			KeepJobs: keeper.DefaultJobs, KeepBytes: keeper.DefaultBytes, KeeperLease: keeper.DefaultLease, KeeperGrace: keeper.DefaultGrace, Retention: keeper.DefaultRetention,
+			KeepJobs: keeper.DefaultJobs, KeepBytes: keeper.DefaultBytes, KeeperLease: keeper.DefaultLease, KeeperGrace: keeper.DefaultGrace, OrphanGrace: defaultOrphanGrace, Retention: keeper.DefaultRetention,
 		},
 		Donate:    defaultDonate(),
 		Retention: RetentionConfig{Floor: 7 * 24 * time.Hour, Removed: 30 * 24 * time.Hour, Deletions: shardstore.DefaultKeepDeletions},

@@ -168,6 +168,9 @@ const (
 	maxKeepJobs    = 1 << 14
 	minKeeperLease = time.Second
 	maxKeeperLease = time.Hour
+	maxOrphanGrace = 24 * time.Hour
+
+	defaultOrphanGrace = 10 * time.Minute
 )
 
 func (c TasksConfig) validateKeeper(fault func(key, format string, args ...any)) {
@@ -179,6 +182,9 @@ func (c TasksConfig) validateKeeper(fault func(key, format string, args ...any))
 	}
 	if c.KeeperGrace < c.KeeperLease {
 		fault("tasks.keeper_grace", "%s is shorter than tasks.keeper_lease", c.KeeperGrace)
+	}
+	if c.OrphanGrace < 0 || c.OrphanGrace > maxOrphanGrace {
+		fault("tasks.orphan_grace", "%s is not between 0s and %s", c.OrphanGrace, maxOrphanGrace)
 	}
 	if c.Retention <= 0 {
 		fault("tasks.retention", "%s is not positive", c.Retention)

@@ -66,7 +66,7 @@ func (p *Peer) openTasks() error {
 		serves = p.options.Runner(serves)
 	}
 	w.service = taskrpc.NewService(taskrpc.Config{
-		Runner: serves, Key: p.node.Private(), Caller: caller, Authorize: p.authorizeJob, Weight: p.weight, Logger: p.logger,
+		Runner: serves, Key: p.node.Private(), Caller: caller, Authorize: p.authorizeJob, Weight: p.weight, Grace: p.cfg().Tasks.OrphanGrace, Logger: p.logger,
 	})
 	w.local = w.service.Local()
 	if w.memory = p.openMemory(dir); w.memory != nil {

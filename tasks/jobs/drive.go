@@ -72,6 +72,9 @@ func Drive(ctx context.Context, cfg DriveConfig) error {
 	return errors.Join(err, d.recorder.close())
 }
 
+// firstEpoch is that of a job's first driver.
+const firstEpoch = 1
+
 type drive struct {
 	DriveConfig
 	plan       Plan

@@ -200,7 +200,7 @@ func (r *stepRun) job(pool scheduler.Pool) (scheduler.Job, scheduler.Config, err
 		Header: scheduler.Header{
 			Job: r.plan.Job, Runtime: s.Runtime, Module: s.Module, Command: s.Command(), Limits: s.Limits, Inputs: r.common.inputs(s.Common),
 			Grant: r.plan.Grant, Key: r.plan.Key, Stored: r.common.stored(s.Stored), StoreOutputs: s.Outputs, StoreStdout: !r.plan.Key.IsZero(), Step: s.First,
-			Priority: r.plan.Priority,
+			Priority: r.plan.Priority, Outlive: true,
 		},
 		Count: s.Items.Count, Task: r.task, Outputs: s.Outputs,
 	}
@@ -214,7 +214,7 @@ func (r *stepRun) job(pool scheduler.Pool) (scheduler.Job, scheduler.Config, err
 	cfg := scheduler.Config{
 		Pool: numbered{pool, s.First}, Contents: r, Dir: r.dir, Peers: s.MaxPeers, AsTheyCome: true,
 		Verify: verify, Started: true, Known: r.known, Caught: r.caught, Logger: r.Logger,
-		WorkerWait: max(time.Hour, time.Until(r.plan.Expires)), Patient: true,
+		WorkerWait: max(time.Hour, time.Until(r.plan.Expires)), Patient: true, Reclaim: r.Epoch > firstEpoch,
 		Held: func(ctx context.Context, s tasks.Stored) error { return r.Contents.Held(ctx, r.plan, s) },
 	}
 	if s.Retries > 0 {

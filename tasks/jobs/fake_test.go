@@ -119,6 +119,10 @@ type fakeSession struct {
 
 func (s *fakeSession) Slots() int { return s.w.slots }
 
+func (s *fakeSession) Left() []int { return nil }
+
+func (s *fakeSession) Done() {}
+
 func (s *fakeSession) Send(o scheduler.Orders) error {
 	for _, order := range o.Tasks {
 		s.orders <- order

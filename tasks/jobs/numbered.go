@@ -49,6 +49,15 @@ type numberedSession struct {
 	first int
 }
 
+func (n numberedSession) Left() []int {
+	list := n.Session.Left()
+	out := make([]int, len(list))
+	for i, index := range list {
+		out[i] = index - n.first
+	}
+	return out
+}
+
 func (n numberedSession) Send(o scheduler.Orders) error {
 	out := scheduler.Orders{Tasks: make([]scheduler.Order, len(o.Tasks)), Cancel: n.shift(o.Cancel), Release: n.shift(o.Release)}
 	for i, t := range o.Tasks {

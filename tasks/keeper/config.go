@@ -69,8 +69,6 @@ var (
 	ErrTooFew = errors.New("no peer can keep the job")
 	// ErrDeposed: another keeper drives the job now.
 	ErrDeposed = errors.New("another keeper drives the job")
-	// ErrCancelled: the owner cancelled the job.
-	ErrCancelled = errors.New("cancelled by its owner")
 	// ErrOver: the job has ended, so it cannot be cancelled.
 	ErrOver = errors.New("it has ended")
 	// ErrNotOver: the job has not ended, so nothing can be retried.

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"gotong/grid"
+	"gotong/tasks"
 )
 
 // drive is one epoch in which this peer drives a job.
@@ -99,7 +100,7 @@ func (d *drive) work(ctx context.Context) error {
 			Job: d.j.plan.Job, Stream: d.stream, Generation: generation, Journal: d.j.journal,
 			Append: func(records [][]byte) error { return d.append(running, records) },
 		})
-		cancelled := errors.Is(context.Cause(running), ErrCancelled)
+		cancelled := errors.Is(context.Cause(running), tasks.ErrCancelled)
 		cancel(nil)
 		release()
 		switch {
@@ -165,7 +166,7 @@ func (d *drive) cancelWhen(ctx context.Context, cancel context.CancelCauseFunc) 
 			yes = yes || d.j.removed() || time.Now().After(d.j.plan.Expires)
 			d.j.mu.Unlock()
 			if yes {
-				cancel(ErrCancelled)
+				cancel(tasks.ErrCancelled)
 				return
 			}
 			d.j.wait(ctx, d.j.plan.Expires.Add(time.Second), changed)
@@ -182,7 +183,7 @@ func (d *drive) heed(ctx context.Context) {
 		removed := d.j.removed()
 		d.j.mu.Unlock()
 		if removed {
-			d.stop(ErrCancelled)
+			d.stop(tasks.ErrCancelled)
 			return
 		}
 		select {

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"gotong/grid"
+	"gotong/tasks"
 )
 
 // look looks after one job until ctx ends or the job is forgotten.
@@ -138,7 +139,7 @@ func (j *kept) consider(ctx context.Context, tries int) bool {
 	case errors.Is(err, ErrDeposed):
 		j.failures = 0
 		j.logger.Info("another keeper drives", "err", err)
-	case errors.Is(err, ErrCancelled):
+	case errors.Is(err, tasks.ErrCancelled):
 	default:
 		// Others may try meanwhile; perhaps they have what is missing here.
 		pause := min(j.k.cfg.Lease<<min(j.failures, maxDoublings), maxPause)

@@ -20,6 +20,9 @@ const (
 	lossesMax = 8
 	// fetchesAtOnce is how many outputs of one worker are read at once.
 	fetchesAtOnce = 4
+	// doneMost is how long a worker has to take in that nothing of its claim is
+	// wanted any more.
+	doneMost = time.Second
 )
 
 // Why claims end.
@@ -42,6 +45,7 @@ type claim struct {
 	stage     *stage
 	held      func(context.Context, tasks.Stored) error // Config.Held
 	logger    *slog.Logger
+	joined    func()        // if set, is called once the ledger knows what the worker has left
 	wake      chan struct{} // 1 token: orders may be waiting
 	stop      context.CancelCauseFunc
 	fetching  chan struct{} // fetchesAtOnce tokens
@@ -52,6 +56,7 @@ type claim struct {
 
 	// Guarded by ledger.mu.
 	out       map[int]*handed // copies that the worker has
+	left      []int           // tasks that it says to have of another caller, not handed to it yet
 	sequence  uint64
 	ownBytes  int64    // of contents of their own that they have
 	supplies  []supply // wait for their contents
@@ -108,26 +113,61 @@ func (c *claim) run(ctx context.Context) error {
 	defer c.stop(errFinished)
 	lease := time.AfterFunc(LeaseTTL, func() { c.stop(errSilent) })
 	defer lease.Stop()
-	session, err := c.worker.Claim(ctx, c.ledger.job.Header)
+	held, end := context.WithCancel(context.WithoutCancel(ctx)) // the session's
+	defer end()
+	unless := context.AfterFunc(ctx, end)
+	session, err := c.worker.Claim(held, c.ledger.job.Header)
 	if err != nil {
 		return c.reason(ctx, err)
 	}
+	if unless() {
+		context.AfterFunc(ctx, func() { c.part(ctx, end) })
+	}
 	c.slots = max(1, min(session.Slots(), slotsMax))
 	lease.Reset(LeaseTTL)
+	c.left = session.Left()
 	c.ledger.join(c)
-	c.logger.Debug("claimed", "slots", c.slots)
+	if c.joined != nil {
+		c.joined()
+	}
+	c.logger.Debug("claimed", "slots", c.slots, "left", len(c.left))
 
 	var wg sync.WaitGroup
-	wg.Go(func() { c.stop(c.send(ctx, session)) })
+	wg.Go(func() {
+		c.stop(c.send(ctx, session))
+		if c.finishes(ctx) {
+			session.Done()
+		}
+	})
 	for range putsAtOnce {
 		wg.Go(func() { c.supply(ctx) })
 	}
 	c.stop(c.receive(ctx, session, lease, &wg))
+	end()
 	wg.Wait()
 	why := context.Cause(ctx)
 	c.ledger.leave(c, why.Error())
 	c.logger.Debug("claim ended", "why", why)
 	return why
+}
+
+// finishes reports whether a worker that would let tasks outlive the claim is to
+// end them, now that ctx has ended.
+func (c *claim) finishes(ctx context.Context) bool {
+	why := context.Cause(ctx)
+	return c.ledger.job.Outlive && slices.ContainsFunc(unwanted, func(err error) bool { return errors.Is(why, err) })
+}
+
+// unwanted are the ends of a claim after which nothing of it is wanted.
+var unwanted = []error{errFinished, tasks.ErrCancelled, errUnfetched, errStalled, errUnable, errClosing, errLied, ErrViolation}
+
+// part ends the session of a claim whose context has ended.
+func (c *claim) part(ctx context.Context, end func()) {
+	if c.finishes(ctx) {
+		time.AfterFunc(doneMost, end)
+		return
+	}
+	end()
 }
 
 // reason prefers why the claim was stopped to the error that followed from it.
@@ -170,6 +210,9 @@ func (c *claim) receive(ctx context.Context, session Session, lease *time.Timer,
 		r, err := session.Recv()
 		if err != nil {
 			return c.reason(ctx, err)
+		}
+		if ctx.Err() != nil {
+			continue // it ends
 		}
 		lease.Reset(LeaseTTL)
 		for i := range r.Results {

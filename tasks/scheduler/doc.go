@@ -15,6 +15,11 @@
 // longest running tasks are started a second time on another site, and the
 // first valid result wins.
 //
+// Under Header.Outlive a worker whose caller falls silent goes on with what it
+// runs. Whoever claims it next, the same caller or another that drives the job
+// after it, hears which tasks these are and has them first (left.go); with
+// Config.Reclaim such workers are looked for before anything is begun.
+//
 // Config.Verify has results compared (vote.go). A task runs on distinct sites
 // until as many agree on the digest of its result as the verification wants:
 // always that many for a quorum; with tasks.VerifyAdaptive two for peers that

@@ -53,8 +53,8 @@ const (
 func (l *ledger) orders(c *claim, now time.Time) Orders {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	o := Orders{Tasks: c.supplied, Cancel: c.cancels, Release: c.releases}
-	c.supplied, c.cancels, c.releases = nil, nil, nil
+	o := Orders{Tasks: c.supplied}
+	c.supplied = nil
 	room := l.roomAt(c)
 	for given, bytes := 0, 0; given < room && bytes < orderBytes; {
 		if c.ownBytes >= supplyBytes && len(c.out) >= c.slots {
@@ -89,6 +89,8 @@ func (l *ledger) orders(c *claim, now time.Time) Orders {
 		}
 		o.Tasks = append(o.Tasks, order)
 	}
+	o.Cancel, o.Release = c.cancels, c.releases
+	c.cancels, c.releases = nil, nil
 	return o
 }
 
@@ -162,11 +164,14 @@ func (l *ledger) slots() int {
 	return n
 }
 
-// pick chooses a task for c and takes it off its queue: first those that must
-// run again and that its peer has not failed, then those that other sites must
+// pick chooses a task for c and takes it off its queue: first those that its worker
+// has already, then those that must run again and that its peer has not failed, then those that other sites must
 // confirm, then new ones, then the others that must run again, at the tail a
 // second copy. Nil: none now.
 func (l *ledger) pick(c *claim, now time.Time) *entry {
+	if e := l.pickLeft(c); e != nil || l.reclaiming {
+		return e
+	}
 	tried := func(e *entry) bool { return slices.Contains(e.avoid, c.candidate.Peer) }
 	if e := l.pickAgain(func(e *entry) bool { return !tried(e) && l.mayVote(e, c) }); e != nil {
 		return e
@@ -254,6 +259,11 @@ func (l *ledger) straggles(e *entry, before time.Time) bool {
 	if e.accepted || e.open || e.inRetry || e.since.After(before) || len(e.holders) == 0 || e.attempts+len(e.holders) >= MaxAttempts {
 		return false
 	}
+	return l.spares(e)
+}
+
+// spares reports whether e may have one more copy.
+func (l *ledger) spares(e *entry) bool {
 	_, agree := e.leading()
 	spare := len(e.holders) - (max(e.need, 1) - agree) // copies beyond those that may decide it
 	return spare < MaxCopies-1 && (!l.judge.verify.Votes() || !e.full(l.judge.most()))

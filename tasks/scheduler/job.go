@@ -118,6 +118,9 @@ type Config struct {
 	// that are not there now are waited for, as workers are. Otherwise Run
 	// fails with ErrTooFewSites before anything runs.
 	Started bool
+	// Reclaim: another drove the job before, so workers that have tasks of it
+	// (Session.Left) are looked for before anything is begun.
+	Reclaim bool
 	// Trust is how many checked results in a row were right, by peer, when the
 	// job ran before; negative: the peer was caught. VerifyAdaptive starts from
 	// it.

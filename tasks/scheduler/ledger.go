@@ -55,6 +55,7 @@ type ledger struct {
 	staged     int64 // bytes of their outputs in the stage
 	gaveUp     string
 	halted     bool
+	reclaiming bool          // claims get only what their workers have already
 	unfit      bool          // some task has entry.unfit
 	copies     int           // at workers
 	mean       time.Duration // of all tasks' run time
@@ -102,6 +103,7 @@ func newLedger(job Job, cfg Config, judge *judge) *ledger {
 		halt:           cfg.Halt,
 		timeoutPercent: cfg.TimeoutPercent,
 		checkStored:    cfg.Held != nil,
+		reclaiming:     cfg.Reclaim,
 		deliverable:    make(chan struct{}, 1),
 		room:           make(chan struct{}, 1),
 		knownAhead:     map[int]bool{},

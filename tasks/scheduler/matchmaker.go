@@ -93,6 +93,9 @@ func newMatchmaker(cfg Config, l *ledger, st *stage) *matchmaker {
 // run works until ctx ends and every claim with it.
 func (m *matchmaker) run(ctx context.Context) {
 	defer m.wg.Wait()
+	if m.cfg.Reclaim {
+		m.reclaim(ctx)
+	}
 	tick := time.NewTicker(tickEvery)
 	defer tick.Stop()
 	helped := time.Now() // when claims last got the job on, or there was no need of any
@@ -202,20 +205,24 @@ func (m *matchmaker) attempt(ctx context.Context, pair []Candidate) {
 		m.attemptOver(0)
 		return
 	}
+	m.letGo(best.candidate.Peer, unlessOver(ctx, m.work(ctx, best, nil)))
+}
+
+// work claims a candidate, for which an attempt is counted, and works with it until
+// the claim ends. It returns why. joined, if set, is called once the claim is granted.
+func (m *matchmaker) work(ctx context.Context, best answer, joined func()) error {
 	push := m.pushes(best.candidate.Peer)
-	err := m.supply(ctx, best, push)
-	if err != nil {
+	if err := m.supply(ctx, best, push); err != nil {
 		m.attemptOver(0)
-		m.letGo(best.candidate.Peer, unlessOver(ctx, err))
-		return
+		return err
 	}
 	m.attemptOver(1)
 	c := newClaim(best.candidate, best.worker, m.ledger, m.cfg.Contents, m.stage, m.logger)
-	c.pushed, c.held = push, m.cfg.Held
+	c.pushed, c.held, c.joined = push, m.cfg.Held, joined
 	start := time.Now()
 	why := c.run(ctx)
 	m.claimOver(c, time.Since(start))
-	m.letGo(best.candidate.Peer, unlessOver(ctx, why))
+	return why
 }
 
 func (m *matchmaker) pushes(peer grid.PeerID) bool {

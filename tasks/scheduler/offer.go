@@ -86,9 +86,12 @@ func ask(ctx context.Context, pool Pool, h Header, candidate Candidate) answer {
 // dearBytes: so many bytes more to send or fetch weigh more than free slots.
 const dearBytes = 4 << 20
 
-// better reports whether offer a is to be preferred to b: a free slot first,
-// then the contents that are there already, then the number of free slots.
+// better reports whether offer a is to be preferred to b: tasks of the job that
+// it has already first, then a free slot, then the contents that are there already, then the number of free slots.
 func (h Header) better(a, b Offer) bool {
+	if (a.Left > 0) != (b.Left > 0) {
+		return a.Left > 0
+	}
 	if (a.Free > 0) != (b.Free > 0) {
 		return a.Free > 0
 	}

@@ -45,6 +45,10 @@ type Header struct {
 	// Priority orders the jobs of one owner at a worker: tasks of the higher one
 	// begin first.
 	Priority int
+	// Outlive asks the worker to let tasks go on for a while when the caller falls
+	// silent, and to keep their results: another caller may come for them. See
+	// Session.Left.
+	Outlive bool
 }
 
 // Contents returns the module and the inputs that all tasks have, each once.
@@ -163,6 +167,7 @@ type Offer struct {
 	Free    int               // unused now
 	Missing []tasks.ContentID // of the job's contents
 	Engine  string            // what would run the tasks: tasks.Result.Engine; empty: it does not say
+	Left    int               // tasks of the job that run there, or ran, for another caller
 }
 
 // Worker is a peer that runs tasks, local or remote. Methods are safe for
@@ -184,10 +189,16 @@ type Worker interface {
 }
 
 // Session is one claim. It ends with the context that Claim was given, after
-// which Send and Recv return an error; tasks that it still holds are stopped.
+// which Send and Recv return an error; tasks that it still holds are stopped,
+// but go on under Header.Outlive when Done was not called.
 type Session interface {
 	// Slots returns how many tasks run at once.
 	Slots() int
+	// Left returns tasks that the worker runs, or ran, for a caller who fell
+	// silent, at most MaxLeft. Ordered, they are not begun anew. To cancel them
+	// ends them, and nothing is reported of them. The list is the worker's word
+	// alone: one that has no such task runs what is ordered like any other.
+	Left() []int
 	// Send passes orders on; one goroutine at a time. It may keep the slices.
 	// When the session has ended Send may return nil; Recv says why it ended.
 	Send(Orders) error
@@ -195,7 +206,14 @@ type Session interface {
 	// verified: signed by the worker, valid, of the job and of the spec that
 	// was sent under their index.
 	Recv() (Report, error)
+	// Done says that nothing of the claim is wanted any more. The worker then
+	// ends the session. It is called by the goroutine that sends, which sends
+	// nothing after it.
+	Done()
 }
+
+// MaxLeft bounds Session.Left.
+const MaxLeft = 1024
 
 // Order is one task to run; see Header.Order.
 type Order struct {

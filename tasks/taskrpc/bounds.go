@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"gotong/tasks"
+	"gotong/tasks/scheduler"
 )
 
 // Bounds of messages, the same on both sides.
@@ -40,6 +41,10 @@ const (
 	// heldTasks bounds the tasks of a claim whose outputs are kept until the
 	// caller releases them.
 	heldTasks = 1 << 11
+	// leftBytes of results, and leftClaims claims, are kept of callers who fell
+	// silent.
+	leftBytes  = 16 << 20
+	leftClaims = 64
 	// transfersPerCaller bounds the contents and outputs in transfer.
 	transfersPerCaller = 16
 )
@@ -52,4 +57,8 @@ const (
 	// at most aheadMax per slot, so that its slots never wait for this side.
 	shortTask = 5 * time.Millisecond
 	aheadMax  = 16
+	// sentFor is for how long a result that was reported is kept in case that its
+	// caller is gone, if it took sentLeast to make.
+	sentFor   = scheduler.LeaseTTL + scheduler.HeartbeatEvery
+	sentLeast = time.Second
 )

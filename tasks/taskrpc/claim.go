@@ -26,15 +26,17 @@ type claim struct {
 
 	queue       []queued
 	queueBytes  int
-	known       map[int]bool               // queued, running or not yet reported
-	running     map[int]context.CancelFunc // by task
+	known       map[int]bool // queued, running or not yet reported
+	running     map[int]*run // by task
+	left        *left        // of a caller before, what this one has not asked for; nil: nothing
 	reports     []outcome
 	reportBytes int
+	sent        sent
 	returned    []scheduler.Returned
 	held        map[int]tasks.Result // outputs that the caller may read
 	closing     string
-	said        bool         // closing was reported
-	fetched     atomic.Int64 // when bytes of a content came last, in Unix nanoseconds
+	said        bool          // closing was reported
+	fetched     *atomic.Int64 // when bytes of a content came last, in Unix nanoseconds
 }
 
 // queued is a task that waits for a slot.
@@ -47,6 +49,7 @@ type queued struct {
 type outcome struct {
 	result tasks.Result
 	raw    []byte
+	spec   tasks.Spec
 }
 
 func newClaim(s *Service, job Job, h scheduler.Header) *claim {
@@ -54,8 +57,9 @@ func newClaim(s *Service, job Job, h scheduler.Header) *claim {
 		service: s, job: job, header: h,
 		wake:    make(chan struct{}, 1),
 		known:   map[int]bool{},
-		running: map[int]context.CancelFunc{},
+		running: map[int]*run{},
 		held:    map[int]tasks.Result{},
+		fetched: new(atomic.Int64),
 	}
 	c.ctx, c.cancel = context.WithCancelCause(context.Background())
 	c.lease = time.AfterFunc(scheduler.LeaseTTL, func() { s.close(c, errCallerSilent) })
@@ -105,6 +109,9 @@ func (c *claim) enqueue(order scheduler.Order) error {
 		return invalid("more tasks than a claim may hold")
 	}
 	c.known[order.Index] = true
+	if c.takeLeft(order) {
+		return nil
+	}
 	if c.closing != "" {
 		c.giveBack(order.Index, c.closing)
 		return nil
@@ -132,8 +139,12 @@ func (c *claim) failed(order scheduler.Order, err error) {
 
 // stop ends a task whose result is not wanted; it is reported as cancelled.
 func (c *claim) stop(index int) {
-	if cancel := c.running[index]; cancel != nil {
-		cancel()
+	if r := c.running[index]; r != nil {
+		r.cancel()
+		return
+	}
+	if !c.known[index] {
+		c.service.dropLeft(c.left, index)
 		return
 	}
 	i := slices.IndexFunc(c.queue, func(q queued) bool { return q.order.Index == index })
@@ -165,8 +176,12 @@ func (c *claim) report(r tasks.Result, spec tasks.Spec) {
 		c.giveBack(r.Task.Index, fmt.Sprintf("result cannot be sent: %d bytes, %v", len(raw), err))
 		return
 	}
-	c.reports = append(c.reports, outcome{r, raw})
-	c.reportBytes += len(raw)
+	c.tell(outcome{r, raw, spec})
+}
+
+func (c *claim) tell(o outcome) {
+	c.reports = append(c.reports, o)
+	c.reportBytes += len(o.raw)
 	c.wakeUp()
 }
 
@@ -253,6 +268,9 @@ func (c *claim) collect() (b batch, ok bool) {
 	clear(c.reports[:n])
 	c.reports = c.reports[n:]
 	c.reportBytes -= bytes
+	if c.header.Outlive {
+		c.sent = c.sent.add(b.outcomes, time.Now())
+	}
 	m := min(len(c.returned), maxTasks)
 	b.returned = slices.Clone(c.returned[:m])
 	c.returned = c.returned[m:]

@@ -39,6 +39,7 @@ func (c *Client) Offer(ctx context.Context, h scheduler.Header) (scheduler.Offer
 		Free:  int(min(p.Free, p.Slots, math.MaxInt32)),
 
 		Engine: p.Engine,
+		Left:   int(min(p.Left, scheduler.MaxLeft)),
 	}
 	if len(p.Engine) > maxEngineBytes {
 		return scheduler.Offer{}, invalid("an engine of %d bytes", len(p.Engine))

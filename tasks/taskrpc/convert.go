@@ -82,6 +82,7 @@ func headerToProto(h scheduler.Header) *tasksv1.Header {
 		Step:         uint32(h.Step),
 		Priority:     int32(h.Priority),
 		Command:      []byte(h.Command),
+		Outlive:      h.Outlive,
 	}
 	if !h.Key.IsZero() {
 		out.Key = h.Key[:]
@@ -152,7 +153,7 @@ func headerFromProto(p *tasksv1.Header) (h scheduler.Header, err error) {
 		return h, invalid("grant or key of a job")
 	}
 	h.Grant, h.StoreOutputs, h.Step, h.Priority = p.Grant, p.StoreOutputs, int(p.Step), int(p.Priority)
-	h.Command, h.StoreStdout = string(p.Command), p.StoreStdout
+	h.Command, h.StoreStdout, h.Outlive = string(p.Command), p.StoreStdout, p.Outlive
 	copy(h.Key[:], p.Key)
 	if h.Stored, err = storedFromProto(p.Stored); err != nil {
 		return h, err

@@ -33,6 +33,9 @@ func (s *Service) giveBackAll(why string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.closing = why
+	for len(s.left) > 0 {
+		s.endLeft(s.left[0])
+	}
 	for _, c := range s.claims {
 		c.refuse(why)
 	}

@@ -136,6 +136,9 @@ type servedWorker struct {
 
 const callerKey = "test-caller"
 
+// grace is for how long tasks go on that their caller left.
+const grace = 10 * time.Minute
+
 // newWorker starts a worker; the caller's identity comes from dial.
 func newWorker(t testing.TB, runner taskrpc.Runner) *servedWorker {
 	t.Helper()
@@ -144,6 +147,7 @@ func newWorker(t testing.TB, runner taskrpc.Runner) *servedWorker {
 	w.service = taskrpc.NewService(taskrpc.Config{
 		Runner:    runner,
 		Key:       key,
+		Grace:     grace,
 		Authorize: func(g storage.SignedJobGrant) error { return g.Allows(submitter.Grid, time.Now()) },
 		Caller: func(ctx context.Context) (grid.PeerID, error) {
 			md, _ := metadata.FromIncomingContext(ctx)
@@ -156,7 +160,12 @@ func newWorker(t testing.TB, runner taskrpc.Runner) *servedWorker {
 	w.server = grpc.NewServer(grpc.MaxRecvMsgSize(taskrpc.MaxMessageBytes), grpc.MaxConcurrentStreams(100))
 	tasksv1.RegisterTasksServer(w.server, w.service)
 	go w.server.Serve(w.conns)
-	t.Cleanup(w.server.Stop)
+	t.Cleanup(func() {
+		w.server.Stop()
+		over, stop := context.WithCancel(context.Background())
+		stop()
+		w.service.Drain(over, "the test is over")
+	})
 	return w
 }
 
@@ -209,11 +218,16 @@ func header(r *fakeRunner) scheduler.Header {
 // submitter is the owner of all jobs, with its device.
 var submitter = storagetest.NewDevice("submitter")
 
+// stranger is another member, who is no part in any job.
+var stranger = storagetest.NewDevice("stranger")
+
 // granted returns h with a grant for its job.
-func granted(h scheduler.Header) scheduler.Header {
+func granted(h scheduler.Header) scheduler.Header { return grantedBy(submitter, h) }
+
+func grantedBy(owner storagetest.Device, h scheduler.Header) scheduler.Header {
 	now := time.Now()
-	raw, err := storage.SignJobGrant(submitter.Key, storage.JobGrant{
-		Job: h.Job, Owner: submitter.Owner, Created: now, Expires: now.Add(365 * 24 * time.Hour), Delegation: submitter.Grant,
+	raw, err := storage.SignJobGrant(owner.Key, storage.JobGrant{
+		Job: h.Job, Owner: owner.Owner, Created: now, Expires: now.Add(365 * 24 * time.Hour), Delegation: owner.Grant,
 	})
 	if err != nil {
 		panic(err)

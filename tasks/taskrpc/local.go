@@ -43,18 +43,23 @@ func (l *local) Claim(ctx context.Context, h scheduler.Header) (scheduler.Sessio
 	if err != nil {
 		return nil, err
 	}
-	context.AfterFunc(ctx, func() { l.service.close(c, errClaimOver) })
-	return &localSession{c, slots, l.self, ctx}, nil
+	context.AfterFunc(ctx, func() { l.service.close(c, errCallerGone) })
+	return &localSession{c, slots, l.service.leftAt(c), l.self, ctx}, nil
 }
 
 type localSession struct {
 	claim *claim
 	slots int
+	left  []int
 	self  grid.PeerID
 	ctx   context.Context
 }
 
 func (s *localSession) Slots() int { return s.slots }
+
+func (s *localSession) Left() []int { return s.left }
+
+func (s *localSession) Done() { s.claim.service.close(s.claim, errClaimOver) }
 
 func (s *localSession) Send(o scheduler.Orders) error { return s.claim.take(o) }
 

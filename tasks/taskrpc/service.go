@@ -22,11 +22,12 @@ import (
 // Why claims end on the worker's side.
 var (
 	errCallerSilent = fmt.Errorf("caller was silent for %s: %w", scheduler.LeaseTTL, context.DeadlineExceeded)
-	errClaimOver    = errors.New("claim is over")
+	errCallerGone   = errors.New("caller went away")
+	errClaimOver    = errors.New("claim is over") // the caller wants nothing more of it
 	errReplaced     = errors.New("caller claimed again")
 )
 
-// Config says how a Service works. All fields but Logger and Weight are
+// Config says how a Service works. All fields but Logger, Weight and Grace are
 // required.
 type Config struct {
 	Runner Runner
@@ -41,6 +42,9 @@ type Config struct {
 	// several wait; +Inf: before all others. Nil: all weigh the same. It must be
 	// quick.
 	Weight func(grid.OwnerID) float64
+	// Grace is for how long tasks go on whose caller fell silent, and asked for it
+	// (scheduler.Header.Outlive), and their results are kept; 0: not at all.
+	Grace  time.Duration
 	Logger *slog.Logger // nil: discard
 }
 
@@ -55,7 +59,9 @@ type Service struct {
 	mu        sync.Mutex
 	claims    []*claim // in the order in which their callers have their turns
 	turns     turns
-	running   int // tasks handed to the runner
+	left      []*left // by callers that fell silent, oldest first
+	leftBytes int     // of results in left
+	running   int     // tasks handed to the runner
 	mean      time.Duration
 	transfers map[grid.PeerID]int
 	grants    map[string]storage.SignedJobGrant // verified, by their bytes
@@ -87,13 +93,14 @@ func (s *Service) offer(caller grid.PeerID, h scheduler.Header) (scheduler.Offer
 		return scheduler.Offer{}, err
 	}
 	s.mu.Lock()
-	free := s.free(job.Owner, slots)
+	free, left := s.free(job.Owner, slots), s.leftOf(job, h)
 	s.mu.Unlock()
 	return scheduler.Offer{
 		Slots:   slots,
 		Free:    free,
 		Missing: s.cfg.Runner.Missing(h.Contents()),
 		Engine:  s.cfg.Runner.Engine(h.Runtime),
+		Left:    left,
 	}, nil
 }
 
@@ -151,14 +158,16 @@ func (s *Service) open(caller grid.PeerID, h scheduler.Header) (*claim, int, err
 	}
 	c := newClaim(s, job, h)
 	c.closing = s.closing // Drain may have begun since admit
+	s.pickUp(c)
 	s.claims = append(s.claims, c)
 	c.turn = s.turns.join(job.Owner)
 	s.logger.Info("claim opened", "peer", caller, "job", h.Job)
 	return c, slots, nil
 }
 
-// close ends a claim: its guests are stopped, its outputs released. It may be
-// called more than once; the first reason stands.
+// close ends a claim: its guests are stopped, its outputs released, unless it
+// leaves them to another. It may be called more than once; the first reason
+// stands.
 func (s *Service) close(c *claim, why error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -175,6 +184,13 @@ func (s *Service) end(c *claim, why error) {
 	s.turns.leave(c.job.Owner)
 	c.cancel(why)
 	c.lease.Stop()
+	if c.outlives(why) {
+		s.leave(c)
+	}
+	s.endLeft(c.left)
+	for _, r := range c.running {
+		r.abandon()
+	}
 	c.queue, c.queueBytes, c.reports = nil, 0, nil
 	for index := range c.held {
 		c.release(index)
@@ -234,10 +250,25 @@ func (s *Service) lastInTurn(served *claim) {
 	slices.SortStableFunc(s.claims, func(a, b *claim) int { return cmp.Compare(rank(a), rank(b)) })
 }
 
+// run is a task that was handed to the runner. It is guarded by Service.mu.
+type run struct {
+	order  scheduler.Order
+	cancel context.CancelFunc
+	claim  *claim // that has it, or
+	left   *left  // that has it; neither: nobody wants the result
+}
+
+// abandon stops a task whose result nobody wants.
+func (r *run) abandon() {
+	r.claim, r.left = nil, nil
+	r.cancel()
+}
+
 // start hands a task to the runner.
 func (s *Service) start(c *claim, order scheduler.Order) {
-	ctx, cancel := context.WithCancel(c.ctx)
-	c.running[order.Index] = cancel
+	ctx, cancel := context.WithCancel(context.Background())
+	r := &run{order: order, cancel: cancel, claim: c}
+	c.running[order.Index] = r
 	s.running++
 	charged := c.turn.start(s.mean)
 	s.tasks.Go(func() {
@@ -247,32 +278,35 @@ func (s *Service) start(c *claim, order scheduler.Order) {
 			Job: c.job, Task: task, Stored: []map[tasks.ContentID]tasks.Stored{c.header.Stored, order.Part.Stored},
 			Fetching: func() { c.fetched.Store(time.Now().UnixNano()) },
 		})
-		s.finish(c, order, task, charged, result, err)
+		result.Task = task.ID
+		s.finish(r, c.job.Owner, charged, result, err)
 	})
 }
 
 // finish takes in what the runner says of a task.
-func (s *Service) finish(c *claim, order scheduler.Order, task tasks.Task, charged time.Duration, r tasks.Result, err error) {
+func (s *Service) finish(r *run, owner grid.OwnerID, charged time.Duration, result tasks.Result, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.running--
-	s.turns.finish(c.job.Owner, charged, r.Elapsed)
-	delete(c.running, task.ID.Index)
-	kept := err == nil && slices.ContainsFunc(r.Large(true), func(o *tasks.Output) bool { return o.Stored == nil })
-	switch {
-	case c.ctx.Err() != nil:
+	s.turns.finish(owner, charged, result.Elapsed)
+	kept := err == nil && slices.ContainsFunc(result.Large(true), func(o *tasks.Output) bool { return o.Stored == nil })
+	switch c := r.claim; {
+	case r.left != nil:
+		s.endedLeft(r, result, kept, err)
+	case c == nil:
 		if kept {
-			s.cfg.Runner.Release(task.ID)
+			s.cfg.Runner.Release(result.Task)
 		}
 	case err != nil:
-		c.failed(order, err)
+		delete(c.running, r.order.Index)
+		c.failed(r.order, err)
 	default:
-		r.Task = task.ID
-		s.learn(r.Elapsed)
+		delete(c.running, r.order.Index)
+		s.learn(result.Elapsed)
 		if kept {
-			c.held[task.ID.Index] = r
+			c.held[r.order.Index] = result
 		}
-		c.report(r, task.Spec)
+		c.report(result, r.order.Spec)
 	}
 	s.dispatch()
 }

@@ -34,8 +34,15 @@ func (c *Client) Claim(ctx context.Context, h scheduler.Header) (scheduler.Sessi
 	if len(key) != ed25519.PublicKeySize || grid.PeerIDOf(key) != c.peer {
 		return nil, fmt.Errorf("%w: grant with another peer's key", scheduler.ErrViolation)
 	}
+	if len(grant.Left) > scheduler.MaxLeft {
+		return nil, fmt.Errorf("%w: %d tasks of another caller", scheduler.ErrViolation, len(grant.Left))
+	}
+	left, err := indicesFromProto(grant.Left)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", scheduler.ErrViolation, err)
+	}
 	return &session{
-		stream: stream, header: h, peer: c.peer, key: key,
+		stream: stream, header: h, peer: c.peer, key: key, left: left,
 		slots: int(min(grant.Slots, math.MaxInt32)),
 		seeds: map[int][32]byte{},
 	}, nil
@@ -56,12 +63,17 @@ type session struct {
 	peer   grid.PeerID
 	key    ed25519.PublicKey
 	slots  int
+	left   []int
 
 	mu    sync.Mutex
 	seeds map[int][32]byte // of the tasks that the worker has
 }
 
 func (s *session) Slots() int { return s.slots }
+
+func (s *session) Left() []int { return s.left }
+
+func (s *session) Done() { _ = s.stream.CloseSend() } // never an error
 
 func (s *session) Send(o scheduler.Orders) error {
 	s.mu.Lock()

@@ -26,7 +26,7 @@ func (s *Service) Offer(ctx context.Context, p *tasksv1.OfferRequest) (*tasksv1.
 	if err != nil {
 		return nil, toStatus(err)
 	}
-	out := &tasksv1.OfferResponse{Slots: uint32(offer.Slots), Free: uint32(offer.Free)}
+	out := &tasksv1.OfferResponse{Slots: uint32(offer.Slots), Free: uint32(offer.Free), Engine: offer.Engine, Left: uint32(offer.Left)}
 	for i := range offer.Missing {
 		out.Missing = append(out.Missing, offer.Missing[i][:])
 	}
@@ -55,7 +55,7 @@ func (s *Service) Work(stream workStream) error {
 	if err != nil {
 		return toStatus(err)
 	}
-	grant := &tasksv1.Grant{Slots: uint32(slots), Key: s.cfg.Key.Public().(ed25519.PublicKey)}
+	grant := &tasksv1.Grant{Slots: uint32(slots), Key: s.cfg.Key.Public().(ed25519.PublicKey), Left: indicesToProto(s.leftAt(c))}
 	err = stream.Send(&tasksv1.WorkResponse{Grant: grant})
 	if err == nil {
 		err = s.serve(c, stream)

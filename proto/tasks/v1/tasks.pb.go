@@ -278,6 +278,7 @@ type Header struct {
 	Priority      int32                  `protobuf:"varint,11,opt,name=priority,proto3" json:"priority,omitempty"`                            // among the jobs of its owner
 	Command       []byte                 `protobuf:"bytes,12,opt,name=command,proto3" json:"command,omitempty"`                               // native: the first argument of every task; empty: they differ
 	StoreStdout   bool                   `protobuf:"varint,13,opt,name=store_stdout,json=storeStdout,proto3" json:"store_stdout,omitempty"`   // a standard output that is not inline is to be stored
+	Outlive       bool                   `protobuf:"varint,14,opt,name=outlive,proto3" json:"outlive,omitempty"`                              // tasks that run go on for a while when the caller falls silent: another may come for them
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -399,6 +400,13 @@ func (x *Header) GetCommand() []byte {
 func (x *Header) GetStoreStdout() bool {
 	if x != nil {
 		return x.StoreStdout
+	}
+	return false
+}
+
+func (x *Header) GetOutlive() bool {
+	if x != nil {
+		return x.Outlive
 	}
 	return false
 }
@@ -667,6 +675,7 @@ type OfferResponse struct {
 	Free          uint32                 `protobuf:"varint,2,opt,name=free,proto3" json:"free,omitempty"`      // of them unused now
 	Missing       [][]byte               `protobuf:"bytes,3,rep,name=missing,proto3" json:"missing,omitempty"` // contents of the job that the peer lacks
 	Engine        string                 `protobuf:"bytes,4,opt,name=engine,proto3" json:"engine,omitempty"`   // what would run the tasks, as in Result
+	Left          uint32                 `protobuf:"varint,5,opt,name=left,proto3" json:"left,omitempty"`      // tasks of the job that run here, or ran, for another caller
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -727,6 +736,13 @@ func (x *OfferResponse) GetEngine() string {
 		return x.Engine
 	}
 	return ""
+}
+
+func (x *OfferResponse) GetLeft() uint32 {
+	if x != nil {
+		return x.Left
+	}
+	return 0
 }
 
 type PutContentRequest struct {
@@ -1181,9 +1197,12 @@ func (x *WorkResponse) GetFetching() bool {
 
 // Grant opens a claim.
 type Grant struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Slots         uint32                 `protobuf:"varint,1,opt,name=slots,proto3" json:"slots,omitempty"`
-	Key           []byte                 `protobuf:"bytes,2,opt,name=key,proto3" json:"key,omitempty"` // the peer's Ed25519 key, with which it signs results
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Slots uint32                 `protobuf:"varint,1,opt,name=slots,proto3" json:"slots,omitempty"`
+	Key   []byte                 `protobuf:"bytes,2,opt,name=key,proto3" json:"key,omitempty"` // the peer's Ed25519 key, with which it signs results
+	// Tasks that run here, or ran, for a caller who fell silent. Ordered, they are
+	// not begun anew; cancelled, they end and nothing is reported of them.
+	Left          []uint64 `protobuf:"varint,3,rep,packed,name=left,proto3" json:"left,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1228,6 +1247,13 @@ func (x *Grant) GetSlots() uint32 {
 func (x *Grant) GetKey() []byte {
 	if x != nil {
 		return x.Key
+	}
+	return nil
+}
+
+func (x *Grant) GetLeft() []uint64 {
+	if x != nil {
+		return x.Left
 	}
 	return nil
 }
@@ -4096,7 +4122,7 @@ var File_tasks_v1_tasks_proto protoreflect.FileDescriptor
 
 const file_tasks_v1_tasks_proto_rawDesc = "" +
 	"\n" +
-	"\x14tasks/v1/tasks.proto\x12\x0fgotong.tasks.v1\"\x98\x03\n" +
+	"\x14tasks/v1/tasks.proto\x12\x0fgotong.tasks.v1\"\xb2\x03\n" +
 	"\x06Header\x12\x10\n" +
 	"\x03job\x18\x01 \x01(\fR\x03job\x12\x16\n" +
 	"\x06module\x18\x02 \x01(\fR\x06module\x12.\n" +
@@ -4111,7 +4137,8 @@ const file_tasks_v1_tasks_proto_rawDesc = "" +
 	" \x01(\rR\x04step\x12\x1a\n" +
 	"\bpriority\x18\v \x01(\x05R\bpriority\x12\x18\n" +
 	"\acommand\x18\f \x01(\fR\acommand\x12!\n" +
-	"\fstore_stdout\x18\r \x01(\bR\vstoreStdout\"l\n" +
+	"\fstore_stdout\x18\r \x01(\bR\vstoreStdout\x12\x18\n" +
+	"\aoutlive\x18\x0e \x01(\bR\aoutlive\"l\n" +
 	"\x06Stored\x12\x18\n" +
 	"\acontent\x18\x01 \x01(\fR\acontent\x12\x12\n" +
 	"\x04size\x18\x02 \x01(\x03R\x04size\x12\x1a\n" +
@@ -4130,12 +4157,13 @@ const file_tasks_v1_tasks_proto_rawDesc = "" +
 	"\foutput_bytes\x18\x05 \x01(\x03R\voutputBytes\x12!\n" +
 	"\foutput_files\x18\x06 \x01(\x03R\voutputFiles\"?\n" +
 	"\fOfferRequest\x12/\n" +
-	"\x06header\x18\x01 \x01(\v2\x17.gotong.tasks.v1.HeaderR\x06header\"k\n" +
+	"\x06header\x18\x01 \x01(\v2\x17.gotong.tasks.v1.HeaderR\x06header\"\x7f\n" +
 	"\rOfferResponse\x12\x14\n" +
 	"\x05slots\x18\x01 \x01(\rR\x05slots\x12\x12\n" +
 	"\x04free\x18\x02 \x01(\rR\x04free\x12\x18\n" +
 	"\amissing\x18\x03 \x03(\fR\amissing\x12\x16\n" +
-	"\x06engine\x18\x04 \x01(\tR\x06engine\"k\n" +
+	"\x06engine\x18\x04 \x01(\tR\x06engine\x12\x12\n" +
+	"\x04left\x18\x05 \x01(\rR\x04left\"k\n" +
 	"\x11PutContentRequest\x12\x18\n" +
 	"\acontent\x18\x01 \x01(\fR\acontent\x12\x12\n" +
 	"\x04size\x18\x02 \x01(\x03R\x04size\x12\x12\n" +
@@ -4167,10 +4195,11 @@ const file_tasks_v1_tasks_proto_rawDesc = "" +
 	"\tsignature\x18\x03 \x01(\fR\tsignature\x125\n" +
 	"\breturned\x18\x04 \x03(\v2\x19.gotong.tasks.v1.ReturnedR\breturned\x12\x18\n" +
 	"\aclosing\x18\x05 \x01(\tR\aclosing\x12\x1a\n" +
-	"\bfetching\x18\x06 \x01(\bR\bfetching\"/\n" +
+	"\bfetching\x18\x06 \x01(\bR\bfetching\"C\n" +
 	"\x05Grant\x12\x14\n" +
 	"\x05slots\x18\x01 \x01(\rR\x05slots\x12\x10\n" +
-	"\x03key\x18\x02 \x01(\fR\x03key\"f\n" +
+	"\x03key\x18\x02 \x01(\fR\x03key\x12\x12\n" +
+	"\x04left\x18\x03 \x03(\x04R\x04left\"f\n" +
 	"\bReturned\x12\x14\n" +
 	"\x05index\x18\x01 \x01(\x04R\x05index\x12\x10\n" +
 	"\x03why\x18\x02 \x01(\tR\x03why\x12\x1c\n" +
