@@ -45,7 +45,7 @@ type claim struct {
 	stage     *stage
 	held      func(context.Context, tasks.Stored) error // Config.Held
 	logger    *slog.Logger
-	joined    func()        // if set, is called once the ledger knows what the worker has left
+	joined    func()        // is called once the ledger knows what the worker has left
 	wake      chan struct{} // 1 token: orders may be waiting
 	stop      context.CancelCauseFunc
 	fetching  chan struct{} // fetchesAtOnce tokens
@@ -127,9 +127,7 @@ func (c *claim) run(ctx context.Context) error {
 	lease.Reset(LeaseTTL)
 	c.left = session.Left()
 	c.ledger.join(c)
-	if c.joined != nil {
-		c.joined()
-	}
+	c.joined()
 	c.logger.Debug("claimed", "slots", c.slots, "left", len(c.left))
 
 	var wg sync.WaitGroup

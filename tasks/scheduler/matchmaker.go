@@ -32,6 +32,9 @@ const (
 	// long a good answer waits for the other candidate's.
 	offerTimeout = 3 * time.Second
 	offerGrace   = 200 * time.Millisecond
+	// claimGrace is how long no other peer is looked for in the place of one that
+	// is being claimed.
+	claimGrace = 200 * time.Millisecond
 	// contentIdle is how long a worker may take nothing of a content.
 	contentIdle = 30 * time.Second
 
@@ -205,22 +208,29 @@ func (m *matchmaker) attempt(ctx context.Context, pair []Candidate) {
 		m.attemptOver(0)
 		return
 	}
-	m.letGo(best.candidate.Peer, unlessOver(ctx, m.work(ctx, best, nil)))
+	m.letGo(best.candidate.Peer, unlessOver(ctx, m.work(ctx, best, func() {})))
 }
 
 // work claims a candidate, for which an attempt is counted, and works with it until
-// the claim ends. It returns why. joined, if set, is called once the claim is granted.
+// the claim ends. It returns why. joined is called once the claim is granted.
 func (m *matchmaker) work(ctx context.Context, best answer, joined func()) error {
 	push := m.pushes(best.candidate.Peer)
 	if err := m.supply(ctx, best, push); err != nil {
 		m.attemptOver(0)
 		return err
 	}
-	m.attemptOver(1)
+	opened := sync.OnceFunc(func() { m.attemptOver(1) })
+	late := time.AfterFunc(claimGrace, opened)
+	defer late.Stop()
 	c := newClaim(best.candidate, best.worker, m.ledger, m.cfg.Contents, m.stage, m.logger)
-	c.pushed, c.held, c.joined = push, m.cfg.Held, joined
+	c.pushed, c.held = push, m.cfg.Held
+	c.joined = func() {
+		opened()
+		joined()
+	}
 	start := time.Now()
 	why := c.run(ctx)
+	opened()
 	m.claimOver(c, time.Since(start))
 	return why
 }
