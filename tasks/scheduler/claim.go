@@ -56,7 +56,7 @@ type claim struct {
 
 	// Guarded by ledger.mu.
 	out       map[int]*handed // copies that the worker has
-	left      []int           // tasks that it says to have of another caller, not handed to it yet
+	left      []int           // tasks that it says to have of another caller, not handed to it yet; see takeLeft
 	sequence  uint64
 	ownBytes  int64    // of contents of their own that they have
 	supplies  []supply // wait for their contents

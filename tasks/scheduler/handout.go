@@ -53,10 +53,19 @@ const (
 func (l *ledger) orders(c *claim, now time.Time) Orders {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	o := Orders{Tasks: c.supplied}
-	c.supplied = nil
+	var o Orders
+	bytes := 0
+	for len(c.supplied) > 0 && len(o.Tasks) < ordersMax && bytes < orderBytes {
+		bytes += c.supplied[0].Part.bytes()
+		o.Tasks = append(o.Tasks, c.supplied[0])
+		c.supplied = c.supplied[1:]
+	}
 	room := l.roomAt(c)
-	for given, bytes := 0, 0; given < room && bytes < orderBytes; {
+	if len(c.supplied) > 0 {
+		room = 0
+		c.wakeUp()
+	}
+	for given := 0; given < room && bytes < orderBytes; {
 		if c.ownBytes >= supplyBytes && len(c.out) >= c.slots {
 			break
 		}
@@ -69,29 +78,38 @@ func (l *ledger) orders(c *claim, now time.Time) Orders {
 			c.starved = true
 			break
 		}
-		part := l.partOf(e.index)
-		if err := l.job.Check(part); err != nil {
-			l.fail(e, err)
-			continue
-		}
-		given++
-		bytes += part.bytes()
-		h := l.handTo(c, e, now)
-		c.keepsNear(part)
-		order := l.job.Order(e.index, part)
-		if own := part.contents(); len(own) > 0 {
-			h.ownBytes = part.contentBytes()
-			c.ownBytes += h.ownBytes
-			if !c.puts.have(own) {
-				c.toSupply(h, order)
-				continue
+		if order, ok := l.hand(c, e, now); ok {
+			given++
+			bytes += order.Part.bytes()
+			if !c.out[e.index].supplying {
+				o.Tasks = append(o.Tasks, order)
 			}
 		}
-		o.Tasks = append(o.Tasks, order)
 	}
 	o.Cancel, o.Release = c.cancels, c.releases
 	c.cancels, c.releases = nil, nil
 	return o
+}
+
+// hand hands a task out that was taken off its queue. The order is to be sent now,
+// or once the contents are there for which it waits. False: the task cannot be run.
+func (l *ledger) hand(c *claim, e *entry, now time.Time) (Order, bool) {
+	part := l.partOf(e.index)
+	if err := l.job.Check(part); err != nil {
+		l.fail(e, err)
+		return Order{}, false
+	}
+	h := l.handTo(c, e, now)
+	c.keepsNear(part)
+	order := l.job.Order(e.index, part)
+	if own := part.contents(); len(own) > 0 {
+		h.ownBytes = part.contentBytes()
+		c.ownBytes += h.ownBytes
+		if !c.puts.have(own) {
+			c.toSupply(h, order)
+		}
+	}
+	return order, true
 }
 
 // bytes returns how much room p takes in a message, from above.
@@ -164,13 +182,13 @@ func (l *ledger) slots() int {
 	return n
 }
 
-// pick chooses a task for c and takes it off its queue: first those that its worker
-// has already, then those that must run again and that its peer has not failed, then those that other sites must
+// pick chooses a task for c and takes it off its queue: first those that must
+// run again and that its peer has not failed, then those that other sites must
 // confirm, then new ones, then the others that must run again, at the tail a
 // second copy. Nil: none now.
 func (l *ledger) pick(c *claim, now time.Time) *entry {
-	if e := l.pickLeft(c); e != nil || l.reclaiming {
-		return e
+	if l.reclaiming {
+		return nil
 	}
 	tried := func(e *entry) bool { return slices.Contains(e.avoid, c.candidate.Peer) }
 	if e := l.pickAgain(func(e *entry) bool { return !tried(e) && l.mayVote(e, c) }); e != nil {

@@ -47,6 +47,7 @@ func (l *ledger) lookedUp(index int, a *Accepted) {
 	defer l.mu.Unlock()
 	l.looked = index + 1
 	if a == nil {
+		l.takeAllLeft()
 		l.wakeStarved()
 		if l.gaveUp != "" {
 			l.signal() // it is lost

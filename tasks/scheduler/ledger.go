@@ -56,6 +56,7 @@ type ledger struct {
 	gaveUp     string
 	halted     bool
 	reclaiming bool          // claims get only what their workers have already
+	left       int           // the lowest index in any claim.left
 	unfit      bool          // some task has entry.unfit
 	copies     int           // at workers
 	mean       time.Duration // of all tasks' run time
@@ -104,6 +105,7 @@ func newLedger(job Job, cfg Config, judge *judge) *ledger {
 		timeoutPercent: cfg.TimeoutPercent,
 		checkStored:    cfg.Held != nil,
 		reclaiming:     cfg.Reclaim,
+		left:           noLeft,
 		deliverable:    make(chan struct{}, 1),
 		room:           make(chan struct{}, 1),
 		knownAhead:     map[int]bool{},
@@ -128,6 +130,10 @@ func (l *ledger) join(c *claim) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.claims[c] = struct{}{}
+	for _, index := range c.left {
+		l.left = min(l.left, index)
+	}
+	l.takeAllLeft()
 	if l.judge.caught[c.candidate.Peer] {
 		c.end(errLied)
 	}
@@ -330,6 +336,7 @@ func (l *ledger) done(a *Accepted) {
 	}
 	l.occupy(a, -1)
 	l.signalRoom()
+	l.takeAllLeft()
 	l.wakeStarved()
 }
 

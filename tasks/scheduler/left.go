@@ -3,6 +3,7 @@ package scheduler
 import (
 	"context"
 	"errors"
+	"math"
 	"slices"
 	"sync"
 	"time"
@@ -98,21 +99,45 @@ func (l *ledger) reclaimed() {
 	l.wakeAll()
 }
 
-// pickLeft takes the first of the tasks that the worker of c says to have and
-// that it may go on with. Those of which nothing is wanted any more are ended.
-func (l *ledger) pickLeft(c *claim) (picked *entry) {
+// takeLeft hands the tasks to c that its worker says to have, as soon as anybody
+// might have them and however many they are: most have ended. Those of which
+// nothing is wanted any more are ended.
+func (l *ledger) takeLeft(c *claim, now time.Time) {
+	if len(c.left) == 0 {
+		return
+	}
 	c.left = slices.DeleteFunc(c.left, func(index int) bool {
-		if picked != nil {
-			return false
-		}
 		e, wanted := l.wantsLeft(c, index)
-		if picked = e; !wanted {
+		if e != nil {
+			if order, ok := l.hand(c, e, now); ok && !c.out[index].supplying {
+				c.supplied = append(c.supplied, order)
+			}
+			return true
+		}
+		if !wanted {
 			c.cancels = append(c.cancels, index)
 		}
-		return e != nil || !wanted
+		return !wanted
 	})
-	return picked
+	c.wakeUp()
 }
+
+// takeAllLeft is takeLeft for all claims, since more tasks may be handed out.
+func (l *ledger) takeAllLeft() {
+	if l.left >= min(l.looked, l.delivered+l.window) {
+		return
+	}
+	l.left = noLeft
+	for c := range l.claims {
+		l.takeLeft(c, time.Now())
+		for _, index := range c.left {
+			l.left = min(l.left, index)
+		}
+	}
+}
+
+// noLeft is ledger.left when no claim has any.
+const noLeft = math.MaxInt
 
 // wantsLeft takes a task off its queue that the worker of c has left. It returns
 // nil when it may not have it now, and false when it never will.
