@@ -101,7 +101,8 @@ func (w *fakeWorker) OpenOutput(_ context.Context, _ tasks.TaskID, id tasks.Cont
 }
 
 func (w *fakeWorker) Claim(ctx context.Context, h scheduler.Header) (scheduler.Session, error) {
-	s := &fakeSession{w: w, h: h, ctx: ctx, orders: make(chan scheduler.Order, 10000), reports: make(chan scheduler.Report, 10000)}
+	ctx, done := context.WithCancel(ctx)
+	s := &fakeSession{w: w, h: h, ctx: ctx, done: done, orders: make(chan scheduler.Order, 10000), reports: make(chan scheduler.Report, 10000)}
 	for range w.slots {
 		go s.slot()
 	}
@@ -113,6 +114,7 @@ type fakeSession struct {
 	w       *fakeWorker
 	h       scheduler.Header
 	ctx     context.Context
+	done    func()
 	orders  chan scheduler.Order
 	reports chan scheduler.Report
 }
@@ -121,7 +123,7 @@ func (s *fakeSession) Slots() int { return s.w.slots }
 
 func (s *fakeSession) Left() []int { return nil }
 
-func (s *fakeSession) Done() {}
+func (s *fakeSession) Done() { s.done() }
 
 func (s *fakeSession) Send(o scheduler.Orders) error {
 	for _, order := range o.Tasks {

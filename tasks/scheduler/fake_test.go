@@ -211,7 +211,7 @@ func (s *fakeSession) Slots() int { return s.w.slots }
 
 func (s *fakeSession) Left() []int { return nil }
 
-func (s *fakeSession) Done() {}
+func (s *fakeSession) Done() { s.cancel(nil) }
 
 func (s *fakeSession) Send(o scheduler.Orders) error {
 	if s.w.deaf {

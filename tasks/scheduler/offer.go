@@ -87,7 +87,8 @@ func ask(ctx context.Context, pool Pool, h Header, candidate Candidate) answer {
 const dearBytes = 4 << 20
 
 // better reports whether offer a is to be preferred to b: tasks of the job that
-// it has already first, then a free slot, then the contents that are there already, then the number of free slots.
+// it has already first, then a free slot, then the contents that are there
+// already, then the number of free slots.
 func (h Header) better(a, b Offer) bool {
 	if (a.Left > 0) != (b.Left > 0) {
 		return a.Left > 0
