@@ -59,7 +59,7 @@ func TestOutputsThatNobodyStored(t *testing.T) {
 		Peers:       len(ran),
 		Reconfigure: func(_ int, c *node.Config) { c.Slots = 1 },
 		Runner: func(i int, _ taskrpc.Runner) taskrpc.Runner {
-			s := storer{idler: idler{1}, ran: &ran[i]}
+			s := storer{idler: idler{slots: 1, takes: 5 * time.Second}, ran: &ran[i]}
 			if i != liar {
 				s.peer = func() *gridtest.ClusterPeer { return c.Peers[i] }
 			}
