@@ -23,7 +23,7 @@ import (
 type idler struct {
 	slots int
 	takes time.Duration
-	peer  int // place in the cluster
+	peer  int     // place in the cluster
 	begun *starts // nil: nobody counts
 }
 
