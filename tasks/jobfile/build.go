@@ -1,6 +1,7 @@
 package jobfile
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -155,6 +156,11 @@ func (b *builder) step(f *File, s *Step) (jobs.Step, error) {
 		in, err := b.file(s.line, b.path(s.Module))
 		if err != nil {
 			return out, err
+		}
+		if module, err := IsModule(b.path(s.Module)); err != nil {
+			return out, err
+		} else if !module {
+			return out, fault(s.line, "%s is no WASM module; an ordinary program needs runtime: native, and donors who allow it", s.Module)
 		}
 		if in.Size > tasks.MaxModuleBytes {
 			return out, fault(s.line, "module %s has %d bytes, at most %d", s.Module, in.Size, int64(tasks.MaxModuleBytes))
@@ -474,4 +480,20 @@ func (r *rangeReader) number(to []byte) []byte {
 	r.over = (next > r.at) != (r.step > 0) // beyond what a number holds
 	r.at = next
 	return to
+}
+
+// IsModule reports whether a file begins like a WASM module. Whoever sends one
+// asks first, because of other files every worker would say so.
+func IsModule(path string) (bool, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return false, err
+	}
+	defer f.Close()
+	const magic = "\x00asm"
+	var head [len(magic)]byte
+	if _, err := io.ReadFull(f, head[:]); err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
+		return false, err
+	}
+	return string(head[:]) == magic, nil
 }

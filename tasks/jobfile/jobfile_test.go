@@ -66,7 +66,7 @@ func itemsOf(t *testing.T, d *Draft, step int) (out []jobs.Item) {
 
 func TestBuild(t *testing.T) {
 	dir := write(t, map[string]string{
-		"prog.wasm": "module", "in/a.txt": "aaa", "in/b.txt": "b", "names": "x\ny\n", "common.dat": "c",
+		"prog.wasm": "\x00asm", "in/a.txt": "aaa", "in/b.txt": "b", "names": "x\ny\n", "common.dat": "c",
 	})
 	d, err := build(t, dir, `
 name: everything
@@ -139,7 +139,7 @@ func TestMillionItems(t *testing.T) {
 	if testing.Short() {
 		t.Skip("writes a million items")
 	}
-	dir := write(t, map[string]string{"m": "module"})
+	dir := write(t, map[string]string{"m": "\x00asm"})
 	d, err := build(t, dir, "steps:\n- module: m\n  items: {range: {from: 1, to: 1000000}}\n")
 	if err != nil {
 		t.Fatal(err)
@@ -152,7 +152,7 @@ func TestMillionItems(t *testing.T) {
 }
 
 func TestFaults(t *testing.T) {
-	dir := write(t, map[string]string{"m": "module", "empty": "", "d/x": ""})
+	dir := write(t, map[string]string{"m": "\x00asm", "empty": "", "d/x": ""})
 	for text, want := range map[string]string{
 		"":                                    "empty",
 		"steps: []":                           "no steps",
@@ -167,6 +167,7 @@ func TestFaults(t *testing.T) {
 		"steps:\n- module: m\n  verify: quorum=5":                                                         "",
 		"steps:\n- module: m\n  verify: often":                                                            "verification",
 		"steps:\n- module: nowhere":                                                                       "nowhere",
+		"steps:\n- module: empty":                                                                         "line 2: empty is no WASM module",
 		"steps:\n- module: d":                                                                             "regular file",
 		"steps:\n- module: m\n  items: {glob: '*.zip'}":                                                   `line 3: no file matches "*.zip"`,
 		"steps:\n- module: m\n  items: {file: empty}":                                                     "no items",

@@ -15,6 +15,9 @@ type Layer struct {
 	Why      string // why it is not active, in words
 }
 
+// StaticBuild is what Layer.Why says of a program that needs shared libraries.
+const StaticBuild = "build it with CGO_ENABLED=0"
+
 // The names of the layers, in the order in which they are applied.
 const (
 	LayerProcess    = "process"        // own process and process group, killed at the time limit

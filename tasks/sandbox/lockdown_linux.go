@@ -63,7 +63,7 @@ func firstStage(mounts bool, args ...string) error {
 	}
 	err := syscall.Exec(executable, append([]string{"gotong"}, args...), []string{})
 	if mounts && errors.Is(err, unix.ENOENT) {
-		return errors.New("this build of gotong needs shared libraries, which a root directory of its own lacks (" + staticBuild + ")")
+		return errors.New("this build of gotong needs shared libraries, which a root directory of its own lacks (" + StaticBuild + ")")
 	}
 	return err
 }

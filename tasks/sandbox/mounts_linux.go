@@ -12,9 +12,6 @@ import (
 // mountFlags hold for every mount of a child.
 const mountFlags = unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC
 
-// staticBuild makes a program that needs no shared libraries.
-const staticBuild = "build it with CGO_ENABLED=0"
-
 // ownMounts gives the calling thread, and what it executes, a root of its own: an
 // empty file system in memory with the directories of the staging directory, in
 // which it is called, and a /proc that has its process namespace only. Nothing is

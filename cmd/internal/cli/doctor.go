@@ -187,7 +187,11 @@ func (d *doctor) guests(ctx context.Context) {
 	}
 	for _, l := range layers {
 		if l.Name != sandbox.LayerCgroup {
-			d.add(finding{name: "sandbox: " + l.Name, ok: l.Active, required: l.Required && gives, why: layerWords(l), do: "a newer kernel, or fewer restrictions on this process; gotong sandbox test shows what it matters"})
+			do := "a newer kernel, or fewer restrictions on this process; gotong sandbox test shows what it matters"
+			if strings.Contains(l.Why, sandbox.StaticBuild) {
+				do = sandbox.StaticBuild
+			}
+			d.add(finding{name: "sandbox: " + l.Name, ok: l.Active, required: l.Required && gives, why: layerWords(l), do: do})
 		}
 	}
 	_, err = native.Probe(ctx, launcher)

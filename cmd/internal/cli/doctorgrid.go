@@ -32,7 +32,7 @@ func (d *doctor) grid(ctx context.Context) {
 		d.reach(outside.Views, status.Listen)
 		d.clocks(outside.Views)
 		d.donating(status)
-		d.recovery(status.LastDrill)
+		d.recovery(status)
 		d.versions(peers.Peers)
 		d.sites(peers.Peers)
 		for _, p := range status.Problems {
@@ -144,8 +144,11 @@ func (d *doctor) donating(s *controlv1.StatusResponse) {
 	d.add(finding{name: "donor's rules", ok: s.Donating.Allowed > 0, why: found, do: "gotong status shows what was decided from what"})
 }
 
-func (d *doctor) recovery(last *controlv1.DrillResult) {
+func (d *doctor) recovery(s *controlv1.StatusResponse) {
+	last := s.LastDrill
 	switch {
+	case len(s.Backups) == 0:
+		d.should("recovery", nil, "there is no backup yet that could come back", "")
 	case last == nil || last.TimeUnix == 0:
 		d.should("recovery", errors.New("it was never tried whether the backups come back"), "", "gotong drill --phrase-file FILE, with the phrase that you wrote down")
 	case !last.Ok:

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -20,6 +19,7 @@ import (
 	controlv1 "gotong/proto/control/v1"
 	"gotong/tasks"
 	"gotong/tasks/batch"
+	"gotong/tasks/jobfile"
 )
 
 const (
@@ -331,26 +331,13 @@ func (r *clientRun) shared() error {
 	}
 	r.stage.common = names
 	for _, file := range r.module {
-		if err := checkModule(file); err != nil {
+		module, err := jobfile.IsModule(file)
+		if err != nil {
 			return err
 		}
-	}
-	return nil
-}
-
-// checkModule refuses a file that is clearly no module, before all of it is sent.
-func checkModule(file string) error {
-	f, err := os.Open(file)
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	var magic [4]byte
-	if _, err := io.ReadFull(f, magic[:]); err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
-		return err
-	}
-	if string(magic[:]) != "\x00asm" {
-		return fmt.Errorf("%s is no WASM module; an ordinary program needs --native, and donors who allow it", file)
+		if !module {
+			return fmt.Errorf("%s is no WASM module; an ordinary program needs --native, and donors who allow it", file)
+		}
 	}
 	return nil
 }
