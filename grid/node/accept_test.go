@@ -1,6 +1,7 @@
 package node_test
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 	"testing"
@@ -63,7 +64,11 @@ func TestWhoseTasksRun(t *testing.T) {
 					c.Wait(fmt.Sprintf("%s of peer-%d at peer-%d: %q", what, asker, donor, want), func() bool {
 						got, err := c.Peers[asker].WhyNot(t.Context(), c.Peers[donor].ID, table.header)
 						if donor == commands {
-							got = fmt.Sprint(c.Peers[donor].Refuses(c.Peers[asker].Peer, table.header))
+							refused := c.Peers[donor].Refuses(c.Peers[asker].Peer, table.header)
+							got = fmt.Sprint(refused)
+							if strings.Contains(got, "donate.") && !errors.Is(refused, tasks.ErrUnfit) {
+								t.Errorf("%q: who waits for it waits in vain", got)
+							}
 						}
 						if err != nil {
 							t.Fatal(err)
