@@ -171,6 +171,21 @@ func openHome(dir string) (home, error) {
 	return h, nil
 }
 
+// CheckIdle fails with a *Failure when no peer is set up in a home, and with one of
+// kind KIND_BUSY when a peer or another command uses it.
+func CheckIdle(dir string) error {
+	h, err := openHome(dir)
+	if err != nil {
+		return err
+	}
+	release, err := h.lock()
+	if err != nil {
+		return err
+	}
+	release()
+	return nil
+}
+
 // makeHome makes the home directory when it is missing.
 func makeHome(dir string) (home, error) {
 	if err := CheckHome(dir); err != nil {

@@ -92,7 +92,7 @@ peers or too little redundancy, 10 not set up or peer not running, 11 busy,
 	root.SetHelpCommand(helpCommand())
 	root.AddCommand(
 		a.demoCommand(),
-		a.initCommand(), a.inviteCommand(), a.joinCommand(), a.recoverCommand(), a.recoverySheetCommand(), a.drillCommand(), a.upCommand(), a.leaveCommand(),
+		a.initCommand(), a.inviteCommand(), a.joinCommand(), a.recoverCommand(), a.recoverySheetCommand(), a.drillCommand(), a.upCommand(), a.serviceCommand(), a.leaveCommand(),
 		a.peersCommand(), a.removeCommand(), a.statusCommand(), a.pauseCommand(), a.resumeCommand(),
 		a.backupCommand(), a.snapshotsCommand(), a.lsCommand(), a.findCommand(), a.diffCommand(), a.catCommand(), a.mountCommand(), a.restoreCommand(),
 		a.forgetCommand(), a.pruneCommand(), a.checkCommand(), a.statsCommand(),

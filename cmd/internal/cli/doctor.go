@@ -166,7 +166,7 @@ func (d *doctor) guests(ctx context.Context) {
 	if options.Cgroup, noCgroup = sandbox.FindCgroup(); noCgroup != nil {
 		options.NoCgroup = noCgroup.Error()
 	}
-	d.should("cgroup", noCgroup, "delegated: "+options.Cgroup, "run the peer as a service with Delegate=yes: see configs/gotong.service")
+	d.should("cgroup", noCgroup, "delegated: "+options.Cgroup, "run the peer as a service that may divide its cgroup: gotong service install")
 	options.Cgroup = "" // the peer's to divide
 	gives := d.cfg.Slots > 0
 	launcher, err := sandbox.OpenLauncher(options)
