@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -111,4 +113,58 @@ func watch(ctx context.Context, pids ...int) (stop func() ([]memory, error)) {
 		wait.Wait()
 		return peaks, failed
 	}
+}
+
+// peakBelow returns the peak of the sum of the anonymous memory, in MiB, of all
+// processes below some, until ended gives something.
+func peakBelow(ended <-chan error, pids []int) (peak float64, err error) {
+	ticks := time.NewTicker(samplePeriod)
+	defer ticks.Stop()
+	for {
+		select {
+		case err := <-ended:
+			return peak, err
+		case <-ticks.C:
+		}
+		below, err := descendants(pids)
+		if err != nil {
+			return 0, err
+		}
+		sum := 0.0
+		for _, pid := range below {
+			if m, err := memoryOf(pid); err == nil { // else it has ended
+				sum += m.anonymous
+			}
+		}
+		peak = max(peak, sum)
+	}
+}
+
+// descendants returns the processes that others started, and those that these
+// started, as they are now.
+func descendants(pids []int) (below []int, err error) {
+	stats, err := filepath.Glob("/proc/[0-9]*/stat")
+	if err != nil || len(stats) == 0 {
+		return nil, errNoProc
+	}
+	children := map[int][]int{}
+	for _, path := range stats {
+		text, err := os.ReadFile(path)
+		if err != nil {
+			continue // it has ended
+		}
+		fields := strings.Fields(string(text[strings.LastIndexByte(string(text), ')')+1:]))
+		pid, errA := strconv.Atoi(filepath.Base(filepath.Dir(path)))
+		parent, errB := strconv.Atoi(fields[1])
+		if err := errors.Join(errA, errB); err != nil {
+			return nil, err
+		}
+		children[parent] = append(children[parent], pid)
+	}
+	next := slices.Clone(pids)
+	for len(next) > 0 {
+		started := children[next[0]]
+		below, next = append(below, started...), append(next[1:], started...)
+	}
+	return below, nil
 }

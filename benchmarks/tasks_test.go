@@ -26,6 +26,8 @@ const (
 	workFirstGo = "submit to first result, one task in Go"
 	workCommand = "a command that asks the peer"
 	workSpin    = "CPU-bound task"
+	workEach    = "one more no-op task in C in a warm worker"
+	workRunning = "memory of a running task, anon"
 )
 
 const (
@@ -33,6 +35,8 @@ const (
 	goShare     = 20 // a Go guest starts so much more slowly that fewer do
 	firstTasks  = 5  // latencies measured in each repetition
 	spinMillion = 400
+	spinLong    = 1000 // long enough to look at
+	eachWorker  = 10   // tasks of the shorter of two runs, whose difference is so many times as long
 )
 
 const (
@@ -59,12 +63,19 @@ func BenchmarkTasks(b *testing.B) {
 	})
 	t.note("xargs runs native programs, %d at once, with the same number of items; native is one process. %s: %d tasks; %s: %d.",
 		workers, workNoop, run.settings.Tasks, workGo, goTasks())
-	bench := &taskBench{table: t, you: newCluster(b, quickGossip, workers, 1).you, dir: tempDir(b)}
+	t.note("%s: how much longer a run of one worker takes with more tasks, for each of them. %s: of all processes below the workers, while each runs one that computes; native: of one that does the same.", workEach, workRunning)
+	grid := newCluster(b, quickGossip, workers, 1)
+	bench := &taskBench{table: t, you: grid.you, dir: tempDir(b)}
 	if err := bench.prepare(b); err != nil {
 		b.Fatal(err)
 	}
 	for b.Loop() {
 		if err := bench.repeat(b.Context()); err != nil {
+			b.Fatal(err)
+		}
+		if err := bench.running(b.Context(), grid.friendPIDs()); errors.Is(err, errNoProc) {
+			t.note("%s is not shown: %v.", workRunning, errNoProc)
+		} else if err != nil {
 			b.Fatal(err)
 		}
 	}
@@ -97,7 +108,7 @@ func (t *taskBench) prepare(b *testing.B) error {
 	t.nativeNoop = t.cBuild("noop", nativeNoop)
 	t.nativeSpin = t.cBuild("spin", nativeSpin)
 	for _, module := range []string{t.noop, t.goModule} {
-		if _, err := t.tasks(b.Context(), module, workers*4); err != nil {
+		if _, err := t.tasks(b.Context(), module, workers*4, workers); err != nil {
 			return err
 		}
 	}
@@ -144,6 +155,9 @@ func (t *taskBench) repeat(ctx context.Context) error {
 	if err := t.rates(ctx, workGo, t.goModule, t.nativeGo, goTasks()); err != nil {
 		return err
 	}
+	if err := t.each(ctx); err != nil {
+		return err
+	}
 	for range firstTasks {
 		if err := t.latencies(ctx); err != nil {
 			return err
@@ -162,7 +176,7 @@ func (t *taskBench) repeat(ctx context.Context) error {
 
 // rates adds the tasks per second of a module and of xargs with a native program.
 func (t *taskBench) rates(ctx context.Context, work, module, native string, n int) error {
-	took, err := t.tasks(ctx, module, n)
+	took, err := t.tasks(ctx, module, n, workers)
 	if err != nil {
 		return err
 	}
@@ -202,14 +216,61 @@ type runLine struct {
 	ExitCode int     `json:"exit_code"`
 }
 
-// tasks runs a module over n items and returns how long the command took.
-func (t *taskBench) tasks(ctx context.Context, module string, n int) (time.Duration, error) {
+// each adds what one more task costs a worker that runs such tasks already: the
+// start of the command, of the sandbox and of the module are in both runs.
+func (t *taskBench) each(ctx context.Context) error {
+	few := max(1, run.settings.Tasks/eachWorker)
+	short, err := t.tasks(ctx, t.noop, few, 1)
+	if err != nil {
+		return err
+	}
+	long, err := t.tasks(ctx, t.noop, few*(eachWorker+1), 1)
+	if err != nil {
+		return err
+	}
+	t.add(workEach, millis, product, (long-short).Seconds()*1000/float64(few*eachWorker))
+	return nil
+}
+
+// running adds the memory that a task takes on its worker while it computes,
+// beside that of the native program.
+func (t *taskBench) running(ctx context.Context, workerPIDs []int) error {
+	long := strconv.Itoa(spinLong)
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	ended := make(chan error, 1)
+	// Items are appended to the arguments, and the guest reads the first only.
+	go func() {
+		ended <- t.you.Lines(ctx, func([]byte) error { return nil }, append([]string{"run", "--no-cache", t.spin, long, ":::"}, items(len(workerPIDs))...)...)
+	}()
+	sum, err := peakBelow(ended, workerPIDs)
+	if err != nil {
+		return err
+	}
+	t.add(workRunning, mebibytes, product, sum/float64(len(workerPIDs)))
+	if t.nativeSpin == "" {
+		return nil
+	}
+	native := exec.Command(t.nativeSpin, long)
+	if err := native.Start(); err != nil {
+		return err
+	}
+	stop := watch(context.Background(), native.Process.Pid)
+	err = native.Wait()
+	peaks, _ := stop() // the process is gone at the end, which is an error there
+	t.add(workRunning, mebibytes, "native", peaks[0].anonymous)
+	return err
+}
+
+// tasks runs a module over n items on so many workers and returns how long the
+// command took.
+func (t *taskBench) tasks(ctx context.Context, module string, n, workers int) (time.Duration, error) {
 	var last []byte
 	begin := time.Now()
 	err := t.you.Lines(ctx, func(line []byte) error {
 		last = line
 		return nil
-	}, append([]string{"run", "--no-cache", module, ":::"}, items(n)...)...)
+	}, append([]string{"run", "--no-cache", "--peers", strconv.Itoa(workers), module, ":::"}, items(n)...)...)
 	took := time.Since(begin)
 	if err != nil {
 		return took, err
