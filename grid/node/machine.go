@@ -2,6 +2,7 @@ package node
 
 import (
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"os"
 	"runtime"
@@ -74,13 +75,26 @@ func choosePort(listen string) (string, error) {
 	if port != "0" {
 		return listen, nil
 	}
-	l, err := net.Listen("tcp", listen)
-	if err != nil {
-		return "", fmt.Errorf("no free port at %q: %w", listen, err)
+	for try := 0; ; try++ {
+		chosen := net.JoinHostPort(host, strconv.Itoa(minChosen+rand.IntN(maxChosen-minChosen)))
+		l, err := net.Listen("tcp", chosen)
+		if err == nil {
+			return chosen, l.Close()
+		}
+		if try == chosenTries {
+			return "", fmt.Errorf("no free port at %q: %w", listen, err)
+		}
 	}
-	defer l.Close()
-	return net.JoinHostPort(host, strconv.Itoa(l.Addr().(*net.TCPAddr).Port)), nil
 }
+
+// Ports that are chosen lie below those that systems give to connections that
+// begin (from 32768 on with Linux, 49152 with others), one of which might have the
+// port when the peer starts again.
+const (
+	minChosen   = 16384
+	maxChosen   = 32768
+	chosenTries = 100
+)
 
 // addresses returns where others may dial a peer that listens on addr: what
 // the user advertises, then the address itself, or, when it listens on all,
