@@ -36,6 +36,16 @@ func (w *world) keepersOf(job tasks.JobID) (out []*machine) {
 	return out
 }
 
+// underWay waits until a job has all its keepers, of which the first drives it.
+func (w *world) underWay(job tasks.JobID) (keepers []*machine) {
+	w.t.Helper()
+	w.wait("all keepers and a driver", time.Minute, func() bool {
+		keepers = w.keepersOf(job)
+		return len(keepers) == Copies && w.driving(keepers[0], job) == 1
+	})
+	return keepers
+}
+
 func (w *world) driving(m *machine, job tasks.JobID) int {
 	j := m.up().job(job)
 	j.mu.Lock()
@@ -175,9 +185,9 @@ func (w *world) over2(job tasks.JobID, n int) {
 // another, and when it is back it stops.
 func TestDriverHangs(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
+		w.tasks, w.pace = 60, 3*time.Second // more than either can do alone meanwhile
 		job := w.nodes[0].submit(nil)
-		time.Sleep(time.Second)
-		keepers := w.keepersOf(job)
+		keepers := w.underWay(job)
 		for _, m := range w.nodes {
 			if m != keepers[0] {
 				w.sever(keepers[0], m)
@@ -210,8 +220,7 @@ func TestKeeperIsReplaced(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		w.tasks, w.pace = 60, 3*time.Second
 		job := w.nodes[0].submit(nil)
-		time.Sleep(time.Second)
-		gone := w.keepersOf(job)[2]
+		gone := w.underWay(job)[2]
 		gone.kill()
 		w.wait("a new keeper", time.Minute, func() bool { return len(w.keepersOf(job)) == Copies })
 		gone.start() // a copy more
@@ -224,8 +233,7 @@ func TestKeeperIsReplaced(t *testing.T) {
 func TestWipedKeeperGetsTheJobBack(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		job := w.nodes[0].submit(nil)
-		time.Sleep(2 * time.Second)
-		wiped := w.keepersOf(job)[1]
+		wiped := w.underWay(job)[1]
 		wiped.kill()
 		wiped.disk = newMemDisk()
 		wiped.start()
@@ -309,8 +317,7 @@ func TestRemoveAndRetention(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		job := w.nodes[0].submit(nil)
 		kept := w.nodes[0].submit(nil)
-		time.Sleep(2 * time.Second)
-		away := w.keepersOf(job)[1]
+		away := w.underWay(job)[1]
 		away.kill()
 		if _, err := w.nodes[0].up().Say(t.Context(), job, KindRemove, ""); err != nil {
 			t.Fatal(err)
