@@ -88,14 +88,22 @@ func (p *Peer) isMember() bool { return p.roster.View().Status(p.ID()) == roster
 // may not know where it is now.
 func (p *Peer) comeBack(ctx context.Context) error {
 	pause := outcastPause
+	var unasked []grid.PeerID
 	for {
 		changed := p.roster.Changed()
 		var next <-chan time.Time
 		if p.isMember() {
 			pause = outcastPause
 		} else {
-			if err := p.askAnybody(ctx); err != nil {
-				p.logger.Debug("nobody counts this peer as a member", "err", err)
+			if len(unasked) == 0 { // nobody is asked again before everybody was
+				unasked = slices.DeleteFunc(p.records.Peers(), func(id grid.PeerID) bool { return id == p.ID() })
+				rand.Shuffle(len(unasked), func(i, j int) { unasked[i], unasked[j] = unasked[j], unasked[i] })
+			}
+			if len(unasked) > 0 {
+				if err := p.askFor(ctx, unasked[0]); err != nil {
+					p.logger.Debug("a peer does not count this one as a member", "peer", unasked[0], "err", err)
+				}
+				unasked = unasked[1:]
 			}
 			next = time.After(pause/2 + rand.N(pause))
 			pause = min(2*pause, outcastPauseMax)
@@ -109,14 +117,8 @@ func (p *Peer) comeBack(ctx context.Context) error {
 	}
 }
 
-// askAnybody asks a random peer for its roster, if that counts this peer as a
-// member.
-func (p *Peer) askAnybody(ctx context.Context) error {
-	known := slices.DeleteFunc(p.records.Peers(), func(id grid.PeerID) bool { return id == p.ID() })
-	if len(known) == 0 {
-		return nil
-	}
-	id := known[rand.N(len(known))]
+// askFor asks a peer for its roster, if that counts this peer as a member.
+func (p *Peer) askFor(ctx context.Context, id grid.PeerID) error {
 	ctx, cancel := context.WithTimeout(ctx, joinTimeout)
 	defer cancel()
 	conn, err := p.net.DialAny(ctx, p.directory.Addresses(id), id, peernet.ProtoJoin)
