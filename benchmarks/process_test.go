@@ -1,6 +1,7 @@
 package benchmarks
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -27,8 +28,7 @@ func cpuTime(pid int) (float64, error) {
 	if err != nil {
 		return 0, errors.Join(errNoProc, err)
 	}
-	// The name, in parentheses, may hold anything; state follows it.
-	fields := strings.Fields(string(text[strings.LastIndexByte(string(text), ')')+1:]))
+	fields := statFields(text)
 	const user, system = 11, 12
 	if len(fields) <= system {
 		return 0, errNoProc
@@ -36,6 +36,12 @@ func cpuTime(pid int) (float64, error) {
 	a, errA := strconv.ParseFloat(fields[user], 64)
 	b, errB := strconv.ParseFloat(fields[system], 64)
 	return (a + b) / ticksPerSecond, errors.Join(errA, errB)
+}
+
+// statFields returns the fields of /proc/PID/stat from the state on. The name
+// before it, in parentheses, may hold anything.
+func statFields(text []byte) []string {
+	return strings.Fields(string(text[bytes.LastIndexByte(text, ')')+1:]))
 }
 
 // cpuTimes adds up cpuTime of several processes.
@@ -153,9 +159,8 @@ func descendants(pids []int) (below []int, err error) {
 		if err != nil {
 			continue // it has ended
 		}
-		fields := strings.Fields(string(text[strings.LastIndexByte(string(text), ')')+1:]))
 		pid, errA := strconv.Atoi(filepath.Base(filepath.Dir(path)))
-		parent, errB := strconv.Atoi(fields[1])
+		parent, errB := strconv.Atoi(statFields(text)[1])
 		if err := errors.Join(errA, errB); err != nil {
 			return nil, err
 		}
