@@ -126,9 +126,9 @@ func (c *claim) run(ctx context.Context) error {
 	c.slots = max(1, min(session.Slots(), slotsMax))
 	lease.Reset(LeaseTTL)
 	c.left = session.Left()
+	c.logger.Debug("claimed", "slots", c.slots, "left", len(c.left))
 	c.ledger.join(c)
 	c.joined()
-	c.logger.Debug("claimed", "slots", c.slots, "left", len(c.left))
 
 	var wg sync.WaitGroup
 	wg.Go(func() {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -81,6 +82,7 @@ type fakeWorker struct {
 	garble        bool          // outputs are not what their hash says
 	deaf          bool          // never reads orders
 	returns       int           // tasks given back before any is run
+	has           []int         // tasks of a former driver
 	ignoresCancel bool          // runs to the end what it was asked to stop
 	fetchTime     time.Duration // that it takes to fetch what is stored
 	cannotFetch   bool
@@ -118,7 +120,7 @@ func (w *fakeWorker) Offer(ctx context.Context, h scheduler.Header) (scheduler.O
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	offer := scheduler.Offer{Slots: w.slots, Free: w.slots, Engine: w.engine}
+	offer := scheduler.Offer{Slots: w.slots, Free: w.slots, Engine: w.engine, Left: len(w.has)}
 	for _, id := range h.Contents() {
 		if !w.contents[id] {
 			offer.Missing = append(offer.Missing, id)
@@ -209,7 +211,7 @@ type fakeSession struct {
 
 func (s *fakeSession) Slots() int { return s.w.slots }
 
-func (s *fakeSession) Left() []int { return nil }
+func (s *fakeSession) Left() []int { return slices.Clone(s.w.has) }
 
 func (s *fakeSession) Done() { s.cancel(nil) }
 

@@ -1,7 +1,9 @@
 package scheduler_test
 
 import (
+	"context"
 	"fmt"
+	"log/slog"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -67,3 +69,37 @@ func TestWhatIsKnownIsDeliveredWithoutAnyWorker(t *testing.T) {
 		}
 	})
 }
+
+// TestLookUpsGoOnWhileAWorkerJoins: what a worker has left is handed to it by the
+// goroutine that looks tasks up, however long the claim takes to say what it got.
+// The race detector judges.
+func TestLookUpsGoOnWhileAWorkerJoins(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		pool := &fakePool{}
+		pool.add(2, func(w *fakeWorker) { w.has = []int{1, 3} })
+		job, contents := newJob(5)
+		cfg := scheduler.Config{
+			Logger:  slog.New(slowLog{slog.DiscardHandler}),
+			Reclaim: true,
+			Known: func([32]byte, int) *scheduler.Accepted {
+				time.Sleep(time.Second)
+				return nil
+			},
+		}
+		if _, sum := runJob(t, pool, job, cfg, contents); sum.Done != 5 {
+			t.Errorf("%+v", sum)
+		}
+	})
+}
+
+// slowLog takes a while for every message.
+type slowLog struct{ slog.Handler }
+
+func (slowLog) Enabled(context.Context, slog.Level) bool { return true }
+
+func (slowLog) Handle(context.Context, slog.Record) error {
+	time.Sleep(3 * time.Second)
+	return nil
+}
+
+func (l slowLog) WithAttrs([]slog.Attr) slog.Handler { return l }
