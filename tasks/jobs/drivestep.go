@@ -219,10 +219,17 @@ func (r *stepRun) job(pool scheduler.Pool) (scheduler.Job, scheduler.Config, err
 	}
 	if s.Retries > 0 {
 		cfg.Retries = s.Retries + 1 // runs
-		r.Job.View(func(state *State) { cfg.Tries = state.Tries(r.number) })
-		cfg.Failed = func(i, tries int) { r.recorder.tried(Tried{s.First + i, tries}) }
+		cfg.Failed = func(i, tries int) { r.recorder.tried(Tried{s.First + i, tries}, triedOfRecord) }
 	}
-	r.Job.View(func(s *State) { r.trust, cfg.Trust = s.Trust(), s.Trust() })
+	cfg.Lost = func(i, attempts int) {
+		if r.ctx.Err() == nil { // else the workers were left, not lost
+			r.recorder.tried(Tried{s.First + i, attempts}, lostOfRecord)
+		}
+	}
+	r.Job.View(func(state *State) {
+		cfg.Tries, cfg.Attempts = state.Tries(r.number), state.Lost(r.number)
+		r.trust, cfg.Trust = state.Trust(), state.Trust()
+	})
 	return job, cfg, nil
 }
 

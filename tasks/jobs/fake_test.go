@@ -49,6 +49,7 @@ type fakeWorker struct {
 	key   ed25519.PrivateKey
 	slots int
 	run   func(guest) tasks.Result // State, Stdout, Outputs
+	dies  func(guest) bool         // with this task: its sessions break; nil: never
 
 	store fakeContents // where it stores what it is asked to; nil: it stores nothing
 
@@ -158,6 +159,10 @@ func (s *fakeSession) slot() {
 		case <-s.ctx.Done():
 			return
 		case order := <-s.orders:
+			if s.w.dies != nil && s.w.dies(guest{index: order.Index}) {
+				s.done()
+				return
+			}
 			s.reports <- scheduler.Report{Results: []scheduler.SignedResult{s.w.work(s.h, order)}}
 		}
 	}

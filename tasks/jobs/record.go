@@ -24,7 +24,7 @@ const (
 	MaxWhyBytes = 1 << 10
 	// maxRanges bounds Retried of one record.
 	maxRanges = 1 << 16
-	// maxTried bounds Tried of one record, maxRuns the runs of a task.
+	// maxTried bounds Tried and Lost of one record, maxRuns the runs of a task.
 	maxTried = 4096
 	maxRuns  = 1 << 20
 	// maxRecordPeers bounds the peers that one record names.
@@ -53,6 +53,7 @@ type Record struct {
 	Evidence  []Result   // signed, and found wrong
 	Trust     []Trust    // what the driver thinks of workers now
 	Tried     []Tried    // these failed, and were run again
+	Lost      []Tried    // these were lost with their workers, and were run again
 	Retried   []Range    // these tasks are to be run again, in this generation
 	Cancelled *Cancelled // the owner no longer wants the job
 	Ended     *Ended
@@ -96,8 +97,8 @@ type Trust struct {
 	Value int
 }
 
-// Tried says how many runs of a task failed in the generation of its record, when
-// it was run once more.
+// Tried says how many runs of a task brought no result in the generation of its
+// record, when it was run once more.
 type Tried struct{ Index, Runs int }
 
 // Range is Count indexes from From on.

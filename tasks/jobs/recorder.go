@@ -75,16 +75,20 @@ func (r *recorder) put(fill func(*Record)) {
 	r.cond.Broadcast()
 }
 
-// tried has a failure written soon; it never waits.
-func (r *recorder) tried(t Tried) {
+// The lists that recorder.tried adds to.
+func triedOfRecord(r *Record) *[]Tried { return &r.Tried }
+func lostOfRecord(r *Record) *[]Tried  { return &r.Lost }
+
+// tried has a run written soon that brought no result; it never waits.
+func (r *recorder) tried(t Tried, of func(*Record) *[]Tried) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if n := len(r.pending); n > 0 && len(r.pending[n-1].Tried) > 0 && len(r.pending[n-1].Tried) < maxTried {
-		r.pending[n-1].Tried = append(r.pending[n-1].Tried, t)
-	} else {
-		r.pending = append(r.pending, r.drive.record(func(record *Record) { record.Tried = []Tried{t} }))
+	if n := len(r.pending); n == 0 || len(r.pending[n-1].Tried)+len(r.pending[n-1].Lost) == 0 || len(*of(r.pending[n-1])) >= maxTried {
+		r.pending = append(r.pending, r.drive.record(func(*Record) {}))
 		r.filling, r.results, r.last = flushBytes, 0, nil
 	}
+	list := of(r.pending[len(r.pending)-1])
+	*list = append(*list, t)
 	r.cond.Broadcast()
 }
 

@@ -57,9 +57,7 @@ func (r Record) Encode() ([]byte, error) {
 	for _, t := range r.Trust {
 		e.out.Trust = append(e.out.Trust, &tasksv1.Trust{Peer: e.peer(t.Peer), Value: int64(t.Value)})
 	}
-	for _, t := range r.Tried {
-		e.out.Tried = append(e.out.Tried, &tasksv1.Tried{Index: uint64(t.Index), Runs: uint32(t.Runs)})
-	}
+	e.out.Tried, e.out.Lost = triedToProto(r.Tried), triedToProto(r.Lost)
 	if len(r.Retried) > 0 {
 		e.out.Retried = &tasksv1.Retried{}
 		for _, g := range r.Retried {
@@ -257,22 +255,39 @@ func (d *decoder) complete() error {
 	return nil
 }
 
+func triedToProto(list []Tried) (out []*tasksv1.Tried) {
+	for _, t := range list {
+		out = append(out, &tasksv1.Tried{Index: uint64(t.Index), Runs: uint32(t.Runs)})
+	}
+	return out
+}
+
+func triedFromProto(list []*tasksv1.Tried) (out []Tried, err error) {
+	if len(list) > maxTried {
+		return nil, invalid("too many failures in a record")
+	}
+	for _, t := range list {
+		if t.GetIndex() >= scheduler.MaxTasks || t.GetRuns() == 0 || t.GetRuns() > maxRuns {
+			return nil, invalid("bad failure in a record")
+		}
+		out = append(out, Tried{int(t.Index), int(t.Runs)})
+	}
+	return out, nil
+}
+
 // rest takes in what is not about results.
-func (d *decoder) rest(r *Record) error {
+func (d *decoder) rest(r *Record) (err error) {
 	for _, t := range d.in.Trust {
 		if t.GetPeer() == 0 || int(t.Peer) > len(d.peers) || t.Value < TrustCaught || t.Value > 1<<30 {
 			return invalid("bad trust in a record")
 		}
 		r.Trust = append(r.Trust, Trust{d.peers[t.Peer-1], int(t.Value)})
 	}
-	if len(d.in.Tried) > maxTried {
-		return invalid("too many failures in a record")
+	if r.Tried, err = triedFromProto(d.in.Tried); err != nil {
+		return err
 	}
-	for _, t := range d.in.Tried {
-		if t.GetIndex() >= scheduler.MaxTasks || t.GetRuns() == 0 || t.GetRuns() > maxRuns {
-			return invalid("bad failure in a record")
-		}
-		r.Tried = append(r.Tried, Tried{int(t.Index), int(t.Runs)})
+	if r.Lost, err = triedFromProto(d.in.Lost); err != nil {
+		return err
 	}
 	if len(d.in.GetRetried().GetRanges()) > maxRanges {
 		return invalid("too many ranges in a record")

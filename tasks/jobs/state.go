@@ -61,8 +61,9 @@ type State struct {
 	ended      map[uint32]map[driver]endOf
 	trust      map[grid.PeerID]trustOf
 	evidence   map[uint64]struct{} // hashes of wrong results
-	tried      map[int]triedOf
-	first      time.Time // of any record
+	tried      map[int]triedOf     // runs that failed
+	lost       map[int]triedOf     // runs that were lost
+	first      time.Time           // of any record
 	last       time.Time
 }
 
@@ -107,7 +108,7 @@ func compareEnds(a, b endOf) int {
 	return cmp.Or(a.at.Compare(b.at), cmp.Compare(a.ended.Why, b.ended.Why))
 }
 
-// triedOf is how many runs of a task failed in a generation.
+// triedOf is how many runs of a task brought no result in a generation.
 type triedOf struct {
 	generation uint32
 	runs       int
@@ -151,7 +152,7 @@ func NewState(p Plan) *State {
 	s := &State{
 		plan: p, tasks: make([]entry, p.Tasks()), driverAt: map[driver]uint16{}, peerAt: map[grid.PeerID]uint16{},
 		cancelled: map[uint32]string{}, ended: map[uint32]map[driver]endOf{}, trust: map[grid.PeerID]trustOf{},
-		evidence: map[uint64]struct{}{}, tried: map[int]triedOf{},
+		evidence: map[uint64]struct{}{}, tried: map[int]triedOf{}, lost: map[int]triedOf{},
 	}
 	for _, step := range p.Steps {
 		s.steps = append(s.steps, Counts{Tasks: step.Items.Count})
@@ -188,9 +189,11 @@ func (s *State) check(r *Record) error {
 			return invalid("result of task %d of %d", res.Index, len(s.tasks))
 		}
 	}
-	for _, t := range r.Tried {
-		if t.Index < 0 || t.Index >= len(s.tasks) {
-			return invalid("failure of task %d of %d", t.Index, len(s.tasks))
+	for _, list := range [][]Tried{r.Tried, r.Lost} {
+		for _, t := range list {
+			if t.Index < 0 || t.Index >= len(s.tasks) {
+				return invalid("failure of task %d of %d", t.Index, len(s.tasks))
+			}
 		}
 	}
 	again := 0
@@ -227,12 +230,18 @@ func (s *State) apply(r *Record, place int64) {
 	for _, t := range r.Trust {
 		s.trusts(t, by, r.At)
 	}
-	for _, t := range r.Tried {
-		if old := s.tried[t.Index]; r.Generation > old.generation || r.Generation == old.generation && t.Runs > old.runs {
-			s.tried[t.Index] = triedOf{r.Generation, t.Runs}
+	takeTried(s.tried, r.Tried, r.Generation)
+	takeTried(s.lost, r.Lost, r.Generation)
+	s.ends(r, by)
+}
+
+// takeTried keeps the highest number of the highest generation.
+func takeTried(of map[int]triedOf, list []Tried, generation uint32) {
+	for _, t := range list {
+		if old := of[t.Index]; generation > old.generation || generation == old.generation && t.Runs > old.runs {
+			of[t.Index] = triedOf{generation, t.Runs}
 		}
 	}
-	s.ends(r, by)
 }
 
 func (s *State) times(at time.Time) {
@@ -510,10 +519,16 @@ func (s *State) Trust() map[grid.PeerID]int {
 // Tries says how many runs of the tasks of a step failed, by their place in it,
 // since they were begun anew last; drivers that did not know of each other are not
 // added up.
-func (s *State) Tries(step int) map[int]int {
+func (s *State) Tries(step int) map[int]int { return s.triedIn(step, s.tried) }
+
+// Lost says how many runs were lost with their workers and begun again, as Tries
+// does of those that failed.
+func (s *State) Lost(step int) map[int]int { return s.triedIn(step, s.lost) }
+
+func (s *State) triedIn(step int, of map[int]triedOf) map[int]int {
 	out := map[int]int{}
 	p := s.plan.Steps[step]
-	for index, t := range s.tried {
+	for index, t := range of {
 		if place := index - p.First; place >= 0 && place < p.Items.Count && t.generation >= s.tasks[index].retried {
 			out[place] = t.runs
 		}

@@ -25,12 +25,17 @@ type view struct {
 	Failures   []Range
 	Generation uint32
 	Ended      time.Time
+	Tries      []map[int]int
+	Lost       []map[int]int
 }
 
 func viewOf(s *State) view {
 	v := view{State: s.State(), Why: s.Why(), Counts: s.Counts(), Steps: s.StepStates(), Peers: s.PeerCounts(), Trust: s.Trust(),
 		Failures: s.Failures(), Generation: s.Generation(), Ended: s.EndedAt()}
 	v.Epoch, v.EpochOf = s.Epoch()
+	for step := range s.plan.Steps {
+		v.Tries, v.Lost = append(v.Tries, s.Tries(step)), append(v.Lost, s.Lost(step))
+	}
 	for _, e := range s.tasks {
 		if e.stands() {
 			v.Hashes = append(v.Hashes, e.hash)
@@ -72,6 +77,9 @@ func TestFoldIsOrderless(t *testing.T) {
 			}
 			if rapid.Bool().Draw(r, "tried") {
 				rec.Tried = []Tried{{rapid.IntRange(0, 8).Draw(r, "failed"), rapid.IntRange(1, 3).Draw(r, "runs")}}
+			}
+			if rapid.Bool().Draw(r, "lost") {
+				rec.Lost = []Tried{{rapid.IntRange(0, 8).Draw(r, "lost task"), rapid.IntRange(1, 3).Draw(r, "lost runs")}}
 			}
 			if rapid.Bool().Draw(r, "trusts") {
 				rec.Trust = []Trust{{grid.PeerID{4}, rapid.IntRange(0, 3).Draw(r, "trust")}}

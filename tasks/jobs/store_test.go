@@ -270,7 +270,7 @@ func TestRecordComesBack(t *testing.T) {
 	whole[9].Votes, whole[9].Checked = vote, true
 	r := &Record{Epoch: 3, Driver: grid.PeerID{4}, At: time.Unix(9, 8).UTC(), Generation: 2, Begun: true,
 		Results: append(whole, part...), Evidence: signedResults(t, p, keyOf(5), tasks.StateDone, "lie", 9),
-		Trust: []Trust{{grid.PeerID{6}, 4}}, Tried: []Tried{{7, 2}}, Retried: []Range{{1, 2}}, Cancelled: &Cancelled{"enough"}, Ended: &Ended{true, "why"}}
+		Trust: []Trust{{grid.PeerID{6}, 4}}, Tried: []Tried{{7, 2}}, Lost: []Tried{{8, 3}}, Retried: []Range{{1, 2}}, Cancelled: &Cancelled{"enough"}, Ended: &Ended{true, "why"}}
 	raw, err := r.Encode()
 	if err != nil {
 		t.Fatal(err)
@@ -295,7 +295,7 @@ func FuzzParseRecord(f *testing.F) {
 	p := planOf(f, 9)
 	r := recordOf(signedResults(f, p, keyOf(2), tasks.StateDone, "", 1, 2, 3)...)
 	r.Evidence, r.Ended = signedResults(f, p, keyOf(3), tasks.StateDone, "", 4, 5)[:1], &Ended{}
-	r.Tried = []Tried{{8, 1}}
+	r.Tried, r.Lost = []Tried{{8, 1}}, []Tried{{7, 2}}
 	raw, err := r.Encode()
 	if err != nil {
 		f.Fatal(err)

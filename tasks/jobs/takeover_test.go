@@ -4,11 +4,13 @@ import (
 	"context"
 	"errors"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"gotong/tasks"
+	"gotong/tasks/scheduler"
 )
 
 // TestRetriesGoOnAfterATakeover: a task that failed under one driver has as many
@@ -73,6 +75,93 @@ func retriesGoOn(t *testing.T) {
 	if state, counts, _ := stateOf(j); state != JobFailed || counts.Failed != count {
 		t.Errorf("%s %+v", state, counts)
 	}
+}
+
+// TestLossesGoOnAfterATakeover: a task that kills its workers does not get more of
+// them by a change of its driver.
+func TestLossesGoOnAfterATakeover(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const cutAt = 2 // deaths
+		j := runnable(t, planOf(t, 3))
+		ctx, cut := context.WithCancel(t.Context())
+		defer cut()
+		over := make(chan struct{}) // the first driver is gone
+		var deaths atomic.Int64
+		pool := fakePool{newWorker(2, echo), newWorker(3, echo), newWorker(4, echo)}
+		for _, w := range pool {
+			w.slots = 1
+			w.dies = func(g guest) bool {
+				if g.index != 1 {
+					return false
+				}
+				if deaths.Load() == cutAt && ctx.Err() == nil {
+					cut()
+					<-over
+					return false
+				}
+				deaths.Add(1)
+				return true
+			}
+		}
+		if err := driveJob(ctx, t, j, 1, pool); !errors.Is(err, context.Canceled) {
+			t.Fatalf("cut off: %v", err)
+		}
+		close(over)
+		j.View(func(s *State) {
+			if lost := s.Lost(0); lost[1] != cutAt || len(lost) != 1 {
+				t.Errorf("lost by the journal: %v", lost)
+			}
+		})
+		if err := driveJob(t.Context(), t, j, 2, pool); err != nil {
+			t.Fatal(err)
+		}
+		if n := deaths.Load(); n != scheduler.MaxAttempts {
+			t.Errorf("%d workers died with the task", n)
+		}
+		if state, counts, _ := stateOf(j); state != JobFailed || counts.Done != 2 {
+			t.Errorf("%s %+v", state, counts)
+		}
+		r, ok, err := j.Result(1)
+		if err != nil || !ok || r.State != tasks.StateLost || r.Attempts != scheduler.MaxAttempts {
+			t.Errorf("%+v %v %v", r, ok, err)
+		}
+	})
+}
+
+// TestATakeoverIsNoLoss: drivers that go while a task runs have not lost it.
+func TestATakeoverIsNoLoss(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const count = 4
+		j := runnable(t, planOf(t, count))
+		for epoch := range uint64(scheduler.MaxAttempts + 1) {
+			ctx, cut := context.WithCancel(t.Context())
+			over := make(chan struct{})
+			var running atomic.Int64
+			hangs := func(g guest) tasks.Result {
+				if running.Add(1) == count {
+					cut()
+				}
+				<-over
+				return echo(g)
+			}
+			if err := driveJob(ctx, t, j, epoch+1, fakePool{newWorker(2, hangs), newWorker(3, hangs)}); !errors.Is(err, context.Canceled) {
+				t.Fatalf("cut off: %v", err)
+			}
+			close(over)
+			synctest.Wait()
+		}
+		j.View(func(s *State) {
+			if lost := s.Lost(0); len(lost) > 0 {
+				t.Errorf("lost by the journal: %v", lost)
+			}
+		})
+		if err := driveJob(t.Context(), t, j, 100, fakePool{newWorker(2, echo)}); err != nil {
+			t.Fatal(err)
+		}
+		if state, counts, _ := stateOf(j); state != JobDone {
+			t.Errorf("%s %+v", state, counts)
+		}
+	})
 }
 
 // TestTrustGoesOnAfterATakeover: whoever was trusted under one driver is not

@@ -199,7 +199,7 @@ func (l *ledger) pick(c *claim, now time.Time) *entry {
 		return e
 	}
 	if index, ok := l.nextFor(c); ok {
-		e := &entry{index: index, tries: l.tries[index]}
+		e := l.newEntry(index)
 		l.active[index] = e
 		return e
 	}
@@ -327,6 +327,10 @@ func (l *ledger) handTo(c *claim, e *entry, now time.Time) *handed {
 	}
 	if e.need == 0 {
 		e.need = l.judge.need(c.candidate.Peer)
+	}
+	if e.attempts > e.told && e.attempts < MaxAttempts && l.tellLost != nil {
+		l.tellLost(e.index, e.attempts)
+		e.told = e.attempts
 	}
 	e.holders = append(e.holders, c)
 	l.requeue(e)

@@ -30,7 +30,8 @@ const (
 	// fetched outputs on disk.
 	DefaultBufferBytes = 64 << 20
 	StageBytes         = 4 << 30
-	// MaxAttempts is how often a task is run before it is given up as lost.
+	// MaxAttempts is how often a task may be lost with its worker, whoever drives
+	// the job, before it is given up.
 	MaxAttempts = 5
 	// MaxCopies is how many workers may run one task at the same time.
 	MaxCopies = 2
@@ -107,6 +108,14 @@ type Config struct {
 	// the number of those that it has had. It must return quickly, not call back,
 	// and may be called by any goroutine.
 	Failed func(index, tries int)
+	// Attempts is how many attempts at a task were lost with their workers when the
+	// job ran before; they count in MaxAttempts.
+	Attempts map[int]int
+	// Lost, if set, hears when a task is handed out again of which attempts were
+	// lost, with the number of those: once for each, and fewer than MaxAttempts times
+	// for a task. It must return quickly, not call back, and may be called by any
+	// goroutine.
+	Lost func(index, attempts int)
 	// TimeoutPercent ends tasks that run longer than so many percent of the
 	// median of those that ended, as if they had met Limits.Wall; 0: none.
 	TimeoutPercent int

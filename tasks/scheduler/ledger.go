@@ -26,6 +26,8 @@ type ledger struct {
 	retries        int
 	tries          map[int]int // of former runs of the job, by task
 	failed         func(index, tries int)
+	attempts       map[int]int // lost in former runs of the job, by task
+	tellLost       func(index, attempts int)
 	halt           batch.Halt
 	timeoutPercent int
 	checkStored    bool          // Config.Held is set
@@ -70,7 +72,8 @@ type ledger struct {
 // entry is a task that was handed out at least once.
 type entry struct {
 	index    int
-	attempts int
+	attempts int      // lost with their workers
+	told     int      // of them, those that ledger.tellLost heard of
 	tries    int      // runs that ended in a failure
 	holders  []*claim // that have it now, at most MaxCopies
 	avoid    []grid.PeerID
@@ -101,6 +104,8 @@ func newLedger(job Job, cfg Config, judge *judge) *ledger {
 		retries:        cfg.Retries,
 		tries:          cfg.Tries,
 		failed:         cfg.Failed,
+		attempts:       cfg.Attempts,
+		tellLost:       cfg.Lost,
 		halt:           cfg.Halt,
 		timeoutPercent: cfg.TimeoutPercent,
 		checkStored:    cfg.Held != nil,
@@ -123,6 +128,14 @@ func newLedger(job Job, cfg Config, judge *judge) *ledger {
 		l.looked = job.Count
 	}
 	return l
+}
+
+// newEntry returns the entry of a task that this run has not handed out yet. One
+// of which too many attempts were lost before has the last once more: its driver
+// ended before it said so.
+func (l *ledger) newEntry(index int) *entry {
+	attempts := min(l.attempts[index], MaxAttempts-1)
+	return &entry{index: index, tries: l.tries[index], attempts: attempts, told: attempts}
 }
 
 // join adds a claim.
@@ -380,7 +393,7 @@ func (l *ledger) loseRest() {
 	}
 	l.skipKnown()
 	for l.next < l.looked && l.next < l.delivered+l.window {
-		l.lose(&entry{index: l.next}, l.gaveUp)
+		l.lose(l.newEntry(l.next), l.gaveUp)
 		l.next++
 		l.skipKnown()
 	}

@@ -156,7 +156,7 @@ func (l *ledger) wantsLeft(c *claim, index int) (e *entry, wanted bool) {
 	}
 	l.knownAhead[index] = true
 	l.skipKnown()
-	e = &entry{index: index, tries: l.tries[index]}
+	e = l.newEntry(index)
 	l.active[index] = e
 	return e, true
 }

@@ -3,7 +3,9 @@ package scheduler_test
 import (
 	"context"
 	"fmt"
+	"reflect"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -123,6 +125,41 @@ func TestTaskThatKillsItsWorkersIsGivenUp(t *testing.T) {
 		}
 		if why := results[7].Why; !strings.Contains(why, "5 attempts") || !strings.Contains(why, "child was killed") {
 			t.Errorf("why: %s", why)
+		}
+	})
+}
+
+// TestLossesOfFormerRunsCount: what another driver lost is not lost anew, and who
+// follows hears of what is lost here.
+func TestLossesOfFormerRunsCount(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		pool := &fakePool{}
+		for range 3 {
+			pool.add(1, func(w *fakeWorker) {
+				w.run = func(_ context.Context, o scheduler.Order) tasks.Result {
+					if o.Index == 7 || o.Index == 8 {
+						return tasks.Result{State: tasks.StateLost, ExitCode: tasks.NoExitCode, Why: "child was killed"}
+					}
+					return tasks.Result{State: tasks.StateDone}
+				}
+			})
+		}
+		job, contents := newJob(20)
+		var mu sync.Mutex
+		told := map[int][]int{}
+		results, sum := runJob(t, pool, job, scheduler.Config{
+			Attempts: map[int]int{7: 2, 8: scheduler.MaxAttempts},
+			Lost: func(index, attempts int) {
+				mu.Lock()
+				defer mu.Unlock()
+				told[index] = append(told[index], attempts)
+			},
+		}, contents)
+		if sum.Done != 18 || sum.Lost != 2 || sum.Retried != 2 || !strings.Contains(results[7].Why, "5 attempts") || !strings.Contains(results[8].Why, "5 attempts") {
+			t.Errorf("summary %+v", sum)
+		}
+		if want := map[int][]int{7: {3, 4}}; !reflect.DeepEqual(told, want) {
+			t.Errorf("told %v, want %v", told, want)
 		}
 	})
 }

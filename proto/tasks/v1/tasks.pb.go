@@ -2212,7 +2212,8 @@ type Record struct {
 	Cancelled     *Cancelled             `protobuf:"bytes,11,opt,name=cancelled,proto3" json:"cancelled,omitempty"`
 	Retried       *Retried               `protobuf:"bytes,12,opt,name=retried,proto3" json:"retried,omitempty"` // begins this record's generation
 	Ended         *Ended                 `protobuf:"bytes,13,opt,name=ended,proto3" json:"ended,omitempty"`
-	Tried         []*Tried               `protobuf:"bytes,14,rep,name=tried,proto3" json:"tried,omitempty"`
+	Tried         []*Tried               `protobuf:"bytes,14,rep,name=tried,proto3" json:"tried,omitempty"` // runs that failed
+	Lost          []*Tried               `protobuf:"bytes,15,rep,name=lost,proto3" json:"lost,omitempty"`   // runs that were lost with their workers
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2341,6 +2342,13 @@ func (x *Record) GetEnded() *Ended {
 func (x *Record) GetTried() []*Tried {
 	if x != nil {
 		return x.Tried
+	}
+	return nil
+}
+
+func (x *Record) GetLost() []*Tried {
+	if x != nil {
+		return x.Lost
 	}
 	return nil
 }
@@ -4064,8 +4072,8 @@ func (x *JobSummary) GetWhy() string {
 	return ""
 }
 
-// Tried says how many runs of a task failed in this record's generation and were
-// not its last.
+// Tried says how many runs of a task brought no result in this record's generation
+// and were not its last.
 type Tried struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Index         uint64                 `protobuf:"varint,1,opt,name=index,proto3" json:"index,omitempty"` // of the task in the job
@@ -4285,7 +4293,7 @@ const file_tasks_v1_tasks_proto_rawDesc = "" +
 	"\n" +
 	"stdin_size\x18\x04 \x01(\x03R\tstdinSize\x126\n" +
 	"\x06stored\x18\x05 \x03(\v2\x1e.gotong.tasks.v1.StoredContentR\x06stored\x12\x16\n" +
-	"\x06inline\x18\x06 \x03(\fR\x06inline\"\xc0\x04\n" +
+	"\x06inline\x18\x06 \x03(\fR\x06inline\"\xec\x04\n" +
 	"\x06Record\x12\x14\n" +
 	"\x05epoch\x18\x01 \x01(\x04R\x05epoch\x12\x16\n" +
 	"\x06driver\x18\x02 \x01(\fR\x06driver\x12\"\n" +
@@ -4303,7 +4311,8 @@ const file_tasks_v1_tasks_proto_rawDesc = "" +
 	"\tcancelled\x18\v \x01(\v2\x1a.gotong.tasks.v1.CancelledR\tcancelled\x122\n" +
 	"\aretried\x18\f \x01(\v2\x18.gotong.tasks.v1.RetriedR\aretried\x12,\n" +
 	"\x05ended\x18\r \x01(\v2\x16.gotong.tasks.v1.EndedR\x05ended\x12,\n" +
-	"\x05tried\x18\x0e \x03(\v2\x16.gotong.tasks.v1.TriedR\x05tried\"O\n" +
+	"\x05tried\x18\x0e \x03(\v2\x16.gotong.tasks.v1.TriedR\x05tried\x12*\n" +
+	"\x04lost\x18\x0f \x03(\v2\x16.gotong.tasks.v1.TriedR\x04lost\"O\n" +
 	"\x05Batch\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\fR\x03key\x12\x1c\n" +
 	"\tsignature\x18\x02 \x01(\fR\tsignature\x12\x16\n" +
@@ -4606,51 +4615,52 @@ var file_tasks_v1_tasks_proto_depIdxs = []int32{
 	33, // 29: gotong.tasks.v1.Record.retried:type_name -> gotong.tasks.v1.Retried
 	35, // 30: gotong.tasks.v1.Record.ended:type_name -> gotong.tasks.v1.Ended
 	56, // 31: gotong.tasks.v1.Record.tried:type_name -> gotong.tasks.v1.Tried
-	0,  // 32: gotong.tasks.v1.TaskResult.state:type_name -> gotong.tasks.v1.State
-	30, // 33: gotong.tasks.v1.TaskResult.votes:type_name -> gotong.tasks.v1.TaskResult
-	34, // 34: gotong.tasks.v1.Retried.ranges:type_name -> gotong.tasks.v1.Range
-	3,  // 35: gotong.tasks.v1.JobStatement.wish:type_name -> gotong.tasks.v1.JobWish
-	36, // 36: gotong.tasks.v1.PutJobRequest.keepers:type_name -> gotong.tasks.v1.KeeperList
-	38, // 37: gotong.tasks.v1.AppendJobRequest.batches:type_name -> gotong.tasks.v1.RecordBatch
-	36, // 38: gotong.tasks.v1.AppendJobRequest.keepers:type_name -> gotong.tasks.v1.KeeperList
-	37, // 39: gotong.tasks.v1.AppendJobResponse.have:type_name -> gotong.tasks.v1.StreamCount
-	37, // 40: gotong.tasks.v1.JobStateRequest.have:type_name -> gotong.tasks.v1.StreamCount
-	36, // 41: gotong.tasks.v1.JobStateRequest.keepers:type_name -> gotong.tasks.v1.KeeperList
-	37, // 42: gotong.tasks.v1.JobStateResponse.have:type_name -> gotong.tasks.v1.StreamCount
-	36, // 43: gotong.tasks.v1.JobStateResponse.keepers:type_name -> gotong.tasks.v1.KeeperList
-	37, // 44: gotong.tasks.v1.ReadJobRequest.have:type_name -> gotong.tasks.v1.StreamCount
-	38, // 45: gotong.tasks.v1.ReadJobResponse.batches:type_name -> gotong.tasks.v1.RecordBatch
-	51, // 46: gotong.tasks.v1.ListJobsResponse.jobs:type_name -> gotong.tasks.v1.ListedJob
-	37, // 47: gotong.tasks.v1.ListedJob.have:type_name -> gotong.tasks.v1.StreamCount
-	36, // 48: gotong.tasks.v1.ListedJob.keepers:type_name -> gotong.tasks.v1.KeeperList
-	36, // 49: gotong.tasks.v1.KeptNote.keepers:type_name -> gotong.tasks.v1.KeeperList
-	8,  // 50: gotong.tasks.v1.Tasks.Offer:input_type -> gotong.tasks.v1.OfferRequest
-	10, // 51: gotong.tasks.v1.Tasks.PutContent:input_type -> gotong.tasks.v1.PutContentRequest
-	14, // 52: gotong.tasks.v1.Tasks.Work:input_type -> gotong.tasks.v1.WorkRequest
-	12, // 53: gotong.tasks.v1.Tasks.GetOutput:input_type -> gotong.tasks.v1.GetOutputRequest
-	40, // 54: gotong.tasks.v1.Keepers.PutJob:input_type -> gotong.tasks.v1.PutJobRequest
-	42, // 55: gotong.tasks.v1.Keepers.AppendJob:input_type -> gotong.tasks.v1.AppendJobRequest
-	44, // 56: gotong.tasks.v1.Keepers.JobState:input_type -> gotong.tasks.v1.JobStateRequest
-	46, // 57: gotong.tasks.v1.Keepers.ReadJob:input_type -> gotong.tasks.v1.ReadJobRequest
-	44, // 58: gotong.tasks.v1.Keepers.JobPlan:input_type -> gotong.tasks.v1.JobStateRequest
-	49, // 59: gotong.tasks.v1.Keepers.ListJobs:input_type -> gotong.tasks.v1.ListJobsRequest
-	52, // 60: gotong.tasks.v1.Keepers.SayOfJob:input_type -> gotong.tasks.v1.SayOfJobRequest
-	9,  // 61: gotong.tasks.v1.Tasks.Offer:output_type -> gotong.tasks.v1.OfferResponse
-	11, // 62: gotong.tasks.v1.Tasks.PutContent:output_type -> gotong.tasks.v1.PutContentResponse
-	16, // 63: gotong.tasks.v1.Tasks.Work:output_type -> gotong.tasks.v1.WorkResponse
-	13, // 64: gotong.tasks.v1.Tasks.GetOutput:output_type -> gotong.tasks.v1.GetOutputResponse
-	41, // 65: gotong.tasks.v1.Keepers.PutJob:output_type -> gotong.tasks.v1.PutJobResponse
-	43, // 66: gotong.tasks.v1.Keepers.AppendJob:output_type -> gotong.tasks.v1.AppendJobResponse
-	45, // 67: gotong.tasks.v1.Keepers.JobState:output_type -> gotong.tasks.v1.JobStateResponse
-	47, // 68: gotong.tasks.v1.Keepers.ReadJob:output_type -> gotong.tasks.v1.ReadJobResponse
-	48, // 69: gotong.tasks.v1.Keepers.JobPlan:output_type -> gotong.tasks.v1.JobPlanResponse
-	50, // 70: gotong.tasks.v1.Keepers.ListJobs:output_type -> gotong.tasks.v1.ListJobsResponse
-	53, // 71: gotong.tasks.v1.Keepers.SayOfJob:output_type -> gotong.tasks.v1.SayOfJobResponse
-	61, // [61:72] is the sub-list for method output_type
-	50, // [50:61] is the sub-list for method input_type
-	50, // [50:50] is the sub-list for extension type_name
-	50, // [50:50] is the sub-list for extension extendee
-	0,  // [0:50] is the sub-list for field type_name
+	56, // 32: gotong.tasks.v1.Record.lost:type_name -> gotong.tasks.v1.Tried
+	0,  // 33: gotong.tasks.v1.TaskResult.state:type_name -> gotong.tasks.v1.State
+	30, // 34: gotong.tasks.v1.TaskResult.votes:type_name -> gotong.tasks.v1.TaskResult
+	34, // 35: gotong.tasks.v1.Retried.ranges:type_name -> gotong.tasks.v1.Range
+	3,  // 36: gotong.tasks.v1.JobStatement.wish:type_name -> gotong.tasks.v1.JobWish
+	36, // 37: gotong.tasks.v1.PutJobRequest.keepers:type_name -> gotong.tasks.v1.KeeperList
+	38, // 38: gotong.tasks.v1.AppendJobRequest.batches:type_name -> gotong.tasks.v1.RecordBatch
+	36, // 39: gotong.tasks.v1.AppendJobRequest.keepers:type_name -> gotong.tasks.v1.KeeperList
+	37, // 40: gotong.tasks.v1.AppendJobResponse.have:type_name -> gotong.tasks.v1.StreamCount
+	37, // 41: gotong.tasks.v1.JobStateRequest.have:type_name -> gotong.tasks.v1.StreamCount
+	36, // 42: gotong.tasks.v1.JobStateRequest.keepers:type_name -> gotong.tasks.v1.KeeperList
+	37, // 43: gotong.tasks.v1.JobStateResponse.have:type_name -> gotong.tasks.v1.StreamCount
+	36, // 44: gotong.tasks.v1.JobStateResponse.keepers:type_name -> gotong.tasks.v1.KeeperList
+	37, // 45: gotong.tasks.v1.ReadJobRequest.have:type_name -> gotong.tasks.v1.StreamCount
+	38, // 46: gotong.tasks.v1.ReadJobResponse.batches:type_name -> gotong.tasks.v1.RecordBatch
+	51, // 47: gotong.tasks.v1.ListJobsResponse.jobs:type_name -> gotong.tasks.v1.ListedJob
+	37, // 48: gotong.tasks.v1.ListedJob.have:type_name -> gotong.tasks.v1.StreamCount
+	36, // 49: gotong.tasks.v1.ListedJob.keepers:type_name -> gotong.tasks.v1.KeeperList
+	36, // 50: gotong.tasks.v1.KeptNote.keepers:type_name -> gotong.tasks.v1.KeeperList
+	8,  // 51: gotong.tasks.v1.Tasks.Offer:input_type -> gotong.tasks.v1.OfferRequest
+	10, // 52: gotong.tasks.v1.Tasks.PutContent:input_type -> gotong.tasks.v1.PutContentRequest
+	14, // 53: gotong.tasks.v1.Tasks.Work:input_type -> gotong.tasks.v1.WorkRequest
+	12, // 54: gotong.tasks.v1.Tasks.GetOutput:input_type -> gotong.tasks.v1.GetOutputRequest
+	40, // 55: gotong.tasks.v1.Keepers.PutJob:input_type -> gotong.tasks.v1.PutJobRequest
+	42, // 56: gotong.tasks.v1.Keepers.AppendJob:input_type -> gotong.tasks.v1.AppendJobRequest
+	44, // 57: gotong.tasks.v1.Keepers.JobState:input_type -> gotong.tasks.v1.JobStateRequest
+	46, // 58: gotong.tasks.v1.Keepers.ReadJob:input_type -> gotong.tasks.v1.ReadJobRequest
+	44, // 59: gotong.tasks.v1.Keepers.JobPlan:input_type -> gotong.tasks.v1.JobStateRequest
+	49, // 60: gotong.tasks.v1.Keepers.ListJobs:input_type -> gotong.tasks.v1.ListJobsRequest
+	52, // 61: gotong.tasks.v1.Keepers.SayOfJob:input_type -> gotong.tasks.v1.SayOfJobRequest
+	9,  // 62: gotong.tasks.v1.Tasks.Offer:output_type -> gotong.tasks.v1.OfferResponse
+	11, // 63: gotong.tasks.v1.Tasks.PutContent:output_type -> gotong.tasks.v1.PutContentResponse
+	16, // 64: gotong.tasks.v1.Tasks.Work:output_type -> gotong.tasks.v1.WorkResponse
+	13, // 65: gotong.tasks.v1.Tasks.GetOutput:output_type -> gotong.tasks.v1.GetOutputResponse
+	41, // 66: gotong.tasks.v1.Keepers.PutJob:output_type -> gotong.tasks.v1.PutJobResponse
+	43, // 67: gotong.tasks.v1.Keepers.AppendJob:output_type -> gotong.tasks.v1.AppendJobResponse
+	45, // 68: gotong.tasks.v1.Keepers.JobState:output_type -> gotong.tasks.v1.JobStateResponse
+	47, // 69: gotong.tasks.v1.Keepers.ReadJob:output_type -> gotong.tasks.v1.ReadJobResponse
+	48, // 70: gotong.tasks.v1.Keepers.JobPlan:output_type -> gotong.tasks.v1.JobPlanResponse
+	50, // 71: gotong.tasks.v1.Keepers.ListJobs:output_type -> gotong.tasks.v1.ListJobsResponse
+	53, // 72: gotong.tasks.v1.Keepers.SayOfJob:output_type -> gotong.tasks.v1.SayOfJobResponse
+	62, // [62:73] is the sub-list for method output_type
+	51, // [51:62] is the sub-list for method input_type
+	51, // [51:51] is the sub-list for extension type_name
+	51, // [51:51] is the sub-list for extension extendee
+	0,  // [0:51] is the sub-list for field type_name
 }
 
 func init() { file_tasks_v1_tasks_proto_init() }
