@@ -5,7 +5,10 @@ import (
 	"os"
 	"time"
 
+	"google.golang.org/grpc"
+
 	"gotong/grid"
+	controlv1 "gotong/proto/control/v1"
 	"gotong/tasks"
 	"gotong/tasks/jobs"
 	"gotong/tasks/scheduler"
@@ -40,6 +43,21 @@ func (p *Peer) SubmitJob(ctx context.Context, plan jobs.Plan) (tasks.JobID, erro
 	}
 	return tasks.ParseJobID(out.Job)
 }
+
+// JobResults gives the results of a job as the command line gets them.
+func (p *Peer) JobResults(ctx context.Context, id tasks.JobID, send func(*controlv1.JobEvent) error) error {
+	return (&service{peer: p}).JobResults(&controlv1.JobResultsRequest{Job: id.String()}, sentTo{ctx: ctx, send: send})
+}
+
+// sentTo is a stream to a caller in this process.
+type sentTo struct {
+	grpc.ServerStreamingServer[controlv1.JobEvent]
+	ctx  context.Context
+	send func(*controlv1.JobEvent) error
+}
+
+func (s sentTo) Context() context.Context         { return s.ctx }
+func (s sentTo) Send(e *controlv1.JobEvent) error { return s.send(e) }
 
 // JobsHere says which jobs this peer keeps, and of which it has copies.
 func (p *Peer) JobsHere() (kept, copied []tasks.JobID) {
