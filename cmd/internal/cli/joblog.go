@@ -34,11 +34,18 @@ type joblog struct{ file *os.File }
 // of the tasks that it has: all, or with failed only those that succeeded.
 // Without, it is begun anew.
 func openJoblog(path string, resume, failed bool) (log *joblog, skip map[uint64]bool, err error) {
-	flag := os.O_RDWR | os.O_CREATE
-	if !resume && !failed {
-		flag |= os.O_TRUNC
+	if !resume && !failed { // it may be a pipe
+		f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o644)
+		if err != nil {
+			return nil, nil, err
+		}
+		if _, err := fmt.Fprintln(f, joblogHeader); err != nil {
+			f.Close()
+			return nil, nil, err
+		}
+		return &joblog{f}, nil, nil
 	}
-	f, err := os.OpenFile(path, flag, 0o644)
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o644)
 	if err != nil {
 		return nil, nil, err
 	}

@@ -19,8 +19,8 @@ const itemNameMax = 100
 // os.Root.
 type outputDir struct {
 	root  *os.Root
-	items bool                // each item has a directory of its own
-	taken map[uint64]struct{} // hashes of the names of those
+	items bool              // each item has a directory of its own
+	first map[uint64]uint64 // by hash of the name of such a directory: the task that has it, from 1
 	seed  maphash.Seed
 	item  string   // directory of the task whose files come
 	file  *os.File // being received
@@ -34,24 +34,30 @@ func openOutputDir(dir string, items bool) (*outputDir, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &outputDir{root: root, items: items, taken: map[uint64]struct{}{}, seed: maphash.MakeSeed()}, nil
+	return &outputDir{root: root, items: items, first: map[uint64]uint64{}, seed: maphash.MakeSeed()}, nil
+}
+
+// expect takes note of every task, also of one that does not run again, in their
+// order: so each has the same directory whichever ends first, and in a run that is
+// resumed.
+func (o *outputDir) expect(task runItem) {
+	hash := maphash.String(o.seed, itemName([]byte(strings.Join(task.values, " "))))
+	if _, taken := o.first[hash]; !taken {
+		o.first[hash] = task.seq
+	}
 }
 
 // begin says whose files come next: bytes of the item outside [A-Za-z0-9._-] and
-// a leading dot are written as %XX, the name is cut at itemNameMax bytes, and a
-// name that was taken already gets ~INDEX.
+// a leading dot are written as %XX, the name is cut at itemNameMax bytes, and one
+// that a task before it has gets ~INDEX.
 func (o *outputDir) begin(t *controlv1.RunTask) {
 	if !o.items {
 		return
 	}
-	name := itemName(t.Item)
-	hash := maphash.String(o.seed, name)
-	if _, taken := o.taken[hash]; taken || name == "" {
-		name = fmt.Sprintf("%s~%d", name, t.Index)
-		hash = maphash.String(o.seed, name)
+	o.item = itemName(t.Item)
+	if o.item == "" || o.first[maphash.String(o.seed, o.item)] != t.Index+1 {
+		o.item = fmt.Sprintf("%s~%d", o.item, t.Index)
 	}
-	o.taken[hash] = struct{}{}
-	o.item = name
 }
 
 func (o *outputDir) close() {

@@ -171,6 +171,7 @@ type clientRun struct {
 	show     *runScreen
 	printing *controlv1.RunTask // whose large standard output comes; nil: none
 	text     *guestWriter       // where it goes
+	unlogged *controlv1.RunTask // whose files may still come; nil: none
 }
 
 // planRun checks the command line; changed tells whether a flag was given.
@@ -314,6 +315,9 @@ func (r *clientRun) shared() error {
 	names := map[string]string{}
 	for i, file := range r.files {
 		info, err := os.Stat(file)
+		if errors.Is(err, os.ErrNotExist) && i < len(r.module) {
+			return fmt.Errorf("there is no file %s: run takes a WASM module, or an ordinary command after --native, where donors allow it", file)
+		}
 		if err != nil {
 			return err
 		}

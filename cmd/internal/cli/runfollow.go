@@ -24,7 +24,9 @@ func (r *clientRun) follow(call *runCall) error {
 		}
 		switch e := event.Event.(type) {
 		case *controlv1.RunEvent_Task:
-			err = r.task(e.Task)
+			if err = r.logLast(); err == nil {
+				err = r.task(e.Task)
+			}
 		case *controlv1.RunEvent_Stdout:
 			err = r.stdout(e.Stdout)
 		case *controlv1.RunEvent_Output:
@@ -38,7 +40,7 @@ func (r *clientRun) follow(call *runCall) error {
 		case *controlv1.RunEvent_Stopped:
 			err = r.stopped(e.Stopped)
 		case *controlv1.RunEvent_Summary:
-			return r.summary(call, e.Summary)
+			return errors.Join(r.logLast(), r.summary(call, e.Summary))
 		}
 		if err != nil {
 			return err
@@ -46,8 +48,9 @@ func (r *clientRun) follow(call *runCall) error {
 	}
 }
 
-// task prints what one task did, then logs it: what the log has was shown. A large
-// standard output comes in pieces, of which the last ends the task.
+// task prints what one task did, then logs it: what the log has was shown, and its
+// files are there. A large standard output comes in pieces, of which the last ends
+// the task; its files come until something else does.
 func (r *clientRun) task(t *controlv1.RunTask) error {
 	if r.app.json {
 		if err := r.app.printJSON(newTaskJSON(t)); err != nil {
@@ -87,17 +90,26 @@ func (r *clientRun) stdout(piece *controlv1.RunOutput) (err error) {
 	return r.ended(t)
 }
 
-// ended prints what a task has to say beside its standard output, and logs it.
+// ended prints what a task has to say beside its standard output.
 func (r *clientRun) ended(t *controlv1.RunTask) error {
 	if !r.app.json {
 		if err := r.printEnd(t); err != nil {
 			return err
 		}
 	}
+	r.unlogged = t
 	if r.outputs != nil {
 		r.outputs.begin(t)
+		return nil
 	}
-	if r.log == nil {
+	return r.logLast()
+}
+
+// logLast logs the task whose files were the last to come.
+func (r *clientRun) logLast() error {
+	t := r.unlogged
+	r.unlogged = nil
+	if r.log == nil || t == nil {
 		return nil
 	}
 	command, err := r.command(t)

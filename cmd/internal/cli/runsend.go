@@ -81,11 +81,15 @@ type runItem struct {
 func (r *clientRun) eachItem(f func(runItem) error) error {
 	seq := uint64(0)
 	give := func(item runItem) error {
-		if seq++; r.skip[seq] {
+		seq++
+		item.seq = seq
+		if r.outputs != nil {
+			r.outputs.expect(item)
+		}
+		if r.skip[seq] {
 			r.skipped++
 			return nil
 		}
-		item.seq = seq
 		return f(item)
 	}
 	if r.splitter != nil {

@@ -34,7 +34,7 @@ func argsBetween(low, high int) cobra.PositionalArgs {
 func flagError(c *cobra.Command, err error) error {
 	var invalid *pflag.InvalidValueError
 	if errors.As(err, &invalid) {
-		want := fmt.Errorf("want a value of type %s", invalid.GetFlag().Value.Type())
+		want := wanted(invalid.GetFlag().Value.Type())
 		switch invalid.GetFlag().Value.(type) {
 		case *keepCount, *share: // they say themselves what they want
 			want = invalid.Unwrap()
@@ -42,6 +42,23 @@ func flagError(c *cobra.Command, err error) error {
 		err = fmt.Errorf("--%s cannot be %q: %w", invalid.GetFlag().Name, invalid.GetValue(), want)
 	}
 	return usageError(c, err)
+}
+
+// wanted says in words what a flag of a type takes.
+func wanted(kind string) error {
+	switch kind {
+	case "int", "int64":
+		kind = "a whole number"
+	case "uint", "uint32", "uint64":
+		kind = "a whole number that is not negative"
+	case "duration":
+		kind = "a time like 30s or 2h"
+	case "bool":
+		kind = "true or false"
+	default:
+		kind = "a value of type " + kind
+	}
+	return errors.New("want " + kind)
 }
 
 func helpCommand() *cobra.Command {
