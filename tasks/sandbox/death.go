@@ -33,8 +33,11 @@ func (c *Child) complaint() string { return firstLine(c.stderr.String()) }
 
 // death explains the end of the request that was running when the child died.
 func (c *Child) death(run *Run, elapsed time.Duration) Outcome {
+	c.mu.Lock() // whoever asked for it may still give it up
+	why, abandoned := c.cause, !run.abandoned.IsZero()
+	c.mu.Unlock()
 	o := Outcome{State: tasks.StateFailed, ExitCode: tasks.NoExitCode, Elapsed: elapsed}
-	switch c.cause {
+	switch why {
 	case causeWall:
 		o.State, o.Limit = tasks.StateLimit, tasks.LimitWall
 		o.Why = fmt.Sprintf("stopped after %s", c.limits.Wall)
@@ -47,7 +50,7 @@ func (c *Child) death(run *Run, elapsed time.Duration) Outcome {
 	default:
 		o = c.crash(o)
 	}
-	if !run.abandoned.IsZero() {
+	if abandoned {
 		o.State, o.Limit, o.Why = tasks.StateCancelled, tasks.LimitNone, "no longer wanted"
 	}
 	return o

@@ -157,3 +157,35 @@ func TestHoldStopsWhatTheChildStarted(t *testing.T) {
 		waitState(t, pid, isRunning)
 	}
 }
+
+// TestGivenUpWhileItDies: a run may be given up, and a child closed, while the child
+// finds out why its process went. The race detector judges.
+func TestGivenUpWhileItDies(t *testing.T) {
+	c := &Child{cmd: exec.Command("sleep", "60"), ended: make(chan struct{})}
+	setProcess(c.cmd, isolationNone)
+	if err := c.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	outcomes := make(chan Outcome, 1)
+	r := &Run{child: c, done: func(o Outcome) { outcomes <- o }}
+	c.runs = []*Run{r}
+	c.stdin = slowCloser{func() {
+		go r.Abandon()
+		go c.kill(causeClosed)
+		time.Sleep(50 * time.Millisecond)
+	}}
+	c.end()
+	if o := <-outcomes; o.NotRun || o.State == tasks.StateDone {
+		t.Errorf("%+v", o)
+	}
+}
+
+// slowCloser does something when it is closed.
+type slowCloser struct{ do func() }
+
+func (slowCloser) Write(p []byte) (int, error) { return len(p), nil }
+
+func (s slowCloser) Close() error {
+	s.do()
+	return nil
+}

@@ -303,9 +303,9 @@ func (r *Run) Abandon() {
 // looks again when that would be.
 func (c *Child) checkTime() {
 	c.mu.Lock()
+	defer c.mu.Unlock()
 	if len(c.runs) == 0 || c.cause != causeNone || !c.held.IsZero() {
 		c.armed = false
-		c.mu.Unlock()
 		return
 	}
 	head, now := c.runs[0], time.Now()
@@ -317,11 +317,9 @@ func (c *Child) checkTime() {
 	}
 	if wait := deadline.Sub(now); wait > 0 {
 		c.timer.Reset(wait)
-		c.mu.Unlock()
 		return
 	}
-	c.mu.Unlock()
-	c.kill(why)
+	c.killLocked(why) // before another run is the first
 }
 
 func later(a, b time.Time) time.Time {
@@ -338,24 +336,32 @@ func (c *Child) kill(why cause) {
 	c.killLocked(why)
 }
 
-// killLocked is kill for callers that hold c.mu.
+// killLocked is kill for callers that hold c.mu. What comes when the process is gone
+// is not why it went.
 func (c *Child) killLocked(why cause) {
+	if c.reaped {
+		return
+	}
 	if c.cause == causeNone {
 		c.cause = why
 	}
-	if !c.reaped {
-		killGroup(c.cmd.Process)
-	}
+	killGroup(c.cmd.Process)
 }
 
-// Close kills the child, waits until it is gone, and answers every request in
-// flight. It may be called more than once.
-func (c *Child) Close() {
+// Stop kills the child, waits until it is gone, and answers every request in
+// flight. Spilled files can be opened until Close.
+func (c *Child) Stop() {
 	c.kill(causeClosed)
 	if c.writer == nil {
 		c.end() // nobody reads
 	}
 	<-c.ended
+}
+
+// Close is Stop, and lets go of the spilled files. It may be called more than once.
+func (c *Child) Close() {
+	c.Stop()
+	c.outputs.Close()
 }
 
 // read answers requests until the child ends.
@@ -425,7 +431,6 @@ func (c *Child) end() {
 				run.done(Outcome{NotRun: true})
 			}
 		}
-		c.outputs.Close()
 		close(c.ended)
 	})
 }

@@ -96,8 +96,9 @@ func (s *slot) closeBox() {
 	s.worker.mu.Lock()
 	s.guest = nil
 	s.worker.mu.Unlock()
+	s.box.guest.Stop()
+	s.box.group.Wait() // what its tasks left is taken over first
 	s.box.guest.Close()
-	s.box.group.Wait()
 	if err := os.RemoveAll(s.box.dir); err != nil {
 		s.worker.cfg.Logger.Warn("staging directory is left", "err", err)
 	}

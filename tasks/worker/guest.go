@@ -16,6 +16,7 @@ type guest interface {
 	Submit(sandbox.Request, func(sandbox.Outcome)) (abandoner, error)
 	Hold() bool
 	Resume()
+	Stop()
 	Close()
 	Ended() <-chan struct{}
 	Engine() string
@@ -35,6 +36,9 @@ func (g moduleGuest) Submit(r sandbox.Request, done func(sandbox.Outcome)) (aban
 }
 
 type nativeGuest struct{ *native.Box }
+
+// Stop implements guest: what a box's commands left does not depend on it.
+func (g nativeGuest) Stop() { g.Box.Close() }
 
 // Submit implements guest.
 func (g nativeGuest) Submit(r sandbox.Request, done func(sandbox.Outcome)) (abandoner, error) {

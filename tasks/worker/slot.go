@@ -235,7 +235,7 @@ func (s *slot) serve(ctx context.Context, launcher *sandbox.Launcher, e *job) er
 		return err
 	}
 	s.worker.mu.Lock()
-	if !e.answered {
+	if n := len(s.sent); n > 0 && s.sent[n-1].job == e && !e.answered { // else it may be in another slot by now
 		e.run = run
 	}
 	cancelled := e.cancelled
