@@ -213,20 +213,25 @@ func (c *claim) receive(ctx context.Context, session Session, lease *time.Timer,
 			continue // it ends
 		}
 		lease.Reset(LeaseTTL)
-		for i := range r.Results {
-			if err := c.check(r.Results[i].Result); err != nil {
-				return err
-			}
-			r.Results[i].digest = r.Results[i].Digest()
-		}
-		fetches, err := c.ledger.report(c, r, time.Now())
-		for _, f := range fetches {
-			wg.Go(func() { c.fetch(ctx, f) })
-		}
-		if err != nil {
-			return err
+		if err := c.takeIn(ctx, r, wg); err != nil {
+			c.stop(err) // the session ends when its worker knows: see part
 		}
 	}
+}
+
+// takeIn takes in one report. An error ends the claim.
+func (c *claim) takeIn(ctx context.Context, r Report, wg *sync.WaitGroup) error {
+	for i := range r.Results {
+		if err := c.check(r.Results[i].Result); err != nil {
+			return err
+		}
+		r.Results[i].digest = r.Results[i].Digest()
+	}
+	fetches, err := c.ledger.report(c, r, time.Now())
+	for _, f := range fetches {
+		wg.Go(func() { c.fetch(ctx, f) })
+	}
+	return err
 }
 
 // check refuses results whose outputs break the limits of the job or do not

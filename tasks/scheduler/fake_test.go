@@ -103,6 +103,7 @@ type fakeWorker struct {
 	stopped  int // tasks whose context was cancelled
 	fetched  int
 	fetching int // contents on their way
+	told     int // claims of which it heard that they are over before it lost them
 }
 
 func (w *fakeWorker) Offer(ctx context.Context, h scheduler.Header) (scheduler.Offer, error) {
@@ -213,7 +214,14 @@ func (s *fakeSession) Slots() int { return s.w.slots }
 
 func (s *fakeSession) Left() []int { return slices.Clone(s.w.has) }
 
-func (s *fakeSession) Done() { s.cancel(nil) }
+func (s *fakeSession) Done() {
+	s.w.mu.Lock()
+	defer s.w.mu.Unlock()
+	if s.ctx.Err() == nil {
+		s.w.told++
+	}
+	s.cancel(nil)
+}
 
 func (s *fakeSession) Send(o scheduler.Orders) error {
 	if s.w.deaf {

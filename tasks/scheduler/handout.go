@@ -187,7 +187,7 @@ func (l *ledger) slots() int {
 // confirm, then new ones, then the others that must run again, at the tail a
 // second copy. Nil: none now.
 func (l *ledger) pick(c *claim, now time.Time) *entry {
-	if l.reclaiming {
+	if l.reclaiming || l.gaveUp != "" {
 		return nil
 	}
 	tried := func(e *entry) bool { return slices.Contains(e.avoid, c.candidate.Peer) }

@@ -42,6 +42,9 @@ func (l *ledger) loseUnfit(able []Candidate) {
 	}
 	slices.SortFunc(hopeless, func(a, b *entry) int { return a.index - b.index })
 	for _, e := range hopeless {
+		if e.accepted { // the one before ended the job
+			continue
+		}
 		var lines []string
 		for _, r := range e.unfit[:min(len(e.unfit), refusalsNamed)] {
 			lines = append(lines, fmt.Sprintf("%s: %s", r.Peer.Short(), r.Why))

@@ -9,6 +9,7 @@ import (
 
 	"gotong/grid"
 	"gotong/tasks"
+	"gotong/tasks/batch"
 	"gotong/tasks/scheduler"
 )
 
@@ -97,6 +98,21 @@ func TestTasksThatSomePeersCannotRun(t *testing.T) {
 			if took := time.Since(start); took > 30*time.Second {
 				t.Errorf("%s: took %s", name, took)
 			}
+		}
+	})
+}
+
+// TestTasksThatNoPeerCanRunEndOnce: the first of them ends the job, and with it the
+// others.
+func TestTasksThatNoPeerCanRunEndOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		pool := &fakePool{}
+		pool.add(4, func(w *fakeWorker) { w.lacks = "native" })
+		job, contents := newJob(4)
+		job.Task = func(int) scheduler.Part { return scheduler.Part{Args: []string{"native"}} }
+		_, sum := runJob(t, pool, job, scheduler.Config{Halt: batch.Halt{Now: true, What: batch.HaltFail, Count: 1}}, contents)
+		if sum.Lost != 1 || sum.Cancelled != 3 {
+			t.Errorf("%+v", sum)
 		}
 	})
 }

@@ -269,3 +269,61 @@ func TestARunThatNobodyTakesSaysWhyUntilSomebodyDoes(t *testing.T) {
 		}
 	})
 }
+
+// TestRunThatWasGivenUpEnds: a worker that was being claimed when the tasks were given
+// up, and dies, takes none of them along.
+func TestRunThatWasGivenUpEnds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		pool, start := &fakePool{}, time.Now()
+		until := func(after time.Duration) { time.Sleep(time.Until(start.Add(after))) }
+		pool.add(1, func(w *fakeWorker) {
+			w.run, w.diesAfter = takes(time.Millisecond), 1
+			w.refuse = func() error {
+				if time.Since(start) > time.Second/2 {
+					return fmt.Errorf("on battery: %w", tasks.ErrRefused)
+				}
+				return nil
+			}
+		})
+		time.AfterFunc(55*time.Second, func() {
+			calls := 0
+			pool.add(1, func(w *fakeWorker) {
+				w.mute = true
+				w.refuse = func() error {
+					if calls++; calls == 2 { // the claim
+						until(63 * time.Second)
+					}
+					return nil
+				}
+			})
+		})
+		job, contents := newJob(2)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
+		defer cancel()
+		sum, err := scheduler.Run(ctx, job, scheduler.Config{Pool: pool, Contents: contents, WorkerWait: time.Minute}, func(*scheduler.Accepted) error {
+			until(66 * time.Second)
+			return nil
+		})
+		if err != nil || sum.Done != 1 || sum.Lost != 1 {
+			t.Errorf("%+v, %v", sum, err)
+		}
+	})
+}
+
+// TestWorkerHearsThatItsClaimIsOver: one whose tasks would go on without their caller
+// ends them, also when it is itself why the claim ends.
+func TestWorkerHearsThatItsClaimIsOver(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		pool := &fakePool{}
+		good := pool.add(1, slow(time.Second))
+		bad := pool.add(1, func(w *fakeWorker) { w.returns = 100 })
+		job, contents := newJob(30)
+		job.Outlive = true
+		if _, sum := runJob(t, pool, job, scheduler.Config{}, contents); sum.Done != 30 {
+			t.Errorf("%+v", sum)
+		}
+		if good.told != 1 || bad.claims == 0 || bad.told != bad.claims {
+			t.Errorf("good heard %d times, bad %d of %d", good.told, bad.told, bad.claims)
+		}
+	})
+}
