@@ -125,6 +125,11 @@ func (k *Keeper) Fetch(ctx context.Context, job tasks.JobID, into Store) (Copy, 
 	if len(answers) == 0 {
 		return Copy{}, ErrUnknownJob
 	}
+	end, err := k.copyInTurn(ctx, job)
+	if err != nil {
+		return Copy{}, err
+	}
+	defer end()
 	out := Copy{}
 	var list List
 	var lead Stream
@@ -148,6 +153,39 @@ func (k *Keeper) Fetch(ctx context.Context, job tasks.JobID, into Store) (Copy, 
 	}
 	out.Keepers, out.Epoch, out.Driver = list.Peers, lead.Epoch, lead.Driver
 	return out, nil
+}
+
+// turn is the right to write the copy of a job.
+type turn struct {
+	gate  gate
+	users int // have it or wait for it; guarded by Keeper.mu
+}
+
+// copyInTurn waits until nobody else writes the copy of a job: two who read the same
+// records would both append them. The returned function ends the turn.
+func (k *Keeper) copyInTurn(ctx context.Context, job tasks.JobID) (end func(), err error) {
+	k.mu.Lock()
+	t := k.copying[job]
+	if t == nil {
+		t = &turn{gate: make(gate, 1)}
+		k.copying[job] = t
+	}
+	t.users++
+	k.mu.Unlock()
+	leave := func() {
+		k.mu.Lock()
+		defer k.mu.Unlock()
+		if t.users--; t.users == 0 {
+			delete(k.copying, job)
+		}
+	}
+	select {
+	case t.gate <- struct{}{}:
+		return func() { t.gate.Unlock(); leave() }, nil
+	case <-ctx.Done():
+		leave()
+		return nil, context.Cause(ctx)
+	}
 }
 
 // refresh asks the driver for what this peer lacks of a job that it keeps.
@@ -198,12 +236,14 @@ func (k *Keeper) copyFrom(ctx context.Context, job tasks.JobID, a answer, into S
 	if j.have.Covers(a.state.Have) {
 		return journal, nil
 	}
-	return journal, a.via.Read(ctx, ReadRequest{Job: job, Have: maps.Clone(j.have)}, j.take)
+	return journal, j.readFrom(ctx, a.via, ReadRequest{Job: job, Have: maps.Clone(j.have)})
 }
 
 // copyPlan begins a copy.
 func (k *Keeper) copyPlan(ctx context.Context, job tasks.JobID, a answer, into Store) (Journal, error) {
-	raw, err := a.via.Plan(ctx, StateRequest{Job: job})
+	asking, cancel := context.WithTimeout(ctx, k.cfg.Lease)
+	defer cancel()
+	raw, err := a.via.Plan(asking, StateRequest{Job: job})
 	if err != nil {
 		return nil, err
 	}

@@ -23,13 +23,14 @@ type Keeper struct {
 	run     context.Context // of Run; nil before it
 	running sync.WaitGroup
 	putting gate // one job is taken in at a time
+	copying map[tasks.JobID]*turn
 }
 
 // New opens the jobs that the store has. One that cannot be read is logged and
 // left alone.
 func New(cfg Config) (*Keeper, error) {
 	cfg = cfg.withDefaults()
-	k := &Keeper{cfg: cfg, self: cfg.self(), jobs: map[tasks.JobID]*kept{}, putting: make(gate, 1)}
+	k := &Keeper{cfg: cfg, self: cfg.self(), jobs: map[tasks.JobID]*kept{}, putting: make(gate, 1), copying: map[tasks.JobID]*turn{}}
 	ids, err := cfg.Store.Jobs()
 	if err != nil {
 		return nil, fmt.Errorf("kept jobs: %w", err)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -48,6 +49,9 @@ func (w *world) underWay(job tasks.JobID) (keepers []*machine) {
 
 func (w *world) driving(m *machine, job tasks.JobID) int {
 	j := m.up().job(job)
+	if j == nil { // forgotten just now
+		return 0
+	}
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	if j.driving != nil {
@@ -370,6 +374,34 @@ func TestOwnerFetches(t *testing.T) {
 			}
 		}
 	}, 0, 0, 1, 2, 3, 4, 5)
+}
+
+// TestOwnerFetchesTwiceAtOnce: two commands that look at one job get it whole, each
+// record once.
+func TestOwnerFetchesTwiceAtOnce(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		job := w.nodes[0].submit(func(p *Plan) { p.Keepers = KeepersFriends })
+		w.nodes[0].kill()
+		w.over(job)
+		device := w.nodes[1]
+		copies := &memStore{device.copies, &power{}}
+		var wg sync.WaitGroup
+		for range 3 {
+			wg.Go(func() {
+				if _, err := device.up().Fetch(t.Context(), job, copies); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		wg.Wait()
+		want := len(w.keepersOf(job)[0].disk.jobs[job].records)
+		if got := len(device.copies.jobs[job].records); got != want {
+			t.Errorf("%d records of %d", got, want)
+		}
+		if k := device.up(); len(k.copying) != 0 {
+			t.Errorf("%d turns are left", len(k.copying))
+		}
+	}, 0, 0, 1, 2, 3, 4)
 }
 
 // TestHostileKeepers: what no honest peer says is refused and changes nothing.

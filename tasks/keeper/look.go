@@ -3,6 +3,7 @@ package keeper
 import (
 	"context"
 	"errors"
+	"fmt"
 	"maps"
 	"slices"
 	"sync"
@@ -209,8 +210,7 @@ func (j *kept) hears(answers []answer) bool {
 	return true
 }
 
-// fetch reads the records of another keeper that are not here. It gives up when
-// none comes for a lease.
+// fetch reads the records of another keeper that are not here.
 func (j *kept) fetch(ctx context.Context, a answer) error {
 	j.mu.Lock()
 	have := maps.Clone(j.have)
@@ -218,15 +218,25 @@ func (j *kept) fetch(ctx context.Context, a answer) error {
 	if have.Covers(a.state.Have) {
 		return nil
 	}
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	silent := time.AfterFunc(j.k.cfg.Lease, cancel)
+	return j.readFrom(ctx, a.via, ReadRequest{j.plan.Job, j.proofFor(a.peer), have})
+}
+
+// readFrom takes in records of another keeper. It gives up when none comes for a
+// lease.
+func (j *kept) readFrom(ctx context.Context, via Peer, r ReadRequest) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	silent := time.AfterFunc(j.k.cfg.Lease, func() { cancel(fmt.Errorf("sent nothing for %s", j.k.cfg.Lease)) })
 	defer silent.Stop()
-	return a.via.Read(ctx, ReadRequest{j.plan.Job, j.proofFor(a.peer), have}, func(batches []Batch) error {
+	err := via.Read(ctx, r, func(batches []Batch) error {
 		err := j.take(batches)
 		silent.Reset(j.k.cfg.Lease)
 		return err
 	})
+	if err != nil && ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	return err
 }
 
 func earlier(a, b time.Time) time.Time {
