@@ -60,7 +60,10 @@ type Reader struct {
 	cached  map[uint32]*cachedSegment
 	uses    uint64
 	changed chan struct{} // closed when a segment becomes free
+
+	healing chan struct{} // held while the index is brought up to date, and to look at the next two
 	healed  bool
+	healErr error
 
 	scratch   *scratch
 	once      numberSet // segments that were fetched
@@ -95,7 +98,7 @@ func (v *Vault) NewReader(ctx context.Context) (*Reader, error) {
 		return nil, fmt.Errorf("bring index up to date: %w", err)
 	}
 	r := &Reader{v: v, slots: make(chan struct{}, fetchesAtOnce), cached: map[uint32]*cachedSegment{}, changed: make(chan struct{}),
-		scratch: newScratch(v.dir, scratchMost), alone: map[uint32]alone{}}
+		healing: make(chan struct{}, 1), scratch: newScratch(v.dir, scratchMost), alone: map[uint32]alone{}}
 	r.ctx, r.cancel = context.WithCancel(ctx)
 	return r, nil
 }
@@ -152,27 +155,37 @@ func (r *Reader) lease(h [32]byte, use segmentUse) (*Lease, error) {
 func (r *Reader) locate(h [32]byte) (location, error) {
 	id := blobIDOf(r.v.secrets, h)
 	at, found, err := r.v.index.lookup(id)
-	if (err != nil && errors.Is(err, errIndexBroken) || err == nil && !found) && r.mayHeal() {
-		if err := r.heal(); err != nil {
-			return location{}, err
-		}
+	var failed error // to bring the index up to date
+	if err != nil && errors.Is(err, errIndexBroken) || err == nil && !found {
+		failed = r.healOnce()
 		at, found, err = r.v.index.lookup(id)
 	}
 	if err == nil && !found && !r.onlyPresent {
 		at, found, err = r.v.lookupPast(id)
 	}
-	if err == nil && !found {
+	switch {
+	case err == nil && found:
+		return at, nil
+	case failed != nil:
+		return at, failed
+	case err == nil:
 		err = fmt.Errorf("%w: blob %x", ErrMissing, id[:6])
 	}
 	return at, err
 }
 
-func (r *Reader) mayHeal() bool {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	first := !r.healed
-	r.healed = true
-	return first
+// healOnce is heal for the first who misses something. Whoever misses something
+// meanwhile waits for the end of it.
+func (r *Reader) healOnce() error {
+	release, err := acquireSlot(r.ctx, r.healing)
+	if err != nil {
+		return err
+	}
+	defer release()
+	if !r.healed {
+		r.healed, r.healErr = true, r.heal()
+	}
+	return r.healErr
 }
 
 // heal brings the index up to date. Segments are cached by number, and numbers
@@ -240,7 +253,11 @@ func (r *Reader) tryPin(number uint32, use segmentUse) (*cachedSegment, <-chan s
 			delete(r.alone, number)
 			segment.keep = r.scattered
 			r.cached[number] = segment
-			r.wg.Go(func() { r.fetch(segment) })
+			segment.pins = 1 // the fetch's own: what is on its way is not forgotten
+			r.wg.Go(func() {
+				defer r.unpin(segment)
+				r.fetch(segment)
+			})
 		}
 	}
 	r.uses++

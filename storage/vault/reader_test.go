@@ -5,7 +5,11 @@ import (
 	"context"
 	"os"
 	"path/filepath"
+	"sync"
 	"testing"
+	"testing/synctest"
+
+	"gotong/storage"
 )
 
 // scattered makes so many backups, of one small object each, and a Reader.
@@ -196,4 +200,106 @@ func TestScratchOfAKill(t *testing.T) {
 	if left := f.scratches(); len(left) > 0 {
 		t.Errorf("%v were left", left)
 	}
+}
+
+// gatedSegments gives nothing back before the gate is open.
+type gatedSegments struct {
+	Segments
+	gate chan struct{}
+}
+
+func (g gatedSegments) Get(ctx context.Context, id storage.SegmentID, holders []storage.Holder, buffer []byte) ([]byte, error) {
+	<-g.gate
+	return g.Segments.Get(ctx, id, holders, buffer)
+}
+
+func (g gatedSegments) Range(ctx context.Context, id storage.SegmentID, holders []storage.Holder, off, n int64) ([]byte, error) {
+	<-g.gate
+	return g.Segments.Range(ctx, id, holders, off, n)
+}
+
+// gated returns the first leaf of each of so many scattered objects, and a Reader
+// that gets nothing before the gate is closed.
+func (f *fixture) gated(t *testing.T, objects int) (leaves []Ref, r *Reader, gate chan struct{}) {
+	refs, _, first := f.scattered(objects, 300_000)
+	for _, ref := range refs {
+		leaves = append(leaves, leafOf(t, first, ref))
+	}
+	first.Close()
+	gate = make(chan struct{})
+	f.v.segments = gatedSegments{f.v.segments, gate}
+	r, err := f.v.NewReader(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(r.Close)
+	r.noRanges.Store(true)
+	return leaves, r, gate
+}
+
+// TestASegmentOnItsWayIsNotForgotten: nobody waits any more for what is being
+// fetched, and its memory is still in use.
+func TestASegmentOnItsWayIsNotForgotten(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFixture(t)
+		leaves, r, gate := f.gated(t, leasedSegments+1)
+		for _, leaf := range leaves[:leasedSegments] {
+			lease, err := r.Lease(leaf.Hash)
+			if err != nil {
+				t.Fatal(err)
+			}
+			lease.Release()
+		}
+		var got []byte
+		var wg sync.WaitGroup
+		wg.Go(func() {
+			lease, err := r.Lease(leaves[leasedSegments].Hash)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			defer lease.Release()
+			if got, _, err = lease.Read(nil, nil); err != nil {
+				t.Error(err)
+			}
+		})
+		synctest.Wait()
+		r.mu.Lock()
+		cached := len(r.cached)
+		for _, segment := range r.cached {
+			if segment.lastUse > leasedSegments {
+				t.Error("a segment was forgotten while it was being fetched")
+			}
+		}
+		r.mu.Unlock()
+		if cached != leasedSegments {
+			t.Errorf("%d segments are held, want %d", cached, leasedSegments)
+		}
+		close(gate)
+		wg.Wait()
+		if uint64(len(got)) != leaves[leasedSegments].Size {
+			t.Errorf("%d bytes came back", len(got))
+		}
+	})
+}
+
+// TestTwoReadersOfABrokenIndexWaitForTheNewOne: what the second one misses is not
+// lost while the index is being made anew for the first.
+func TestTwoReadersOfABrokenIndexWaitForTheNewOne(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFixture(t)
+		leaves, r, gate := f.gated(t, 2)
+		f.damageBlobs(func(b []byte) { b[5] ^= 4 })
+		var wg sync.WaitGroup
+		for _, leaf := range leaves {
+			wg.Go(func() {
+				if _, err := r.locate(leaf.Hash); err != nil {
+					t.Error(err)
+				}
+			})
+			synctest.Wait()
+		}
+		close(gate)
+		wg.Wait()
+	})
 }
