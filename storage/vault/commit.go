@@ -38,6 +38,7 @@ func (s *Session) Commit(snapshot Snapshot) (Result, error) {
 		return Result{}, errDry
 	}
 	defer s.v.release(s)
+	defer s.asking.Wait()
 	defer s.cancel(context.Canceled)
 	if err := s.drain(); err != nil {
 		return Result{}, err
@@ -87,10 +88,8 @@ func (v *Vault) publishFailed(err error) error {
 
 // lookForNewerHead asks the peers, in the background, whether they know a head
 // of this vault that this device does not.
-func (v *Vault) lookForNewerHead(ctx context.Context) <-chan error {
-	answer := make(chan error, 1)
-	go func() { answer <- v.Outdated(ctx) }()
-	return answer
+func (s *Session) lookForNewerHead() {
+	s.asking.Go(func() { s.newerHead <- s.v.Outdated(s.ctx) })
 }
 
 // Outdated returns ErrNewerHead when peers know a head of this vault that this

@@ -257,25 +257,29 @@ func (v *Vault) sendBatches(ctx context.Context, numbers []uint64) error {
 	return nil
 }
 
-// each calls fn with the segments of each batch that is here.
+// each calls fn with the segments of each batch that is here. One that is being
+// signed meanwhile may come twice.
 func (q *deletionQueue) each(fn func([]storage.SegmentID)) error {
-	for suffix, parse := range map[string]func([]byte) ([]storage.SegmentID, error){
-		heldSuffix: parseHeld,
-		batchSuffix: func(b []byte) ([]storage.SegmentID, error) {
+	for _, kind := range []struct {
+		suffix string
+		parse  func([]byte) ([]storage.SegmentID, error)
+	}{ // in the order in which a batch goes through them
+		{heldSuffix, parseHeld},
+		{batchSuffix, func(b []byte) ([]storage.SegmentID, error) {
 			d, err := storage.ParseKnownDeletion(b)
 			return d.Segments, err
-		},
+		}},
 	} {
-		numbers, err := q.list(suffix)
+		numbers, err := q.list(kind.suffix)
 		if err != nil {
 			return err
 		}
 		for _, number := range numbers {
-			b, err := os.ReadFile(q.path(number, suffix))
+			b, err := os.ReadFile(q.path(number, kind.suffix))
 			if err != nil && !errors.Is(err, os.ErrNotExist) {
 				return fmt.Errorf("deletions: %w", err)
 			}
-			if ids, err := parse(b); err == nil {
+			if ids, err := kind.parse(b); err == nil {
 				fn(ids)
 			}
 		}

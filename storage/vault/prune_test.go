@@ -17,6 +17,7 @@ import (
 
 	"gotong/grid"
 	vaultv1 "gotong/proto/vault/v1"
+	"gotong/storage"
 	"gotong/storage/seal"
 )
 
@@ -406,5 +407,37 @@ func TestForgetNamesWhatIsThere(t *testing.T) {
 	f.forget(id)
 	if info, err := f.v.Info(t.Context()); err != nil || info.Snapshots != 0 || !info.Newest.IsZero() || info.Number != seq+1 {
 		t.Errorf("%+v, %v", info, err)
+	}
+}
+
+// TestABatchIsFoundWhileItIsSigned: it goes from one place to the other while
+// somebody looks through both.
+func TestABatchIsFoundWhileItIsSigned(t *testing.T) {
+	f := newFixture(t)
+	sign := func(number uint64) {
+		if err := f.v.signBatch(number); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for number := uint64(1); number < 40; number++ {
+		id := storage.SegmentID{byte(number)}
+		if _, err := f.v.deletions.hold(number-1, []storage.SegmentID{id}); err != nil {
+			t.Fatal(err)
+		}
+		found, signed := false, false
+		if err := f.v.deletions.each(func(ids []storage.SegmentID) {
+			if found = found || slices.Contains(ids, id); !found && !signed {
+				sign(number)
+				signed = true
+			}
+		}); err != nil {
+			t.Fatal(err)
+		}
+		if !found {
+			t.Errorf("batch %d was missed", number)
+		}
+		if !signed {
+			sign(number)
+		}
 	}
 }

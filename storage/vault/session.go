@@ -36,7 +36,8 @@ type Session struct {
 	stopOnce  sync.Once
 	stored    chan storedPack // committed, on their way into the index
 	committed chan struct{}   // closed when the committer has ended
-	newerHead <-chan error    // whether peers know a newer head
+	newerHead chan error      // whether peers know a newer head; room for the one answer
+	asking    sync.WaitGroup  // for that answer
 
 	stats  sessionStats
 	health health
@@ -64,6 +65,7 @@ func newSession(ctx context.Context, v *Vault) *Session {
 	s := &Session{
 		v: v, pending: map[BlobID]struct{}{}, health: newHealth(),
 		buffers: make(chan *pack, packs), stored: make(chan storedPack, packs), committed: make(chan struct{}),
+		newerHead: make(chan error, 1),
 	}
 	s.ctx, s.cancel = context.WithCancelCause(ctx)
 	for range packs {
@@ -285,5 +287,6 @@ func (s *Session) Abort() {
 	s.open = [packKinds]*pack{}
 	s.packMu.Unlock()
 	s.stop()
+	s.asking.Wait()
 	s.v.release(s)
 }

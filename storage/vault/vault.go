@@ -216,7 +216,7 @@ func (v *Vault) Begin(ctx context.Context) (*Session, error) {
 		s.fail(err)
 		return nil, err
 	}
-	s.newerHead = v.lookForNewerHead(s.ctx)
+	s.lookForNewerHead()
 	go s.commitPacks()
 	return s, nil
 }

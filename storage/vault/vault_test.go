@@ -10,11 +10,14 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"go.etcd.io/bbolt"
 
+	"gotong/grid"
 	"gotong/storage"
 )
 
@@ -385,3 +388,49 @@ func TestMemoryIsBounded(t *testing.T) {
 type readerFunc func([]byte) (int, error)
 
 func (f readerFunc) Read(p []byte) (int, error) { return f(p) }
+
+// slowHeads is asked for heads and takes its time to notice that nobody waits.
+type slowHeads struct {
+	Segments
+	asked, over atomic.Bool
+}
+
+func (s *slowHeads) FindHeads(ctx context.Context, _ grid.OwnerID) ([]storage.VaultHeads, error) {
+	s.asked.Store(true)
+	<-ctx.Done()
+	time.Sleep(time.Second)
+	s.over.Store(true)
+	return nil, ctx.Err()
+}
+
+// TestASessionLeavesNothingRunning: what it asked of peers has ended when it has,
+// because they may not be asked once the vault is closed.
+func TestASessionLeavesNothingRunning(t *testing.T) {
+	for _, end := range []struct {
+		how string
+		end func(s *Session)
+	}{
+		{"aborted", (*Session).Abort},
+		{"failed", func(s *Session) {
+			s.fail(errFault)
+			if _, err := s.Commit(Snapshot{}); !errors.Is(err, errFault) {
+				t.Errorf("commit after a fault: %v", err)
+			}
+		}},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			f := newFixture(t)
+			heads := &slowHeads{Segments: f.v.segments}
+			f.v.segments = heads
+			s, err := f.v.Begin(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			synctest.Wait()
+			end.end(s)
+			if !heads.asked.Load() || !heads.over.Load() {
+				t.Errorf("%s: asked %t, over %t", end.how, heads.asked.Load(), heads.over.Load())
+			}
+		})
+	}
+}
