@@ -142,6 +142,7 @@ type DrainProgress struct {
 // Drain hands over all shards that this peer keeps, each dropped here only when
 // another has proved that it has it. It returns when nothing is left, or when a
 // whole pass moved nothing; Left says which. Interrupted, it has done a part.
+// Calls of progress, which may be nil, do not overlap.
 func (r *Repairer) Drain(ctx context.Context, progress func(DrainProgress)) (DrainProgress, error) {
 	r.hasty.Add(1)
 	release, err := r.alone(ctx)
@@ -150,7 +151,7 @@ func (r *Repairer) Drain(ctx context.Context, progress func(DrainProgress)) (Dra
 		return DrainProgress{}, err
 	}
 	defer release()
-	d := &drain{r: r, more: func(shardstore.Stats) bool { return true }, progress: progress}
+	d := r.newDrain(func(shardstore.Stats) bool { return true }, progress)
 	return d.run(ctx)
 }
 
@@ -161,7 +162,8 @@ func (r *Repairer) shed(ctx context.Context) error {
 		r.setShedding(DrainProgress{})
 		return nil
 	}
-	d := &drain{r: r, more: over, progress: r.setShedding, patient: true}
+	d := r.newDrain(over, r.setShedding)
+	d.patient = true
 	_, err := d.run(ctx)
 	return err
 }
@@ -198,11 +200,17 @@ func (d *drain) run(ctx context.Context) (DrainProgress, error) {
 type drain struct {
 	r        *Repairer
 	more     func(shardstore.Stats) bool
-	progress func(DrainProgress)
-	patient  bool // there will be another time
+	progress func(DrainProgress) // may be nil
+	patient  bool                // there will be another time
+
+	telling chan struct{} // held during a call of progress, which may wait
 
 	mu   sync.Mutex
 	done DrainProgress
+}
+
+func (r *Repairer) newDrain(more func(shardstore.Stats) bool, progress func(DrainProgress)) *drain {
+	return &drain{r: r, more: more, progress: progress, telling: make(chan struct{}, 1)}
 }
 
 func (d *drain) goOn() bool {
@@ -285,9 +293,10 @@ func (d *drain) note(bytes int64, err error) {
 		d.done.Stuck++
 		d.done.Why = err.Error()
 	}
-	now := d.done
 	d.mu.Unlock()
 	if d.progress != nil {
-		d.progress(now)
+		d.telling <- struct{}{}
+		defer func() { <-d.telling }()
+		d.progress(d.state())
 	}
 }

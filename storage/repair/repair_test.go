@@ -3,6 +3,7 @@ package repair_test
 import (
 	"bytes"
 	"math/rand/v2"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -318,6 +319,33 @@ func TestAdmittedLossCountsOnce(t *testing.T) {
 			if wrong := report.Counts[repair.OutcomeWrong]; wrong != 1 || report.Grade == repair.GradeBad {
 				t.Errorf("%d faults of a holder with one bad shard, grade %s", wrong, report.Grade)
 			}
+		}
+	})
+}
+
+// TestDrainTellsOneThingAfterAnother: whoever is told how far a drain is sees it
+// in order, one call at a time, though several shards are on their way at once.
+func TestDrainTellsOneThingAfterAnother(t *testing.T) {
+	runAt(t, 6, true, func(t *testing.T, w *world) {
+		for seed := range uint64(8) {
+			w.put(100_000, seed)
+		}
+		var mu sync.Mutex
+		told, calls, telling := 0, 0, false
+		state, err := w.peers[1].repairer.Drain(t.Context(), func(d repair.DrainProgress) {
+			mu.Lock()
+			if telling || d.Shards < told {
+				t.Errorf("told of %d shards after %d, amid another call: %t", d.Shards, told, telling)
+			}
+			telling, told, calls = true, d.Shards, calls+1
+			mu.Unlock()
+			time.Sleep(time.Second)
+			mu.Lock()
+			telling = false
+			mu.Unlock()
+		})
+		if err != nil || state.Left > 0 || calls < 2 {
+			t.Errorf("%+v, told %d times: %v", state, calls, err)
 		}
 	})
 }
