@@ -18,6 +18,11 @@ import (
 // returns how many it compared and the names that differ.
 func compareTrees(ctx context.Context, want, got string) (compared int, different []string, err error) {
 	var mu sync.Mutex
+	differs := func(name string) {
+		mu.Lock()
+		defer mu.Unlock()
+		different = append(different, name)
+	}
 	work, ctx := errgroup.WithContext(ctx)
 	work.SetLimit(2 * runtime.NumCPU())
 	err = filepath.WalkDir(want, func(path string, entry fs.DirEntry, err error) error {
@@ -26,15 +31,13 @@ func compareTrees(ctx context.Context, want, got string) (compared int, differen
 		}
 		name, _ := filepath.Rel(want, path) // below want: cannot fail
 		if err != nil {                     // the backup could not read it either
-			different = append(different, name)
+			differs(name)
 			return nil
 		}
 		compared++
 		work.Go(func() error {
 			if !sameEntry(path, filepath.Join(got, name), entry.Type()) {
-				mu.Lock()
-				defer mu.Unlock()
-				different = append(different, name)
+				differs(name)
 			}
 			return nil
 		})
