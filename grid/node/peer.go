@@ -231,7 +231,7 @@ func (p *Peer) Run(ctx context.Context, ready func(Ready)) error {
 // running is what start started; each part ends when its cancel is called.
 type running struct {
 	peer   *Peer
-	failed chan error // a part that ended by itself
+	failed chan error // the first part that ended by itself
 	parts  []*part
 }
 
@@ -255,7 +255,7 @@ func (p *Peer) start(ctx context.Context) (*running, error) {
 			return nil, err
 		}
 	}
-	r := &running{peer: p, failed: make(chan error, 8)}
+	r := &running{peer: p, failed: make(chan error, 1)}
 	r.add(ctx, "limits", p.keepLimits)
 	r.add(ctx, "network", p.net.Run)
 	r.add(ctx, "membership", p.membership.Run)
@@ -296,7 +296,10 @@ func (r *running) add(ctx context.Context, name string, run func(context.Context
 			if err == nil {
 				err = errors.New("it ended by itself")
 			}
-			r.failed <- fmt.Errorf("%s: %w", name, err)
+			select {
+			case r.failed <- fmt.Errorf("%s: %w", name, err):
+			default: // others have ended too, and one is enough to stop
+			}
 		}
 	}()
 }
