@@ -99,6 +99,7 @@ once.`,
 		Args: minimumArgs(1),
 	}
 	flags.define(c.Flags())
+	c.SetFlagErrorFunc(runFlagError)
 	c.RunE = func(c *cobra.Command, args []string) error {
 		if c.Flags().Changed("keep-order") && flags.keepOrder && flags.asTheyAre {
 			return usageError(c, errors.New("--keep-order and --as-they-come exclude each other"))
@@ -193,6 +194,9 @@ func (a *app) planRun(flags runFlags, changed func(string) bool, args []string) 
 		return nil, errors.New("--resume needs the --joblog of the run to resume")
 	}
 	if !flags.native {
+		if batch.IsMark(args[0]) {
+			return nil, fmt.Errorf("no program stands before %s", args[0])
+		}
 		r.module, args = args[:1], args[1:]
 	}
 	command, sources, err := batch.SplitArgs(args)
