@@ -193,12 +193,8 @@ func (l *ledger) again(e *entry, peer grid.PeerID, why string, attempted bool) {
 		e.why = fmt.Sprintf("%s: %s", peer.Short(), why)
 		e.avoid = append(e.avoid, peer)
 	}
-	switch {
-	case len(e.holders) > 0:
+	if len(e.holders) > 0 {
 		e.since = time.Now() // the copies that are left are the only ones now
-	case e.attempts >= MaxAttempts:
-		l.lose(e, fmt.Sprintf("given up after %d attempts; the last on %s", e.attempts, e.why))
-		return
 	}
 	l.requeue(e)
 }

@@ -1,6 +1,7 @@
 package scheduler
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 	"time"
@@ -109,10 +110,20 @@ func (l *ledger) mayVote(e *entry, c *claim) bool {
 	return !slices.ContainsFunc(e.holders, func(h *claim) bool { return same(h.candidate) })
 }
 
-// requeue queues e for as many further copies as it wants.
+// requeue queues e for as many further copies as it wants. One that has had its
+// attempts gets none, and is lost when the last copy of it brought no decision.
 func (l *ledger) requeue(e *entry) {
 	l.open.close(e)
-	if e.accepted || e.inRetry || l.wants(e) == 0 {
+	switch {
+	case e.accepted || l.wants(e) == 0:
+		return
+	case e.attempts >= MaxAttempts:
+		l.unqueue(e)
+		if len(e.holders) == 0 {
+			l.lose(e, fmt.Sprintf("given up after %d attempts; the last on %s", e.attempts, e.why))
+		}
+		return
+	case e.inRetry:
 		return
 	}
 	if len(e.avoid) == 0 && len(e.ballots)+len(e.holders) > 0 {

@@ -129,6 +129,36 @@ func TestTaskThatKillsItsWorkersIsGivenUp(t *testing.T) {
 	})
 }
 
+// TestTaskThatKillsItsWorkersIsGivenUpByAQuorum: however many sites there are that
+// could try it next, while another still does.
+func TestTaskThatKillsItsWorkersIsGivenUpByAQuorum(t *testing.T) {
+	for _, verify := range []tasks.Verify{{Mode: tasks.VerifyQuorum, Need: 2, Of: 3}, {Mode: tasks.VerifyAdaptive}} {
+		synctest.Test(t, func(t *testing.T) {
+			pool := &fakePool{}
+			var runs atomic.Int32
+			for range 15 {
+				pool.add(1, func(w *fakeWorker) {
+					w.run = func(_ context.Context, o scheduler.Order) tasks.Result {
+						if o.Index != 3 {
+							return tasks.Result{State: tasks.StateDone}
+						}
+						time.Sleep(10*time.Second + 3*time.Second*time.Duration(runs.Add(1)%2))
+						return tasks.Result{State: tasks.StateLost, ExitCode: tasks.NoExitCode, Why: "child was killed"}
+					}
+				})
+			}
+			job, contents := newJob(5)
+			results, sum := runJob(t, pool, job, scheduler.Config{Verify: verify}, contents)
+			if n := runs.Load(); sum.Done != 4 || sum.Lost != 1 || n > scheduler.MaxAttempts+1 {
+				t.Errorf("%s: it ran %d times, %+v", verify, n, sum)
+			}
+			if why := results[3].Why; !strings.Contains(why, "given up after") || !strings.Contains(why, "child was killed") {
+				t.Errorf("%s: %s", verify, why)
+			}
+		})
+	}
+}
+
 // TestLossesOfFormerRunsCount: what another driver lost is not lost anew, and who
 // follows hears of what is lost here.
 func TestLossesOfFormerRunsCount(t *testing.T) {
