@@ -82,7 +82,8 @@ Without any of these the item is appended.
 A task sees the --input files, and with --stage the file that its item names,
 read-only under /in, may write files under /out, and sees nothing else: no
 network, no environment, no files of the machine. Standard output of the tasks
-comes out in the order of the items. The exit code is 0 if that of every task is.
+comes out in the order of the items. The exit code is 0 if that of every task is,
+or --halt success=N found so many.
 
 With --native the first of ARGS is a command of the donors' Linux machines instead,
 which runs in bubblewrap where a donor allows that (donate.native).
@@ -189,6 +190,11 @@ func (a *app) planRun(flags runFlags, changed func(string) bool, args []string) 
 	}
 	if _, err := tasks.ParseVerify(flags.verify); err != nil {
 		return nil, err
+	}
+	for name, path := range map[string]string{"output": flags.output, "joblog": flags.joblog} {
+		if changed(name) && path == "" { // a shell variable that is not set
+			return nil, fmt.Errorf("--%s is empty", name)
+		}
 	}
 	if (flags.resume || flags.resumeFailed) && flags.joblog == "" {
 		return nil, errors.New("--resume needs the --joblog of the run to resume")

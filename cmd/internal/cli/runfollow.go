@@ -11,6 +11,7 @@ import (
 	"time"
 
 	controlv1 "gotong/proto/control/v1"
+	"gotong/tasks/batch"
 )
 
 // follow shows what the peer says of the run, to its end.
@@ -247,10 +248,17 @@ func (r *clientRun) summary(call *runCall, s *controlv1.RunSummary) error {
 			meaning: "what was printed is complete; tasks that were running were stopped and count for nothing",
 			next:    r.resumeHint(), cause: context.Canceled,
 		}
-	case s.Failed > 0:
+	case s.Failed > 0 && !enoughSucceeded(s):
 		return &failure{code: exitFailed, what: fmt.Sprintf("%d of %s failed", s.Failed, countText(began, "task", "tasks"))}
 	}
 	return nil
+}
+
+// enoughSucceeded reports whether the run ended because so many tasks succeeded as
+// were wanted: those that failed before are no failure then.
+func enoughSucceeded(s *controlv1.RunSummary) bool {
+	h, err := batch.ParseHalt(s.Halted)
+	return err == nil && h.What == batch.HaltSuccess
 }
 
 func (r *clientRun) resumeHint() string {
