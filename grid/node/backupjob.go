@@ -111,10 +111,15 @@ func (p *Peer) backUp(ctx context.Context, job backupJob) (*controlv1.BackupSumm
 
 // makeSnapshot is backUp for the one who may.
 func (p *Peer) makeSnapshot(ctx context.Context, job backupJob) (*controlv1.BackupSummary, error) {
-	if err := p.setRedundancy(job.redundancy); err != nil {
+	asked, err := p.redundancyOf(job.redundancy)
+	if err != nil {
 		return nil, err
 	}
-	plan, err := p.planBackup(ctx)
+	if !job.dryRun { // which may run beside a backup that goes by these
+		p.backups.redundancy.Store(&asked)
+		p.backups.refusals.forget()
+	}
+	plan, err := p.planBackup(ctx, asked)
 	if err != nil && !job.dryRun {
 		return nil, err
 	}
@@ -122,7 +127,6 @@ func (p *Peer) makeSnapshot(ctx context.Context, job backupJob) (*controlv1.Back
 	if job.progress != nil {
 		options.Progress = p.report(job)
 	}
-	p.backups.refusals.forget()
 	s, err := snapshot.Backup(ctx, p.vault, options)
 	if err != nil {
 		return nil, p.backupFailure(err)

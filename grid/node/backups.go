@@ -94,17 +94,16 @@ func (p *Peer) Backup(ctx context.Context, paths []string, redundancy string, pr
 	return p.backUp(ctx, backupJob{paths: paths, redundancy: redundancy, progress: progress, skipped: skipped})
 }
 
-// setRedundancy takes the redundancy of the next segments.
-func (p *Peer) setRedundancy(text string) error {
+// redundancyOf reads what a backup asks for; zero is automatic.
+func (p *Peer) redundancyOf(text string) (storage.Redundancy, error) {
 	if text == "" {
 		text = p.cfg().Redundancy
 	}
 	r, err := storage.ParseRedundancy(text)
 	if err != nil {
-		return &Failure{Kind: controlv1.Kind_KIND_USAGE, What: err.Error(), Meaning: "nothing was backed up", Next: "gotong backup --redundancy 4+2 PATH…"}
+		return r, &Failure{Kind: controlv1.Kind_KIND_USAGE, What: err.Error(), Meaning: "nothing was backed up", Next: "gotong backup --redundancy 4+2 PATH…"}
 	}
-	p.backups.redundancy.Store(&r)
-	return nil
+	return r, nil
 }
 
 // backupPlan is how segments are coded with the friends who are here.
@@ -114,12 +113,12 @@ type backupPlan struct {
 	note    string // what the owner should know of it; may be empty
 }
 
-func (p *Peer) planBackup(ctx context.Context) (backupPlan, error) {
+func (p *Peer) planBackup(ctx context.Context, asked storage.Redundancy) (backupPlan, error) {
 	p.holders.forgetAnswers()
 	candidates := p.holders.Candidates(ctx, p.owner(), p.ID())
 	sites := placement.Sites(candidates, 1)
 	here := placement.Here(candidates)
-	plan := backupPlan{coding: *p.backups.redundancy.Load()}
+	plan := backupPlan{coding: asked}
 	if plan.coding.IsZero() {
 		plan.coding = placement.Auto(sites)
 	}

@@ -99,3 +99,11 @@ func (p *Peer) WhyNot(ctx context.Context, donor grid.PeerID, h scheduler.Header
 func (p *Peer) Refuses(other *Peer, h scheduler.Header) error {
 	return p.work.runner.Check(taskrpc.Asker{Peer: other.ID(), Owner: other.owner(), Job: h.Job}, h.Spec(scheduler.Part{}))
 }
+
+// DryRun says what a backup would do, and NextRedundancy how segments that are
+// stored now are coded.
+func (p *Peer) DryRun(ctx context.Context, path, redundancy string) (*controlv1.BackupSummary, error) {
+	return p.backUp(ctx, backupJob{paths: []string{path}, redundancy: redundancy, dryRun: true})
+}
+
+func (p *Peer) NextRedundancy() string { return p.backups.redundancy.Load().String() }

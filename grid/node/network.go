@@ -91,7 +91,10 @@ func (p *Peer) updateRecord() error {
 	if err != nil {
 		return err
 	}
+	p.pledging.Lock()
+	defer p.pledging.Unlock()
 	want := baseRecord(*p.cfg(), p.ID(), p.node.BoxKey().PublicKey().Bytes(), addrs, time.Now())
+	want.PledgeBytes = uint64(p.gives())
 	return p.membership.UpdateRecord(func(r *grid.Record) {
 		want.Peer, want.Number, want.Created = r.Peer, r.Number, r.Created
 		*r = want

@@ -101,6 +101,7 @@ type Peer struct {
 	outdated atomic.Pointer[Failure] // why this device may not write its vault any more; nil: it may, as far as is known
 	drills   drills
 	drains   atomic.Int32 // that run
+	pledging sync.Mutex   // one says at a time what this peer gives
 	schedule *schedule
 	repair   *repair.Repairer
 

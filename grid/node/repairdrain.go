@@ -59,13 +59,20 @@ func (p *Peer) takeNothing() (resume func(), err error) {
 	}, nil
 }
 
-// pledge gives what is configured, or nothing while a drain runs, and tells the
-// others.
-func (p *Peer) pledge() error {
-	give := p.cfg().Give
+// gives is what this peer gives now: what is configured, or nothing while a drain
+// runs.
+func (p *Peer) gives() Size {
 	if p.drains.Load() > 0 {
-		give = 0
+		return 0
 	}
+	return p.cfg().Give
+}
+
+// pledge gives that and tells the others.
+func (p *Peer) pledge() error {
+	p.pledging.Lock()
+	defer p.pledging.Unlock()
+	give := p.gives()
 	p.store.SetCapacity(max(int64(give), nothing))
 	return p.membership.UpdateRecord(func(r *grid.Record) { r.PledgeBytes = uint64(give) })
 }
