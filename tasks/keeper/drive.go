@@ -52,6 +52,7 @@ func (j *kept) drive(ctx context.Context) error {
 		return fmt.Errorf("begin epoch %d: %w", d.stream.Epoch, err)
 	}
 	j.logger.Info("drives", "epoch", d.stream.Epoch)
+	d.link(ctx, &wg) // before introduce looks
 	wg.Go(func() { d.tend(ctx, &wg) })
 	if err := d.introduce(ctx); err != nil {
 		return err

@@ -185,6 +185,65 @@ func (w *world) over2(job tasks.JobID, n int) {
 	})
 }
 
+// TestDriverIsIntroduced: it begins when the other keepers have heard of it, or did not
+// answer.
+func TestDriverIsIntroduced(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, 1, 0, 1, 2, 3)
+		defer w.stop()
+		for _, m := range w.nodes {
+			m.config = func(c *Config) {
+				c.Drive = func(ctx context.Context, job Driven) error {
+					j := m.up().job(job.Job)
+					j.mu.Lock()
+					d := j.driving
+					j.mu.Unlock()
+					links := 0
+					if !d.all(func(l *link) bool { links++; return l.tried }) || links != Copies-1 {
+						t.Errorf("%s has tried %d links", m.name, links)
+					}
+					return m.drive(ctx, job)
+				}
+			}
+		}
+		w.start()
+		job := w.nodes[0].submit(nil)
+		w.over(job)
+	})
+}
+
+// TestRefusedRecordIsNotHandedOn: others get what is in the journal, and nothing in its
+// place.
+func TestRefusedRecordIsNotHandedOn(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		m := w.nodes[0]
+		m.kill()
+		m.config = func(c *Config) { c.Bytes = 1000 }
+		m.start()
+		job, raw := m.plan(nil)
+		journal, err := (&memStore{newMemDisk(), &power{}}).Create(job, raw)
+		if err != nil {
+			t.Fatal(err)
+		}
+		j, err := m.up().open(journal)
+		if err != nil {
+			t.Fatal(err)
+		}
+		s := Stream{1, m.id}
+		if err := j.own(s, [][]byte{encode(entry{Stream: s, Cancelled: strings.Repeat("x", 1000)})}); !errors.Is(err, ErrRefused) {
+			t.Fatalf("a record beyond the bound: %v", err)
+		}
+		small := encode(entry{Stream: s, Ended: true})
+		if err := j.own(s, [][]byte{small}); err != nil {
+			t.Fatal(err)
+		}
+		batches, _ := j.newest(Vector{}, s)
+		if len(batches) != 1 || len(batches[0].Records) != 1 || !slices.Equal(batches[0].Records[0], small) || j.tailBytes != len(small) {
+			t.Errorf("%d batches, %d bytes kept", len(batches), j.tailBytes)
+		}
+	}, 0)
+}
+
 // TestDriverHangs: a driver that nothing reaches any more is followed by
 // another, and when it is back it stops.
 func TestDriverHangs(t *testing.T) {

@@ -241,7 +241,16 @@ func (j *kept) own(s Stream, records [][]byte) error {
 		j.tail = j.tail[1:]
 	}
 	j.mu.Unlock()
-	return j.write(records, marks)
+	err := j.write(records, marks)
+	if err != nil {
+		j.mu.Lock()
+		defer j.mu.Unlock()
+		for n := len(j.tail) - 1; n >= 0 && j.tail[n].place >= first; n-- {
+			j.tailBytes -= len(j.tail[n].raw)
+			j.tail = j.tail[:n]
+		}
+	}
+	return err
 }
 
 // newest returns what is not in have of the stream that is driven here, as much

@@ -70,13 +70,13 @@ func Open(cfg Config) (*Memory, error) {
 	return m, nil
 }
 
-// Close writes what waits.
+// Close writes what waits. What comes later is not remembered.
 func (m *Memory) Close() error {
-	m.timer.Stop()
-	m.flush()
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.closed = true
+	m.timer.Stop()
+	m.flushLocked()
 	return nil
 }
 
