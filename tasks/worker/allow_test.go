@@ -44,11 +44,12 @@ func inSandbox(n int) func(Status) bool {
 
 // TestHeldTasksGoOn: guests are stopped, tasks are refused, and all goes on.
 func TestHeldTasksGoOn(t *testing.T) {
-	w := startWorker(t, nil)
+	w := startWorker(t, func(c *Config) { c.CodeBytes = 64 << 20 })
+	wantDone(t, do(t, w, newBatch(t, w, "probe").task("exit", "0"))) // it is compiled once, before they run
 	b := newBatch(t, w, "probe")
 	b.limits.Wall = 3 * time.Second // for both to run at once, however slowly they start
 	spins := []chan answer{doLater(t, w, b.task("spin")), doLater(t, w, b.task("spin"))}
-	waitFor(t, w, "both run", inSandbox(2))
+	waitFor(t, w, "both run", func(st Status) bool { return st.Busy == 2 && st.Counts.SandboxesStarted == 3 })
 	w.Allow(Allowance{Slots: 0, Why: "its user is there", Hold: time.Hour})
 	st := w.Status()
 	if st.Allowed != 0 || st.Held != 2 || st.HeldSince.IsZero() || st.Counts.Held != 2 {
