@@ -31,6 +31,10 @@ var (
 	ErrTooFewPeers  = errors.New("too few holders")
 	ErrStaleEpoch   = errors.New("delegation epoch superseded")
 
+	// ErrLost comes with ErrTooFewShards: every member answered, and too few
+	// shards are whole. Asking again later does not help.
+	ErrLost = errors.New("lost")
+
 	// ErrExists: the shard is stored there already, whole; nothing was lost and
 	// nothing need be sent. Counts as an acknowledgement.
 	ErrExists = errors.New("already stored")

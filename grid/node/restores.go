@@ -68,7 +68,7 @@ func (p *Peer) restore(ctx context.Context, job restoreJob) (*controlv1.RestoreS
 		return nil, p.restoreFailure(job.snapshot, job.target, err)
 	}
 	return &controlv1.RestoreSummary{
-		Files: s.Files, Bytes: s.Bytes, Seconds: s.Duration.Seconds(), Skipped: s.Skipped, Snapshot: s.Snapshot.ID.String(),
+		Files: s.Files, Bytes: s.Bytes, Seconds: s.Duration.Seconds(), Skipped: s.Skipped, Lost: s.Lost, Snapshot: s.Snapshot.ID.String(),
 		Target: validText(job.target), FetchedBytes: s.FetchedBytes, Actions: s.Actions, Unowned: s.Unowned,
 		Verified: s.Verified, VerifiedBytes: s.VerifiedBytes, DryRun: job.options.DryRun,
 	}, nil

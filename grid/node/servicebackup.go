@@ -70,7 +70,7 @@ func (s *service) Restore(r *controlv1.RestoreRequest, stream controlv1.Control_
 		}}})
 	}
 	job.options.Skipped = func(path string, err error) {
-		out.put(&controlv1.RestoreEvent{Event: &controlv1.RestoreEvent_Skipped{Skipped: skippedItem(path, err)}})
+		out.put(&controlv1.RestoreEvent{Event: &controlv1.RestoreEvent_Skipped{Skipped: skippedItem(path, s.peer.explainTooFew(err))}})
 	}
 	if r.Items {
 		job.options.Done = func(action, path string) {

@@ -100,6 +100,9 @@ func (d *download) run(ctx context.Context) ([]byte, error) {
 		}
 		select {
 		case f := <-d.results:
+			if ctx.Err() != nil { // what ended it may look like a fault of the peer
+				return nil, context.Cause(ctx)
+			}
 			d.take(f)
 		case f, ok := <-d.found:
 			d.learnt(f, ok)
@@ -312,5 +315,11 @@ func (d *download) tooFew() error {
 	return &TooFewError{
 		Segment: d.header.ID, Need: d.header.Redundancy.K, Of: d.header.Redundancy.N, Answered: d.good,
 		Missing: d.causes.peersOf(), Causes: d.causes, kind: storage.ErrTooFewShards,
+		lost: d.asked && d.left > 0 && !slices.ContainsFunc(d.causes, mayReturn),
 	}
+}
+
+// mayReturn reports whether a peer that failed may give its shard later.
+func mayReturn(cause PeerError) bool {
+	return !is(cause.Err, storage.ErrCorrupt, storage.ErrNotFound, storage.ErrDeleted)
 }

@@ -30,7 +30,8 @@ type PeerError struct {
 
 // TooFewError says that fewer shards than needed could be stored or read, who
 // was asked in vain, and why each failed. It is storage.ErrTooFewPeers for a
-// put, storage.ErrTooFewShards for a get, and all its causes.
+// put, storage.ErrTooFewShards for a get, also storage.ErrLost when every member
+// answered that, and all its causes.
 type TooFewError struct {
 	Segment  storage.SegmentID
 	Need, Of int           // k and n; zero when no holder told them
@@ -39,6 +40,7 @@ type TooFewError struct {
 	Causes   []PeerError   // one for each failure, in the order they came
 
 	kind error
+	lost bool // storage.ErrLost too
 }
 
 // maxCausesShown bounds the causes in the text of a TooFewError; all of them
@@ -67,6 +69,9 @@ func (e *TooFewError) Error() string {
 // Unwrap returns what the error is, and its causes.
 func (e *TooFewError) Unwrap() []error {
 	out := []error{e.kind}
+	if e.lost {
+		out = append(out, storage.ErrLost)
+	}
 	for _, cause := range e.Causes {
 		out = append(out, cause.Err)
 	}

@@ -4,10 +4,12 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"gotong/grid"
@@ -133,6 +135,73 @@ func TestTooFew(t *testing.T) {
 		}
 		delete(f.absent, put.Holders[0].Peer)
 		f.wantGet(s, put, data)
+	})
+}
+
+// TestLostIsCertain: a segment is lost when everybody answered and too few have
+// it whole, and not while somebody is silent who may.
+func TestLostIsCertain(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		f := newFriends(t, 6)
+		put := f.mustPut(f.open(fourOfSix), randomBytes(100_000))
+		hint := segments.Hint{Header: put.Header, Holders: put.Holders}
+		f.by(put.Holders[1].Peer).store = storagetest.NewMemory()
+		f.by(put.Holders[2].Peer).store = storagetest.NewMemory()
+		f.list = append(f.list, &friend{peer: f.device.Peer, store: storagetest.NewMemory()}) // answers as well
+		silent := put.Holders[3].Peer
+		for _, away := range []bool{true, false} {
+			if f.absent[silent] = away; !away {
+				f.by(silent).store = wrong{f.by(silent).store, func(data []byte) []byte { return append(data[:len(data)-1], data[len(data)-1]^1) }}
+			}
+			_, err := f.open(fourOfSix).Get(t.Context(), put.ID, hint)
+			if !errors.Is(err, storage.ErrTooFewShards) || errors.Is(err, storage.ErrLost) == away {
+				t.Errorf("away %t: %v", away, err)
+			}
+		}
+	})
+}
+
+// interrupting calls a function when all members are about to be asked.
+type interrupting struct {
+	segments.Holders
+	now func()
+}
+
+func (i interrupting) Members() []grid.PeerID {
+	i.now()
+	return i.Holders.Members()
+}
+
+// TestWhoIsInterruptedIsNoLiar: a read that this side ends because of bad data of
+// another segment is no fault of the peer that was being read from.
+func TestWhoIsInterruptedIsNoLiar(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		f := newFriends(t, 6)
+		put := f.mustPut(f.open(fourOfSix), randomBytes(100_000))
+		for i, h := range put.Holders {
+			if f.by(h.Peer).store = storagetest.NewMemory(); i > 2 {
+				f.by(h.Peer).store = hanging{}
+			}
+		}
+		for range 10 { // which of two things is noticed first is a matter of chance
+			ctx, cancel := context.WithCancelCause(t.Context())
+			reason := fmt.Errorf("restore something else: %w", storage.ErrCorrupt)
+			s := f.open(fourOfSix, func(c *segments.Config) {
+				calls := 0
+				c.Holders = interrupting{c.Holders, func() {
+					if calls++; calls > 1 { // the first only counts them
+						cancel(reason)
+						synctest.Wait()
+					}
+				}}
+			})
+			if _, err := s.Get(ctx, put.ID, segments.Hint{Header: put.Header, Holders: put.Holders}); !errors.Is(err, reason) {
+				t.Error(err)
+			}
+			if bad := s.Problems(); len(bad) > 0 {
+				t.Errorf("%+v", bad)
+			}
+		}
 	})
 }
 

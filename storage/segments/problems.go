@@ -1,6 +1,7 @@
 package segments
 
 import (
+	"context"
 	"errors"
 	"slices"
 	"sync"
@@ -63,7 +64,8 @@ func (s *Segments) judge(a *attempt, shard storage.ShardID, err error) error {
 	if err == nil {
 		return nil
 	}
-	if errors.Is(err, storage.ErrCorrupt) {
+	ended := context.Cause(a.ctx) // by whoever waits, perhaps for bad data elsewhere
+	if errors.Is(err, storage.ErrCorrupt) && (ended == nil || !errors.Is(err, ended)) {
 		s.lied(a.peer, shard, err)
 	}
 	return cause(a.ctx, err)

@@ -314,7 +314,7 @@ func (r *restore) verifyEntry(at destPlace, node *vaultv1.Node) {
 		child := &destDir{r: r, root: root, path: path.Join(at.dir.path, string(node.Name)), made: true}
 		r.verifyDir(destPlace{child, rel + "/", at.included, at.depth + 1}, node)
 		child.close()
-	case at.included && node.Type == vaultv1.Node_FILE:
+	case at.included && node.Type == vaultv1.Node_FILE && !r.leftOut(at.dir.join(node)):
 		if err := r.verifyFile(at.dir, node); err != nil {
 			r.skip(at.dir.join(node), fmt.Errorf("verify: %w", err))
 		}

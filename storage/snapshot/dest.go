@@ -374,7 +374,7 @@ func (f *destFile) done() {
 	}
 	warning := f.finish()
 	if f.err != nil {
-		f.r.skip(f.dir.join(f.node), f.err)
+		f.r.leaveOut(f.dir.join(f.node), f.err)
 	} else {
 		f.r.files.Add(1)
 		f.r.bytes.Add(f.node.Size)

@@ -3,6 +3,7 @@ package snapshot
 import (
 	"context"
 	"crypto/ed25519"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -31,6 +32,7 @@ type fakeSegments struct {
 	discard  bool   // keep nothing, for measuring
 	dir      string // when set, keep them in files there, for measuring
 	put      func() error
+	gone     error // what Get says beside storage.ErrTooFewShards of a segment that it does not have
 }
 
 func (f *fakeSegments) Put(ctx context.Context, data []byte) (vault.Stored, error) {
@@ -60,7 +62,7 @@ func (f *fakeSegments) Get(ctx context.Context, id storage.SegmentID, _ []storag
 	defer f.mu.Unlock()
 	data, ok := f.segments[id]
 	if !ok {
-		return nil, fmt.Errorf("segment %s: %w", id.Short(), storage.ErrTooFewShards)
+		return nil, fmt.Errorf("segment %s: %w", id.Short(), errors.Join(storage.ErrTooFewShards, f.gone))
 	}
 	f.gets[id]++
 	if f.dir != "" {

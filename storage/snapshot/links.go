@@ -99,7 +99,7 @@ func (g *linkGroup) make(r *restore, name linkName) {
 		err = replaceLink(r, g.path, name.dir, string(name.node.Name))
 	}
 	if err != nil {
-		r.skip(path, fmt.Errorf("hard link to %s: %w", g.path, err))
+		r.leaveOut(path, fmt.Errorf("hard link to %s: %w", g.path, err))
 		return
 	}
 	r.files.Add(1)

@@ -141,7 +141,7 @@ func (r *restore) entry(at destPlace, node *vaultv1.Node) {
 		}
 	}
 	if err != nil {
-		r.skip(at.dir.join(node), err)
+		r.leaveOut(at.dir.join(node), err)
 	}
 }
 

@@ -115,6 +115,7 @@ type RestoreSummary struct {
 	FetchedBytes  uint64 // of them, read from the vault
 	Actions       map[string]uint64
 	Skipped       uint64 // entries that could not be restored
+	Lost          uint64 // of them, those of which data is lost
 	Unowned       uint64 // entries whose owner or group only root could restore
 	Verified      uint64 // files that were read again and are right
 	VerifiedBytes uint64
@@ -134,9 +135,9 @@ var ErrCollision = errors.New("another entry has the same name on this file syst
 // crash leaves the old one or the new one. What of the old one is right is
 // copied, the rest is fetched.
 //
-// Entries that cannot be restored are skipped and counted. When data cannot be
-// had because too few shards answer, or the disk is full, the restore stops:
-// the error is storage.ErrTooFewShards or that of the disk, and what was
+// Entries that cannot be restored are skipped and counted, those too of which
+// data is lost (storage.ErrLost). When data cannot be had now because too few
+// shards answer, or the disk is full, the restore stops: the error is storage.ErrTooFewShards or that of the disk, and what was
 // finished until then stays. Other errors: ErrNoPath, ErrPattern, ErrTarget.
 func Restore(ctx context.Context, v *vault.Vault, name, target string, options RestoreOptions) (RestoreSummary, error) {
 	began := time.Now()
@@ -148,7 +149,7 @@ func Restore(ctx context.Context, v *vault.Vault, name, target string, options R
 	}
 	defer t.reader.Close()
 	r := &restore{reader: t.reader, ctx: ctx, cancel: cancel, options: options, log: options.Logger,
-		pieces: make(chan piece, aheadPieces), links: map[linkKey]*linkGroup{}, actions: map[string]uint64{}}
+		pieces: make(chan piece, aheadPieces), links: map[linkKey]*linkGroup{}, actions: map[string]uint64{}, left: map[string]bool{}}
 	if r.log == nil {
 		r.log = slog.New(slog.DiscardHandler)
 	}
@@ -188,7 +189,7 @@ func Restore(ctx context.Context, v *vault.Vault, name, target string, options R
 		return RestoreSummary{}, err
 	}
 	return RestoreSummary{Snapshot: t.snapshot, Files: r.files.Load(), Directories: r.dirs.Load(), Bytes: r.bytes.Load(),
-		FetchedBytes: r.fetched.Load(), Actions: r.actions, Skipped: r.skipped.Load(), Unowned: r.unowned.Load(),
+		FetchedBytes: r.fetched.Load(), Actions: r.actions, Skipped: r.skipped.Load(), Lost: r.lost.Load(), Unowned: r.unowned.Load(),
 		Verified: r.verified, VerifiedBytes: r.verifiedBytes, Duration: time.Since(began)}, nil
 }
 
@@ -227,12 +228,13 @@ type restore struct {
 	links   map[linkKey]*linkGroup // the walk's
 	buf     []byte                 // the walk's
 
-	files, dirs, bytes, skipped, unowned atomic.Uint64
-	fetched, found                       atomic.Uint64 // bytes: from the vault, and in the target before
-	verified, verifiedBytes              uint64
+	files, dirs, bytes, skipped, lost, unowned atomic.Uint64
+	fetched, found                             atomic.Uint64 // bytes: from the vault, and in the target before
+	verified, verifiedBytes                    uint64
 
 	saying  sync.Mutex
 	actions map[string]uint64
+	left    map[string]bool // what a verification passes over
 }
 
 func (r *restore) run(node *vaultv1.Node, target string) error {
@@ -348,6 +350,9 @@ func (r *restore) skip(path string, err error) {
 		return
 	}
 	r.skipped.Add(1)
+	if errors.Is(err, storage.ErrLost) {
+		r.lost.Add(1)
+	}
 	r.log.Debug("not restored", "path", path, "err", err)
 	if r.options.Skipped == nil {
 		return
@@ -355,6 +360,23 @@ func (r *restore) skip(path string, err error) {
 	r.saying.Lock()
 	defer r.saying.Unlock()
 	r.options.Skipped(path, err)
+}
+
+// leaveOut is skip for an entry that is not there afterwards, or as it was: a
+// verification does not name it again.
+func (r *restore) leaveOut(path string, err error) {
+	r.skip(path, err)
+	if r.options.Verify {
+		r.saying.Lock()
+		defer r.saying.Unlock()
+		r.left[path] = true
+	}
+}
+
+func (r *restore) leftOut(path string) bool {
+	r.saying.Lock()
+	defer r.saying.Unlock()
+	return r.left[path]
 }
 
 // did reports what was done to an entry, or would be.
@@ -368,5 +390,5 @@ func (r *restore) did(action, path string) {
 }
 
 func stops(err error) bool {
-	return errors.Is(err, storage.ErrTooFewShards) || disk.IsFull(err)
+	return errors.Is(err, storage.ErrTooFewShards) && !errors.Is(err, storage.ErrLost) || disk.IsFull(err)
 }

@@ -279,6 +279,46 @@ func TestTooFewShardsStopsTheRestore(t *testing.T) {
 	}
 }
 
+// TestLostDataDoesNotStopTheRestore: what needs a lost segment is named and left
+// out, the rest comes back, and the next backup makes the same snapshot whole.
+func TestLostDataDoesNotStopTheRestore(t *testing.T) {
+	v, segments := newVault(t)
+	src := filepath.Join(t.TempDir(), "src")
+	for i := range 24 {
+		write(t, fmt.Sprintf("%s/f%d", src, i), randomBytes(byte(i), 1<<20))
+	}
+	first := backUp(t, v, src)
+	for id, data := range segments.segments {
+		if len(data) <= 8<<20 {
+			continue
+		}
+		delete(segments.segments, id)
+		if err := List(context.Background(), v, vault.Latest, "", true, func(Entry) error { return nil }); err == nil {
+			break
+		}
+		segments.segments[id] = data // the listings are in it
+	}
+	segments.gone = storage.ErrLost
+	skipped := map[string]bool{}
+	restore := func() RestoreSummary {
+		s, err := Restore(context.Background(), v, first.Snapshot.ID.String(), t.TempDir()+"/to", RestoreOptions{Path: src, Verify: true,
+			Skipped: func(path string, err error) { skipped[path] = true }})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return s
+	}
+	if s := restore(); s.Lost == 0 || s.Lost != s.Skipped || s.Lost != uint64(len(skipped)) || s.Files != 24-s.Lost || s.Files == 0 || s.Verified != s.Files {
+		t.Errorf("%+v, skipped %v", s, skipped)
+	}
+	if s := backUp(t, v, src); s.NewBytes < 8<<20 {
+		t.Errorf("stored %d bytes anew", s.NewBytes)
+	}
+	if s := restore(); s.Skipped != 0 || s.Files != 24 {
+		t.Errorf("%+v", s)
+	}
+}
+
 func TestEachSegmentIsFetchedOnce(t *testing.T) {
 	v, segments := newVault(t)
 	src := filepath.Join(t.TempDir(), "src")

@@ -85,6 +85,9 @@ func (c *check) judge(row segmentRow, answer *segments.Survey) {
 	switch {
 	case readable < k:
 		c.report.Lost++
+		if answer.All && len(answer.Silent) == 0 {
+			c.v.markLost(row)
+		}
 		c.report.problem("segment %s: %d of %d shards are there, and it takes %d%s", row.id.Short(), readable, n, k, why)
 	case answer.Deleted && stored < k:
 		c.report.Lost++

@@ -54,7 +54,7 @@ func (c *check) read() error {
 			if err != nil {
 				return err
 			}
-			if data, err = c.v.segments.Get(c.ctx, row.id, row.holders, data[:0]); err != nil {
+			if data, err = c.v.get(c.ctx, row, data[:0]); err != nil {
 				if data = nil; c.ctx.Err() != nil {
 					return context.Cause(c.ctx)
 				}

@@ -3,6 +3,8 @@ package vault
 import (
 	"context"
 	"encoding/binary"
+	"errors"
+	"fmt"
 	"iter"
 
 	"go.etcd.io/bbolt"
@@ -207,5 +209,29 @@ func (x *index) eachSegmentInBatches(ctx context.Context, from uint32, fn func(s
 			return nil
 		}
 		from = batch[len(batch)-1].number + 1
+	}
+}
+
+// get fetches a segment. One that everybody was asked for in vain is marked as
+// lost, so that the next backup stores anew what was in it. Of one that is marked
+// the error is storage.ErrLost, whoever is away.
+func (v *Vault) get(ctx context.Context, row segmentRow, buffer []byte) ([]byte, error) {
+	data, err := v.segments.Get(ctx, row.id, row.holders, buffer)
+	switch {
+	case errors.Is(err, storage.ErrLost):
+		v.markLost(row)
+	case errors.Is(err, storage.ErrTooFewShards) && row.flags&rowLost != 0:
+		err = fmt.Errorf("%w: %w", storage.ErrLost, err)
+	}
+	return data, err
+}
+
+// markLost notes that too little of a segment is left to read it.
+func (v *Vault) markLost(row segmentRow) {
+	if row.flags&rowLost != 0 {
+		return
+	}
+	if err := v.index.observe([]Observation{{ID: row.id, Lost: true}}); err != nil {
+		v.log.Warn("cannot note that a segment is lost", "segment", row.id.Short(), "err", err)
 	}
 }

@@ -332,7 +332,7 @@ func (r *Reader) fetch(segment *cachedSegment) {
 		segment.err = context.Cause(r.ctx)
 		return
 	}
-	data, err := r.v.segments.Get(r.ctx, segment.row.id, segment.row.holders, r.buffer(segment.row))
+	data, err := r.v.get(r.ctx, segment.row, r.buffer(segment.row))
 	r.fetched.Add(uint64(len(data)))
 	if err == nil && len(data) != int(segment.row.bytes) {
 		err = fmt.Errorf("%w: segment %s has %d bytes, not %d", storage.ErrCorrupt, segment.row.id.Short(), len(data), segment.row.bytes)

@@ -34,7 +34,7 @@ func (c *repacker) copy(number uint32) error {
 	if err != nil {
 		return err
 	}
-	if c.data, err = c.v.segments.Get(c.ctx, row.id, row.holders, c.data[:0]); err != nil {
+	if c.data, err = c.v.get(c.ctx, row, c.data[:0]); err != nil {
 		c.data = nil
 		return err
 	}

@@ -16,7 +16,7 @@ type Segments interface {
 	Put(ctx context.Context, data []byte) (Stored, error)
 	// Get returns a whole segment, in buffer if its capacity suffices, else in
 	// new memory; either is the caller's. Without enough shards the error is
-	// storage.ErrTooFewShards. After an error buffer must not be used again.
+	// storage.ErrTooFewShards, and storage.ErrLost when all members answered. After an error buffer must not be used again.
 	Get(ctx context.Context, id storage.SegmentID, holders []storage.Holder, buffer []byte) ([]byte, error)
 	// Range returns n bytes from off. Nothing vouches for them: whoever calls
 	// authenticates them and falls back to Get.

@@ -212,7 +212,7 @@ func (v *Vault) fetchTOC(ctx context.Context, row segmentRow) ([]tocEntry, error
 			return entries, nil
 		}
 	}
-	data, err := v.segments.Get(ctx, row.id, row.holders, nil)
+	data, err := v.get(ctx, row, nil)
 	if err != nil {
 		return nil, err
 	}

@@ -10,15 +10,14 @@ import (
 	controlv1 "gotong/proto/control/v1"
 )
 
-const exitCorrupt = int(controlv1.Kind_KIND_CORRUPT)
-
 func (a *app) checkCommand() *cobra.Command {
 	var read share
 	c := &cobra.Command{
 		Use:   "check",
 		Short: "Look whether everything that the snapshots need is there",
 		Long: `Check goes from the newest head by the catalogue to every listing of every
-snapshot, and asks all holders what they have. It changes nothing. --read-data also
+snapshot, and asks all holders what they have. It changes nothing with them, and
+notes here what is lost: the next backup stores that anew. --read-data also
 fetches segments and opens what is in them: all, or the share that is given, chosen
 at random each time.
 
@@ -87,7 +86,7 @@ func (a *app) printChecked(s *controlv1.CheckSummary) error {
 	}
 	f := &failure{code: exitCorrupt, what: countText(s.Problems, "problem", "problems") + " found",
 		meaning: "snapshots that need what is named above cannot be restored whole",
-		next:    "gotong backup of the same paths stores anew what is still on this disk; then gotong check again"}
+		next:    "gotong backup of the same paths stores anew what is still on this disk, gotong prune drops what was lost; then gotong check again"}
 	if s.Lost > 0 {
 		f.what += ", " + countText(s.Lost, "segment has", "segments have") + " too few shards"
 		if s.Silent > 0 {

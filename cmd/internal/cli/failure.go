@@ -23,6 +23,7 @@ const (
 	exitTooFew      = int(controlv1.Kind_KIND_TOO_FEW)
 	exitNotSetUp    = int(controlv1.Kind_KIND_NOT_SET_UP)
 	exitWrongPhrase = int(controlv1.Kind_KIND_WRONG_PHRASE)
+	exitCorrupt     = int(controlv1.Kind_KIND_CORRUPT)
 	exitTemporary   = int(controlv1.Kind_KIND_TEMPORARY)
 	exitInterrupted = 130
 )

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 	"time"
 
@@ -26,8 +27,9 @@ or latest@SET for the newest of a backup set.
 
 What is there already and the same is left alone; of files that differ only the
 pieces that differ are fetched. A file whose data cannot be had is left out and
-named; it never appears half written under its own name. Nothing is written
-outside DIR.
+named; it never appears half written under its own name. Exit code 65 says that
+data of it is lost; when friends who may have it are away the restore stops with 4,
+and the same command goes on later. Nothing is written outside DIR.
 
 Patterns are lines as in .gitignore, relative to PATH.`,
 		Example: "  gotong restore latest --target /tmp/back\n  gotong restore 3f2a9c:/home/me/letters --target letters --include '*.odt'\n" +
@@ -150,6 +152,10 @@ func (a *app) printRestoreSummary(s *controlv1.RestoreSummary) error {
 	if s.DryRun {
 		meaning = "nothing was changed"
 	}
+	if s.Lost > 0 {
+		return &failure{code: exitCorrupt, what: countText(s.Skipped, "item was", "items were") + " not restored, of " + strconv.FormatUint(s.Lost, 10) + " data is lost", meaning: meaning,
+			next: "gotong backup of the same paths stores anew what is still on this disk; then the same command again"}
+	}
 	return &failure{code: exitSkipped, what: countText(s.Skipped, "item was", "items were") + " not restored", meaning: meaning,
 		next: "the reasons are above; the same command again does only what is missing"}
 }
@@ -166,11 +172,12 @@ func (a *app) showRestoreSummary(s *controlv1.RestoreSummary) error {
 			Actions       map[string]uint64 `json:"actions"`
 			Seconds       float64           `json:"seconds"`
 			Skipped       uint64            `json:"skipped"`
+			Lost          uint64            `json:"lost"`
 			Unowned       uint64            `json:"unowned"`
 			Verified      uint64            `json:"verified"`
 			VerifiedBytes uint64            `json:"verified_bytes"`
 			DryRun        bool              `json:"dry_run,omitempty"`
-		}{"summary", s.Snapshot, s.Target, s.Files, s.Bytes, s.FetchedBytes, s.Actions, s.Seconds, s.Skipped, s.Unowned, s.Verified, s.VerifiedBytes, s.DryRun})
+		}{"summary", s.Snapshot, s.Target, s.Files, s.Bytes, s.FetchedBytes, s.Actions, s.Seconds, s.Skipped, s.Lost, s.Unowned, s.Verified, s.VerifiedBytes, s.DryRun})
 	}
 	took := time.Duration(s.Seconds * float64(time.Second))
 	files := countText(s.Files, "file", "files") + ", " + bytesText(s.Bytes)

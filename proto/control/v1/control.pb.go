@@ -2980,6 +2980,7 @@ type RestoreSummary struct {
 	Verified      uint64                 `protobuf:"varint,10,opt,name=verified,proto3" json:"verified,omitempty"`                                                                        // files read back
 	VerifiedBytes uint64                 `protobuf:"varint,11,opt,name=verified_bytes,json=verifiedBytes,proto3" json:"verified_bytes,omitempty"`
 	DryRun        bool                   `protobuf:"varint,12,opt,name=dry_run,json=dryRun,proto3" json:"dry_run,omitempty"`
+	Lost          uint64                 `protobuf:"varint,13,opt,name=lost,proto3" json:"lost,omitempty"` // of skipped: data of them is lost
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3096,6 +3097,13 @@ func (x *RestoreSummary) GetDryRun() bool {
 		return x.DryRun
 	}
 	return false
+}
+
+func (x *RestoreSummary) GetLost() uint64 {
+	if x != nil {
+		return x.Lost
+	}
+	return 0
 }
 
 // RunRequest is a stream so that the module, inputs and items, which only the
@@ -10876,7 +10884,7 @@ const file_control_v1_control_proto_rawDesc = "" +
 	"\vtotal_bytes\x18\x04 \x01(\x04R\n" +
 	"totalBytes\x127\n" +
 	"\aholders\x18\x05 \x03(\v2\x1d.gotong.control.v1.HolderRateR\aholders\x12'\n" +
-	"\x0fduplicate_bytes\x18\x06 \x01(\x04R\x0eduplicateBytes\"\xc5\x03\n" +
+	"\x0fduplicate_bytes\x18\x06 \x01(\x04R\x0eduplicateBytes\"\xd9\x03\n" +
 	"\x0eRestoreSummary\x12\x14\n" +
 	"\x05files\x18\x01 \x01(\x04R\x05files\x12\x14\n" +
 	"\x05bytes\x18\x02 \x01(\x04R\x05bytes\x12\x18\n" +
@@ -10890,7 +10898,8 @@ const file_control_v1_control_proto_rawDesc = "" +
 	"\bverified\x18\n" +
 	" \x01(\x04R\bverified\x12%\n" +
 	"\x0everified_bytes\x18\v \x01(\x04R\rverifiedBytes\x12\x17\n" +
-	"\adry_run\x18\f \x01(\bR\x06dryRun\x1a:\n" +
+	"\adry_run\x18\f \x01(\bR\x06dryRun\x12\x12\n" +
+	"\x04lost\x18\r \x01(\x04R\x04lost\x1a:\n" +
 	"\fActionsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\x04R\x05value:\x028\x01\"\xba\x02\n" +
