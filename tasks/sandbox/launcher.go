@@ -322,7 +322,7 @@ func (l *Launcher) newChild(cfg Config) (*Child, error) {
 	if err != nil {
 		return nil, fmt.Errorf("staging directory: %w", err)
 	}
-	return &Child{limits: cfg.Limits, dir: cfg.Dir, outputs: out, ended: make(chan struct{})}, nil
+	return &Child{limits: cfg.Limits, grace: abandonGrace, dir: cfg.Dir, outputs: out, ended: make(chan struct{})}, nil
 }
 
 // compile sends the module and waits until it is ready.

@@ -34,6 +34,7 @@ var ErrEnded = errors.New("sandbox process has ended")
 type Child struct {
 	cmd     *exec.Cmd
 	limits  tasks.Limits
+	grace   time.Duration // of an abandoned run
 	dir     string
 	outputs *os.Root
 	layers  []Layer
@@ -294,7 +295,7 @@ func (r *Run) Abandon() {
 		}
 		if len(c.runs) > 0 {
 			c.armed = true
-			c.timer.Reset(abandonGrace)
+			c.timer.Reset(c.grace)
 		}
 	}
 }
@@ -311,7 +312,7 @@ func (c *Child) checkTime() {
 	head, now := c.runs[0], time.Now()
 	deadline, why := c.headSince.Add(c.limits.Wall), causeWall
 	if !head.abandoned.IsZero() {
-		if grace := later(head.abandoned, c.headSince).Add(abandonGrace); grace.Before(deadline) {
+		if grace := later(head.abandoned, c.headSince).Add(c.grace); grace.Before(deadline) {
 			deadline, why = grace, causeAbandoned
 		}
 	}
@@ -398,7 +399,7 @@ func (c *Child) answer(r resultMessage) bool {
 	c.headSince, c.headHeld = time.Now(), 0
 	if len(c.runs) > 0 && !c.runs[0].abandoned.IsZero() {
 		c.armed = true
-		c.timer.Reset(abandonGrace)
+		c.timer.Reset(c.grace)
 	}
 	c.mu.Unlock()
 	run.done(Outcome{
