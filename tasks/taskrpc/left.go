@@ -92,7 +92,7 @@ func (s *Service) leave(c *claim) {
 	}
 	for _, o := range append(c.reports, c.sent.since(time.Now().Add(-sentFor))...) {
 		index := o.result.Task.Index
-		if _, kept := c.held[index]; l.tasks[index] == nil && s.keeps(l, o) {
+		if _, kept := c.held[index]; l.tasks[index] == nil && o.result.State.Final() && s.keeps(l, o) {
 			l.tasks[index] = &leftTask{outcome: o, kept: kept}
 			s.leftBytes += len(o.raw)
 			delete(c.held, index)
@@ -125,9 +125,9 @@ func (s *Service) leave(c *claim) {
 	s.logger.Info("caller fell silent; its tasks go on", "peer", c.job.Peer, "job", c.header.Job, "tasks", len(l.tasks))
 }
 
-// keeps reports whether a result is worth to be kept in l, and may be.
+// keeps reports whether there is room for a result in l.
 func (s *Service) keeps(l *left, o outcome) bool {
-	return o.result.State.Final() && len(l.tasks) < scheduler.MaxLeft && s.leftBytes+len(o.raw) <= leftBytes
+	return len(l.tasks) < scheduler.MaxLeft && s.leftBytes+len(o.raw) <= leftBytes
 }
 
 // endLeft ends all tasks of l, which may be nil.
@@ -163,7 +163,8 @@ func (s *Service) dropLeft(l *left, index int) {
 	}
 }
 
-// endedLeft takes in what the runner says of a task that no caller has.
+// endedLeft takes in what the runner says of a task that no caller has. That it is
+// lost is kept too: the next caller is to count it.
 func (s *Service) endedLeft(r *run, result tasks.Result, kept bool, err error) {
 	l, index := r.left, r.order.Index
 	t := l.tasks[index]
@@ -174,7 +175,8 @@ func (s *Service) endedLeft(r *run, result tasks.Result, kept bool, err error) {
 	}
 	size := len(t.outcome.raw)
 	delete(l.tasks, index)
-	keeps := err == nil && size <= tasks.MaxResultBytes && s.keeps(l, t.outcome)
+	tells := result.State.Final() || result.State == tasks.StateLost
+	keeps := err == nil && tells && size <= tasks.MaxResultBytes && s.keeps(l, t.outcome)
 	l.tasks[index] = t
 	s.leftBytes += size
 	if !keeps {

@@ -109,6 +109,33 @@ func TestTasksOutliveTheirCaller(t *testing.T) {
 	})
 }
 
+// TestTaskLostWithoutACaller: the next caller hears of it, and may run it again.
+func TestTaskLostWithoutACaller(t *testing.T) {
+	eachWay(t, 1, func(t *testing.T, r *fakeRunner, w *servedWorker, way scheduler.Worker) {
+		r.run = func(ctx context.Context, task tasks.Task) tasks.Result {
+			if runsFor(ctx, task); len(r.started) == 1 {
+				return tasks.Result{State: tasks.StateLost, ExitCode: tasks.NoExitCode, Why: "killed"}
+			}
+			return tasks.Result{State: tasks.StateDone, Elapsed: time.Second}
+		}
+		h := lasting(r)
+		leave(t, way, h, 5)
+		time.Sleep(20 * time.Second)
+		s, left := leftOf(t, w.client(t, "b"), h)
+		if !slices.Equal(left, []int{5}) {
+			t.Fatalf("left %v", left)
+		}
+		ask(t, s, order(h, 5))
+		if got := collect(t, s, 1)[5]; got.State != tasks.StateLost || got.Why != "killed" || len(r.started) != 1 {
+			t.Errorf("%+v after %d starts", got.Result, len(r.started))
+		}
+		s.Send(scheduler.Orders{Tasks: []scheduler.Order{order(h, 5)}})
+		if got := collect(t, s, 1)[5]; got.State != tasks.StateDone {
+			t.Errorf("%+v", got.Result)
+		}
+	})
+}
+
 // TestLeftTasksEnd: when nobody comes for them in time, when whoever comes does not
 // want them, when their caller wants nothing more, when it breaks the rules, and
 // when the worker stops.
