@@ -53,13 +53,13 @@ func NewPhrase() (Phrase, error) {
 // PhraseOf returns the phrase that carries these 32 bytes.
 func PhraseOf(entropy [32]byte) Phrase { return Phrase{entropy: entropy} }
 
-// ParsePhrase reads 24 words in any case, separated by any white space, and
-// checks their checksum. Every failure is an ErrPhrase.
+// ParsePhrase reads 24 words in any case, separated by any white space, with or
+// without the numbers that are printed beside them, and checks their checksum. Every failure is an ErrPhrase.
 func ParsePhrase(s string) (Phrase, error) {
 	if len(s) > maxPhraseBytes {
 		return Phrase{}, fmt.Errorf("%w: more than %d bytes", ErrPhrase, maxPhraseBytes)
 	}
-	words := strings.Fields(strings.ToLower(s))
+	words := slices.DeleteFunc(strings.Fields(strings.ToLower(s)), isNumber)
 	if len(words) != phraseWords {
 		return Phrase{}, fmt.Errorf("%w: %d words, want %d", ErrPhrase, len(words), phraseWords)
 	}
@@ -79,6 +79,11 @@ func ParsePhrase(s string) (Phrase, error) {
 		return Phrase{}, fmt.Errorf("%w: the checksum is wrong, so a word is mistaken or two are swapped", ErrPhrase)
 	}
 	return p, nil
+}
+
+// isNumber reports whether a field is the number of a word, such as "7.".
+func isNumber(field string) bool {
+	return strings.Trim(field, "0123456789.):") == ""
 }
 
 func (p Phrase) checksum() byte {

@@ -50,6 +50,13 @@ func TestPhraseRoundTrip(t *testing.T) {
 		if err != nil || again != p {
 			t.Fatalf("read back: %v", err)
 		}
+		numbered := ""
+		for i, word := range strings.Fields(p.String()) {
+			numbered += fmt.Sprintf("%2d. %s\n", i+1, word)
+		}
+		if again, err := identity.ParsePhrase(numbered); err != nil || again != p {
+			t.Fatalf("read back with its numbers: %v", err)
+		}
 	}
 }
 

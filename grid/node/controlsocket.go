@@ -12,6 +12,7 @@ import (
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/connectivity"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/status"
 
@@ -58,7 +59,36 @@ func DialControl(ctx context.Context, dir string) (*grpc.ClientConn, error) {
 	if err != nil {
 		return nil, fmt.Errorf("control socket: %w", err)
 	}
+	if err := awaitAnswer(ctx, conn, answerTimeout); err != nil {
+		return nil, errors.Join(err, conn.Close())
+	}
 	return conn, nil
+}
+
+// answerTimeout is how long a peer that took a connection has for its first word.
+const answerTimeout = 15 * time.Second
+
+// awaitAnswer waits until the peer speaks. One that is stopped or stuck takes
+// connections and says nothing.
+func awaitAnswer(ctx context.Context, conn *grpc.ClientConn, limit time.Duration) error {
+	limited, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	conn.Connect()
+	for {
+		state := conn.GetState()
+		if state == connectivity.Ready || state == connectivity.TransientFailure { // the call says what is wrong
+			return nil
+		}
+		if conn.WaitForStateChange(limited, state) {
+			continue
+		}
+		if ctx.Err() != nil {
+			return status.FromContextError(ctx.Err()).Err()
+		}
+		return &Failure{Kind: controlv1.Kind_KIND_TEMPORARY, What: "the peer runs, but does not answer",
+			Meaning: "it is stopped, stuck or very busy; what it had acknowledged is on the disk",
+			Next:    "the same command later, or stop it and gotong up"}
+	}
 }
 
 // queryTimeout bounds a command that is one question and one answer. A peer that

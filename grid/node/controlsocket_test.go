@@ -41,6 +41,10 @@ func TestStuckPeerEndsQuery(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer conn.Close()
+	var f *Failure
+	if err := awaitAnswer(t.Context(), conn, 50*time.Millisecond); !errors.As(err, &f) || f.Kind != controlv1.Kind_KIND_TEMPORARY {
+		t.Errorf("error %v", err)
+	}
 	if _, err := controlv1.NewControlClient(conn).Status(t.Context(), &controlv1.StatusRequest{}); status.Code(err) != codes.DeadlineExceeded {
 		t.Errorf("error %v", err)
 	}

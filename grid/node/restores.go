@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"path"
 	"path/filepath"
+	"strings"
 
 	"gotong/grid/disk"
 	controlv1 "gotong/proto/control/v1"
@@ -111,7 +112,8 @@ func (p *Peer) readFailure(name string, err error) error {
 	case errors.Is(err, vault.ErrNoSnapshot), errors.Is(err, vault.ErrAmbiguous):
 		return &Failure{Kind: controlv1.Kind_KIND_USAGE, What: err.Error(), Next: "gotong snapshots"}
 	case errors.Is(err, snapshot.ErrNoPath):
-		return &Failure{Kind: controlv1.Kind_KIND_FAILED, What: err.Error(), Next: "gotong ls " + name}
+		snapshot, _, _ := strings.Cut(name, ":")
+		return &Failure{Kind: controlv1.Kind_KIND_FAILED, What: err.Error(), Next: "gotong ls " + snapshot}
 	case errors.Is(err, snapshot.ErrNotFile):
 		return &Failure{Kind: controlv1.Kind_KIND_USAGE, What: err.Error(), Next: "gotong restore for directories, gotong ls to look"}
 	}

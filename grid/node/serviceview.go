@@ -51,7 +51,7 @@ func (s *service) Ls(r *controlv1.LsRequest, stream controlv1.Control_LsServer) 
 
 func entryMessage(e snapshot.Entry) *controlv1.LsEntry {
 	return &controlv1.LsEntry{
-		Path: []byte(e.Path), Type: e.Type, Mode: e.Mode, Size: e.Size, MtimeUnixNano: e.ModTime.UnixNano(),
+		Path: []byte(e.Path), Type: e.Type, Mode: e.Mode, Size: e.Size, Mtime: e.ModTime.Unix(), MtimeNanos: uint32(e.ModTime.Nanosecond()),
 		Uid: e.UID, Gid: e.GID, LinkTarget: []byte(e.Target),
 	}
 }

@@ -72,7 +72,7 @@ type PruneResult struct {
 	Rescued   uint64 // of those copied, that were
 	// Bytes of segments, before coding: all before, of no use before and after.
 	Bytes, Waste, WasteLeft uint64
-	Freed                   uint64 // Bytes minus what there is afterwards
+	Freed                   uint64 // Bytes minus what there is afterwards; of a dry run without the padding of new ones
 	// Deletions says what is not deleted everywhere yet.
 	Deletions Deletions
 }
@@ -171,6 +171,7 @@ func (p *prune) run() error {
 	p.result.Dropped = uint64(p.useless.count())
 	p.result.Repacked = uint64(len(repack))
 	if p.o.DryRun {
+		p.result.Freed = p.result.Waste - min(p.result.WasteLeft, p.result.Waste)
 		return nil
 	}
 	defer func() {

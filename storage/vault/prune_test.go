@@ -211,7 +211,7 @@ func TestPruneDropsAndCopies(t *testing.T) {
 	}
 	dry := f.prune(PruneOptions{DryRun: true})
 	result := f.prune(PruneOptions{})
-	if dry.Repacked != result.Repacked || dry.Dropped != result.Dropped || result.Repacked == 0 || result.Waste == 0 || result.WasteLeft != 0 || result.Freed < 8<<20 {
+	if dry.Repacked != result.Repacked || dry.Dropped != result.Dropped || result.Repacked == 0 || result.Waste == 0 || result.WasteLeft != 0 || result.Freed < 8<<20 || dry.Freed < 8<<20 {
 		t.Errorf("dry %+v, then %+v", dry, result)
 	}
 	if result.Deletions != (Deletions{}) {

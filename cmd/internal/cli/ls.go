@@ -84,8 +84,22 @@ func notText(b []byte) []byte {
 }
 
 func newEntryJSON(e *controlv1.LsEntry, snapshot string) *entryJSON {
-	return &entryJSON{string(e.Path), notText(e.Path), e.Type, fmt.Sprintf("%04o", e.Mode), e.Size, time.Unix(0, e.MtimeUnixNano).UTC(), e.Uid, e.Gid,
+	return &entryJSON{string(e.Path), notText(e.Path), e.Type, fmt.Sprintf("%04o", e.Mode), e.Size, jsonTime(e), e.Uid, e.Gid,
 		string(e.LinkTarget), notText(e.LinkTarget), snapshot}
+}
+
+func timeOf(e *controlv1.LsEntry) time.Time { return time.Unix(e.Mtime, int64(e.MtimeNanos)) }
+
+// jsonTime is the time of an entry, or the nearest that JSON has a form for.
+func jsonTime(e *controlv1.LsEntry) time.Time {
+	t := timeOf(e).UTC()
+	switch {
+	case t.Year() < 0:
+		return time.Date(0, 1, 1, 0, 0, 0, 0, time.UTC)
+	case t.Year() > 9999:
+		return time.Date(9999, 12, 31, 23, 59, 59, 999999999, time.UTC)
+	}
+	return t
 }
 
 // printEntryOf prints an entry of a snapshot, which may be left unnamed.
@@ -97,7 +111,7 @@ func (a *app) printEntryOf(e *controlv1.LsEntry, snapshot string) error {
 	if len(e.LinkTarget) > 0 {
 		name += " -> " + printable(string(e.LinkTarget))
 	}
-	_, err := fmt.Fprintf(a.stdout, "%s%s %10d %s %s\n", typeLetter(e.Type), permissions(e.Mode), e.Size, time.Unix(0, e.MtimeUnixNano).Format(time.DateTime), name)
+	_, err := fmt.Fprintf(a.stdout, "%s%s %10d %s %s\n", typeLetter(e.Type), permissions(e.Mode), e.Size, timeOf(e).Format(time.DateTime), name)
 	return err
 }
 

@@ -8,6 +8,18 @@ import (
 	controlv1 "gotong/proto/control/v1"
 )
 
+// TestTimesOfAllAges: what nanoseconds in 64 bits cannot say, nor JSON.
+func TestTimesOfAllAges(t *testing.T) {
+	for seconds, want := range map[int64]string{
+		15e9: "2445-05-01T02:40:00.000000007Z", -12e9: "1589-09-26T02:40:00.000000007Z", 1e15: "9999-12-31T23:59:59.999999999Z", -1e15: "0000-01-01T00:00:00Z",
+	} {
+		text, err := json.Marshal(newEntryJSON(&controlv1.LsEntry{Mtime: seconds, MtimeNanos: 7}, ""))
+		if err != nil || !bytes.Contains(text, []byte(want)) {
+			t.Errorf("%d: %s, %v", seconds, text, err)
+		}
+	}
+}
+
 func TestPermissions(t *testing.T) {
 	for mode, want := range map[uint32]string{
 		0: "---------", 0o644: "rw-r--r--", 0o4755: "rwsr-xr-x", 0o2711: "rwx--s--x", 0o1777: "rwxrwxrwt", 0o7000: "--S--S--T",

@@ -3,6 +3,7 @@ package cli
 import (
 	"bufio"
 	"bytes"
+	"errors"
 	"fmt"
 	"io"
 	"iter"
@@ -53,6 +54,9 @@ func pathsOf(r io.Reader, end byte) iterPaths {
 				continue
 			}
 			full, err := absolute(string(path))
+			if bytes.IndexByte(path, 0) >= 0 {
+				err = errors.New("the list has zero bytes between its paths: that is --files-from0")
+			}
 			if !yield(full, err) || err != nil {
 				return
 			}

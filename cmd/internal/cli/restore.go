@@ -72,13 +72,14 @@ Patterns are lines as in .gitignore, relative to PATH.`,
 			if err != nil {
 				return err
 			}
-			return a.followRestore(stream.Recv)
+			return a.followRestore(stream.Recv, len(request.Include) > 0)
 		})
 	}
 	return c
 }
 
-func (a *app) followRestore(next func() (*controlv1.RestoreEvent, error)) error {
+// followRestore shows a restore; one of chosen entries that finds none has failed.
+func (a *app) followRestore(next func() (*controlv1.RestoreEvent, error), chosen bool) error {
 	bar := a.startProgress("restoring")
 	defer bar.stop()
 	for {
@@ -95,7 +96,12 @@ func (a *app) followRestore(next func() (*controlv1.RestoreEvent, error)) error 
 			err = a.printRestoreItem(bar, e.Item)
 		case *controlv1.RestoreEvent_Summary:
 			bar.stop()
-			return a.printRestoreSummary(e.Summary)
+			err := a.printRestoreSummary(e.Summary)
+			if err == nil && chosen && len(e.Summary.Actions) == 0 {
+				err = &failure{code: exitFailed, what: "nothing in the snapshot matches --include", meaning: "nothing was restored",
+					next: "gotong find PATTERN; patterns are relative to the PATH that is restored"}
+			}
+			return err
 		}
 		if err != nil {
 			return err

@@ -2490,10 +2490,11 @@ type LsEntry struct {
 	Type          string                 `protobuf:"bytes,2,opt,name=type,proto3" json:"type,omitempty"`
 	Mode          uint32                 `protobuf:"varint,3,opt,name=mode,proto3" json:"mode,omitempty"` // permission bits as the operating system writes them
 	Size          uint64                 `protobuf:"varint,4,opt,name=size,proto3" json:"size,omitempty"`
-	MtimeUnixNano int64                  `protobuf:"varint,5,opt,name=mtime_unix_nano,json=mtimeUnixNano,proto3" json:"mtime_unix_nano,omitempty"`
+	Mtime         int64                  `protobuf:"zigzag64,5,opt,name=mtime,proto3" json:"mtime,omitempty"` // seconds since 1970
 	Uid           uint32                 `protobuf:"varint,6,opt,name=uid,proto3" json:"uid,omitempty"`
 	Gid           uint32                 `protobuf:"varint,7,opt,name=gid,proto3" json:"gid,omitempty"`
 	LinkTarget    []byte                 `protobuf:"bytes,8,opt,name=link_target,json=linkTarget,proto3" json:"link_target,omitempty"`
+	MtimeNanos    uint32                 `protobuf:"varint,9,opt,name=mtime_nanos,json=mtimeNanos,proto3" json:"mtime_nanos,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2556,9 +2557,9 @@ func (x *LsEntry) GetSize() uint64 {
 	return 0
 }
 
-func (x *LsEntry) GetMtimeUnixNano() int64 {
+func (x *LsEntry) GetMtime() int64 {
 	if x != nil {
-		return x.MtimeUnixNano
+		return x.Mtime
 	}
 	return 0
 }
@@ -2582,6 +2583,13 @@ func (x *LsEntry) GetLinkTarget() []byte {
 		return x.LinkTarget
 	}
 	return nil
+}
+
+func (x *LsEntry) GetMtimeNanos() uint32 {
+	if x != nil {
+		return x.MtimeNanos
+	}
+	return 0
 }
 
 type RestoreRequest struct {
@@ -10842,17 +10850,19 @@ const file_control_v1_control_proto_rawDesc = "" +
 	"\tLsRequest\x12\x1a\n" +
 	"\bsnapshot\x18\x01 \x01(\tR\bsnapshot\x12\x12\n" +
 	"\x04path\x18\x02 \x01(\fR\x04path\x12\x1c\n" +
-	"\trecursive\x18\x03 \x01(\bR\trecursive\"\xc6\x01\n" +
+	"\trecursive\x18\x03 \x01(\bR\trecursive\"\xd5\x01\n" +
 	"\aLsEntry\x12\x12\n" +
 	"\x04path\x18\x01 \x01(\fR\x04path\x12\x12\n" +
 	"\x04type\x18\x02 \x01(\tR\x04type\x12\x12\n" +
 	"\x04mode\x18\x03 \x01(\rR\x04mode\x12\x12\n" +
-	"\x04size\x18\x04 \x01(\x04R\x04size\x12&\n" +
-	"\x0fmtime_unix_nano\x18\x05 \x01(\x03R\rmtimeUnixNano\x12\x10\n" +
+	"\x04size\x18\x04 \x01(\x04R\x04size\x12\x14\n" +
+	"\x05mtime\x18\x05 \x01(\x12R\x05mtime\x12\x10\n" +
 	"\x03uid\x18\x06 \x01(\rR\x03uid\x12\x10\n" +
 	"\x03gid\x18\a \x01(\rR\x03gid\x12\x1f\n" +
 	"\vlink_target\x18\b \x01(\fR\n" +
-	"linkTarget\"\xbe\x02\n" +
+	"linkTarget\x12\x1f\n" +
+	"\vmtime_nanos\x18\t \x01(\rR\n" +
+	"mtimeNanos\"\xbe\x02\n" +
 	"\x0eRestoreRequest\x12\x1a\n" +
 	"\bsnapshot\x18\x01 \x01(\tR\bsnapshot\x12\x16\n" +
 	"\x06target\x18\x02 \x01(\fR\x06target\x12\x12\n" +
