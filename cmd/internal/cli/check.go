@@ -25,7 +25,12 @@ A segment is healthy with all its shards, degraded with enough to read it (peers
 repair that by themselves) and lost with fewer. Exit code 65 says that something
 is lost or damaged, 4 that what is missing may only be with friends who are away.`,
 		Example: "  gotong check\n  gotong check --read-data=10% --json",
-		Args:    exactArgs(0),
+		Args: func(c *cobra.Command, args []string) error {
+			if len(args) == 1 && c.Flags().Changed("read-data") {
+				return usageError(c, fmt.Errorf("the share belongs to the flag: --read-data=%s", args[0]))
+			}
+			return exactArgs(0)(c, args)
+		},
 	}
 	c.Flags().Var(&read, "read-data", "read this share of the data, such as 10%; all without a share")
 	c.Flags().Lookup("read-data").NoOptDefVal = "100%"
