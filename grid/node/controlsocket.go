@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/backoff"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/connectivity"
 	"google.golang.org/grpc/credentials/insecure"
@@ -52,6 +53,7 @@ func DialControl(ctx context.Context, dir string) (*grpc.ClientConn, error) {
 	conn, err := grpc.NewClient("passthrough:///control",
 		grpc.WithTransportCredentials(insecure.NewCredentials()), // the socket's mode is the guard
 		grpc.WithUnaryInterceptor(boundQueries(queryTimeout)),
+		grpc.WithConnectParams(grpc.ConnectParams{Backoff: backoff.DefaultConfig, MinConnectTimeout: 2 * queryTimeout}), // awaitAnswer gives up before
 		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) {
 			return new(net.Dialer).DialContext(ctx, "unix", path)
 		}),
@@ -59,25 +61,24 @@ func DialControl(ctx context.Context, dir string) (*grpc.ClientConn, error) {
 	if err != nil {
 		return nil, fmt.Errorf("control socket: %w", err)
 	}
-	if err := awaitAnswer(ctx, conn, answerTimeout); err != nil {
+	if err := awaitAnswer(ctx, conn, queryTimeout); err != nil {
 		return nil, errors.Join(err, conn.Close())
 	}
 	return conn, nil
 }
 
-// answerTimeout is how long a peer that took a connection has for its first word.
-const answerTimeout = 15 * time.Second
-
-// awaitAnswer waits until the peer speaks. One that is stopped or stuck takes
-// connections and says nothing.
+// awaitAnswer waits until the peer speaks, limit at most. One that is stopped or
+// stuck takes connections and says nothing.
 func awaitAnswer(ctx context.Context, conn *grpc.ClientConn, limit time.Duration) error {
 	limited, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
-	conn.Connect()
 	for {
 		state := conn.GetState()
-		if state == connectivity.Ready || state == connectivity.TransientFailure { // the call says what is wrong
+		switch state {
+		case connectivity.Ready, connectivity.TransientFailure: // the call says what is wrong
 			return nil
+		case connectivity.Idle: // not begun, or cut off at once
+			conn.Connect()
 		}
 		if conn.WaitForStateChange(limited, state) {
 			continue

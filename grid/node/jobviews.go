@@ -186,6 +186,9 @@ func (p *Peer) jobInfo(job keptJob, all bool) *controlv1.JobInfo {
 			out.Driver = &controlv1.JobPeer{Id: driver.String(), Name: p.nameOf(driver)}
 		}
 		for i, state := range s.StepStates() {
+			if s.State() == jobs.JobCancelled && (state == jobs.StepReady || state == jobs.StepWaiting) {
+				state = "cancelled"
+			}
 			out.Steps = append(out.Steps, stepInfo(plan, i, state, s.Step(i)))
 		}
 		for id, c := range s.PeerCounts() {
