@@ -9,6 +9,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"gotong/grid"
 	"gotong/tasks"
 	"gotong/tasks/scheduler"
 )
@@ -234,4 +235,71 @@ func trustGoesOn(t *testing.T) {
 	if trustOf(liar) != TrustCaught {
 		t.Errorf("trust %d in who was caught", trustOf(liar))
 	}
+}
+
+// TestResultsOfACaughtPeerAreVoidAfterATakeover: the driver that caught a liar goes
+// before what it said alone has run again; the next one has it run.
+func TestResultsOfACaughtPeerAreVoidAfterATakeover(t *testing.T) { synctest.Test(t, voidAfterTakeover) }
+
+func voidAfterTakeover(t *testing.T) {
+	const count = 150
+	lie := func(guest) tasks.Result { return tasks.Result{Stdout: []byte("a lie")} }
+	for try := 0; ; try++ {
+		p := planOf(t, count)
+		p.Steps[0].Verify = "adaptive"
+		j := runnable(t, p)
+		pool := fakePool{newWorker(2, lie), newWorker(3, echo), newWorker(4, echo), newWorker(5, echo)}
+		var trust []Trust
+		for _, w := range pool {
+			trust = append(trust, Trust{w.peer(), 1000}) // checked in one of twenty
+		}
+		if err := j.Append(&Record{Epoch: 1, Driver: grid.PeerID{1}, Begun: true, Trust: trust}); err != nil {
+			t.Fatal(err)
+		}
+		liar := pool[0].peer()
+		cut := errors.New("cut off")
+		err := Drive(t.Context(), DriveConfig{
+			Job: j, Self: grid.PeerID{1}, Epoch: 1, Contents: fakeContents{}, Dir: t.TempDir(),
+			Pool: func(Step) (scheduler.Pool, error) { return pool, nil },
+			Append: func(raws [][]byte) error {
+				caught := false
+				if err := j.AppendEncoded(raws...); err != nil {
+					return err
+				}
+				if j.View(func(s *State) { caught = s.Trust()[liar] == TrustCaught }); caught {
+					return cut
+				}
+				return nil
+			},
+		})
+		lies := 0
+		for i := range count {
+			if _, have := acceptedOf(j, i); have && stdoutOf(t, j, i) == "a lie" {
+				lies++
+			}
+		}
+		if lies == 0 && try < 10 { // it was checked at once
+			continue
+		}
+		if !errors.Is(err, cut) || lies == 0 {
+			t.Fatalf("%v, %d lies in the journal", err, lies)
+		}
+		if err := driveJob(t.Context(), t, j, 2, pool[1:]); err != nil {
+			t.Fatal(err)
+		}
+		for i := range count {
+			if got := stdoutOf(t, j, i); got == "a lie" {
+				t.Errorf("task %d: %q", i, got)
+			}
+		}
+		if state, counts, _ := stateOf(j); state != JobDone || counts.Done != count {
+			t.Errorf("%s %+v", state, counts)
+		}
+		return
+	}
+}
+
+func acceptedOf(j *Job, index int) (state tasks.State, have bool) {
+	j.View(func(s *State) { state, have = s.Accepted(index) })
+	return state, have
 }

@@ -54,12 +54,16 @@ func (l *ledger) lookedUp(index int, a *Accepted) {
 		}
 		return
 	}
-	a.Task.Job, a.Task.Index = l.job.Job, index
+	a.Task.Job, a.Task.Index, a.known = l.job.Job, index, true
 	l.knownAhead[index] = true
 	l.sum.Remembered++
 	l.occupy(a, 1)
 	l.settle(&entry{index: index}, a)
 	l.noteUnchecked(a)
+	if l.judge.caught[a.Peer] { // perhaps by a former driver, who did not come to run it again
+		l.voidUnchecked(a.Peer)
+		l.wakeAll()
+	}
 }
 
 // skipKnown moves next over tasks that need not run, or were handed out.

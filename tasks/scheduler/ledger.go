@@ -91,7 +91,8 @@ type entry struct {
 	winner   []Vote   // once accepted: who gave the result
 	measured bool     // once accepted: tasks.Result.Measured
 	state    tasks.State
-	replaces [32]byte // digest of what was delivered before; zero: nothing was
+	replaces [32]byte // digest of what was delivered before, or known; zero: nothing was
+	revises  bool     // something was delivered in this run
 }
 
 func newLedger(job Job, cfg Config, judge *judge) *ledger {
@@ -242,8 +243,9 @@ func (l *ledger) settle(e *entry, a *Accepted) {
 	if a.Checked {
 		l.sum.Checked++
 	}
-	switch a.Replaces = e.replaces; {
-	case a.Replaces != [32]byte{}:
+	a.Replaces, a.revises = e.replaces, e.revises
+	switch {
+	case a.revises:
 		l.revised = append(l.revised, a)
 	case l.ordered:
 		l.waiting[e.index] = a
@@ -338,10 +340,10 @@ func (l *ledger) done(a *Accepted) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.inHand = false
-	if a.Replaces == [32]byte{} {
-		l.delivered++
-	} else {
+	if a.revises {
 		l.revising--
+	} else {
+		l.delivered++
 	}
 	l.occupy(a, -1)
 	l.signalRoom()

@@ -43,13 +43,15 @@ type Accepted struct {
 	Trust map[grid.PeerID]int
 	// FromCache: nothing ran, Config.Known had it.
 	FromCache bool
-	// Replaces is not zero when the task was delivered before, with a result
-	// of a peer that was caught since: the digest of that result. It may be
-	// the digest of this one too.
+	// Replaces is not zero when the task was delivered before, or Config.Known
+	// had it, with a result of a peer that was caught since: the digest of that
+	// result. It may be the digest of this one too.
 	Replaces [32]byte
 
-	staged *staged
-	digest [32]byte // of Result, when a worker gave it
+	staged  *staged
+	digest  [32]byte // of Result, when a worker gave it
+	known   bool     // Config.Known had it
+	revises bool     // the task was delivered before in this run
 }
 
 // OpenOutput opens one of a.Outputs, or a.LargeStdout, whose bytes were verified. The

@@ -105,7 +105,10 @@ func (l *ledger) voidUnchecked(peer grid.PeerID) (delivered []int) {
 		l.count(u.state, -1)
 		if a := back[u.index]; a != nil {
 			l.free(a)
-			e.replaces = a.Replaces
+			e.replaces, e.revises = a.Replaces, a.revises
+			if a.known {
+				e.replaces = u.digest
+			}
 		} else {
 			l.replace(e, u.digest)
 			delivered = append(delivered, u.index)
@@ -132,7 +135,7 @@ func (l *ledger) reopen(index int) *entry {
 
 // replace notes that e was delivered with a result that no longer counts.
 func (l *ledger) replace(e *entry, digest [32]byte) {
-	e.replaces = digest
+	e.replaces, e.revises = digest, true
 	l.revising++
 }
 
@@ -145,7 +148,7 @@ func (l *ledger) dispute(e *entry, late ballot) {
 	l.count(e.state, -1)
 	l.reopen(e.index)
 	if a != nil {
-		e.replaces = a.Replaces
+		e.replaces, e.revises = a.Replaces, a.revises
 	} else {
 		l.replace(e, first.Result)
 	}
