@@ -196,8 +196,8 @@ func (p *prune) run() error {
 }
 
 // begin reports whether there is anything to look for: that no segment is
-// unneeded and no snapshot was forgotten since the last time is known without
-// reading one.
+// unneeded or lost and no snapshot was forgotten since the last time is known
+// without reading one.
 func (p *prune) begin() (todo bool, err error) {
 	v := p.v
 	if err := v.index.markAge(v.now()); err != nil {
@@ -227,7 +227,10 @@ func (p *prune) begin() (todo bool, err error) {
 		p.result.Bytes += uint64(row.bytes)
 		switch {
 		case needed.has(row.number):
-			if row.bytes <= smallPackBytes && row.flags&rowLost == 0 {
+			switch {
+			case row.flags&rowLost != 0:
+				todo = true // what was in it may have been stored anew
+			case row.bytes <= smallPackBytes:
 				small++
 			}
 		case row.flags&rowOnce == 0 && row.number >= below:

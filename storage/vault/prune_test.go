@@ -441,3 +441,32 @@ func TestABatchIsFoundWhileItIsSigned(t *testing.T) {
 		}
 	}
 }
+
+// TestPruneDropsWhatWasLostAndIsStoredAnew: however little it is, and though older
+// snapshots name it.
+func TestPruneDropsWhatWasLostAndIsStoredAnew(t *testing.T) {
+	f := newFixture(t)
+	files := map[string][]byte{"big": randomBytes(1, 24<<20), "small": randomBytes(2, 1<<20)}
+	first := f.tree(files).Snapshot.ID
+	var gone storage.SegmentID
+	for id, info := range f.segmentInfos() {
+		if info.Bytes > 8<<20 {
+			gone = id
+			break
+		}
+	}
+	f.observe(Observation{ID: gone, Lost: true})
+	delete(f.segments.segments, gone)
+	if r := f.prune(PruneOptions{}); r.Dropped != 0 {
+		t.Errorf("%d segments were dropped before anything is stored anew", r.Dropped)
+	}
+	second := f.tree(files).Snapshot.ID
+	if r := f.prune(PruneOptions{}); r.Dropped == 0 {
+		t.Errorf("%+v", r)
+	}
+	if _, there := f.segmentInfos()[gone]; there {
+		t.Error("the lost segment is still in the catalogue")
+	}
+	f.checkTree(first, files)
+	f.checkTree(second, files)
+}
