@@ -52,7 +52,7 @@ func Main(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	}
 	f := failureOf(err)
 	if ctx.Err() != nil && (f.code == exitFailed || f.code == exitTemporary) {
-		f = &failure{code: exitInterrupted, what: "interrupted"}
+		f = interruption(err)
 	}
 	a.report(f)
 	return f.code

@@ -74,9 +74,15 @@ func failureOfStatus(s *status.Status, err error) *failure {
 	case codes.DeadlineExceeded:
 		return &failure{exitTemporary, "the peer runs, but does not answer", "it is stopped, stuck or very busy; what it had acknowledged is on the disk", "the same command later, or stop it and gotong up", err}
 	case codes.Canceled:
-		return &failure{code: exitInterrupted, what: "interrupted", cause: err}
+		return interruption(err)
 	}
 	return &failure{code: exitFailed, what: s.Message(), cause: err}
+}
+
+// interruption is the end of a command that its user stopped. All that take long
+// are made to be repeated.
+func interruption(cause error) *failure {
+	return &failure{exitInterrupted, "interrupted", "what was done until then stays", "the same command again does what is missing", cause}
 }
 
 // report prints a failure to standard error.

@@ -145,6 +145,8 @@ func (a *app) printForgotten(answer *controlv1.ForgetResponse, dryRun, prune boo
 	}
 	count := countText(answer.Forgotten, "snapshot", "snapshots")
 	switch {
+	case len(answer.Groups) == 0:
+		fmt.Fprintln(a.stdout, "No snapshot matches; nothing was forgotten.")
 	case answer.Forgotten == 0:
 		fmt.Fprintln(a.stdout, "Every snapshot is kept.")
 	case dryRun:

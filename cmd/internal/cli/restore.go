@@ -138,10 +138,11 @@ func (a *app) printRestoreItem(bar *progressBar, item *controlv1.RestoreItem) er
 	}
 	if a.json {
 		return a.printJSON(struct {
-			Type   string `json:"type"`
-			Action string `json:"action"`
-			Path   string `json:"path"`
-		}{"item", item.Action, string(item.Path)})
+			Type       string `json:"type"`
+			Action     string `json:"action"`
+			Path       string `json:"path"`
+			PathBase64 []byte `json:"path_base64,omitempty"`
+		}{"item", item.Action, string(item.Path), notText(item.Path)})
 	}
 	bar.log(a.stdout, fmt.Sprintf("%-9s %s", item.Action, printable(string(item.Path))))
 	return nil
