@@ -448,11 +448,11 @@ func TestPruneDropsWhatWasLostAndIsStoredAnew(t *testing.T) {
 	f := newFixture(t)
 	files := map[string][]byte{"big": randomBytes(1, 24<<20), "small": randomBytes(2, 1<<20)}
 	first := f.tree(files).Snapshot.ID
-	var gone storage.SegmentID
-	for id, info := range f.segmentInfos() {
-		if info.Bytes > 8<<20 {
+	infos := f.segmentInfos()
+	var gone storage.SegmentID // the fullest: the listing is in the last one
+	for id, info := range infos {
+		if info.Bytes > infos[gone].Bytes {
 			gone = id
-			break
 		}
 	}
 	f.observe(Observation{ID: gone, Lost: true})
