@@ -93,6 +93,7 @@ func (w *world) begin() {
 	if w.root, err = storeTree(s, w.files); err != nil {
 		w.t.Fatal(err)
 	}
+	s.asking.Wait() // kill changes what answers
 	w.session = s
 	w.note("begin with %v", slices.Sorted(maps.Keys(w.files)))
 }
