@@ -86,10 +86,15 @@ func awaitAnswer(ctx context.Context, conn *grpc.ClientConn, limit time.Duration
 		if ctx.Err() != nil {
 			return status.FromContextError(ctx.Err()).Err()
 		}
-		return &Failure{Kind: controlv1.Kind_KIND_TEMPORARY, What: "the peer runs, but does not answer",
-			Meaning: "it is stopped, stuck or very busy; what it had acknowledged is on the disk",
-			Next:    "the same command later, or stop it and gotong up"}
+		return NotAnswering()
 	}
+}
+
+// NotAnswering is the failure of a command whose peer takes calls and says nothing.
+func NotAnswering() *Failure {
+	return &Failure{Kind: controlv1.Kind_KIND_TEMPORARY, What: "the peer runs, but does not answer",
+		Meaning: "it is stopped, stuck or very busy; what it had acknowledged is on the disk",
+		Next:    "the same command later, or stop it and gotong up"}
 }
 
 // queryTimeout bounds a command that is one question and one answer. A peer that

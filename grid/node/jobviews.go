@@ -187,7 +187,7 @@ func (p *Peer) jobInfo(job keptJob, all bool) *controlv1.JobInfo {
 		}
 		for i, state := range s.StepStates() {
 			if s.State() == jobs.JobCancelled && (state == jobs.StepReady || state == jobs.StepWaiting) {
-				state = "cancelled"
+				state = jobs.StepCancelled
 			}
 			out.Steps = append(out.Steps, stepInfo(plan, i, state, s.Step(i)))
 		}

@@ -34,6 +34,9 @@ const (
 	StepDone    StepState = "done"
 	StepFailed  StepState = "failed"
 	StepSkipped StepState = "skipped" // a step that it needs failed
+	// StepCancelled is what a cancelled job shows of a step that was not over;
+	// StepStates does not return it.
+	StepCancelled StepState = "cancelled"
 )
 
 // State is what follows from a plan and records of its job. Records may be

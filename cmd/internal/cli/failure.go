@@ -72,7 +72,9 @@ func failureOfStatus(s *status.Status, err error) *failure {
 	case codes.Unavailable:
 		return &failure{exitNotSetUp, "the peer stopped while it was working on this", "what it had not acknowledged may be missing", "gotong up", err}
 	case codes.DeadlineExceeded:
-		return &failure{exitTemporary, "the peer runs, but does not answer", "it is stopped, stuck or very busy; what it had acknowledged is on the disk", "the same command later, or stop it and gotong up", err}
+		f := failureOf(node.NotAnswering())
+		f.cause = err
+		return f
 	case codes.Canceled:
 		return interruption(err)
 	}
