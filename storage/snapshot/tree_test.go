@@ -325,15 +325,30 @@ func TestEachSegmentIsFetchedOnce(t *testing.T) {
 	for i := range 60 {
 		write(t, fmt.Sprintf("%s/d%d/e%d/f%d", src, i%3, i%7, i), randomBytes(byte(i), 2<<20))
 	}
+	// Packed in the order of the tree, which the readers of a backup do not keep
+	// when one of them is held up.
+	craft(t, v, func(w *vault.Writer) (last vault.Ref) {
+		must(t, filepath.WalkDir(src, func(path string, entry fs.DirEntry, err error) error {
+			if err != nil || entry.IsDir() {
+				return err
+			}
+			data, err := os.ReadFile(path)
+			if err != nil {
+				return err
+			}
+			object, err := w.Put(bytes.NewReader(data), int64(len(data)))
+			last = object.Ref
+			return err
+		}))
+		return last
+	})
 	backUp(t, v, src)
 	clear(segments.gets)
 	compare(t, src, restoreAll(t, v, src))
-	again := 0
-	for _, n := range segments.gets {
-		again += n - 1
-	}
-	if again > 2 { // a blob that a busy machine packed late may cost one
-		t.Errorf("of %d segments %d were fetched again", len(segments.gets), again)
+	for id, n := range segments.gets {
+		if n > 1 {
+			t.Errorf("segment %s was fetched %d times", id.Short(), n)
+		}
 	}
 }
 

@@ -274,7 +274,7 @@ func voidAfterTakeover(t *testing.T) {
 		})
 		lies := 0
 		for i := range count {
-			if _, have := acceptedOf(j, i); have && stdoutOf(t, j, i) == "a lie" {
+			if _, have, _ := j.Result(i); have && stdoutOf(t, j, i) == "a lie" {
 				lies++
 			}
 		}
@@ -297,9 +297,4 @@ func voidAfterTakeover(t *testing.T) {
 		}
 		return
 	}
-}
-
-func acceptedOf(j *Job, index int) (state tasks.State, have bool) {
-	j.View(func(s *State) { state, have = s.Accepted(index) })
-	return state, have
 }

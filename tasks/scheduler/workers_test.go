@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"reflect"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -105,18 +106,23 @@ func TestWorkerThatComesLateIsUsed(t *testing.T) {
 	})
 }
 
+// killedBy has some tasks kill the sandboxes of a worker.
+func killedBy(indexes ...int) func(*fakeWorker) {
+	return func(w *fakeWorker) {
+		w.run = func(_ context.Context, o scheduler.Order) tasks.Result {
+			if slices.Contains(indexes, o.Index) {
+				return tasks.Result{State: tasks.StateLost, ExitCode: tasks.NoExitCode, Why: "child was killed"}
+			}
+			return tasks.Result{State: tasks.StateDone}
+		}
+	}
+}
+
 func TestTaskThatKillsItsWorkersIsGivenUp(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		pool := &fakePool{}
 		for range 3 {
-			pool.add(1, func(w *fakeWorker) {
-				w.run = func(_ context.Context, o scheduler.Order) tasks.Result {
-					if o.Index == 7 {
-						return tasks.Result{State: tasks.StateLost, ExitCode: tasks.NoExitCode, Why: "child was killed"}
-					}
-					return tasks.Result{State: tasks.StateDone}
-				}
-			})
+			pool.add(1, killedBy(7))
 		}
 		job, contents := newJob(20)
 		results, sum := runJob(t, pool, job, scheduler.Config{}, contents)
@@ -138,12 +144,13 @@ func TestTaskThatKillsItsWorkersIsGivenUpByAQuorum(t *testing.T) {
 			var runs atomic.Int32
 			for range 15 {
 				pool.add(1, func(w *fakeWorker) {
-					w.run = func(_ context.Context, o scheduler.Order) tasks.Result {
-						if o.Index != 3 {
-							return tasks.Result{State: tasks.StateDone}
+					killedBy(3)(w)
+					result := w.run
+					w.run = func(ctx context.Context, o scheduler.Order) tasks.Result {
+						if o.Index == 3 {
+							time.Sleep(10*time.Second + 3*time.Second*time.Duration(runs.Add(1)%2))
 						}
-						time.Sleep(10*time.Second + 3*time.Second*time.Duration(runs.Add(1)%2))
-						return tasks.Result{State: tasks.StateLost, ExitCode: tasks.NoExitCode, Why: "child was killed"}
+						return result(ctx, o)
 					}
 				})
 			}
@@ -165,14 +172,7 @@ func TestLossesOfFormerRunsCount(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		pool := &fakePool{}
 		for range 3 {
-			pool.add(1, func(w *fakeWorker) {
-				w.run = func(_ context.Context, o scheduler.Order) tasks.Result {
-					if o.Index == 7 || o.Index == 8 {
-						return tasks.Result{State: tasks.StateLost, ExitCode: tasks.NoExitCode, Why: "child was killed"}
-					}
-					return tasks.Result{State: tasks.StateDone}
-				}
-			})
+			pool.add(1, killedBy(7, 8))
 		}
 		job, contents := newJob(20)
 		var mu sync.Mutex
